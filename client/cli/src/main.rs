@@ -1,0 +1,2 @@
+//! The binary `coffer`.
+fn main() {}

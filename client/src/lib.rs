@@ -1,0 +1,1 @@
+//! The SDK, the backup engine and the offline verifier.

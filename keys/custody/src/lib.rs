@@ -1,0 +1,1 @@
+//! Who keeps a root key: passphrase file and quorum custodians.

@@ -1,0 +1,1 @@
+//! Coffer's cryptography: object format, key hierarchy, wraps, shares, evidence.

@@ -1,0 +1,94 @@
+//! One event of the audit log, before it is a leaf.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{PrincipalId, TenantId, Timestamp};
+
+/// What a principal may do. Ordered by nothing: roles are sets, not ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Runs the deployment: tenants and sites, never a tenant's data.
+    Operator,
+    /// Reads and writes the data of one tenant.
+    Tenant,
+}
+
+/// Who called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Actor {
+    /// A principal with a certificate.
+    Principal(PrincipalId),
+    /// A job of the service itself: sweeper, rebuild.
+    Service,
+    /// Nobody that could be identified.
+    Anonymous,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// A tenant was created.
+    TenantCreate,
+    /// A bucket was created.
+    BucketCreate,
+    /// Buckets were listed.
+    BucketList,
+    /// A bucket was removed.
+    BucketRemove,
+    /// A version was written.
+    ObjectPut,
+    /// A version was read.
+    ObjectGet,
+    /// Metadata of a version was read.
+    ObjectStat,
+    /// Keys were listed.
+    ObjectList,
+    /// A version was tombstoned.
+    ObjectDelete,
+    /// A digest was entered into the log by the caller.
+    DigestNote,
+    /// A checkpoint or proof was read.
+    LogRead,
+    /// A drill record was signed.
+    DrillSign,
+    /// Sites were listed, killed or revived.
+    Sites,
+    /// A reservation that a crash left was rolled forward or tombstoned.
+    Sweep,
+    /// The catalogue was rebuilt from the sites.
+    Rebuild,
+}
+
+/// How it ended, or that it is about to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Written before the effect.
+    Intent,
+    /// The effect stands.
+    Done,
+    /// Refused by authorization or policy.
+    Denied,
+    /// Failed; nothing of it stands.
+    Failed,
+}
+
+/// One event. `subject` names ids only; what a tenant chose (names, keys)
+/// stays out of the log unless the tenant itself asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEvent {
+    /// When.
+    pub time: Timestamp,
+    /// Whose log.
+    pub tenant: Option<TenantId>,
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub operation: Operation,
+    /// On what: an id or a digest, empty when there is none.
+    pub subject: String,
+    /// With what end.
+    pub outcome: Outcome,
+}

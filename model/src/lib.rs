@@ -1,0 +1,26 @@
+//! Coffer's nouns: ids, units, places, policy, manifest, audit event, and the
+//! ports through which time and chance come in. Decides nothing, does no I/O.
+
+mod audit;
+mod ids;
+mod manifest;
+mod names;
+mod place;
+mod policy;
+mod ports;
+mod secret;
+mod units;
+
+pub use audit::{Actor, AuditEvent, Operation, Outcome, Role};
+pub use ids::{
+    BucketId, IdError, KeyId, ObjectId, PrincipalId, RecordId, SiteId, SlotId, TenantId, VersionId,
+};
+pub use manifest::{Geometry, GeometryError, Layout, Manifest, ShardDigests};
+pub use names::{BucketName, NameError, ObjectKey, escape_bytes, unescape_bytes};
+pub use place::{
+    Country, FailureDomain, Jurisdiction, JurisdictionGroup, PlaceError, SiteDescription, Tier, Topology,
+};
+pub use policy::{Degraded, ResidencyPolicy};
+pub use ports::{Clock, Entropy};
+pub use secret::CatalogKey;
+pub use units::{Digest, Timestamp};

@@ -1,0 +1,1 @@
+//! Protobuf definitions of Coffer and the types made from them.

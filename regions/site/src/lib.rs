@@ -1,0 +1,1 @@
+//! The shard store of one site, and the site daemon.

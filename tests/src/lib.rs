@@ -1,0 +1,1 @@
+//! Stories, vectors, independent checkers and the rules of the architecture.
