@@ -1,1 +1,45 @@
 //! The SDK, the backup engine and the offline verifier.
+//!
+//! [`Client`] is one authenticated connection; its methods are the calls of
+//! the wire, with typed errors, retries where repeating is safe, and streams
+//! whose memory does not depend on the size of the object. [`backup`] seals
+//! trees before they leave; [`drill`] holds the record of a timed restoration
+//! and verifies it without a server.
+
+pub mod backup;
+mod buckets;
+mod call;
+mod certificate;
+mod connect;
+pub mod drill;
+mod drills;
+mod kit;
+mod log;
+mod objects;
+pub mod profile;
+mod sites;
+mod store;
+mod tenants;
+
+pub use buckets::BucketInfo;
+pub use call::{CallError, Patience};
+pub use certificate::{CertificateRequest, CertificateRequestError, new_certificate_request};
+pub use connect::{Client, ConnectError, ConnectOptions, Credentials};
+pub use drills::{SignDrillError, SignedDrill};
+pub use kit::{PublicKit, PublicKitError, pin_checkpoint};
+pub use log::{LeafProof, LogError, LogWatch, note_subject_names};
+pub use objects::{
+    GetError, ObjectBody, ObjectInfo, ObjectPlacement, PIECE_BYTES, PutError, PutOutcome, Removed,
+};
+pub use sites::SiteInfo;
+pub use store::BucketStore;
+pub use tenants::{CreateTenantError, NewTenant, TenantGrant};
+
+/// The secrets and shares that a user of this crate handles, from the room
+/// that owns them.
+pub mod keys {
+    pub use coffer_keys::{
+        DEFAULT_COUNT, DEFAULT_THRESHOLD, RecoveryPublicKey, RecoverySecret, RepositoryKey, RootKey, Share,
+        ShareError, VerifierName, VerifierNameError, VerifyingKey, split_for,
+    };
+}

@@ -1,1 +1,31 @@
-//! Protobuf definitions of Coffer and the types made from them.
+//! The wire types, made from `proto/`, and their parsing into the nouns of
+//! `coffer-model`. Generated types never travel further inward than the
+//! adapters that speak gRPC.
+
+mod parse;
+
+pub use parse::{InvalidMessage, bucket_name, digest, id, object_key, own_or, policy, policy_message};
+
+/// Package `coffer.v1`, as generated.
+#[expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::allow_attributes,
+    reason = "generated; documented in the .proto file"
+)]
+pub mod v1 {
+    tonic::include_proto!("coffer.v1");
+}
+
+/// The compiled descriptors of every service, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/coffer.v1.descriptors"));
+
+/// The largest piece of object data in one message, in bytes.
+pub const DATA_BYTES_MAX: usize = 1 << 20;
+
+/// The largest message either side accepts, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// The server name in every deployment's certificate, whatever its address.
+pub const SERVER_NAME: &str = "coffer.internal";

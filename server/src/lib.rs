@@ -1,1 +1,42 @@
-//! The service: stories, jobs, gRPC.
+//! The service: authorize, the stories (put, get, delete), the jobs (sweep,
+//! rebuild), the audit log, and gRPC around them.
+//!
+//! A newcomer starts at [`put`](crate::put): the main path reads like a
+//! sentence, and the type that each step returns is the next step's
+//! permission.
+
+mod audit;
+mod authority;
+mod authorize;
+mod bucket;
+mod delete;
+mod disk;
+mod drill;
+mod fetch;
+mod get;
+mod grpc;
+mod history;
+mod keystore;
+mod kit;
+mod leaf;
+mod list;
+mod put;
+mod rebuild;
+mod registry;
+mod serve;
+mod service;
+mod site_file;
+mod sites;
+mod stored;
+mod sweep;
+mod tenant;
+mod tenant_create;
+mod write;
+
+pub use authority::{AuthorityError, IssuedCredential};
+pub use kit::{KitError, RecoveryKit, SiteAddress};
+pub use serve::{ServeError, serve};
+pub use service::{
+    FoundError, Host, IssueError, OpenError, RecoverError, RecoveryProgress, RecoveryReport, Service,
+};
+pub use site_file::{SiteFile, SiteFileError};

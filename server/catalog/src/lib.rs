@@ -1,1 +1,24 @@
-//! One encrypted catalogue per tenant.
+//! One encrypted catalogue per tenant: an index over what the sites hold, in
+//! one SQLCipher file, rebuilt from the sites when it is lost.
+//!
+//! Callers use the typed operations of [`Catalog`] and never see SQL. Every
+//! change is committed together with its leaf of the audit log, so that no
+//! effect stands without its leaf and no leaf without its effect. `SCHEMA.md`
+//! describes the file, the crash argument and what is not promised.
+
+mod catalog;
+mod error;
+mod file;
+mod operations;
+mod readers;
+mod rows;
+mod schema;
+mod stored;
+mod writer;
+
+pub use catalog::Catalog;
+pub use error::{BucketError, CatalogError, CommitError, OpenCatalogError, StorageError, TombstoneError};
+pub use rows::{
+    BucketRow, Counts, FactRow, Leaf, ListRow, ManifestRow, NewReservation, RebuildBatch, ReservationRow,
+    Reserved, TombstoneRow,
+};

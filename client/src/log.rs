@@ -1,0 +1,192 @@
+//! The tenant's log as its client sees it: a checkpoint that is remembered,
+//! and a service that is refused when it goes back in time.
+
+use bytes::Bytes;
+use coffer_keys::{
+    Checkpoint, NoteError, ProofError, VerifyingKey, leaf_hash, open_checkpoint, verify_consistency,
+    verify_inclusion,
+};
+use coffer_model::Digest;
+use coffer_proto::v1;
+
+use crate::call::{CallError, bad_answer, once, repeat};
+use crate::connect::Client;
+
+/// Why the log is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The service refused or failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A checkpoint that this deployment did not sign.
+    #[error("the checkpoint: {0}")]
+    Note(#[from] NoteError),
+    /// The checkpoint of another log.
+    #[error("the checkpoint is of log {found:?}, not {expected:?}")]
+    Origin {
+        /// What the note says.
+        found: String,
+        /// The tenant's log.
+        expected: String,
+    },
+    /// The log is shorter than it was, or its past is another one.
+    #[error("the log went back in time: {size} leaves now, {remembered} were signed before; \
+             keep both checkpoints and ask the operator for an explanation")]
+    WentBack {
+        /// Leaves that the service shows.
+        size: u64,
+        /// Leaves of the remembered checkpoint.
+        remembered: u64,
+    },
+    /// A leaf that is not in the log under this index.
+    #[error("leaf {index} is not proven to be in the log: {reason}")]
+    Leaf {
+        /// Its index.
+        index: u64,
+        /// What is wrong with the proof.
+        reason: ProofError,
+    },
+}
+
+/// One leaf, proven to be in the log of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeafProof {
+    /// Its index.
+    pub index: u64,
+    /// Its bytes: canonical JSON in OCSF's terms.
+    pub leaf: Vec<u8>,
+}
+
+/// What a client knows of one log and keeps between its runs.
+#[derive(Clone, Debug)]
+pub struct LogWatch {
+    origin: String,
+    key: VerifyingKey,
+    last: Option<(String, Checkpoint)>,
+}
+
+impl LogWatch {
+    /// The watch over the log of this origin, signed by this key, from the
+    /// checkpoint that was remembered.
+    ///
+    /// # Errors
+    /// [`LogError::Note`] or [`LogError::Origin`] if what was remembered is
+    /// not a checkpoint of this log.
+    pub fn new(origin: String, key: VerifyingKey, remembered: Option<String>) -> Result<Self, LogError> {
+        let mut watch = Self { origin, key, last: None };
+        if let Some(text) = remembered {
+            let checkpoint = watch.open(&text)?;
+            watch.last = Some((text, checkpoint));
+        }
+        Ok(watch)
+    }
+
+    /// The signer's name: the part of the origin before `/log/`.
+    fn signer(&self) -> &str {
+        self.origin.split_once("/log/").map_or(self.origin.as_str(), |(signer, _)| signer)
+    }
+
+    fn open(&self, text: &str) -> Result<Checkpoint, LogError> {
+        let checkpoint = open_checkpoint(text, self.signer(), &self.key)?;
+        if checkpoint.origin == self.origin {
+            Ok(checkpoint)
+        } else {
+            Err(LogError::Origin { found: checkpoint.origin, expected: self.origin.clone() })
+        }
+    }
+
+    /// The log's origin line.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The last checkpoint that was verified, as its signed text.
+    pub fn remembered(&self) -> Option<&str> {
+        self.last.as_ref().map(|(text, _)| text.as_str())
+    }
+
+    /// Takes a checkpoint that extends the remembered one, or refuses it.
+    ///
+    /// # Errors
+    /// [`LogError`]; what was remembered stays.
+    pub fn accept(&mut self, text: &str, proof: &[Digest]) -> Result<Checkpoint, LogError> {
+        let new = self.open(text)?;
+        if let Some((_, old)) = &self.last {
+            verify_consistency(old.size, old.root, new.size, new.root, proof)
+                .map_err(|_| LogError::WentBack { size: new.size, remembered: old.size })?;
+        }
+        self.last = Some((text.to_owned(), new.clone()));
+        Ok(new)
+    }
+
+    /// Fetches the newest checkpoint, verifies that it extends the remembered
+    /// one, and remembers it.
+    ///
+    /// # Errors
+    /// [`LogError::WentBack`] if it does not.
+    pub async fn advance(&mut self, client: &Client) -> Result<Checkpoint, LogError> {
+        let since_size = self.last.as_ref().map_or(0, |(_, old)| old.size);
+        let answer = repeat(&client.patience, client.entropy.as_ref(), || async {
+            let request = v1::GetCheckpointRequest { tenant: Bytes::new(), since_size };
+            client.log_calls().get_checkpoint(request).await.map_err(|status| CallError::from_status(&status))
+        })
+        .await;
+        let answer = match answer {
+            // The service may find the remembered size itself too large.
+            Err(CallError::Invalid(_) | CallError::Precondition(_)) if since_size > 0 => {
+                return Err(LogError::WentBack { size: 0, remembered: since_size });
+            }
+            answer => answer?.into_inner(),
+        };
+        let proof = digests("consistency", &answer.consistency)?;
+        self.accept(&answer.checkpoint, &proof)
+    }
+
+    /// Fetches one leaf and verifies that it is in the log of `checkpoint`.
+    ///
+    /// # Errors
+    /// [`LogError::Leaf`] if that is not proven.
+    pub async fn leaf(
+        &self, client: &Client, index: u64, checkpoint: &Checkpoint,
+    ) -> Result<LeafProof, LogError> {
+        let answer = repeat(&client.patience, client.entropy.as_ref(), || async {
+            let request = v1::GetLeafRequest { tenant: Bytes::new(), index, size: checkpoint.size };
+            client.log_calls().get_leaf(request).await.map_err(|status| CallError::from_status(&status))
+        });
+        let answer = answer.await?.into_inner();
+        let proof = digests("inclusion", &answer.inclusion)?;
+        verify_inclusion(leaf_hash(&answer.leaf), index, checkpoint.size, checkpoint.root, &proof)
+            .map_err(|reason| LogError::Leaf { index, reason })?;
+        Ok(LeafProof { index, leaf: answer.leaf.to_vec() })
+    }
+}
+
+fn digests(field: &'static str, list: &[Bytes]) -> Result<Vec<Digest>, CallError> {
+    list.iter().map(|bytes| coffer_proto::digest(field, bytes).map_err(bad_answer)).collect()
+}
+
+/// Whether a leaf says that its tenant noted this digest, and that it stands.
+pub fn note_subject_names(leaf: &[u8], digest: &Digest) -> bool {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(leaf) else { return false };
+    let text = |pointer: &str| value.pointer(pointer).and_then(serde_json::Value::as_str);
+    text("/api/operation") == Some("digest_note")
+        && text("/status_detail") == Some("done")
+        && text("/resources/0/uid").is_some_and(|uid| uid.ends_with(&digest.to_string()))
+}
+
+impl Client {
+    /// Enters a digest into the tenant's log; its index there is the answer.
+    /// `label` says what was digested, in at most 64 characters.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn note_digest(&self, label: &str, digest: &Digest) -> Result<u64, CallError> {
+        let request = v1::NoteDigestRequest {
+            tenant: Bytes::new(),
+            label: label.to_owned(),
+            digest: Bytes::copy_from_slice(&digest.0),
+        };
+        let answer = once(&self.patience, self.log_calls().note_digest(request)).await?;
+        Ok(answer.into_inner().audit_seq)
+    }
+}

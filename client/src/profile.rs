@@ -1,0 +1,195 @@
+//! The user's directory of credentials: which deployment, as whom, and what a
+//! client remembers between its runs. Secret files have mode 0600, and every
+//! file is replaced as a whole or not at all.
+//!
+//! ```text
+//! endpoint                          https://HOST:PORT
+//! ca.pem                            the deployment's CA
+//! operator.pem  operator.key        its operator, where this user is one
+//! tenants/NAME/tenant.json          ids, log origin and log key
+//! tenants/NAME/client.pem client.key
+//! tenants/NAME/recovery.pub         the tenant's recovery key, public half
+//! tenants/NAME/checkpoint           the last verified checkpoint of the log
+//! tenants/NAME/repositories/BUCKET.key
+//! tenants/NAME/manifests/BUCKET/SNAPSHOT{.manifest,.json}
+//! ```
+
+mod files;
+mod tenant;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::connect::Credentials;
+
+pub use files::{read_text, write_atomically};
+pub use tenant::{SourceNote, TenantIdentity, TenantProfile};
+
+/// Why the profile cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// The disk.
+    #[error("{}: {source}", path.display())]
+    Disk {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No deployment is known here yet.
+    #[error("{} knows no deployment; start one with `coffer serve`, or name the directory that `coffer serve` wrote \
+             with --config-dir", .0.display())]
+    NoDeployment(PathBuf),
+    /// This user is not an operator.
+    #[error("{} holds no operator's credentials; this command is the operator's", .0.display())]
+    NotOperator(PathBuf),
+    /// No tenant of this name, or none at all.
+    #[error("no tenant {0:?} in this profile; create it with `coffer tenant create`, or name another with --tenant")]
+    NoTenant(String),
+    /// No tenant at all.
+    #[error("this profile has no tenant; create one with `coffer tenant create NAME`")]
+    NoTenants,
+    /// Several, and none was named.
+    #[error("several tenants are here ({0}); name one with --tenant")]
+    WhichTenant(String),
+    /// A file is not what was written.
+    #[error("{}: damaged or not of this program; move it away", .0.display())]
+    Damaged(PathBuf),
+    /// A secret lies open to other users of the machine.
+    #[error("{}: other users may read it (mode {mode:o}); run chmod 600 on it", path.display())]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+/// A profile directory.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    dir: PathBuf,
+}
+
+impl Profile {
+    /// The profile in this directory, which need not exist yet.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Enters a deployment and its operator's credentials.
+    ///
+    /// # Errors
+    /// [`ProfileError::Disk`].
+    pub fn save_operator(&self, operator: &Credentials) -> Result<(), ProfileError> {
+        files::write(&self.dir.join("ca.pem"), operator.ca_pem.as_bytes())?;
+        files::write(&self.dir.join("operator.pem"), operator.certificate_pem.as_bytes())?;
+        files::write(&self.dir.join("operator.key"), operator.key_pem.as_bytes())?;
+        self.save_endpoint(&operator.endpoint)
+    }
+
+    /// Enters where the deployment listens.
+    ///
+    /// # Errors
+    /// [`ProfileError::Disk`].
+    pub fn save_endpoint(&self, endpoint: &str) -> Result<(), ProfileError> {
+        files::write(&self.dir.join("endpoint"), format!("{endpoint}\n").as_bytes())
+    }
+
+    fn deployment(&self, name: &str) -> Result<String, ProfileError> {
+        let text = files::read(&self.dir.join(name))?;
+        let text = text.ok_or_else(|| ProfileError::NoDeployment(self.dir.clone()))?;
+        Ok(text.to_string())
+    }
+
+    fn credentials(&self, certificate: String, key: Zeroizing<String>) -> Result<Credentials, ProfileError> {
+        Ok(Credentials {
+            ca_pem: self.deployment("ca.pem")?,
+            certificate_pem: certificate,
+            key_pem: key,
+            endpoint: self.deployment("endpoint")?.trim().to_owned(),
+        })
+    }
+
+    /// The operator's credentials.
+    ///
+    /// # Errors
+    /// [`ProfileError::NotOperator`] if there are none.
+    pub fn operator(&self) -> Result<Credentials, ProfileError> {
+        self.deployment("endpoint")?;
+        let missing = || ProfileError::NotOperator(self.dir.clone());
+        let certificate = files::read(&self.dir.join("operator.pem"))?.ok_or_else(missing)?;
+        let key = files::read_secret(&self.dir.join("operator.key"))?.ok_or_else(missing)?;
+        self.credentials(certificate.to_string(), key)
+    }
+
+    /// The names of all tenants of this profile, sorted.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn tenants(&self) -> Result<Vec<String>, ProfileError> {
+        let mut names = Vec::new();
+        for dir in files::directories(&self.dir.join("tenants"))? {
+            names.push(tenant::read_identity(&dir)?.name);
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The tenant of this name or, without a name, the only one.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn tenant(&self, name: Option<&str>) -> Result<TenantProfile, ProfileError> {
+        let name = match (name, self.tenants()?.as_slice()) {
+            (Some(name), _) => name.to_owned(),
+            (None, []) => return Err(ProfileError::NoTenants),
+            (None, [only]) => only.clone(),
+            (None, several) => return Err(ProfileError::WhichTenant(several.join(", "))),
+        };
+        let dir = self.tenant_dir(&name);
+        if files::read(&dir.join("tenant.json"))?.is_none() {
+            return Err(ProfileError::NoTenant(name));
+        }
+        TenantProfile::open(self.clone(), dir)
+    }
+
+    fn tenant_dir(&self, name: &str) -> PathBuf {
+        self.dir.join("tenants").join(directory_name(name))
+    }
+}
+
+/// A tenant's name as a directory's: what is not a plain letter, digit or
+/// inner sign becomes `%` and two hexadecimal digits.
+fn directory_name(name: &str) -> String {
+    let mut out = String::new();
+    for (at, byte) in name.bytes().enumerate() {
+        let inner = at > 0 && matches!(byte, b'.' | b'-' | b'_');
+        if byte.is_ascii_alphanumeric() || inner {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_tenant_name_leaves_its_directory_or_meets_another() {
+        assert_eq!(directory_name("demo-1.eu"), "demo-1.eu");
+        assert_eq!(directory_name(".."), "%2e.");
+        assert_eq!(directory_name("a/b"), "a%2fb");
+        assert_eq!(directory_name("a%2fb"), "a%252fb");
+    }
+}

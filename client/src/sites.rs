@@ -1,0 +1,75 @@
+//! The sites of the deployment, for its operator.
+
+use coffer_model::{Country, SiteId, Tier};
+use coffer_proto::v1;
+
+use crate::call::{CallError, bad_answer, once, repeat};
+use crate::connect::Client;
+
+/// One site as the service sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteInfo {
+    /// Its id, for life.
+    pub id: SiteId,
+    /// Its short name.
+    pub name: String,
+    /// Where its disks stand.
+    pub country: Country,
+    /// What it fails together with.
+    pub domain: String,
+    /// Tier of its building.
+    pub tier: Tier,
+    /// Whether it answers.
+    pub alive: bool,
+    /// Whether it is simulated, and can be killed and revived.
+    pub simulated: bool,
+    /// Records that it holds.
+    pub records: u64,
+    /// Bytes of its volume files.
+    pub volume_bytes: u64,
+    /// Damaged records that it found itself.
+    pub damaged: u64,
+    /// Reads in which it returned damaged, wrong or no bytes for a record
+    /// that it had acknowledged.
+    pub reported: u64,
+}
+
+fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
+    Ok(SiteInfo {
+        id: coffer_proto::id("id", &message.id).map_err(bad_answer)?,
+        name: message.name,
+        country: message.country.parse().map_err(bad_answer)?,
+        domain: message.domain,
+        tier: message.tier.parse().map_err(bad_answer)?,
+        alive: message.alive,
+        simulated: message.simulated,
+        records: message.records,
+        volume_bytes: message.volume_bytes,
+        damaged: message.damaged,
+        reported: message.reported,
+    })
+}
+
+impl Client {
+    /// All sites, in the order of the topology.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_sites(&self) -> Result<Vec<SiteInfo>, CallError> {
+        let answer = repeat(&self.patience, self.entropy.as_ref(), || async {
+            let answer = self.site_calls().list_sites(v1::ListSitesRequest {}).await;
+            answer.map_err(|status| CallError::from_status(&status))
+        });
+        answer.await?.into_inner().sites.into_iter().map(info).collect()
+    }
+
+    /// Makes a simulated site stop or start answering.
+    ///
+    /// # Errors
+    /// [`CallError`]; [`CallError::Precondition`] if the site is a real one.
+    pub async fn set_site_alive(&self, name: &str, alive: bool) -> Result<SiteInfo, CallError> {
+        let request = v1::SetSiteAliveRequest { name: name.to_owned(), alive };
+        let answer = once(&self.patience, self.site_calls().set_site_alive(request)).await?.into_inner();
+        info(answer.site.ok_or_else(|| bad_answer("no site"))?)
+    }
+}

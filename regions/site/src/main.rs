@@ -1,0 +1,112 @@
+//! `coffer-site`: looks at the store of one site, without any key, and
+//! measures what its disk can do.
+
+mod bench;
+mod host;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use coffer_site::{Inspection, inspect};
+use serde_json::json;
+
+const EXIT_FAILURE: u8 = 1;
+const EXIT_DAMAGE: u8 = 4;
+
+/// The store of one site: checks it, describes it, measures it. Needs no key,
+/// since a site never has one.
+///
+/// Exit codes: 0 all is well, 1 it could not be done, 2 wrong usage, 4 damage
+/// was found.
+#[derive(Parser)]
+#[command(name = "coffer-site", version)]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Read every record of a site, verify it, and print what is damaged.
+    ///
+    /// Changes nothing. The site must not be open elsewhere.
+    Check {
+        /// The site's directory.
+        dir: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what a site holds, from its framing alone: quick, reads no bodies.
+    Info {
+        /// The site's directory.
+        dir: PathBuf,
+        /// Print one JSON document.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create a site in a new directory, fill it with random records, and
+    /// print how fast that was, beside plain writes with one fdatasync each.
+    Bench(bench::BenchFlags),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Flags::parse().command {
+        Command::Check { dir, json } => look(&dir, true, json),
+        Command::Info { dir, json } => look(&dir, false, json),
+        Command::Bench(flags) => bench::run(&flags).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|message| {
+        eprintln!("coffer-site: {message}");
+        ExitCode::from(EXIT_FAILURE)
+    })
+}
+
+fn look(dir: &std::path::Path, read_bodies: bool, as_json: bool) -> Result<ExitCode, String> {
+    let found = inspect(dir, read_bodies).map_err(|error| error.to_string())?;
+    if as_json {
+        println!("{:#}", to_json(&found));
+    } else {
+        print(&found, read_bodies);
+    }
+    Ok(if found.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_DAMAGE) })
+}
+
+fn to_json(found: &Inspection) -> serde_json::Value {
+    let findings = found
+        .findings
+        .iter()
+        .map(|finding| json!({ "record": finding.record.map(|id| id.to_string()), "place": finding.place }));
+    json!({
+        "site": found.site.to_string(),
+        "volumes": found.volumes,
+        "records": found.records,
+        "volume_bytes": found.volume_bytes,
+        "dead_bytes": found.dead_bytes,
+        "slots": found.slots,
+        "quarantined_files": found.quarantined,
+        "torn_bytes": found.torn_bytes,
+        "findings": findings.collect::<Vec<_>>(),
+    })
+}
+
+fn print(found: &Inspection, read_bodies: bool) {
+    println!("site         {}", found.site);
+    println!("records      {}", found.records);
+    println!(
+        "volumes      {}, {} bytes, of them {} dead",
+        found.volumes, found.volume_bytes, found.dead_bytes
+    );
+    println!("key slots    {}", found.slots);
+    println!("quarantine   {} files", found.quarantined);
+    if found.torn_bytes > 0 {
+        println!("torn tail    {} bytes, never acknowledged; the next start cuts them", found.torn_bytes);
+    }
+    for finding in &found.findings {
+        let record = finding.record.map_or_else(|| "what lies there".to_owned(), |id| id.to_string());
+        println!("damaged      {record} at {}", finding.place);
+    }
+    let scope = if read_bodies { "every record was read" } else { "bodies were not read; see `check`" };
+    println!("damage       {} findings; {scope}", found.findings.len());
+}

@@ -1,0 +1,185 @@
+//! A site's directory: whose it is, and that nobody else has it open.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use coffer_model::SiteId;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::disk;
+
+/// Why a site's directory was not opened or created; each message names the path.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenSiteError {
+    /// The directory has no `SITE` file.
+    #[error("{path} is not a site directory: it has no SITE file; create the site first")]
+    NotASite {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory already belongs to a site, or has volumes in it.
+    #[error("{path} already holds a site; open it, or create the new one elsewhere")]
+    AlreadyASite {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to another site.
+    #[error("{path} belongs to {found}, not to {expected}; check which directory is mounted there")]
+    OtherSite {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: SiteId,
+        /// Whose it should be.
+        expected: SiteId,
+    },
+    /// Another process, or another part of this one, has it open.
+    #[error("{path} is locked: the site is open elsewhere; stop that process first")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The `SITE` file cannot be understood.
+    #[error("{path} is damaged: it is not what this program writes; restore it from the topology")]
+    SiteFile {
+        /// The `SITE` file.
+        path: PathBuf,
+    },
+    /// A file has a format that this version does not know.
+    #[error("{path} has format {found}, which this version does not know; use a newer one")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format it states.
+        found: u32,
+    },
+    /// A volume file belongs to another site.
+    #[error("{path} is a volume of {found}; move it back to where it came from")]
+    VolumeOfOtherSite {
+        /// The volume file.
+        path: PathBuf,
+        /// Whose it is.
+        found: SiteId,
+    },
+    /// A volume file has the name of another volume.
+    #[error("{path} is volume {found} by its header; volume files were exchanged, rename them back")]
+    VolumeExchanged {
+        /// The volume file.
+        path: PathBuf,
+        /// The number in its header.
+        found: u32,
+    },
+    /// The disk failed.
+    #[error("{path}: {source}")]
+    Disk {
+        /// What was touched.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl OpenSiteError {
+    /// Turns an I/O error at `path` into one of these.
+    pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Disk { path: path.to_owned(), source }
+    }
+}
+
+const FORMAT: u32 = 1;
+const SITE_FILE_BYTES_MAX: u64 = 4096;
+
+/// The text of the `SITE` file.
+#[derive(Serialize, Deserialize)]
+struct SiteFile {
+    format: u32,
+    site: String,
+}
+
+/// The paths of a site's directory.
+#[derive(Clone)]
+pub(crate) struct SiteDir {
+    root: PathBuf,
+}
+
+impl SiteDir {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+
+    pub(crate) fn slots(&self) -> PathBuf {
+        self.root.join("slots")
+    }
+
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
+    fn site_file(&self) -> PathBuf {
+        self.root.join("SITE")
+    }
+
+    /// Whether a site has been created here.
+    pub(crate) fn exists(&self) -> bool {
+        self.site_file().exists()
+    }
+
+    /// Takes the lock; it is held for as long as the file is open.
+    pub(crate) fn lock(&self) -> Result<File, OpenSiteError> {
+        let path = self.root.join("LOCK");
+        let file = disk::open_lock(&path).map_err(OpenSiteError::at(&path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenSiteError::Locked { path }),
+            Err(error) => Err(OpenSiteError::at(&path)(error.into())),
+        }
+    }
+
+    /// Makes the directories and, last, the `SITE` file: a directory has one
+    /// only if everything else is there, durably.
+    pub(crate) fn create(&self, site: SiteId) -> Result<(), OpenSiteError> {
+        std::fs::create_dir_all(&self.root).map_err(OpenSiteError::at(&self.root))?;
+        let _lock = self.lock()?;
+        if self.exists() {
+            return Err(OpenSiteError::AlreadyASite { path: self.root.clone() });
+        }
+        for dir in [self.volumes(), self.slots(), self.quarantine()] {
+            std::fs::create_dir_all(&dir).map_err(OpenSiteError::at(&dir))?;
+            let mut entries = std::fs::read_dir(&dir).map_err(OpenSiteError::at(&dir))?;
+            if entries.next().is_some() {
+                return Err(OpenSiteError::AlreadyASite { path: self.root.clone() });
+            }
+        }
+        if let Some(parent) = self.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            disk::sync_dir(parent).map_err(OpenSiteError::at(parent))?;
+        }
+        let path = self.site_file();
+        let text = serde_json::to_vec_pretty(&SiteFile { format: FORMAT, site: site.to_string() })
+            .map_err(|error| OpenSiteError::at(&path)(error.into()))?;
+        disk::create_file(&path, &text).map_err(OpenSiteError::at(&path))?;
+        Ok(())
+    }
+
+    /// Whose directory this is.
+    pub(crate) fn site(&self) -> Result<SiteId, OpenSiteError> {
+        let path = self.site_file();
+        let bytes = disk::read_bounded(&path, SITE_FILE_BYTES_MAX).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => OpenSiteError::NotASite { path: self.root.clone() },
+            io::ErrorKind::FileTooLarge => OpenSiteError::SiteFile { path: path.clone() },
+            _ => OpenSiteError::at(&path)(error),
+        })?;
+        let Ok(file) = serde_json::from_slice::<SiteFile>(&bytes) else {
+            return Err(OpenSiteError::SiteFile { path });
+        };
+        if file.format != FORMAT {
+            return Err(OpenSiteError::Format { path, found: file.format });
+        }
+        file.site.parse().map_err(|_| OpenSiteError::SiteFile { path })
+    }
+}

@@ -1,0 +1,59 @@
+//! Every adapter of this crate keeps the promises of the port.
+
+#[expect(dead_code, reason = "shared with tests that need more of it")]
+mod support;
+
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coffer_regions::{Site, SiteError};
+use coffer_site::SimulatedSite;
+use coffer_site::conformance::conformance;
+use tempfile::TempDir;
+
+/// Fresh sites whose directories live as long as this.
+#[derive(Default)]
+struct Dirs(Mutex<Vec<TempDir>>);
+
+impl Dirs {
+    #[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+    fn fresh(&self) -> Arc<dyn Site> {
+        let dir = TempDir::new().unwrap();
+        let site = support::open(dir.path());
+        self.0.lock().unwrap().push(dir);
+        Arc::new(site)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_keeps_the_promises() {
+    let dirs = Dirs::default();
+    conformance(async || dirs.fresh()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_link_to_a_directory_keeps_the_promises() {
+    let dirs = Dirs::default();
+    let slow = |inner| -> Arc<dyn Site> {
+        Arc::new(SimulatedSite::new(inner, Duration::from_millis(1), NonZeroU64::new(1 << 30)))
+    };
+    conformance(async || slow(dirs.fresh())).await;
+}
+
+#[tokio::test]
+async fn a_killed_site_answers_nothing_and_comes_back_with_everything() {
+    let dirs = Dirs::default();
+    let site = SimulatedSite::new(dirs.fresh(), Duration::ZERO, None);
+    let record = support::record(1, 100);
+    site.put(vec![record.clone()]).await.unwrap();
+    site.kill();
+    assert_eq!(site.get(record.id()).await, Err(SiteError::Unreachable));
+    assert_eq!(site.put(vec![support::record(2, 100)]).await, Err(SiteError::Unreachable));
+    assert_eq!(site.list_slots().await, Err(SiteError::Unreachable));
+    assert!(!site.state().await.alive);
+    site.revive();
+    assert!(site.state().await.alive);
+    assert_eq!(site.get(record.id()).await, Ok(record));
+    assert_eq!(site.get(support::id(2)).await, Err(SiteError::Missing));
+}

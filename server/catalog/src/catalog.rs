@@ -1,0 +1,287 @@
+//! The open catalogue: every operation as one async call.
+
+use std::path::PathBuf;
+
+use coffer_model::{BucketId, BucketName, CatalogKey, Digest, ObjectKey, TenantId, VersionId};
+use tokio::task;
+
+use crate::file::{self, Opened};
+use crate::operations::{buckets, deletes, facts, log, lookups, puts, rebuild};
+use crate::readers::Readers;
+use crate::writer::Writer;
+use crate::{
+    BucketError, BucketRow, CatalogError, CommitError, Counts, Leaf, ListRow, ManifestRow, NewReservation,
+    OpenCatalogError, RebuildBatch, ReservationRow, Reserved, TombstoneError, TombstoneRow,
+};
+
+/// The catalogue of one tenant. A clone is the same catalogue; when the last
+/// one is dropped, what was sent is finished and the file is closed.
+///
+/// A change returns when it is fsynced. A caller that stops waiting for it
+/// does not take it back. A read sees every change that returned before it.
+#[derive(Clone)]
+pub struct Catalog {
+    tenant: TenantId,
+    writer: Writer,
+    readers: Readers,
+}
+
+impl Catalog {
+    /// Makes the catalogue of `tenant` at `path`, mode 0600, and opens it. An
+    /// existing file is refused and left as it is.
+    ///
+    /// # Errors
+    /// [`OpenCatalogError`].
+    pub async fn create(path: PathBuf, key: CatalogKey, tenant: TenantId) -> Result<Self, OpenCatalogError> {
+        Self::start(tenant, move || {
+            file::create(&path, &key, tenant)?;
+            file::open(&path, &key, tenant)
+        })
+        .await
+    }
+
+    /// Opens the catalogue of `tenant` at `path`. The key is wiped before this
+    /// returns; a file that is refused is left as it is.
+    ///
+    /// # Errors
+    /// [`OpenCatalogError`].
+    pub async fn open(path: PathBuf, key: CatalogKey, tenant: TenantId) -> Result<Self, OpenCatalogError> {
+        Self::start(tenant, move || file::open(&path, &key, tenant)).await
+    }
+
+    async fn start(
+        tenant: TenantId,
+        open: impl FnOnce() -> Result<Opened, OpenCatalogError> + Send + 'static,
+    ) -> Result<Self, OpenCatalogError> {
+        let opened = task::spawn_blocking(open).await.map_err(|_| CatalogError::Closed)??;
+        let writer = Writer::start(opened.writer).map_err(|_| CatalogError::Closed)?;
+        Ok(Self { tenant, writer, readers: Readers::new(opened.readers) })
+    }
+
+    /// Finishes what was sent before, and closes the file; returns when it is
+    /// closed. Other clones answer [`CatalogError::Closed`] from then on.
+    pub async fn close(self) {
+        self.readers.close();
+        self.writer.close().await;
+    }
+
+    /// Whose catalogue it is.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Enters a bucket with its leaf; the position of the leaf.
+    ///
+    /// # Errors
+    /// [`BucketError::NameTaken`], for its id as well.
+    pub async fn insert_bucket(&self, bucket: BucketRow, leaf: Leaf) -> Result<u64, BucketError> {
+        self.writer.write(move |db| buckets::insert(db, &bucket, &leaf)).await
+    }
+
+    /// The bucket with this name.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn bucket(&self, name: &BucketName) -> Result<Option<BucketRow>, CatalogError> {
+        let name = name.clone();
+        self.readers.read(move |db| buckets::by_name(db, &name)).await
+    }
+
+    /// The bucket with this id.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn bucket_by_id(&self, id: BucketId) -> Result<Option<BucketRow>, CatalogError> {
+        self.readers.read(move |db| buckets::by_id(db, id)).await
+    }
+
+    /// All buckets, in order of their names.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn buckets(&self) -> Result<Vec<BucketRow>, CatalogError> {
+        self.readers.read(buckets::all).await
+    }
+
+    /// Removes a bucket in which no object is visible and no put is under
+    /// way, with its leaf; the position of the leaf.
+    ///
+    /// # Errors
+    /// [`BucketError::NotEmpty`], [`BucketError::Missing`].
+    pub async fn remove_bucket(&self, id: BucketId, leaf: Leaf) -> Result<u64, BucketError> {
+        self.writer.write(move |db| buckets::remove(db, id, &leaf)).await
+    }
+
+    /// Reserves a version with its intent leaf. The order is higher than any
+    /// given before, in this process or an earlier one.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoBucket`], [`CatalogError::VersionTaken`].
+    pub async fn reserve(&self, reservation: NewReservation, leaf: Leaf) -> Result<Reserved, CatalogError> {
+        self.writer.write(move |db| puts::reserve(db, reservation, &leaf)).await
+    }
+
+    /// Turns the reservation of the manifest's version into a version, with
+    /// its outcome leaf; the position of the leaf.
+    ///
+    /// # Errors
+    /// [`CommitError::NoReservation`], [`CommitError::Mismatch`].
+    pub async fn commit(&self, manifest: ManifestRow, leaf: Leaf) -> Result<u64, CommitError> {
+        let tenant = self.tenant;
+        self.writer.write(move |db| puts::commit(db, tenant, &manifest, &leaf)).await
+    }
+
+    /// Takes the reservation of a failed put back, with its outcome leaf; the
+    /// position of the leaf.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoReservation`].
+    pub async fn abandon(&self, version: VersionId, leaf: Leaf) -> Result<u64, CatalogError> {
+        self.writer.write(move |db| puts::abandon(db, version, &leaf)).await
+    }
+
+    /// All reservations that are neither committed nor abandoned, by order.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn reservations(&self) -> Result<Vec<ReservationRow>, CatalogError> {
+        self.readers.read(puts::reservations).await
+    }
+
+    /// The latest visible version of a key; none if it has none.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn latest(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+    ) -> Result<Option<ManifestRow>, CatalogError> {
+        let key = key.clone();
+        self.readers.read(move |db| lookups::latest(db, bucket, &key)).await
+    }
+
+    /// The version with this id, whether visible or not.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn version(&self, version: VersionId) -> Result<Option<ManifestRow>, CatalogError> {
+        self.readers.read(move |db| lookups::version(db, version)).await
+    }
+
+    /// The latest visible versions whose keys begin with `prefix` and come
+    /// after `after`, in bytewise order of the keys, at most `limit`.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn list(
+        &self,
+        bucket: BucketId,
+        prefix: &[u8],
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ListRow>, CatalogError> {
+        let (prefix, after) = (prefix.to_vec(), after.cloned());
+        self.readers.read(move |db| lookups::list(db, bucket, &prefix, after.as_ref(), limit)).await
+    }
+
+    /// Hides every version of the object up to the tombstone's order, with
+    /// its leaf; the position of the leaf. `version` is the visible version
+    /// that the caller saw; a newer one stays visible.
+    ///
+    /// # Errors
+    /// [`TombstoneError::Missing`], [`TombstoneError::Mismatch`].
+    pub async fn tombstone(
+        &self,
+        version: VersionId,
+        tombstone: TombstoneRow,
+        leaf: Leaf,
+    ) -> Result<u64, TombstoneError> {
+        self.writer.write(move |db| deletes::tombstone(db, version, &tombstone, &leaf)).await
+    }
+
+    /// Appends a leaf to the audit log; its position, counted from zero.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn append_leaf(&self, leaf: Leaf) -> Result<u64, CatalogError> {
+        self.writer.write(move |db| log::append(db, &leaf)).await
+    }
+
+    /// The bodies of the leaves from position `from`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn leaves(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, CatalogError> {
+        self.readers.read(move |db| log::bodies(db, from, limit)).await
+    }
+
+    /// The hashes of the leaves from position `from`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn leaf_hashes(&self, from: u64, limit: usize) -> Result<Vec<Digest>, CatalogError> {
+        self.readers.read(move |db| log::hashes(db, from, limit)).await
+    }
+
+    /// How many leaves the log has.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn log_size(&self) -> Result<u64, CatalogError> {
+        self.readers.read(log::size).await
+    }
+
+    /// How many leaves, from the first, are safe at the sites.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn replicated_size(&self) -> Result<u64, CatalogError> {
+        self.readers.read(log::replicated).await
+    }
+
+    /// Notes that the first `size` leaves are safe at the sites; a lower
+    /// number than before changes nothing.
+    ///
+    /// # Errors
+    /// [`CatalogError::BeyondLog`].
+    pub async fn set_replicated_size(&self, size: u64) -> Result<(), CatalogError> {
+        self.writer.write(move |db| log::set_replicated(db, size)).await
+    }
+
+    /// Enters an opaque fact, or replaces the one of its kind and id.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn put_fact(&self, kind: &str, id: [u8; 16], body: Vec<u8>) -> Result<(), CatalogError> {
+        let kind = kind.to_owned();
+        self.writer.write(move |db| facts::put(db, &kind, id, &body)).await
+    }
+
+    /// All facts of a kind, id and body, in order of their ids.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn facts(&self, kind: &str) -> Result<Vec<([u8; 16], Vec<u8>)>, CatalogError> {
+        let kind = kind.to_owned();
+        self.readers.read(move |db| facts::all(db, &kind)).await
+    }
+
+    /// Loads a part of what the sites hold, in one transaction and without
+    /// leaves of its own; all of it or nothing.
+    ///
+    /// # Errors
+    /// [`CatalogError::BucketNameTwice`], [`CatalogError::OtherTenant`].
+    pub async fn load(&self, batch: RebuildBatch) -> Result<(), CatalogError> {
+        let tenant = self.tenant;
+        self.writer.write(move |db| rebuild::load(db, tenant, &batch)).await
+    }
+
+    /// How much it holds; counts, so not for every request.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn counts(&self) -> Result<Counts, CatalogError> {
+        self.readers.read(lookups::counts).await
+    }
+}

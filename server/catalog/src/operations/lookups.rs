@@ -1,0 +1,109 @@
+//! Versions found by name, by id and by prefix; and how much there is.
+
+use coffer_model::{BucketId, ObjectKey, Timestamp, VersionId};
+use rusqlite::{Connection, Row, params};
+
+use super::{every, first, limit};
+use crate::stored::{decode, digest, id, number};
+use crate::{CatalogError, Counts, ListRow, ManifestRow};
+
+const COLUMNS: &str = "SELECT v.record, v.manifest, v.wrap, v.reduced, v.inline FROM version v";
+
+pub(crate) fn latest(
+    connection: &Connection,
+    bucket: BucketId,
+    key: &ObjectKey,
+) -> Result<Option<ManifestRow>, CatalogError> {
+    let sql = format!("{COLUMNS} JOIN name n ON n.latest = v.id WHERE n.bucket = ?1 AND n.key = ?2");
+    first(connection, &sql, params![bucket.as_bytes(), key.as_bytes()], read)
+}
+
+/// A version by its id, hidden or not.
+pub(crate) fn version(connection: &Connection, id: VersionId) -> Result<Option<ManifestRow>, CatalogError> {
+    first(connection, &format!("{COLUMNS} WHERE v.id = ?1"), params![id.as_bytes()], read)
+}
+
+/// The latest visible versions in bytewise order of their keys.
+pub(crate) fn list(
+    connection: &Connection,
+    bucket: BucketId,
+    prefix: &[u8],
+    after: Option<&ObjectKey>,
+    most: usize,
+) -> Result<Vec<ListRow>, CatalogError> {
+    // The key that follows `after` immediately is `after` and a zero byte.
+    let next = after.map(|after| [after.as_bytes(), &[0]].concat()).unwrap_or_default();
+    let from = next.as_slice().max(prefix);
+    every(
+        connection,
+        "SELECT n.key, v.size, v.created, v.id, v.content FROM name n JOIN version v ON v.id = n.latest
+         WHERE n.bucket = ?1 AND n.key >= ?2 AND n.key < ?3 AND n.latest IS NOT NULL
+         ORDER BY n.key LIMIT ?4",
+        params![bucket.as_bytes(), from, end_of(prefix), limit(most)],
+        |row| {
+            let key: Vec<u8> = row.get(0)?;
+            Ok(ListRow {
+                key: ObjectKey::new(key).map_err(|_| CatalogError::Damaged("object key"))?,
+                size: number(row, 1, "size")?,
+                created: Timestamp(number(row, 2, "time")?),
+                version: id(row, 3, "version id")?,
+                content: digest(row, 4, "content digest")?,
+            })
+        },
+    )
+}
+
+/// The first key after all keys with the prefix. Without such a one (the
+/// prefix is empty or all 0xff), something longer than any key.
+fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if let Some(next) = last.checked_add(1) {
+            *last = next;
+            return end;
+        }
+        end.pop();
+    }
+    vec![0xff; ObjectKey::BYTES_MAX + 1]
+}
+
+pub(crate) fn counts(connection: &Connection) -> Result<Counts, CatalogError> {
+    let sql = "SELECT (SELECT count(*) FROM bucket), (SELECT count(*) FROM version),
+         (SELECT count(*) FROM name n JOIN bucket b ON b.id = n.bucket WHERE n.latest IS NOT NULL),
+         (SELECT count(*) FROM leaf), (SELECT count(*) FROM reservation)";
+    let counts = first(connection, sql, [], |row| {
+        Ok(Counts {
+            buckets: number(row, 0, "count")?,
+            versions: number(row, 1, "count")?,
+            live_objects: number(row, 2, "count")?,
+            leaves: number(row, 3, "count")?,
+            reservations: number(row, 4, "count")?,
+        })
+    })?;
+    counts.ok_or(CatalogError::Damaged("count"))
+}
+
+fn read(row: &Row<'_>) -> Result<ManifestRow, CatalogError> {
+    let manifest = row.get_ref(1)?.as_blob().map_err(|_| CatalogError::Damaged("manifest"))?;
+    Ok(ManifestRow {
+        record: id(row, 0, "record id")?,
+        manifest: decode(manifest, "manifest")?,
+        wrap: row.get(2)?,
+        reduced: row.get(3)?,
+        inline: row.get(4)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_the_next_one_and_all_ff_after_every_key() {
+        assert_eq!(end_of(b"ab"), b"ac");
+        assert_eq!(end_of(b"a\xff\xff"), b"b");
+        for endless in [&b""[..], b"\xff", b"\xff\xff"] {
+            assert!(end_of(endless) > vec![0xff; ObjectKey::BYTES_MAX]);
+        }
+    }
+}

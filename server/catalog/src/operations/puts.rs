@@ -1,0 +1,185 @@
+//! The story of a put: reserved, then committed or abandoned.
+
+use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, TenantId, VersionId};
+use rusqlite::{Connection, Row, params};
+
+use super::{change, every, first, log};
+use crate::stored::{decode, encode, id, integer, number};
+use crate::{CatalogError, CommitError, Leaf, ManifestRow, NewReservation, ReservationRow, Reserved};
+
+/// Gives the next order and the key's object, and keeps the intent.
+pub(crate) fn reserve(
+    connection: &Connection,
+    new: NewReservation,
+    leaf: &Leaf,
+) -> Result<Reserved, CatalogError> {
+    let bucket = "SELECT 1 FROM bucket WHERE id = ?1";
+    if first(connection, bucket, params![new.bucket.as_bytes()], |_| Ok(()))?.is_none() {
+        return Err(CatalogError::NoBucket);
+    }
+    let taken = "SELECT 1 FROM version WHERE id = ?1 UNION ALL SELECT 1 FROM reservation WHERE version = ?1";
+    if first(connection, taken, params![new.version.as_bytes()], |_| Ok(()))?.is_some() {
+        return Err(CatalogError::VersionTaken);
+    }
+    let (_, object) = name(connection, new.bucket, &new.key, new.object)?;
+    let order = next_order(connection)?;
+    let row = ReservationRow {
+        version: new.version,
+        bucket: new.bucket,
+        key: new.key,
+        object,
+        order,
+        created: new.created,
+        record: new.record,
+        sites: new.sites,
+        locator: new.locator,
+        striped: new.striped,
+        wrap: new.wrap,
+    };
+    change(
+        connection,
+        "INSERT INTO reservation (version, bucket, ord, body) VALUES (?1, ?2, ?3, ?4)",
+        params![
+            row.version.as_bytes(),
+            row.bucket.as_bytes(),
+            integer(order, "order")?,
+            encode(&row, "reservation")?
+        ],
+    )?;
+    Ok(Reserved { order, object, audit_seq: log::append(connection, leaf)? })
+}
+
+/// Turns a reservation into a version, together with its outcome leaf.
+pub(crate) fn commit(
+    connection: &Connection,
+    tenant: TenantId,
+    row: &ManifestRow,
+    leaf: &Leaf,
+) -> Result<u64, CommitError> {
+    let reserved = reservation(connection, row.manifest.version)?.ok_or(CommitError::NoReservation)?;
+    if let Some(field) = contradiction(&reserved, row, tenant) {
+        return Err(CommitError::Mismatch(field));
+    }
+    remove_reservation(connection, reserved.version)?;
+    insert_version(connection, row)?;
+    Ok(log::append(connection, leaf)?)
+}
+
+/// Takes a reservation back, together with the leaf that says so.
+pub(crate) fn abandon(connection: &Connection, version: VersionId, leaf: &Leaf) -> Result<u64, CatalogError> {
+    if remove_reservation(connection, version)? == 0 {
+        return Err(CatalogError::NoReservation);
+    }
+    log::append(connection, leaf)
+}
+
+pub(crate) fn reservations(connection: &Connection) -> Result<Vec<ReservationRow>, CatalogError> {
+    every(connection, "SELECT body FROM reservation ORDER BY ord", [], read_reservation)
+}
+
+/// Enters a version and makes it the latest of its name if it is.
+pub(super) fn insert_version(connection: &Connection, row: &ManifestRow) -> Result<(), CatalogError> {
+    let manifest = &row.manifest;
+    let (name, _) = name(connection, manifest.bucket, &manifest.key, manifest.object)?;
+    change(
+        connection,
+        "INSERT OR REPLACE INTO version
+         (id, name, object, ord, record, created, size, content, reduced, inline, wrap, manifest)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        params![
+            manifest.version.as_bytes(),
+            name,
+            manifest.object.as_bytes(),
+            integer(manifest.order, "order")?,
+            row.record.as_bytes(),
+            integer(manifest.created.0, "time")?,
+            integer(manifest.size, "size")?,
+            manifest.content.0,
+            row.reduced,
+            row.inline,
+            row.wrap,
+            encode::<Manifest>(manifest, "manifest")?,
+        ],
+    )?;
+    refresh_latest(connection, name)
+}
+
+/// Computes the latest visible version of a name again: the highest order
+/// above every tombstone of its own object.
+pub(super) fn refresh_latest(connection: &Connection, name: i64) -> Result<(), CatalogError> {
+    change(
+        connection,
+        "UPDATE name SET latest = (
+             SELECT v.id FROM version v WHERE v.name = ?1 AND NOT EXISTS (
+                 SELECT 1 FROM tombstone t WHERE t.object = v.object AND t.ord >= v.ord)
+             ORDER BY v.ord DESC, v.id DESC LIMIT 1)
+         WHERE id = ?1",
+        params![name],
+    )?;
+    Ok(())
+}
+
+/// The row of a key and its object, made with the offered object if the key is new.
+fn name(
+    connection: &Connection,
+    bucket: BucketId,
+    key: &ObjectKey,
+    offered: ObjectId,
+) -> Result<(i64, ObjectId), CatalogError> {
+    let find = "SELECT id, object FROM name WHERE bucket = ?1 AND key = ?2";
+    let found = first(connection, find, params![bucket.as_bytes(), key.as_bytes()], |row| {
+        Ok((row.get(0)?, id(row, 1, "object id")?))
+    })?;
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    change(
+        connection,
+        "INSERT INTO name (bucket, key, object, latest) VALUES (?1, ?2, ?3, NULL)",
+        params![bucket.as_bytes(), key.as_bytes(), offered.as_bytes()],
+    )?;
+    Ok((connection.last_insert_rowid(), offered))
+}
+
+/// Takes the next order. It is given once, even if its reservation ends in nothing.
+fn next_order(connection: &Connection) -> Result<u64, CatalogError> {
+    let sql = "UPDATE catalogue SET next_order = next_order + 1 RETURNING next_order - 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let order = match rows.next()? {
+        Some(row) => number(row, 0, "order")?,
+        None => return Err(CatalogError::Damaged("order")),
+    };
+    // To the end, or the update is not finished.
+    while rows.next()?.is_some() {}
+    Ok(order)
+}
+
+fn reservation(connection: &Connection, version: VersionId) -> Result<Option<ReservationRow>, CatalogError> {
+    let sql = "SELECT body FROM reservation WHERE version = ?1";
+    first(connection, sql, params![version.as_bytes()], read_reservation)
+}
+
+fn remove_reservation(connection: &Connection, version: VersionId) -> Result<usize, CatalogError> {
+    change(connection, "DELETE FROM reservation WHERE version = ?1", params![version.as_bytes()])
+}
+
+fn read_reservation(row: &Row<'_>) -> Result<ReservationRow, CatalogError> {
+    let body = row.get_ref(0)?.as_blob().map_err(|_| CatalogError::Damaged("reservation"))?;
+    decode(body, "reservation")
+}
+
+/// The first field in which a manifest is not what was reserved.
+fn contradiction(reserved: &ReservationRow, row: &ManifestRow, tenant: TenantId) -> Option<&'static str> {
+    let manifest = &row.manifest;
+    [
+        ("tenant", manifest.tenant == tenant),
+        ("bucket", manifest.bucket == reserved.bucket),
+        ("key", manifest.key == reserved.key),
+        ("object", manifest.object == reserved.object),
+        ("order", manifest.order == reserved.order),
+        ("record", row.record == reserved.record),
+    ]
+    .into_iter()
+    .find_map(|(field, same)| (!same).then_some(field))
+}

@@ -1,0 +1,172 @@
+//! The one writer of a catalogue: a thread that owns the write connection and
+//! groups commits. It takes whatever operations wait, runs each in its own
+//! savepoint inside one transaction, commits, and only then answers them all;
+//! so one fsync carries many operations, and one that fails takes no other
+//! with it.
+
+use std::thread;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::CatalogError;
+
+/// Operations in one transaction at most; bounds what one failure of the disk
+/// takes back and how long the first of a group waits.
+const GROUP_MAX: usize = 256;
+
+/// Operations that may wait; more callers wait for room before they send.
+const QUEUE_MAX: usize = 1024;
+
+/// One operation on its way through the writer.
+trait Job: Send {
+    /// Does the work inside a savepoint; whether to keep it.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Answers the caller: with the work's result, or with why it does not stand.
+    fn answer(self: Box<Self>, fate: Result<(), CatalogError>);
+}
+
+struct Operation<F, T, E> {
+    work: Option<F>,
+    result: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<F, T, E> Job for Operation<F, T, E>
+where
+    F: FnOnce(&Connection) -> Result<T, E> + Send,
+    T: Send,
+    E: From<CatalogError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        self.result = self.work.take().map(|work| work(connection));
+        matches!(self.result, Some(Ok(_)))
+    }
+
+    fn answer(self: Box<Self>, fate: Result<(), CatalogError>) {
+        let answer = match (self.result, fate) {
+            (Some(Err(refused)), _) => Err(refused),
+            (_, Err(fate)) => Err(fate.into()),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(CatalogError::Closed.into()),
+        };
+        // A caller that has gone away has lost its answer, not its effect.
+        let _ = self.reply.send(answer);
+    }
+}
+
+enum Message {
+    Do(Box<dyn Job>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The way to the writer thread. When the last one is dropped, the thread
+/// finishes what waits and ends.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Message>,
+}
+
+impl Writer {
+    /// Starts the thread, which takes over the connection.
+    pub(crate) fn start(connection: Connection) -> std::io::Result<Self> {
+        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        thread::Builder::new()
+            .name("catalogue-writer".to_owned())
+            .spawn(move || serve(connection, waiting))?;
+        Ok(Self { queue })
+    }
+
+    /// Runs `work` in the next group; returns when it is fsynced. An answer
+    /// that is not waited for does not take the work back.
+    pub(crate) async fn write<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<CatalogError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Operation { work: Some(work), result: None, reply });
+        self.queue.send(Message::Do(job)).await.map_err(|_| CatalogError::Closed)?;
+        answer.await.map_err(|_| CatalogError::Closed)?
+    }
+
+    /// Lets what waits finish, then ends the thread; returns when the
+    /// connection is closed.
+    pub(crate) async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.queue.send(Message::Close(reply)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>) {
+    let mut poisoned = false;
+    while let Some(first) = waiting.blocking_recv() {
+        let mut group = Vec::new();
+        let mut closing = None;
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match message {
+                Message::Do(job) => group.push(job),
+                Message::Close(reply) => closing = Some(reply),
+            }
+            if closing.is_none() && group.len() < GROUP_MAX {
+                next = waiting.try_recv().ok();
+            }
+        }
+        if poisoned {
+            group.into_iter().for_each(|job| job.answer(Err(CatalogError::ReadOnly)));
+        } else if !group.is_empty() {
+            poisoned = !commit_group(&connection, group);
+        }
+        if let Some(reply) = closing {
+            waiting.close();
+            drop(connection);
+            let _ = reply.send(());
+            return;
+        }
+    }
+}
+
+/// Runs and commits a group; whether the connection can still be trusted. A
+/// COMMIT that failed may stand or not, as after any failed fsync: only a
+/// reopen, which reads the log again from the disk, tells.
+fn commit_group(connection: &Connection, mut group: Vec<Box<dyn Job>>) -> bool {
+    let begun = execute(connection, "BEGIN IMMEDIATE");
+    let (fate, trusted) = match begun.and_then(|()| run_group(connection, &mut group)) {
+        Err(failed) => (Err(failed), true),
+        Ok(()) => match execute(connection, "COMMIT") {
+            Ok(()) => (Ok(()), true),
+            Err(failed) => (Err(failed), false),
+        },
+    };
+    if !connection.is_autocommit() {
+        // Nothing to add if this fails as well: the group's answer says why.
+        let _ = execute(connection, "ROLLBACK");
+    }
+    let trusted = trusted && connection.is_autocommit();
+    group.into_iter().for_each(|job| job.answer(fate.clone()));
+    trusted
+}
+
+fn run_group(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), CatalogError> {
+    for job in group {
+        execute(connection, "SAVEPOINT operation")?;
+        if !job.run(connection) {
+            execute(connection, "ROLLBACK TO operation")?;
+        }
+        // Some failures (disk full, no memory) end the whole transaction; then
+        // this fails too, and with it the group, instead of a half of it.
+        execute(connection, "RELEASE operation")?;
+    }
+    Ok(())
+}
+
+fn execute(connection: &Connection, sql: &str) -> Result<(), CatalogError> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}

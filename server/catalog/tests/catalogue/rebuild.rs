@@ -1,0 +1,132 @@
+//! A catalogue that was lost and loaded again equals the old one in what matters.
+
+use coffer_catalog::{Catalog, CatalogError, FactRow, Leaf, ManifestRow, RebuildBatch, TombstoneRow};
+use coffer_model::{BucketId, ObjectId, RecordId, TenantId, VersionId};
+
+use crate::sample::{
+    BUCKET, TENANT, bucket, delete, fresh, key, leaf, object_key, path, put, reservation, tombstone,
+};
+
+async fn empty() -> (tempfile::TempDir, Catalog) {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = Catalog::create(path(folder.path()), key(3), TENANT).await.unwrap();
+    (folder, catalog)
+}
+
+/// A catalogue with versions, deletions and facts, and what sites would hold of it.
+async fn original() -> (tempfile::TempDir, Catalog, RebuildBatch) {
+    let (folder, catalog) = fresh().await;
+    let (mut manifests, mut tombstones) = (Vec::new(), Vec::new());
+    for number in 0..30 {
+        let row = put(&catalog, number, &format!("key-{}", number % 11)).await;
+        if number % 4 == 0 {
+            delete(&catalog, &row).await;
+            tombstones.push(tombstone(&row));
+        }
+        manifests.push(row);
+    }
+    catalog.put_fact("principal", [1; 16], b"body".to_vec()).await.unwrap();
+    let bodies = catalog.leaves(0, 1000).await.unwrap();
+    let hashes = catalog.leaf_hashes(0, 1000).await.unwrap();
+    let leaves = bodies.into_iter().zip(hashes).map(|(body, hash)| Leaf { body, hash }).collect();
+    let batch = RebuildBatch {
+        buckets: vec![bucket(BUCKET, "first")],
+        manifests,
+        tombstones,
+        leaves,
+        facts: vec![FactRow { kind: "principal".to_owned(), id: [1; 16], body: b"body".to_vec() }],
+        order_floor: 40,
+    };
+    (folder, catalog, batch)
+}
+
+async fn assert_same(old: &Catalog, new: &Catalog, manifests: &[ManifestRow]) {
+    assert_eq!(new.counts().await.unwrap(), old.counts().await.unwrap());
+    assert_eq!(new.buckets().await.unwrap(), old.buckets().await.unwrap());
+    assert_eq!(new.leaves(0, 1000).await.unwrap(), old.leaves(0, 1000).await.unwrap());
+    assert_eq!(new.leaf_hashes(0, 1000).await.unwrap(), old.leaf_hashes(0, 1000).await.unwrap());
+    assert_eq!(new.facts("principal").await.unwrap(), old.facts("principal").await.unwrap());
+    let list = |catalog: Catalog| async move { catalog.list(BUCKET, b"", None, 1000).await.unwrap() };
+    assert_eq!(list(new.clone()).await, list(old.clone()).await);
+    for row in manifests {
+        let key = &row.manifest.key;
+        assert_eq!(new.latest(BUCKET, key).await.unwrap(), old.latest(BUCKET, key).await.unwrap());
+        assert_eq!(new.version(row.manifest.version).await.unwrap().as_ref(), Some(row));
+    }
+}
+
+#[tokio::test]
+async fn a_rebuilt_catalogue_equals_the_lost_one_and_gives_higher_orders() {
+    let (_folder, old, batch) = original().await;
+    let (_other, new) = empty().await;
+    let manifests = batch.manifests.clone();
+    new.load(batch).await.unwrap();
+    assert_same(&old, &new, &manifests).await;
+    let reserved = new.reserve(reservation(99, "key-1"), leaf("intent")).await.unwrap();
+    assert_eq!(reserved.order, 41);
+    assert_eq!(reserved.object, manifests[1].manifest.object);
+}
+
+#[tokio::test]
+async fn batches_may_come_in_any_order_and_twice() {
+    let (_folder, old, batch) = original().await;
+    let (_other, new) = empty().await;
+    let manifests = batch.manifests.clone();
+    for _ in 0..2 {
+        for tombstone in batch.tombstones.iter().rev() {
+            let one = RebuildBatch { tombstones: vec![tombstone.clone()], ..RebuildBatch::default() };
+            new.load(one).await.unwrap();
+        }
+        for row in batch.manifests.iter().rev() {
+            let one = RebuildBatch { manifests: vec![row.clone()], ..RebuildBatch::default() };
+            new.load(one).await.unwrap();
+        }
+        let rest = RebuildBatch {
+            buckets: batch.buckets.clone(),
+            facts: batch.facts.clone(),
+            ..RebuildBatch::default()
+        };
+        new.load(rest).await.unwrap();
+    }
+    new.load(RebuildBatch { leaves: batch.leaves, ..RebuildBatch::default() }).await.unwrap();
+    assert_same(&old, &new, &manifests).await;
+    let reserved = new.reserve(reservation(99, "key-1"), leaf("intent")).await.unwrap();
+    assert_eq!(reserved.order, 31, "above every order that was loaded");
+}
+
+#[tokio::test]
+async fn a_batch_with_a_fault_leaves_nothing_of_itself() {
+    let (_folder, _old, batch) = original().await;
+    let (_other, new) = empty().await;
+    let stranger = TenantId::from_bytes([1; 16]);
+    let mut mixed = batch.clone();
+    mixed.manifests[29].manifest.tenant = stranger;
+    let refused = new.load(mixed).await;
+    assert!(matches!(refused, Err(CatalogError::OtherTenant(found)) if found == stranger));
+    let mut twice = batch.clone();
+    twice.buckets.push(bucket(BucketId::from_bytes([2; 16]), "first"));
+    assert!(matches!(new.load(twice).await, Err(CatalogError::BucketNameTwice(_))));
+    let huge = RebuildBatch { order_floor: u64::MAX, ..batch };
+    assert!(matches!(new.load(huge).await, Err(CatalogError::TooLarge("order"))));
+    assert_eq!(new.counts().await.unwrap(), coffer_catalog::Counts::default());
+}
+
+#[tokio::test]
+async fn two_objects_under_one_name_show_the_newest_that_is_not_hidden() {
+    let (_folder, _old, batch) = original().await;
+    let (_other, new) = empty().await;
+    let first = batch.manifests[1].clone();
+    let mut second = first.clone();
+    second.manifest.object = ObjectId::from_bytes([0xee; 16]);
+    second.manifest.version = VersionId::from_bytes([0xee; 16]);
+    second.manifest.order = 500;
+    let both = vec![first.clone(), second.clone()];
+    new.load(RebuildBatch { buckets: batch.buckets, manifests: both, ..RebuildBatch::default() })
+        .await
+        .unwrap();
+    let name = object_key("key-1");
+    assert_eq!(new.latest(BUCKET, &name).await.unwrap().as_ref(), Some(&second));
+    let grave = TombstoneRow { record: RecordId::from_bytes([0xdd; 16]), ..tombstone(&second) };
+    new.load(RebuildBatch { tombstones: vec![grave], ..RebuildBatch::default() }).await.unwrap();
+    assert_eq!(new.latest(BUCKET, &name).await.unwrap(), Some(first));
+}

@@ -1,0 +1,137 @@
+//! The gate: a call comes in with a certificate and leaves as a `Granted`
+//! call, or as a denial that is already in the log. Nothing else makes one.
+
+use std::sync::Arc;
+
+use coffer_model::{Actor, AuditEvent, Operation, Outcome, PrincipalId, Role, TenantId};
+
+use crate::audit::AuditError;
+use crate::service::Service;
+use crate::tenant::Tenant;
+
+/// A call, before anybody asked whether it may be made.
+pub(crate) struct Call<T> {
+    /// What is to be done.
+    pub(crate) operation: Operation,
+    /// Which role may do it.
+    pub(crate) role: Role,
+    /// The tenant it names; `None`: the caller's own.
+    pub(crate) tenant: Option<TenantId>,
+    /// On what, for the log: an id, never a tenant's own words.
+    pub(crate) subject: String,
+    /// Its arguments.
+    pub(crate) arguments: T,
+}
+
+/// A call that may be made. Only [`Service::authorize`] makes one.
+pub(crate) struct Granted<T> {
+    arguments: T,
+    caller: Caller,
+    operation: Operation,
+    subject: String,
+}
+
+/// Who calls, as far as the gate found out.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    pub(crate) principal: PrincipalId,
+    /// The tenant whose data, keys and log the call is about; for operators
+    /// the service's own realm.
+    pub(crate) tenant: Arc<Tenant>,
+}
+
+/// Why a call was refused. The refusal is in the log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Denied {
+    /// No certificate, or one that no principal has.
+    #[error("the client certificate belongs to no principal of this deployment")]
+    Unknown,
+    /// Another tenant's, or another role's, business.
+    #[error("this credential may not do that")]
+    Forbidden,
+    /// The log cannot be written, so nothing is done.
+    #[error("refused, because the audit log cannot be written: {0}")]
+    Unlogged(#[from] AuditError),
+}
+
+impl<T> Granted<T> {
+    pub(crate) fn into_parts(self) -> (T, Grant) {
+        (self.arguments, Grant { caller: self.caller, operation: self.operation, subject: self.subject })
+    }
+}
+
+/// What is left of a granted call once its arguments are taken: who, on what.
+#[derive(Clone)]
+pub(crate) struct Grant {
+    pub(crate) caller: Caller,
+    operation: Operation,
+    subject: String,
+}
+
+impl Grant {
+    /// The event of this call with that outcome, on `subject` or on what the
+    /// call named.
+    pub(crate) fn event(&self, service: &Service, subject: Option<String>, outcome: Outcome) -> AuditEvent {
+        AuditEvent {
+            time: service.host.clock.now(),
+            tenant: Some(self.caller.tenant.id),
+            actor: Actor::Principal(self.caller.principal),
+            operation: self.operation,
+            subject: subject.unwrap_or_else(|| self.subject.clone()),
+            outcome,
+        }
+    }
+
+    pub(crate) fn tenant(&self) -> &Arc<Tenant> {
+        &self.caller.tenant
+    }
+}
+
+impl Service {
+    /// Asks whether the bearer of the certificate may make the call.
+    pub(crate) async fn authorize<T>(
+        &self,
+        fingerprint: Option<[u8; 32]>,
+        call: Call<T>,
+    ) -> Result<Granted<T>, Denied> {
+        let principal = fingerprint.and_then(|print| self.principal(&print));
+        let Some(principal) = principal else {
+            self.deny(None, Actor::Anonymous, &call).await?;
+            return Err(Denied::Unknown);
+        };
+        let actor = Actor::Principal(principal.id);
+        let own = match principal.tenant {
+            Some(id) => self.tenant(id),
+            None => self.service_realm(),
+        };
+        let other_tenant = call.tenant.is_some_and(|named| principal.tenant != Some(named));
+        match own {
+            Some(tenant) if principal.role == call.role && !other_tenant => Ok(Granted {
+                arguments: call.arguments,
+                caller: Caller { principal: principal.id, tenant },
+                operation: call.operation,
+                subject: call.subject,
+            }),
+            own => {
+                self.deny(own, actor, &call).await?;
+                Err(Denied::Forbidden)
+            }
+        }
+    }
+
+    /// Logs a denial in the caller's own log, or in the service's.
+    async fn deny<T>(&self, own: Option<Arc<Tenant>>, actor: Actor, call: &Call<T>) -> Result<(), Denied> {
+        let Some(tenant) = own.or_else(|| self.service_realm()) else { return Ok(()) };
+        let named = call.tenant.map(|id| id.to_string());
+        let event = AuditEvent {
+            time: self.host.clock.now(),
+            tenant: Some(tenant.id),
+            actor,
+            operation: call.operation,
+            subject: named.unwrap_or_else(|| call.subject.clone()),
+            outcome: Outcome::Denied,
+        };
+        tenant.note(&event).await?;
+        Ok(())
+    }
+}

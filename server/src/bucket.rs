@@ -1,0 +1,90 @@
+//! Buckets: created under a policy that the sites can satisfy, listed, removed
+//! when empty.
+
+use coffer_catalog::{BucketError, BucketRow, CatalogError};
+use coffer_model::{BucketId, BucketName, Outcome, ResidencyPolicy};
+use coffer_regions::{Unmet, satisfiable};
+
+use crate::audit::AuditError;
+use crate::authorize::Granted;
+use crate::leaf::leaf;
+use crate::registry::{RegistryError, write_fact};
+use crate::service::Service;
+use crate::stored::Fact;
+
+/// The arguments of a creation.
+pub(crate) struct CreateBucket {
+    pub(crate) name: BucketName,
+    /// `None`: the tenant's own policy.
+    pub(crate) policy: Option<ResidencyPolicy>,
+}
+
+/// Why a bucket was not created or removed. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BucketStoryError {
+    #[error("the policy cannot be satisfied by the sites: {0}")]
+    Unsatisfiable(Unmet),
+    #[error("the bucket's policy allows {0}, which the tenant's policy does not")]
+    Wider(String),
+    #[error("there is no bucket {0}")]
+    NoBucket(BucketName),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error("refused, because the audit log cannot be written: {0}")]
+    Audit(#[from] AuditError),
+    #[error("the catalogue failed: {0}")]
+    Catalog(#[from] CatalogError),
+}
+
+/// Creates a bucket.
+pub(crate) async fn create(
+    service: &Service,
+    create: Granted<CreateBucket>,
+) -> Result<(BucketRow, u64), BucketStoryError> {
+    let (create, grant) = create.into_parts();
+    let tenant = grant.tenant();
+    let policy = create.policy.unwrap_or_else(|| tenant.policy.clone());
+    let topology = service.sites.topology();
+    satisfiable(topology, &policy).map_err(BucketStoryError::Unsatisfiable)?;
+    // A bucket may be stricter than its tenant, never wider.
+    let wider = topology.sites.iter().find(|site| policy.admits(site) && !tenant.policy.admits(site));
+    if let Some(site) = wider {
+        return Err(BucketStoryError::Wider(format!("{} ({})", site.name, site.country)));
+    }
+    if tenant.catalog.bucket(&create.name).await?.is_some() {
+        return Err(BucketError::NameTaken.into());
+    }
+    let id = BucketId::generate(service.host.entropy.as_ref());
+    let created = service.host.clock.now();
+    tenant.note(&grant.event(service, Some(id.to_string()), Outcome::Intent)).await?;
+    let fact = Fact::BucketCreated { id, name: create.name.clone(), policy: policy.clone(), created };
+    let record = write_fact(&service.host, &service.sites, tenant, &fact).await?;
+    let row = BucketRow { id, name: create.name, policy, created, record };
+    let done = grant.event(service, Some(id.to_string()), Outcome::Done);
+    let audit_seq = tenant.catalog.insert_bucket(row.clone(), leaf(&done).map_err(AuditError::from)?).await?;
+    Ok((row, audit_seq))
+}
+
+/// All buckets of the tenant.
+pub(crate) async fn list(service: &Service, list: Granted<()>) -> Result<Vec<BucketRow>, BucketStoryError> {
+    let ((), grant) = list.into_parts();
+    grant.tenant().note(&grant.event(service, None, Outcome::Done)).await?;
+    Ok(grant.tenant().catalog.buckets().await?)
+}
+
+/// Removes an empty bucket.
+pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Result<u64, BucketStoryError> {
+    let (name, grant) = remove.into_parts();
+    let tenant = grant.tenant();
+    let row = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name))?;
+    if !tenant.catalog.list(row.id, &[], None, 1).await?.is_empty() {
+        return Err(BucketError::NotEmpty.into());
+    }
+    tenant.note(&grant.event(service, Some(row.id.to_string()), Outcome::Intent)).await?;
+    let fact = Fact::BucketRemoved { id: row.id, removed: service.host.clock.now() };
+    write_fact(&service.host, &service.sites, tenant, &fact).await?;
+    let done = grant.event(service, Some(row.id.to_string()), Outcome::Done);
+    Ok(tenant.catalog.remove_bucket(row.id, leaf(&done).map_err(AuditError::from)?).await?)
+}

@@ -1,0 +1,39 @@
+//! gRPC around the stories: parse at the boundary, hand in a call, answer.
+//! Nothing is decided here but which status code an error has.
+
+mod buckets;
+mod drills;
+mod log;
+mod objects;
+mod sites;
+mod status;
+mod tenants;
+
+use coffer_model::{Operation, Role, TenantId};
+use tonic::Request;
+
+use crate::authority::fingerprint;
+use crate::authorize::Call;
+
+pub(crate) use buckets::BucketsApi;
+pub(crate) use drills::DrillsApi;
+pub(crate) use log::LogApi;
+pub(crate) use objects::ObjectsApi;
+pub(crate) use sites::SitesApi;
+pub(crate) use tenants::TenantsApi;
+
+/// The fingerprint of the certificate that the TLS layer verified.
+fn bearer<T>(request: &Request<T>) -> Option<[u8; 32]> {
+    let certificates = request.peer_certs()?;
+    certificates.first().map(|certificate| fingerprint(certificate))
+}
+
+/// A call that a tenant makes about itself.
+fn tenant_call<T>(operation: Operation, tenant: Option<TenantId>, subject: String, arguments: T) -> Call<T> {
+    Call { operation, role: Role::Tenant, tenant, subject, arguments }
+}
+
+/// A call that an operator makes.
+fn operator_call<T>(operation: Operation, subject: String, arguments: T) -> Call<T> {
+    Call { operation, role: Role::Operator, tenant: None, subject, arguments }
+}

@@ -1,0 +1,199 @@
+//! `coffer.v1.Objects`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use coffer_catalog::ListRow;
+use coffer_model::{Layout, Manifest, ObjectKey, Operation};
+use coffer_proto::v1::objects_server::Objects;
+use coffer_proto::v1::put_object_request::Part as PutPart;
+use coffer_proto::v1::{
+    DeleteObjectRequest, DeleteObjectResponse, GetObjectRequest, GetObjectResponse, ListObjectsRequest,
+    ListObjectsResponse, ObjectInfo, PutHeader, PutObjectRequest, PutObjectResponse, StatObjectRequest,
+    StatObjectResponse, get_object_response,
+};
+use coffer_proto::{DATA_BYTES_MAX, InvalidMessage, bucket_name, object_key, own_or};
+use futures::Stream;
+use futures::stream::{self, StreamExt};
+use std::pin::Pin;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::status::status;
+use super::{bearer, tenant_call};
+use crate::delete::{Delete, delete};
+use crate::get::{Get, get};
+use crate::list::{List, PAGE_MAX, list, stat};
+use crate::put::{Put, Source, SourceError, put};
+use crate::service::Service;
+
+/// The service over gRPC.
+pub(crate) struct ObjectsApi(pub(crate) Arc<Service>);
+
+const METADATA_PAIRS_MAX: usize = 32;
+const METADATA_BYTES_MAX: usize = 4096;
+
+fn check_metadata(metadata: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, InvalidMessage> {
+    let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if metadata.len() > METADATA_PAIRS_MAX || bytes > METADATA_BYTES_MAX {
+        return Err(InvalidMessage::OverLimit("metadata"));
+    }
+    Ok(metadata)
+}
+
+fn info(manifest: Manifest) -> ObjectInfo {
+    ObjectInfo {
+        version: manifest.version.as_bytes().to_vec().into(),
+        key: Vec::from(manifest.key).into(),
+        size: manifest.size,
+        created_ns: manifest.created.0,
+        content_blake3: manifest.content.0.to_vec().into(),
+        metadata: manifest.metadata,
+    }
+}
+
+fn line(row: ListRow) -> ObjectInfo {
+    ObjectInfo {
+        version: row.version.as_bytes().to_vec().into(),
+        key: Vec::from(row.key).into(),
+        size: row.size,
+        created_ns: row.created.0,
+        content_blake3: row.content.0.to_vec().into(),
+        metadata: BTreeMap::new(),
+    }
+}
+
+/// The data messages of a put.
+struct Upload(Streaming<PutObjectRequest>);
+
+impl Source for Upload {
+    async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        match self.0.message().await {
+            Ok(None) => Ok(None),
+            Ok(Some(PutObjectRequest { part: Some(PutPart::Data(data)) }))
+                if data.len() <= DATA_BYTES_MAX =>
+            {
+                Ok(Some(data))
+            }
+            Ok(Some(_)) | Err(_) => Err(SourceError),
+        }
+    }
+}
+
+async fn header(stream: &mut Streaming<PutObjectRequest>) -> Result<PutHeader, Status> {
+    match stream.message().await? {
+        Some(PutObjectRequest { part: Some(PutPart::Header(header)) }) => Ok(header),
+        _ => Err(status(InvalidMessage::Missing("header"))),
+    }
+}
+
+#[tonic::async_trait]
+impl Objects for ObjectsApi {
+    async fn put_object(
+        &self,
+        request: Request<Streaming<PutObjectRequest>>,
+    ) -> Result<Response<PutObjectResponse>, Status> {
+        let bearer = bearer(&request);
+        let mut stream = request.into_inner();
+        let header = header(&mut stream).await?;
+        let tenant = own_or(&header.tenant).map_err(status)?;
+        let arguments = Put {
+            bucket: bucket_name(header.bucket).map_err(status)?,
+            key: object_key(&header.key).map_err(status)?,
+            metadata: check_metadata(header.metadata).map_err(status)?,
+        };
+        let call = tenant_call(Operation::ObjectPut, tenant, String::new(), arguments);
+        let granted = self.0.authorize(bearer, call).await.map_err(status)?;
+        let service = Arc::clone(&self.0);
+        // On a task of its own: a caller that goes away cannot cut the story
+        // off between its steps, it ends as a failed upload and is withdrawn.
+        let story = tokio::spawn(async move { put(&service, granted, Upload(stream)).await });
+        let committed = story.await.map_err(|_| Status::internal("the put was cut off"))?.map_err(status)?;
+        Ok(Response::new(PutObjectResponse {
+            object: Some(info(committed.manifest)),
+            audit_seq: committed.audit_seq,
+            reduced_by: u32::try_from(committed.reduced_by).unwrap_or(u32::MAX),
+        }))
+    }
+
+    type GetObjectStream = Pin<Box<dyn Stream<Item = Result<GetObjectResponse, Status>> + Send>>;
+
+    async fn get_object(
+        &self,
+        request: Request<GetObjectRequest>,
+    ) -> Result<Response<Self::GetObjectStream>, Status> {
+        let bearer = bearer(&request);
+        let wire = request.into_inner();
+        let tenant = own_or(&wire.tenant).map_err(status)?;
+        let range = wire.range.map(|range| range.offset..range.offset.saturating_add(range.length));
+        let bucket = bucket_name(wire.bucket).map_err(status)?;
+        let arguments = Get { bucket, key: object_key(&wire.key).map_err(status)?, range };
+        let call = tenant_call(Operation::ObjectGet, tenant, String::new(), arguments);
+        let granted = self.0.authorize(bearer, call).await.map_err(status)?;
+        let found = get(&self.0, granted).await.map_err(status)?;
+        let first = get_object_response::Part::Object(info(found.manifest));
+        let first = stream::once(std::future::ready(Ok(GetObjectResponse { part: Some(first) })));
+        let pieces = stream::unfold(found.pieces, |mut pieces| async move {
+            let piece = pieces.recv().await?;
+            let data = |data| GetObjectResponse { part: Some(get_object_response::Part::Data(data)) };
+            Some((piece.map(data).map_err(status), pieces))
+        });
+        Ok(Response::new(Box::pin(first.chain(pieces))))
+    }
+
+    async fn stat_object(
+        &self,
+        request: Request<StatObjectRequest>,
+    ) -> Result<Response<StatObjectResponse>, Status> {
+        let bearer = bearer(&request);
+        let wire = request.into_inner();
+        let tenant = own_or(&wire.tenant).map_err(status)?;
+        let arguments = (bucket_name(wire.bucket).map_err(status)?, object_key(&wire.key).map_err(status)?);
+        let call = tenant_call(Operation::ObjectStat, tenant, String::new(), arguments);
+        let granted = self.0.authorize(bearer, call).await.map_err(status)?;
+        let manifest = stat(&self.0, granted).await.map_err(status)?.manifest;
+        let name = |id| self.0.sites.topology().site(id).map_or_else(String::new, |site| site.name.clone());
+        let sites = manifest.layout.sites().iter().map(|id| name(*id)).collect();
+        let geometry = match &manifest.layout {
+            Layout::Inline { sites } => format!("whole x {}", sites.len()),
+            Layout::Striped { geometry, .. } => geometry.to_string(),
+        };
+        Ok(Response::new(StatObjectResponse { object: Some(info(manifest)), geometry, sites }))
+    }
+
+    async fn list_objects(
+        &self,
+        request: Request<ListObjectsRequest>,
+    ) -> Result<Response<ListObjectsResponse>, Status> {
+        let bearer = bearer(&request);
+        let wire = request.into_inner();
+        let tenant = own_or(&wire.tenant).map_err(status)?;
+        if wire.prefix.len() > ObjectKey::BYTES_MAX {
+            return Err(status(InvalidMessage::OverLimit("prefix")));
+        }
+        let after = if wire.after.is_empty() { None } else { Some(object_key(&wire.after).map_err(status)?) };
+        let limit = usize::try_from(wire.limit).unwrap_or(PAGE_MAX);
+        let limit = if limit == 0 { PAGE_MAX } else { limit.min(PAGE_MAX) };
+        let bucket = bucket_name(wire.bucket).map_err(status)?;
+        let arguments = List { bucket, prefix: wire.prefix.to_vec(), after, limit };
+        let call = tenant_call(Operation::ObjectList, tenant, String::new(), arguments);
+        let granted = self.0.authorize(bearer, call).await.map_err(status)?;
+        let (rows, more) = list(&self.0, granted).await.map_err(status)?;
+        Ok(Response::new(ListObjectsResponse { objects: rows.into_iter().map(line).collect(), more }))
+    }
+
+    async fn delete_object(
+        &self,
+        request: Request<DeleteObjectRequest>,
+    ) -> Result<Response<DeleteObjectResponse>, Status> {
+        let bearer = bearer(&request);
+        let wire = request.into_inner();
+        let tenant = own_or(&wire.tenant).map_err(status)?;
+        let bucket = bucket_name(wire.bucket).map_err(status)?;
+        let arguments = Delete { bucket, key: object_key(&wire.key).map_err(status)? };
+        let call = tenant_call(Operation::ObjectDelete, tenant, String::new(), arguments);
+        let granted = self.0.authorize(bearer, call).await.map_err(status)?;
+        let (version, audit_seq) = delete(&self.0, granted).await.map_err(status)?;
+        Ok(Response::new(DeleteObjectResponse { version: version.as_bytes().to_vec().into(), audit_seq }))
+    }
+}

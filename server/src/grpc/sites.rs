@@ -1,0 +1,88 @@
+//! `coffer.v1.Sites`. Every principal may look; only operators change.
+
+use std::sync::Arc;
+
+use coffer_model::{Operation, Outcome, Role, SiteDescription};
+use coffer_proto::v1::sites_server::Sites;
+use coffer_proto::v1::{
+    ListSitesRequest, ListSitesResponse, SetSiteAliveRequest, SetSiteAliveResponse, SiteInfo,
+};
+use tonic::{Request, Response, Status};
+
+use super::status::status;
+use super::{bearer, operator_call, tenant_call};
+use crate::service::Service;
+
+/// The service over gRPC.
+pub(crate) struct SitesApi(pub(crate) Arc<Service>);
+
+impl SitesApi {
+    async fn info(&self, site: &SiteDescription) -> SiteInfo {
+        let state = self.0.sites.state(site.id).await;
+        SiteInfo {
+            id: site.id.as_bytes().to_vec().into(),
+            name: site.name.clone(),
+            country: site.country.to_string(),
+            domain: site.domain.0.clone(),
+            tier: site.tier.to_string(),
+            alive: state.alive,
+            simulated: self.0.sites.simulated(&site.name).is_some(),
+            records: state.records,
+            volume_bytes: state.volume_bytes,
+            damaged: state.damaged,
+            reported: self.0.sites.reported(site.id),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Sites for SitesApi {
+    async fn list_sites(
+        &self,
+        request: Request<ListSitesRequest>,
+    ) -> Result<Response<ListSitesResponse>, Status> {
+        let bearer = bearer(&request);
+        let operator =
+            bearer.and_then(|print| self.0.principal(&print)).is_some_and(|p| p.role == Role::Operator);
+        let call = if operator {
+            operator_call(Operation::Sites, String::new(), ())
+        } else {
+            tenant_call(Operation::Sites, None, String::new(), ())
+        };
+        let ((), grant) = self.0.authorize(bearer, call).await.map_err(status)?.into_parts();
+        let event = grant.event(&self.0, None, Outcome::Done);
+        grant.tenant().note(&event).await.map_err(status)?;
+        let mut sites = Vec::new();
+        for site in &self.0.sites.topology().sites {
+            sites.push(self.info(site).await);
+        }
+        Ok(Response::new(ListSitesResponse { sites }))
+    }
+
+    async fn set_site_alive(
+        &self,
+        request: Request<SetSiteAliveRequest>,
+    ) -> Result<Response<SetSiteAliveResponse>, Status> {
+        let bearer = bearer(&request);
+        let wire = request.into_inner();
+        let subject = self.0.sites.simulated(&wire.name).map(|(site, _)| site.id.to_string());
+        let call = operator_call(Operation::Sites, subject.unwrap_or_default(), wire.alive);
+        let (alive, grant) = self.0.authorize(bearer, call).await.map_err(status)?.into_parts();
+        let Some((description, site)) = self.0.sites.simulated(&wire.name) else {
+            return Err(Status::not_found(format!(
+                "there is no simulated site {:?} that has its directory",
+                wire.name
+            )));
+        };
+        let event = grant.event(&self.0, None, Outcome::Intent);
+        grant.tenant().note(&event).await.map_err(status)?;
+        if alive {
+            site.revive()
+        } else {
+            site.kill()
+        }
+        let event = grant.event(&self.0, None, Outcome::Done);
+        grant.tenant().note(&event).await.map_err(status)?;
+        Ok(Response::new(SetSiteAliveResponse { site: Some(self.info(description).await) }))
+    }
+}

@@ -1,0 +1,164 @@
+//! Which gRPC status each error has. Codes are for programs (may it be tried
+//! again? whose fault is it?), texts are for people.
+
+use coffer_catalog::{BucketError, CatalogError, TombstoneError};
+use coffer_proto::InvalidMessage;
+use coffer_regions::PlacementError;
+use tonic::{Code, Status};
+
+use crate::audit::AuditError;
+use crate::authorize::Denied;
+use crate::bucket::BucketStoryError;
+use crate::delete::DeleteError;
+use crate::drill::SignError;
+use crate::fetch::FetchError;
+use crate::get::GetError;
+use crate::list::ListError;
+use crate::put::PutError;
+use crate::registry::RegistryError;
+use crate::sweep::SweepError;
+use crate::tenant_create::CreateTenantError;
+
+/// An error that has a status code.
+pub(super) trait Coded: std::fmt::Display {
+    fn code(&self) -> Code;
+}
+
+/// The status of an error.
+pub(super) fn status(error: impl Coded) -> Status {
+    Status::new(error.code(), error.to_string())
+}
+
+impl Coded for InvalidMessage {
+    fn code(&self) -> Code {
+        Code::InvalidArgument
+    }
+}
+
+impl Coded for Denied {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unknown => Code::Unauthenticated,
+            Self::Forbidden => Code::PermissionDenied,
+            Self::Unlogged(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for AuditError {
+    fn code(&self) -> Code {
+        match self {
+            Self::TooFewSites { .. } => Code::Unavailable,
+            Self::Beyond { .. } => Code::OutOfRange,
+            Self::Catalog(_) | Self::Canonical(_) | Self::Seal | Self::Proof => Code::Internal,
+        }
+    }
+}
+
+impl Coded for CatalogError {
+    fn code(&self) -> Code {
+        Code::Internal
+    }
+}
+
+impl Coded for BucketStoryError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Unsatisfiable(_) | Self::Wider(_) => Code::FailedPrecondition,
+            Self::NoBucket(_) => Code::NotFound,
+            Self::Bucket(BucketError::NameTaken) => Code::AlreadyExists,
+            Self::Bucket(BucketError::NotEmpty) => Code::FailedPrecondition,
+            Self::Bucket(BucketError::Missing) => Code::NotFound,
+            Self::Bucket(_) | Self::Catalog(_) => Code::Internal,
+            Self::Registry(error) => error.code(),
+            Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for RegistryError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Seal => Code::Internal,
+            Self::TooFewSites { .. } => Code::Unavailable,
+        }
+    }
+}
+
+impl Coded for PutError {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoBucket(_) => Code::NotFound,
+            Self::Source(_) => Code::Cancelled,
+            Self::TooLarge => Code::InvalidArgument,
+            Self::Placement(PlacementError::Unsatisfiable(_)) => Code::FailedPrecondition,
+            Self::Placement(_) | Self::Write(_) | Self::Manifest { .. } => Code::Unavailable,
+            Self::Undecided => Code::Unknown,
+            Self::Audit(error) => error.code(),
+            Self::Seal(_)
+            | Self::Encode(_)
+            | Self::Codec(_)
+            | Self::Keys(_)
+            | Self::Catalog(_)
+            | Self::Commit(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for GetError {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoBucket(_) | Self::NoObject => Code::NotFound,
+            Self::Range { .. } => Code::OutOfRange,
+            Self::Fetch(FetchError::TooFewShards { .. }) | Self::NoHolder(_) => Code::Unavailable,
+            Self::Fetch(_) | Self::Open(_) => Code::DataLoss,
+            Self::Stopped => Code::Cancelled,
+            Self::Audit(error) => error.code(),
+            Self::Keys(_) | Self::Catalog(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for ListError {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoBucket(_) => Code::NotFound,
+            Self::Audit(error) => error.code(),
+            Self::Catalog(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for DeleteError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Locate(error) => error.code(),
+            Self::Tombstone(SweepError::TooFewSites { .. }) | Self::TooFewHolders { .. } => Code::Unavailable,
+            Self::Catalog(TombstoneError::Missing) => Code::NotFound,
+            Self::Catalog(_) | Self::Tombstone(_) => Code::Internal,
+            Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for SignError {
+    fn code(&self) -> Code {
+        match self {
+            Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
+            Self::Sign(_) => Code::Internal,
+            Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for CreateTenantError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Name | Self::Authority(_) => Code::InvalidArgument,
+            Self::NameTaken => Code::AlreadyExists,
+            Self::Unsatisfiable(_) => Code::FailedPrecondition,
+            Self::Make(_) | Self::Enrol(_) => Code::Unavailable,
+            Self::Audit(error) => error.code(),
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! PUT, from granted to committed. Read top-down: the type that each step
+//! returns is the permission for the next one.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use coffer_catalog::{BucketRow, CatalogError, CommitError, ManifestRow, NewReservation};
+use coffer_keys::{Context, Dek, SealError, Sealer, Wrap};
+use coffer_model::{
+    BucketName, Digest, Layout, Manifest, ObjectId, ObjectKey, Outcome, RecordId, Timestamp, VersionId,
+};
+use coffer_regions::{CodecError, Placement, PlacementError, place, place_small};
+
+use crate::audit::AuditError;
+use crate::authorize::{Grant, Granted};
+use crate::leaf::leaf;
+use crate::service::Service;
+use crate::stored::{EncodeError, ManifestBody};
+use crate::sweep::undo;
+use crate::tenant::TenantKeyError;
+use crate::write::{StripeWriter, Striped, WriteError};
+
+/// Sealed bytes in every stripe but the last: a multiple of every k up to 4.
+pub(crate) const STRIPE_BYTES: usize = 4 << 20;
+
+/// Objects up to this many plaintext bytes ride whole in their manifest
+/// record; larger ones are striped.
+pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// The largest object: its manifest, at 192 bytes a stripe, stays within one record.
+pub(crate) const OBJECT_BYTES_MAX: u64 = 128 << 30;
+
+/// The arguments of a PUT.
+pub(crate) struct Put {
+    pub(crate) bucket: BucketName,
+    pub(crate) key: ObjectKey,
+    pub(crate) metadata: BTreeMap<String, String>,
+}
+
+/// Where plaintext comes from, piece by piece.
+pub(crate) trait Source: Send {
+    /// The next piece; `None` at the end.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, SourceError>> + Send;
+}
+
+/// The caller's stream broke; nothing of the object stands.
+#[derive(Debug, thiserror::Error)]
+#[error("the upload broke off before its end")]
+pub(crate) struct SourceError;
+
+/// Why nothing of the object stands.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PutError {
+    #[error("there is no bucket {0}")]
+    NoBucket(BucketName),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("an object has at most {OBJECT_BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("refused before any byte moved: {0}")]
+    Placement(#[from] PlacementError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("only {stored} of {needed} sites stored the manifest; the version was withdrawn")]
+    Manifest { stored: usize, needed: usize },
+    #[error(
+        "the outcome is undecided: sites failed while the version was being withdrawn. The next start of the service settles it"
+    )]
+    Undecided,
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error(transparent)]
+    Keys(#[from] TenantKeyError),
+    #[error("refused, because the audit log cannot be written: {0}")]
+    Audit(#[from] AuditError),
+    #[error("the catalogue failed: {0}")]
+    Catalog(#[from] CatalogError),
+    #[error("the catalogue failed: {0}")]
+    Commit(#[from] CommitError),
+}
+
+/// A version that stands.
+pub(crate) struct Committed {
+    pub(crate) manifest: Manifest,
+    pub(crate) audit_seq: u64,
+    pub(crate) reduced_by: usize,
+}
+
+/// The whole story.
+pub(crate) async fn put(
+    service: &Service,
+    put: Granted<Put>,
+    mut source: impl Source,
+) -> Result<Committed, PutError> {
+    let (put, grant) = put.into_parts();
+    let bucket = locate(&grant, &put.bucket).await?;
+    let head = Head::receive(&mut source).await?;
+    let version = VersionId::generate(service.host.entropy.as_ref());
+    let placement = choose_sites(service, &bucket, version, head.whole).await?;
+    let reservation = reserve(service, &grant, &bucket, &put.key, version, placement, head.whole).await?;
+    match write_and_commit(service, &grant, &reservation, put, head, source).await {
+        Ok(committed) => Ok(committed),
+        Err(error) => Err(withdraw(service, &grant, &reservation, error).await),
+    }
+}
+
+async fn locate(grant: &Grant, name: &BucketName) -> Result<BucketRow, PutError> {
+    let found = grant.tenant().catalog.bucket(name).await?;
+    found.ok_or_else(|| PutError::NoBucket(name.clone()))
+}
+
+/// The beginning of the plaintext: enough to know whether it is small.
+struct Head {
+    bytes: Bytes,
+    /// Whether this is all of it.
+    whole: bool,
+}
+
+impl Head {
+    async fn receive(source: &mut impl Source) -> Result<Self, PutError> {
+        let mut bytes = BytesMut::new();
+        while bytes.len() <= INLINE_BYTES_MAX {
+            match source.next().await? {
+                Some(piece) => bytes.extend_from_slice(&piece),
+                None => return Ok(Self { bytes: bytes.freeze(), whole: true }),
+            }
+        }
+        Ok(Self { bytes: bytes.freeze(), whole: false })
+    }
+}
+
+async fn choose_sites(
+    service: &Service,
+    bucket: &BucketRow,
+    version: VersionId,
+    small: bool,
+) -> Result<Placement, PutError> {
+    let alive = service.sites.alive().await;
+    let is_alive = |id| alive.contains(&id);
+    let topology = service.sites.topology();
+    let choose = if small { place_small } else { place };
+    Ok(choose(version.as_bytes(), topology, &bucket.policy, is_alive)?)
+}
+
+/// A version about to be written: its intent is in the log, its trace in the
+/// catalogue, so that a crash from here on is rolled forward or withdrawn.
+pub(crate) struct Reservation {
+    pub(crate) bucket: BucketRow,
+    pub(crate) version: VersionId,
+    pub(crate) object: ObjectId,
+    pub(crate) order: u64,
+    pub(crate) created: Timestamp,
+    pub(crate) record: RecordId,
+    pub(crate) locator: [u8; 32],
+    placement: Placement,
+    dek: Dek,
+    wrap: Wrap,
+}
+
+async fn reserve(
+    service: &Service,
+    grant: &Grant,
+    bucket: &BucketRow,
+    key: &ObjectKey,
+    version: VersionId,
+    placement: Placement,
+    small: bool,
+) -> Result<Reservation, PutError> {
+    let entropy = service.host.entropy.as_ref();
+    let tenant = grant.tenant();
+    let dek = Dek::generate(entropy);
+    let wrap = tenant.secrets.wrap(version, &dek, entropy)?;
+    let mut locator = [0; 32];
+    entropy.fill(&mut locator);
+    let created = service.host.clock.now();
+    let record = RecordId::generate(entropy);
+    let new = NewReservation {
+        version,
+        bucket: bucket.id,
+        key: key.clone(),
+        object: ObjectId::generate(entropy),
+        created,
+        record,
+        sites: placement.sites().to_vec(),
+        locator,
+        striped: !small,
+        wrap: wrap.to_bytes().to_vec(),
+    };
+    let intent =
+        leaf(&grant.event(service, Some(version.to_string()), Outcome::Intent)).map_err(AuditError::from)?;
+    let reserved = tenant.catalog.reserve(new, intent).await?;
+    let (object, order) = (reserved.object, reserved.order);
+    Ok(Reservation {
+        bucket: bucket.clone(),
+        version,
+        object,
+        order,
+        created,
+        record,
+        locator,
+        placement,
+        dek,
+        wrap,
+    })
+}
+
+/// Sealed bytes that every site of the acknowledgement rule has fsynced.
+struct Durable {
+    size: u64,
+    sealed_size: u64,
+    content: Digest,
+    layout: Layout,
+    /// The sealed bytes themselves, for a small object: they ride in the manifest record.
+    inline: Vec<u8>,
+    /// Sites of the placement that missed a shard, where the policy accepts that.
+    missed: Vec<coffer_model::SiteId>,
+}
+
+async fn write_and_commit(
+    service: &Service,
+    grant: &Grant,
+    reservation: &Reservation,
+    put: Put,
+    head: Head,
+    source: impl Source,
+) -> Result<Committed, PutError> {
+    let durable = if head.whole {
+        seal_small(service, grant, reservation, &head.bytes)?
+    } else {
+        seal_and_write(service, grant, reservation, head.bytes, source).await?
+    };
+    commit(service, grant, reservation, put, durable).await
+}
+
+fn context(grant: &Grant, reservation: &Reservation) -> Context {
+    Context::object(grant.tenant().id, reservation.bucket.id, reservation.object, reservation.version)
+}
+
+fn seal_small(
+    service: &Service,
+    grant: &Grant,
+    reservation: &Reservation,
+    plain: &[u8],
+) -> Result<Durable, PutError> {
+    let mut sealed = Vec::new();
+    let key = reservation.dek.subkey("content");
+    let mut sealer =
+        Sealer::new(&key, &context(grant, reservation), service.host.entropy.as_ref(), &mut sealed);
+    sealer.push(plain, &mut sealed)?;
+    sealer.finish(&mut sealed)?;
+    Ok(Durable {
+        size: plain.len() as u64,
+        sealed_size: sealed.len() as u64,
+        content: Digest(*blake3::hash(plain).as_bytes()),
+        layout: Layout::Inline { sites: reservation.placement.sites().to_vec() },
+        inline: sealed,
+        missed: reservation.placement.absent().to_vec(),
+    })
+}
+
+/// One pass over the bytes: each piece is hashed, sealed, and, whenever a
+/// stripe is full, coded and sent to its sites while the next one fills.
+async fn seal_and_write(
+    service: &Service,
+    grant: &Grant,
+    reservation: &Reservation,
+    head: Bytes,
+    mut source: impl Source,
+) -> Result<Durable, PutError> {
+    let mut writer = StripeWriter::new(
+        &service.sites,
+        &reservation.placement,
+        reservation.locator,
+        reservation.bucket.policy.degraded,
+    )?;
+    let mut content = blake3::Hasher::new();
+    let mut size = 0_u64;
+    let mut sealed = Vec::with_capacity(STRIPE_BYTES + coffer_proto::DATA_BYTES_MAX * 2);
+    let key = reservation.dek.subkey("content");
+    let mut sealer =
+        Sealer::new(&key, &context(grant, reservation), service.host.entropy.as_ref(), &mut sealed);
+    let mut next = Some(head);
+    while let Some(piece) = next {
+        size += piece.len() as u64;
+        if size > OBJECT_BYTES_MAX {
+            return Err(PutError::TooLarge);
+        }
+        content.update(&piece);
+        sealer.push(&piece, &mut sealed)?;
+        while sealed.len() >= STRIPE_BYTES {
+            let rest = sealed.split_off(STRIPE_BYTES);
+            writer.write(std::mem::replace(&mut sealed, rest)).await?;
+        }
+        next = source.next().await?;
+    }
+    sealer.finish(&mut sealed)?;
+    while !sealed.is_empty() {
+        let rest = sealed.split_off(sealed.len().min(STRIPE_BYTES));
+        writer.write(std::mem::replace(&mut sealed, rest)).await?;
+    }
+    let Striped { layout, sealed_size, missed } = writer.finish(STRIPE_BYTES).await?;
+    let content = Digest(*content.finalize().as_bytes());
+    Ok(Durable { size, sealed_size, content, layout, inline: Vec::new(), missed })
+}
+
+/// The manifest at its sites is the fact; the catalogue indexes it together
+/// with its outcome leaf.
+async fn commit(
+    service: &Service,
+    grant: &Grant,
+    reservation: &Reservation,
+    put: Put,
+    durable: Durable,
+) -> Result<Committed, PutError> {
+    let tenant = grant.tenant();
+    let manifest = Manifest {
+        tenant: tenant.id,
+        bucket: reservation.bucket.id,
+        object: reservation.object,
+        version: reservation.version,
+        key: put.key,
+        order: reservation.order,
+        created: reservation.created,
+        size: durable.size,
+        sealed_size: durable.sealed_size,
+        content: durable.content,
+        metadata: put.metadata,
+        layout: durable.layout,
+    };
+    let record = ManifestBody::encode(
+        reservation.record,
+        &manifest,
+        &reservation.dek,
+        &reservation.wrap,
+        &durable.inline,
+        service.host.entropy.as_ref(),
+    )?;
+    let sites: Vec<_> =
+        manifest.layout.sites().iter().filter(|id| !durable.missed.contains(id)).copied().collect();
+    let stored = service.sites.put_everywhere(&sites, &record).await;
+    if !stored.missing.is_empty() {
+        return Err(PutError::Manifest { stored: stored.by.len(), needed: sites.len() });
+    }
+    let outcome = grant.event(service, Some(manifest.version.to_string()), Outcome::Done);
+    let row = ManifestRow {
+        record: record.id(),
+        manifest: manifest.clone(),
+        wrap: reservation.wrap.to_bytes().to_vec(),
+        reduced: u8::try_from(durable.missed.len()).unwrap_or(u8::MAX),
+        inline: matches!(manifest.layout, Layout::Inline { .. }),
+    };
+    let audit_seq = tenant.catalog.commit(row, leaf(&outcome).map_err(AuditError::from)?).await?;
+    Ok(Committed { manifest, audit_seq, reduced_by: durable.missed.len() })
+}
+
+/// A failed put is withdrawn before its error returns; where even that fails,
+/// the reservation stays for the sweeper and the answer says so.
+async fn withdraw(service: &Service, grant: &Grant, reservation: &Reservation, error: PutError) -> PutError {
+    let tenant = grant.tenant();
+    let outcome = grant.event(service, Some(reservation.version.to_string()), Outcome::Failed);
+    match undo(service, tenant, &reservation.traces(), outcome).await {
+        Ok(()) => error,
+        Err(_) => PutError::Undecided,
+    }
+}
+
+impl Reservation {
+    /// Where this version may have left something.
+    fn traces(&self) -> crate::sweep::Traces {
+        crate::sweep::Traces {
+            bucket: self.bucket.id,
+            object: self.object,
+            version: self.version,
+            order: self.order,
+            record: self.record,
+            locator: self.locator,
+            sites: self.placement.sites().to_vec(),
+        }
+    }
+}

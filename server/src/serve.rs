@@ -1,0 +1,83 @@
+//! The socket: mutual TLS, every service, health and reflection.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use coffer_proto::v1::buckets_server::BucketsServer;
+use coffer_proto::v1::drills_server::DrillsServer;
+use coffer_proto::v1::log_server::LogServer;
+use coffer_proto::v1::objects_server::ObjectsServer;
+use coffer_proto::v1::sites_server::SitesServer;
+use coffer_proto::v1::tenants_server::TenantsServer;
+use coffer_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use crate::audit::AuditError;
+use crate::authority::AuthorityError;
+use crate::grpc::{BucketsApi, DrillsApi, LogApi, ObjectsApi, SitesApi, TenantsApi};
+use crate::service::Service;
+
+/// Why the service stopped serving, or never started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The server's own certificate could not be made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The transport failed.
+    #[error("the server cannot serve: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The compiled descriptors do not decode.
+    #[error("reflection cannot be offered: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The logs could not be made durable at the end; their leaves stay in
+    /// the catalogues and follow at the next start.
+    #[error("stopped, but the newest log leaves are not at the sites yet: {0}")]
+    Audit(#[from] AuditError),
+}
+
+/// A window that lets one stream fill a fast link.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Serves until `shutdown` completes; then finishes what is under way and
+/// makes the logs durable.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(
+    service: Arc<Service>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let (certificate, key) = service.authority.certify_server()?;
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(certificate, key.as_str()))
+        .client_ca_root(Certificate::from_pem(service.authority.ca_pem()));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ObjectsServer<ObjectsApi>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let api = |service: &Arc<Service>| Arc::clone(service);
+    let objects = ObjectsServer::new(ObjectsApi(api(&service))).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    Server::builder()
+        .tls_config(tls)?
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(TenantsServer::new(TenantsApi(api(&service))))
+        .add_service(BucketsServer::new(BucketsApi(api(&service))))
+        .add_service(objects)
+        .add_service(LogServer::new(LogApi(api(&service))))
+        .add_service(SitesServer::new(SitesApi(api(&service))))
+        .add_service(DrillsServer::new(DrillsApi(api(&service))))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .await?;
+    service.shut_down().await?;
+    Ok(())
+}

@@ -1,0 +1,637 @@
+//! The running deployment: found, open, recover, shut down.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use coffer_catalog::{CatalogError, OpenCatalogError};
+use coffer_keys::RootKey;
+use coffer_keys::{SigningKey, VerifyingKey};
+use coffer_model::{
+    Actor, AuditEvent, Clock, Entropy, KeyId, Operation, Outcome, PrincipalId, ResidencyPolicy, Role,
+    SiteDescription, SiteId, SlotId, TenantId, Tier, Timestamp,
+};
+use coffer_site::OpenSiteError;
+use tokio::sync::Mutex;
+
+use crate::audit::{AuditError, AuditLog, LogReach, Signed};
+use crate::authority::{Authority, AuthorityError, IssuedCredential};
+use crate::keystore::{self, DangerDeploymentSecrets, KeystoreError, TenantKeys};
+use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
+use crate::rebuild::{self, RebuildError};
+use crate::registry::{RegistryError, service_geometry, write_fact};
+use crate::site_file::SiteFile;
+use crate::sites::Sites;
+use crate::stored::{Fact, Principal};
+use crate::sweep::{SweepError, sweep};
+use crate::tenant::{Tenant, TenantKeyError, TenantSecrets, open_or_create};
+
+/// Time and chance of the host that runs the service.
+#[derive(Clone)]
+pub struct Host {
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where random numbers come from.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// Why a deployment was not founded. What was begun is named and can be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundError {
+    /// The directory already holds a deployment.
+    #[error("{0} already holds a deployment; it was not touched")]
+    Exists(PathBuf),
+    /// A file or directory could not be made.
+    #[error("{path}: {source}")]
+    Disk {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A site's store could not be made.
+    #[error("a site could not be created: {0}")]
+    Site(#[from] OpenSiteError),
+    /// The CA could not be made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The keys could not be stored.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    /// The keys could not be made.
+    #[error(transparent)]
+    Keys(#[from] TenantKeyError),
+    /// The service's own catalogue could not be made.
+    #[error("the service's catalogue: {0}")]
+    Catalog(#[from] OpenCatalogError),
+}
+
+/// Why a deployment did not open. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no deployment here.
+    #[error("{0} holds no deployment")]
+    NotFounded(PathBuf),
+    /// The topology file cannot be read.
+    #[error("{path}: {source}")]
+    Disk {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The topology file is not what was written.
+    #[error("the topology file is damaged: {0}; restore it from the recovery kit")]
+    Topology(serde_json::Error),
+    /// A site's store is there and does not open.
+    #[error("a site does not open: {0}")]
+    Site(#[from] OpenSiteError),
+    /// The keys did not open.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    /// A tenant's keys did not open.
+    #[error(transparent)]
+    Keys(#[from] TenantKeyError),
+    /// A catalogue is there and does not open.
+    #[error("a catalogue does not open: {0}")]
+    CatalogOpen(#[from] OpenCatalogError),
+    /// A catalogue failed.
+    #[error("a catalogue failed: {0}")]
+    Catalog(#[from] CatalogError),
+    /// The CA's key is damaged.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// A catalogue could not be rebuilt from the sites.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    /// The log did not take the start's events.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// What a crash left could not be settled.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+}
+
+/// Why a recovery did not succeed. The sites were only read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// More sites are gone than the geometry can lose.
+    #[error("{} of {total} sites are missing ({}); {more} more would suffice. Nothing was changed: bring back any {more} of them and run this again", missing.len(), missing.join(", "))]
+    TooManyLost {
+        /// Names of the missing sites.
+        missing: Vec<String>,
+        /// Sites of the deployment.
+        total: usize,
+        /// How many of them must come back.
+        more: usize,
+    },
+    /// The directory already holds a catalogue: this is no recovery.
+    #[error("{0} holds service state; recover into a directory that has only sites")]
+    Occupied(PathBuf),
+    /// The topology could not be written.
+    #[error("{path}: {source}")]
+    Disk {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The deployment did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The recovered log does not contain what the kit pinned.
+    #[error("the log {origin} does not extend the checkpoint pinned in the recovery kit: {reason}")]
+    History {
+        /// Which log.
+        origin: String,
+        /// What is wrong.
+        reason: HistoryError,
+    },
+}
+
+/// How a recovered log differs from its pinned checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The pinned note does not verify.
+    #[error("the pinned checkpoint is not signed by this deployment")]
+    Signature,
+    /// Leaves are missing.
+    #[error("{have} leaves were recovered, {pinned} were pinned")]
+    Short {
+        /// Leaves recovered.
+        have: u64,
+        /// Leaves pinned.
+        pinned: u64,
+    },
+    /// The leaves are others.
+    #[error("the recovered leaves have another root")]
+    Root,
+}
+
+/// Why a credential was not issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// No such tenant.
+    #[error("there is no tenant {0}")]
+    NoTenant(TenantId),
+    /// The certificate could not be made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The log did not take it, so it does not stand.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The registry did not take it, so it does not stand.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+/// Told how far a recovery is: phase, and its count of bytes or records.
+pub type RecoveryProgress<'a> = &'a (dyn Fn(&'static str, u64) + Send + Sync);
+
+/// What a recovery brought back.
+#[derive(Clone, Debug)]
+pub struct RecoveryReport {
+    /// Tenants.
+    pub tenants: usize,
+    /// Object versions indexed.
+    pub versions: u64,
+    /// When the newest of them was written.
+    pub newest_write: Option<Timestamp>,
+    /// Sites that did not answer.
+    pub missing_sites: Vec<String>,
+}
+
+/// A deployment whose keys are open.
+pub struct Service {
+    pub(crate) host: Host,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) addresses: Vec<SiteAddress>,
+    pub(crate) sites: Sites,
+    pub(crate) authority: Authority,
+    pub(crate) evidence: Arc<SigningKey>,
+    pub(crate) evidence_name: String,
+    pub(crate) deployment: DangerDeploymentSecrets,
+    /// Open while tenants may be created.
+    pub(crate) root: RootKey,
+    pub(crate) root_key: KeyId,
+    tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+    principals: RwLock<HashMap<[u8; 32], Principal>>,
+    /// One tenant is created at a time.
+    pub(crate) creating: Mutex<()>,
+}
+
+impl Service {
+    /// Whether `data_dir` holds a deployment.
+    pub fn is_founded(data_dir: &Path) -> bool {
+        topology_path(data_dir).exists()
+    }
+
+    /// Founds a deployment in an empty directory: sites, CA, evidence key,
+    /// key store, and the realm of the service itself.
+    ///
+    /// # Errors
+    /// [`FoundError`].
+    pub async fn found(
+        host: Host,
+        data_dir: &Path,
+        root: &RootKey,
+        sites: &SiteFile,
+    ) -> Result<(Arc<Self>, IssuedCredential), FoundError> {
+        if Self::is_founded(data_dir) {
+            return Err(FoundError::Exists(data_dir.to_owned()));
+        }
+        let disk = |path: &Path| {
+            let path = path.to_owned();
+            move |source| FoundError::Disk { path, source }
+        };
+        let state = data_dir.join("service").join("catalogues");
+        std::fs::create_dir_all(&state).map_err(disk(&state))?;
+        let addresses = mint(sites, host.entropy.as_ref());
+        let opened = Sites::create(&host, data_dir, &addresses).await?;
+        let authority = Authority::found()?;
+        let operator = PrincipalId::generate(host.entropy.as_ref());
+        let (credential, fingerprint) = authority.issue(operator)?;
+        let evidence = SigningKey::generate(host.entropy.as_ref());
+        let secrets = fresh_secrets(&host, &authority, &evidence, operator, fingerprint);
+        let root_key = root_key_id();
+        let slot = SlotId::generate(host.entropy.as_ref());
+        keystore::write_deployment(&opened, root, slot, 1, &secrets, host.entropy.as_ref()).await?;
+        let service = Self::assemble(host, data_dir, addresses, opened, authority, secrets, root)?;
+        let policy = ResidencyPolicy {
+            allow: vec![],
+            deny: vec![],
+            tier_min: Tier::I,
+            geometry: service_geometry(service.addresses.len()),
+            degraded: coffer_model::Degraded::Refuse,
+        };
+        service.add_tenant("service".to_owned(), policy, true, root, root_key).await?;
+        write_topology(data_dir, &service.addresses).map_err(disk(&topology_path(data_dir)))?;
+        Ok((Arc::new(service), credential))
+    }
+
+    /// Opens a deployment, rebuilds every catalogue that is gone, and settles
+    /// what a crash left.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(host: Host, data_dir: &Path, root: &RootKey) -> Result<Arc<Self>, OpenError> {
+        if !Self::is_founded(data_dir) {
+            return Err(OpenError::NotFounded(data_dir.to_owned()));
+        }
+        let addresses = read_topology(data_dir)?;
+        let (service, _) = Self::start(host, data_dir, addresses, root, &|_, _| ()).await?;
+        Ok(Arc::new(service))
+    }
+
+    /// Opens a deployment of which only sites are left, from its recovery kit.
+    ///
+    /// # Errors
+    /// [`RecoverError`]; sites were only read unless it succeeded.
+    pub async fn recover(
+        host: Host,
+        data_dir: &Path,
+        root: &RootKey,
+        kit: &RecoveryKit,
+        progress: RecoveryProgress<'_>,
+    ) -> Result<(Arc<Self>, RecoveryReport), RecoverError> {
+        let state = data_dir.join("service");
+        if state.exists() {
+            return Err(RecoverError::Occupied(state));
+        }
+        refuse_if_too_many_lost(data_dir, kit)?;
+        write_topology(data_dir, &kit.sites)
+            .map_err(|source| RecoverError::Disk { path: topology_path(data_dir), source })?;
+        let (service, report) = Self::start(host, data_dir, kit.sites.clone(), root, progress).await?;
+        crate::history::check(&service, kit).await?;
+        Ok((Arc::new(service), report))
+    }
+
+    async fn start(
+        host: Host,
+        data_dir: &Path,
+        addresses: Vec<SiteAddress>,
+        root: &RootKey,
+        progress: RecoveryProgress<'_>,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        let state = data_dir.join("service").join("catalogues");
+        std::fs::create_dir_all(&state).map_err(|source| OpenError::Disk { path: state, source })?;
+        progress("sites", addresses.len() as u64);
+        let sites = Sites::open(&host, data_dir, &addresses).await?;
+        let alive = sites.alive().await;
+        let missing: Vec<&SiteDescription> =
+            sites.topology().sites.iter().filter(|site| !alive.contains(&site.id)).collect();
+        let missing_sites = missing.iter().map(|site| site.name.clone()).collect();
+        progress("keys", 0);
+        let found = keystore::read(&sites, root).await?;
+        let key_pem = zeroize::Zeroizing::new(found.deployment.authority_key_pem.clone());
+        let authority = Authority::load(found.deployment.authority_ca_pem.clone(), key_pem)?;
+        let service =
+            Self::assemble_open(host, data_dir, addresses, sites, authority, found.deployment, root);
+        let mut report = RecoveryReport { tenants: 0, versions: 0, newest_write: None, missing_sites };
+        let mut lost = Vec::new();
+        for keys in &found.tenants {
+            let (secrets, catalog_key) = TenantSecrets::open(keys, root)?;
+            let (catalog, there) = open_or_create(data_dir, keys.tenant, catalog_key).await?;
+            let tenant = service.tenant_of(keys, secrets, catalog);
+            report.tenants += usize::from(!tenant.service);
+            if !there {
+                lost.push(tenant.id);
+            }
+            service.insert_tenant(tenant);
+        }
+        rebuild::rebuild(&service, &lost, progress, &mut report).await?;
+        service.load_principals().await?;
+        sweep(&service).await?;
+        Ok((service, report))
+    }
+
+    fn assemble_open(
+        host: Host,
+        data_dir: &Path,
+        addresses: Vec<SiteAddress>,
+        sites: Sites,
+        authority: Authority,
+        deployment: DangerDeploymentSecrets,
+        root: &RootKey,
+    ) -> Self {
+        let evidence =
+            Arc::new(SigningKey::danger_from_seed(zeroize::Zeroizing::new(deployment.evidence_seed)));
+        let evidence_name = evidence_name(&deployment.deployment);
+        let operators =
+            deployment.operators.iter().map(|principal| (principal.fingerprint, principal.clone())).collect();
+        Self {
+            host,
+            data_dir: data_dir.to_owned(),
+            addresses,
+            sites,
+            authority,
+            evidence,
+            evidence_name,
+            deployment,
+            root: RootKey::danger_from_bytes(zeroize::Zeroizing::new(*root.danger_expose())),
+            root_key: root_key_id(),
+            tenants: RwLock::default(),
+            principals: RwLock::new(operators),
+            creating: Mutex::new(()),
+        }
+    }
+
+    fn assemble(
+        host: Host,
+        data_dir: &Path,
+        addresses: Vec<SiteAddress>,
+        sites: Sites,
+        authority: Authority,
+        deployment: DangerDeploymentSecrets,
+        root: &RootKey,
+    ) -> Result<Self, FoundError> {
+        Ok(Self::assemble_open(host, data_dir, addresses, sites, authority, deployment, root))
+    }
+
+    /// Makes a tenant with its keys, slot, catalogue and log.
+    pub(crate) async fn add_tenant(
+        &self,
+        name: String,
+        policy: ResidencyPolicy,
+        service: bool,
+        root: &RootKey,
+        root_key: KeyId,
+    ) -> Result<Arc<Tenant>, FoundError> {
+        let entropy = self.host.entropy.as_ref();
+        let id = TenantId::generate(entropy);
+        let (secrets, catalog_key, keys) =
+            TenantSecrets::generate(id, name, policy, service, root, root_key, entropy)?;
+        let slot = SlotId::generate(entropy);
+        keystore::write_tenant(&self.sites, &self.deployment, slot, 1, &keys, entropy).await?;
+        let (catalog, _) = open_or_create(&self.data_dir, id, catalog_key).await?;
+        Ok(self.insert_tenant(self.tenant_of(&keys, secrets, catalog)))
+    }
+
+    fn tenant_of(
+        &self,
+        keys: &TenantKeys,
+        secrets: TenantSecrets,
+        catalog: coffer_catalog::Catalog,
+    ) -> Tenant {
+        let origin = format!("{}/log/{}", self.evidence_name, keys.tenant);
+        let log = AuditLog::new(keys.tenant, origin, Arc::clone(&self.evidence), self.evidence_name.clone());
+        Tenant {
+            id: keys.tenant,
+            name: keys.name.clone(),
+            policy: keys.policy.clone(),
+            service: keys.service,
+            secrets,
+            catalog,
+            log,
+        }
+    }
+
+    fn insert_tenant(&self, tenant: Tenant) -> Arc<Tenant> {
+        let tenant = Arc::new(tenant);
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        tenants.insert(tenant.id, Arc::clone(&tenant));
+        tenant
+    }
+
+    async fn load_principals(&self) -> Result<(), OpenError> {
+        for tenant in self.all_tenants() {
+            for (_, body) in tenant.catalog.facts("principal").await? {
+                if let Ok(principal) = postcard::from_bytes::<Principal>(&body) {
+                    self.insert_principal(principal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn insert_principal(&self, principal: Principal) {
+        let mut principals = self.principals.write().unwrap_or_else(PoisonError::into_inner);
+        principals.insert(principal.fingerprint, principal);
+    }
+
+    pub(crate) fn principal(&self, fingerprint: &[u8; 32]) -> Option<Principal> {
+        self.principals.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint).cloned()
+    }
+
+    pub(crate) fn tenant(&self, id: TenantId) -> Option<Arc<Tenant>> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// Every tenant, the service's own realm included.
+    pub(crate) fn all_tenants(&self) -> Vec<Arc<Tenant>> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The realm of the service itself, whose log takes what has no tenant.
+    pub(crate) fn service_realm(&self) -> Option<Arc<Tenant>> {
+        self.all_tenants().into_iter().find(|tenant| tenant.service)
+    }
+
+    /// Tenants and their names, the service's own realm left out.
+    pub fn tenants(&self) -> Vec<(TenantId, String)> {
+        let all = self.all_tenants();
+        all.iter().filter(|tenant| !tenant.service).map(|tenant| (tenant.id, tenant.name.clone())).collect()
+    }
+
+    /// The key that verifies checkpoints and drill records.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        self.evidence.verifying_key()
+    }
+
+    /// Issues a fresh credential of a tenant, for a recovery in which its own
+    /// is lost. Audited in the tenant's log.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub async fn issue_tenant_credential(&self, tenant: TenantId) -> Result<IssuedCredential, IssueError> {
+        let tenant = self.tenant(tenant).ok_or(IssueError::NoTenant(tenant))?;
+        let principal = PrincipalId::generate(self.host.entropy.as_ref());
+        let (credential, fingerprint) = self.authority.issue(principal)?;
+        self.enrol(&tenant, principal, fingerprint).await?;
+        Ok(credential)
+    }
+
+    /// Makes a certified principal of a tenant known, durably and audited.
+    pub(crate) async fn enrol(
+        &self,
+        tenant: &Tenant,
+        id: PrincipalId,
+        fingerprint: [u8; 32],
+    ) -> Result<(), IssueError> {
+        let created = self.host.clock.now();
+        let principal = Principal { id, fingerprint, role: Role::Tenant, tenant: Some(tenant.id), created };
+        let event = |outcome| AuditEvent {
+            time: created,
+            tenant: Some(tenant.id),
+            actor: Actor::Service,
+            operation: Operation::TenantCreate,
+            subject: id.to_string(),
+            outcome,
+        };
+        tenant.note(&event(Outcome::Intent)).await?;
+        write_fact(&self.host, &self.sites, tenant, &Fact::PrincipalCreated(principal.clone())).await?;
+        self.index_principal(tenant, &principal).await.map_err(AuditError::Catalog)?;
+        tenant.note(&event(Outcome::Done)).await?;
+        self.insert_principal(principal);
+        Ok(())
+    }
+
+    async fn index_principal(&self, tenant: &Tenant, principal: &Principal) -> Result<(), CatalogError> {
+        let body = postcard::to_allocvec(principal).unwrap_or_default();
+        tenant.catalog.put_fact("principal", *principal.id.as_bytes(), body).await
+    }
+
+    /// A signed checkpoint of a tenant's log, its leaves durable at the sites first.
+    pub(crate) async fn checkpoint(&self, tenant: &Tenant) -> Result<Signed, AuditError> {
+        let to: Vec<SiteId> = self.sites.admitted(&tenant.policy);
+        let key = tenant.secrets.log_key();
+        let reach = LogReach {
+            sites: &self.sites,
+            to: &to,
+            needed: tenant.policy.geometry.m() + 1,
+            key: &key,
+            entropy: self.host.entropy.as_ref(),
+        };
+        tenant.log.checkpoint(&tenant.catalog, &reach).await
+    }
+
+    /// The public recovery kit, with checkpoints signed now.
+    ///
+    /// # Errors
+    /// [`AuditError`] if a log cannot be made durable.
+    pub async fn kit(&self) -> Result<RecoveryKit, AuditError> {
+        let mut checkpoints = Vec::new();
+        for tenant in self.all_tenants() {
+            let checkpoint = self.checkpoint(&tenant).await?.note;
+            checkpoints.push(PinnedCheckpoint { origin: tenant.log.origin().to_owned(), checkpoint });
+        }
+        checkpoints.sort_by(|a, b| a.origin.cmp(&b.origin));
+        let key = self.evidence.verifying_key();
+        let ca_pem = self.authority.ca_pem().to_owned();
+        Ok(RecoveryKit::new(self.addresses.clone(), ca_pem, self.evidence_name.clone(), &key, checkpoints))
+    }
+
+    /// Makes every log durable at the sites. Call before leaving.
+    ///
+    /// # Errors
+    /// [`AuditError`]; the leaves stay in the catalogue and follow at the next start.
+    pub async fn shut_down(&self) -> Result<(), AuditError> {
+        for tenant in self.all_tenants() {
+            self.checkpoint(&tenant).await?;
+        }
+        Ok(())
+    }
+}
+
+fn fresh_secrets(
+    host: &Host,
+    authority: &Authority,
+    evidence: &SigningKey,
+    operator: PrincipalId,
+    fingerprint: [u8; 32],
+) -> DangerDeploymentSecrets {
+    let mut keystore_key = [0; 32];
+    host.entropy.fill(&mut keystore_key);
+    let created = host.clock.now();
+    let operator = Principal { id: operator, fingerprint, role: Role::Operator, tenant: None, created };
+    DangerDeploymentSecrets {
+        deployment: host.entropy.sixteen(),
+        keystore_epoch: 1,
+        keystore_key,
+        evidence_seed: *evidence.danger_seed(),
+        authority_key_pem: authority.danger_key_pem().to_owned(),
+        authority_ca_pem: authority.ca_pem().to_owned(),
+        operators: vec![operator],
+    }
+}
+
+/// The name of the evidence key and of the logs: says which deployment, not whose.
+fn evidence_name(deployment: &[u8; 16]) -> String {
+    deployment.iter().fold("coffer-".to_owned(), |name, byte| format!("{name}{byte:02x}"))
+}
+
+/// Root versions start at one; the id names the version, not the key.
+fn root_key_id() -> KeyId {
+    let mut bytes = [0; 16];
+    bytes[15] = 1;
+    KeyId::from_bytes(bytes)
+}
+
+fn mint(sites: &SiteFile, entropy: &dyn Entropy) -> Vec<SiteAddress> {
+    let address = |entry: &crate::site_file::SiteEntry| SiteAddress {
+        site: SiteDescription {
+            id: SiteId::generate(entropy),
+            name: entry.name.clone(),
+            country: entry.country,
+            domain: entry.domain.clone(),
+            tier: entry.tier,
+        },
+        latency_ms: entry.latency_ms,
+        bandwidth_mib: entry.bandwidth_mib,
+    };
+    sites.sites.iter().map(address).collect()
+}
+
+fn refuse_if_too_many_lost(data_dir: &Path, kit: &RecoveryKit) -> Result<(), RecoverError> {
+    let gone = |address: &&SiteAddress| !data_dir.join("sites").join(&address.site.name).is_dir();
+    let missing: Vec<String> =
+        kit.sites.iter().filter(gone).map(|address| address.site.name.clone()).collect();
+    let losable = coffer_model::Geometry::DEFAULT.m().min(kit.sites.len().saturating_sub(1));
+    let more = missing.len().saturating_sub(losable);
+    if more == 0 { Ok(()) } else { Err(RecoverError::TooManyLost { missing, total: kit.sites.len(), more }) }
+}
+
+fn topology_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("topology.json")
+}
+
+fn write_topology(data_dir: &Path, addresses: &[SiteAddress]) -> Result<(), std::io::Error> {
+    let text = serde_json::to_string_pretty(addresses)?;
+    crate::disk::write_durably(&topology_path(data_dir), text.as_bytes())
+}
+
+fn read_topology(data_dir: &Path) -> Result<Vec<SiteAddress>, OpenError> {
+    let path = topology_path(data_dir);
+    let text = crate::disk::read_bounded(&path).map_err(|source| OpenError::Disk { path, source })?;
+    serde_json::from_slice(&text).map_err(OpenError::Topology)
+}

@@ -1,0 +1,188 @@
+//! The sites as the service sees them: reachable or not, and what reads found
+//! wrong with them. A site whose directory is gone stays in the topology and
+//! never answers.
+
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Topology};
+use coffer_regions::{ListedRecord, Receipt, Record, RecordKind, Site, SiteError, SiteState};
+use coffer_site::{DirectorySite, OpenSiteError, SimulatedSite};
+
+use crate::kit::SiteAddress;
+use crate::service::Host;
+
+struct Reached {
+    site: Arc<SimulatedSite>,
+    /// Reads that brought damaged, wrong or no bytes.
+    reported: AtomicU64,
+}
+
+/// All sites of the deployment.
+pub(crate) struct Sites {
+    topology: Topology,
+    reached: HashMap<SiteId, Reached>,
+}
+
+/// How many records a listing asks for at a time.
+const LIST_PAGE: usize = 4096;
+
+impl Sites {
+    /// Opens what is there; creates nothing. A directory that is missing
+    /// makes its site unreachable, a directory that is damaged is an error.
+    pub(crate) async fn open(
+        host: &Host,
+        data_dir: &Path,
+        addresses: &[SiteAddress],
+    ) -> Result<Self, OpenSiteError> {
+        let mut reached = HashMap::new();
+        for address in addresses {
+            let path = data_dir.join("sites").join(&address.site.name);
+            if !path.is_dir() {
+                continue;
+            }
+            let site = DirectorySite::open(&path, address.site.clone(), Arc::clone(&host.entropy))?;
+            reached.insert(address.site.id, Self::simulate(site, address));
+        }
+        Ok(Self { topology: topology(addresses), reached })
+    }
+
+    /// Creates every site's directory; refuses one that exists.
+    pub(crate) async fn create(
+        host: &Host,
+        data_dir: &Path,
+        addresses: &[SiteAddress],
+    ) -> Result<Self, OpenSiteError> {
+        let mut reached = HashMap::new();
+        for address in addresses {
+            let path = data_dir.join("sites").join(&address.site.name);
+            let site = DirectorySite::create(&path, address.site.clone(), Arc::clone(&host.entropy))?;
+            reached.insert(address.site.id, Self::simulate(site, address));
+        }
+        Ok(Self { topology: topology(addresses), reached })
+    }
+
+    fn simulate(site: DirectorySite, address: &SiteAddress) -> Reached {
+        let latency = Duration::from_millis(u64::from(address.latency_ms));
+        let bandwidth = NonZeroU64::new(u64::from(address.bandwidth_mib) << 20);
+        let site = Arc::new(SimulatedSite::new(Arc::new(site), latency, bandwidth));
+        Reached { site, reported: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The site, if it could be opened. It may still be dead.
+    pub(crate) fn get(&self, id: SiteId) -> Option<Arc<dyn Site>> {
+        self.reached.get(&id).map(|reached| Arc::clone(&reached.site) as Arc<dyn Site>)
+    }
+
+    /// The simulated site of that name, for killing and reviving.
+    pub(crate) fn simulated(&self, name: &str) -> Option<(&SiteDescription, Arc<SimulatedSite>)> {
+        let description = self.topology.sites.iter().find(|site| site.name == name)?;
+        let reached = self.reached.get(&description.id)?;
+        Some((description, Arc::clone(&reached.site)))
+    }
+
+    /// The sites that answer now.
+    pub(crate) async fn alive(&self) -> Vec<SiteId> {
+        let mut alive = Vec::with_capacity(self.reached.len());
+        for description in &self.topology.sites {
+            if let Some(reached) = self.reached.get(&description.id)
+                && reached.site.state().await.alive
+            {
+                alive.push(description.id);
+            }
+        }
+        alive
+    }
+
+    /// The sites that a policy admits, dead or alive.
+    pub(crate) fn admitted(&self, policy: &ResidencyPolicy) -> Vec<SiteId> {
+        self.topology.sites.iter().filter(|site| policy.admits(site)).map(|site| site.id).collect()
+    }
+
+    /// Notes that a read from `site` brought damaged, wrong or no bytes.
+    pub(crate) fn report(&self, site: SiteId) {
+        if let Some(reached) = self.reached.get(&site) {
+            reached.reported.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Reads that were reported against a site.
+    pub(crate) fn reported(&self, site: SiteId) -> u64 {
+        self.reached.get(&site).map_or(0, |reached| reached.reported.load(Ordering::Relaxed))
+    }
+
+    /// How a site is doing; a site without a directory is dead.
+    pub(crate) async fn state(&self, site: SiteId) -> SiteState {
+        match self.reached.get(&site) {
+            Some(reached) => reached.site.state().await,
+            None => SiteState { alive: false, records: 0, volume_bytes: 0, damaged: 0 },
+        }
+    }
+
+    /// Writes one record to each of `sites` at once. Which sites answered
+    /// with a receipt for exactly these bytes, and which did not.
+    pub(crate) async fn put_everywhere(&self, sites: &[SiteId], record: &Record) -> Acknowledged {
+        let calls = sites.iter().map(|id| async {
+            let stored = put_verified(self.get(*id), *id, record.clone()).await;
+            (*id, stored)
+        });
+        let mut answer = Acknowledged { by: Vec::new(), missing: Vec::new() };
+        for (id, stored) in futures::future::join_all(calls).await {
+            match stored {
+                Ok(()) => answer.by.push(id),
+                Err(_) => answer.missing.push(id),
+            }
+        }
+        answer
+    }
+
+    /// Every record of a kind at one site.
+    pub(crate) async fn list_all(
+        &self,
+        id: SiteId,
+        kind: RecordKind,
+    ) -> Result<Vec<ListedRecord>, SiteError> {
+        let site = self.get(id).ok_or(SiteError::Unreachable)?;
+        let mut all: Vec<ListedRecord> = Vec::new();
+        loop {
+            let page = site.list(kind, all.last().map(|last| last.id), LIST_PAGE).await?;
+            let last = page.len() < LIST_PAGE;
+            all.extend(page);
+            if last {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// Who has fsynced a record, and who has not.
+pub(crate) struct Acknowledged {
+    pub(crate) by: Vec<SiteId>,
+    pub(crate) missing: Vec<SiteId>,
+}
+
+/// Puts one record at one site and checks that the receipt is for it.
+pub(crate) async fn put_verified(
+    site: Option<Arc<dyn Site>>,
+    id: SiteId,
+    record: Record,
+) -> Result<(), SiteError> {
+    let site = site.ok_or(SiteError::Unreachable)?;
+    let expected = Receipt { site: id, record: record.id(), digest: record.digest() };
+    match site.put(vec![record]).await?.as_slice() {
+        [receipt] if *receipt == expected => Ok(()),
+        _ => Err(SiteError::Conflict),
+    }
+}
+
+fn topology(addresses: &[SiteAddress]) -> Topology {
+    Topology { sites: addresses.iter().map(|address| address.site.clone()).collect() }
+}

@@ -1,0 +1,221 @@
+//! What a crash or a failed put left: rolled forward where the manifest is at
+//! the sites, withdrawn where it is not. Nothing is left half there.
+
+use coffer_catalog::{CatalogError, CommitError, ManifestRow, ReservationRow, TombstoneRow};
+use coffer_keys::Wrap;
+use coffer_model::{
+    Actor, AuditEvent, BucketId, Layout, Manifest, ObjectId, Operation, Outcome, RecordId, SiteId, VersionId,
+};
+use coffer_regions::{Record, RecordKind, shard_record_id};
+
+use crate::audit::AuditError;
+use crate::leaf::leaf;
+use crate::rebuild::{RebuildError, read_tombstones};
+use crate::registry::copies_needed;
+use crate::service::Service;
+use crate::stored::{EncodeError, ManifestBody, Tombstone, seal_fact};
+use crate::tenant::Tenant;
+
+/// Why a reservation could not be settled; it stays for the next start.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// Too few sites took the tombstone.
+    #[error("only {stored} sites stored a tombstone, {needed} are needed; the reservation stays")]
+    TooFewSites {
+        /// Sites with an fsynced copy.
+        stored: usize,
+        /// Sites needed.
+        needed: usize,
+    },
+    /// The tombstone could not be sealed.
+    #[error("the tombstone cannot be sealed")]
+    Seal,
+    /// The catalogue failed.
+    #[error("the catalogue failed: {0}")]
+    Catalog(#[from] CatalogError),
+    /// The catalogue refused the version that was rolled forward.
+    #[error("the catalogue failed: {0}")]
+    Commit(#[from] CommitError),
+    /// The tombstones at the sites could not be read.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    /// The log did not take the outcome.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+}
+
+/// Where an unfinished version may have left something.
+pub(crate) struct Traces {
+    pub(crate) bucket: BucketId,
+    pub(crate) object: ObjectId,
+    pub(crate) version: VersionId,
+    pub(crate) order: u64,
+    pub(crate) record: RecordId,
+    pub(crate) locator: [u8; 32],
+    pub(crate) sites: Vec<SiteId>,
+}
+
+impl From<&ReservationRow> for Traces {
+    fn from(row: &ReservationRow) -> Self {
+        Self {
+            bucket: row.bucket,
+            object: row.object,
+            version: row.version,
+            order: row.order,
+            record: row.record,
+            locator: row.locator,
+            sites: row.sites.clone(),
+        }
+    }
+}
+
+/// Stripes in a row without a trace at any site after which none is expected:
+/// more than the writer ever has in flight.
+const EMPTY_STRIPES: u32 = 8;
+
+/// Settles every reservation that the last run of the service left open.
+pub(crate) async fn sweep(service: &Service) -> Result<(), SweepError> {
+    for tenant in service.all_tenants() {
+        let reservations = tenant.catalog.reservations().await?;
+        if reservations.is_empty() {
+            continue;
+        }
+        // A withdrawal that a crash cut short is finished, never turned into
+        // a version that its own tombstone would outlaw at the next rebuild.
+        let (graves, _) = read_tombstones(service, &tenant).await?;
+        for row in reservations {
+            let event = AuditEvent {
+                time: service.host.clock.now(),
+                tenant: Some(tenant.id),
+                actor: Actor::Service,
+                operation: Operation::Sweep,
+                subject: row.version.to_string(),
+                outcome: Outcome::Failed,
+            };
+            let found = manifest_at_sites(service, &tenant, &row).await;
+            match found.filter(|_| !graves.withdrawn(row.version)) {
+                Some((record, manifest)) => roll_forward(service, &tenant, record, manifest, event).await?,
+                None => undo(service, &tenant, &Traces::from(&row), event).await?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The manifest of a reservation, if any site that answers has it. Manifests
+/// are written only when every shard is durable, so one is enough.
+async fn manifest_at_sites(
+    service: &Service,
+    tenant: &Tenant,
+    row: &ReservationRow,
+) -> Option<(Record, Manifest)> {
+    for id in &row.sites {
+        let Some(site) = service.sites.get(*id) else { continue };
+        let Ok(record) = site.get(row.record).await else { continue };
+        let Ok(body) = ManifestBody::parse(&record) else { continue };
+        let Ok(dek) = tenant.secrets.unwrap(row.version, &body.wrap) else { continue };
+        if let Ok(manifest) = body.open(tenant.id, &dek)
+            && manifest.version == row.version
+        {
+            return Some((record, manifest));
+        }
+    }
+    None
+}
+
+async fn roll_forward(
+    service: &Service,
+    tenant: &Tenant,
+    record: Record,
+    manifest: Manifest,
+    mut event: AuditEvent,
+) -> Result<(), SweepError> {
+    let stored = service.sites.put_everywhere(manifest.layout.sites(), &record).await;
+    let wrap = ManifestBody::parse(&record).map(|body| body.wrap.to_bytes().to_vec()).unwrap_or_default();
+    let inline = matches!(manifest.layout, Layout::Inline { .. });
+    let reduced = u8::try_from(stored.missing.len()).unwrap_or(u8::MAX);
+    event.outcome = Outcome::Done;
+    let row = ManifestRow { record: record.id(), manifest, wrap, reduced, inline };
+    tenant.catalog.commit(row, leaf(&event).map_err(AuditError::from)?).await?;
+    Ok(())
+}
+
+/// Withdraws a version that never was: a tombstone first, where a manifest may
+/// already lie somewhere, then its records, then the reservation with its leaf.
+pub(crate) async fn undo(
+    service: &Service,
+    tenant: &Tenant,
+    traces: &Traces,
+    outcome: AuditEvent,
+) -> Result<(), SweepError> {
+    let tombstone = Tombstone {
+        bucket: traces.bucket,
+        object: traces.object,
+        version: traces.version,
+        order: traces.order,
+        created: outcome.time,
+        failed_put: true,
+    };
+    write_tombstone(service, tenant, &tombstone).await?;
+    delete_records(service, traces).await;
+    tenant.catalog.abandon(traces.version, leaf(&outcome).map_err(AuditError::from)?).await?;
+    Ok(())
+}
+
+/// Writes a tombstone to every site that the tenant's policy admits; it
+/// stands when more of them have it than may be lost.
+pub(crate) async fn write_tombstone(
+    service: &Service,
+    tenant: &Tenant,
+    tombstone: &Tombstone,
+) -> Result<(RecordId, Vec<SiteId>), SweepError> {
+    let key = tenant.secrets.tombstone_key();
+    let record = seal_fact(RecordKind::Tombstone, &key, tenant.id, tombstone, service.host.entropy.as_ref())
+        .map_err(|_: EncodeError| SweepError::Seal)?;
+    let stored = service.sites.put_everywhere(&service.sites.admitted(&tenant.policy), &record).await;
+    let needed = copies_needed(&tenant.policy);
+    if stored.by.len() < needed {
+        return Err(SweepError::TooFewSites { stored: stored.by.len(), needed });
+    }
+    Ok((record.id(), stored.by))
+}
+
+/// Deletes what an unfinished version left. A site that does not answer keeps
+/// its shards as garbage that no manifest names.
+async fn delete_records(service: &Service, traces: &Traces) {
+    let mut empty = 0;
+    let mut stripe = 0_u32;
+    while empty < EMPTY_STRIPES {
+        let mut found = 0;
+        for (index, id) in (0_u8..).zip(&traces.sites) {
+            let Some(site) = service.sites.get(*id) else { continue };
+            let record = shard_record_id(&traces.locator, stripe, index);
+            found += site.delete(vec![record]).await.unwrap_or(0);
+        }
+        empty = if found == 0 { empty + 1 } else { 0 };
+        stripe += 1;
+    }
+    for id in &traces.sites {
+        if let Some(site) = service.sites.get(*id) {
+            // A site that fails here keeps a manifest that the tombstone outlaws.
+            let _ = site.delete(vec![traces.record]).await;
+        }
+    }
+}
+
+/// The catalogue's row of a tombstone.
+pub(crate) fn tombstone_row(record: RecordId, tombstone: &Tombstone) -> TombstoneRow {
+    TombstoneRow {
+        record,
+        bucket: tombstone.bucket,
+        object: tombstone.object,
+        version: tombstone.version,
+        order: tombstone.order,
+        created: tombstone.created,
+    }
+}
+
+/// The wrap of a manifest row.
+pub(crate) fn wrap_of(row: &ManifestRow) -> Option<Wrap> {
+    Wrap::from_bytes(&row.wrap).ok()
+}

@@ -1,0 +1,182 @@
+//! One tenant as the service holds it while its keys are open: the unwrapped
+//! hierarchy, the catalogue, the log.
+
+use std::path::{Path, PathBuf};
+
+use coffer_catalog::{Catalog, OpenCatalogError};
+use coffer_keys::{
+    Dek, Kek, RootKey, TenantRoot, UnwrapError, Wrap, WrapFormatError, unwrap_catalog_key, unwrap_dek,
+    unwrap_kek, unwrap_tenant_root, wrap_catalog_key, wrap_dek, wrap_kek, wrap_tenant_root,
+};
+use coffer_model::{AuditEvent, CatalogKey, Entropy, KeyId, ResidencyPolicy, TenantId, VersionId};
+
+use crate::audit::AuditLog;
+use crate::keystore::{TenantKeys, WrappedKek};
+
+/// Why a tenant's keys did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum TenantKeyError {
+    /// A wrap is damaged or belongs elsewhere.
+    #[error("a wrapped key of tenant {0} does not open: {1}")]
+    Unwrap(TenantId, UnwrapError),
+    /// The slot holds no KEK.
+    #[error("the key slot of tenant {0} holds no key epoch")]
+    NoEpoch(TenantId),
+    /// A wrap is not of the stored form.
+    #[error("a wrapped key is not of the stored form: {0}")]
+    Form(#[from] WrapFormatError),
+}
+
+struct KekEpoch {
+    id: KeyId,
+    epoch: u32,
+    kek: Kek,
+}
+
+/// A tenant's opened keys.
+pub(crate) struct TenantSecrets {
+    tenant: TenantId,
+    root: TenantRoot,
+    /// Oldest first; the last one wraps.
+    keks: Vec<KekEpoch>,
+}
+
+impl TenantSecrets {
+    /// Fresh keys for a new tenant, and the same keys wrapped, for the slot.
+    pub(crate) fn generate(
+        tenant: TenantId,
+        name: String,
+        policy: ResidencyPolicy,
+        service: bool,
+        root: &RootKey,
+        root_key: KeyId,
+        entropy: &dyn Entropy,
+    ) -> Result<(Self, CatalogKey, TenantKeys), TenantKeyError> {
+        let tenant_root = TenantRoot::generate(entropy);
+        let kek = Kek::generate(entropy);
+        let kek_id = KeyId::generate(entropy);
+        let mut catalog_bytes = zeroize::Zeroizing::new([0; 32]);
+        entropy.fill(catalog_bytes.as_mut_slice());
+        let catalog_key = CatalogKey::new(catalog_bytes);
+        let tenant_root_id = KeyId::generate(entropy);
+        let root_wrap = wrap_tenant_root(root, root_key, 1, tenant, tenant_root_id, &tenant_root, entropy);
+        let kek_wrap = wrap_kek(&tenant_root, tenant_root_id, 1, tenant, kek_id, &kek, entropy);
+        let catalog_wrap = wrap_catalog_key(&kek, kek_id, 1, tenant, &catalog_key, entropy);
+        let (root_wrap, catalog_wrap) = (root_wrap.to_bytes().to_vec(), catalog_wrap.to_bytes().to_vec());
+        let keks = vec![WrappedKek { id: kek_id, epoch: 1, wrap: kek_wrap.to_bytes().to_vec() }];
+        let keys = TenantKeys {
+            tenant,
+            name,
+            policy,
+            service,
+            root_key,
+            tenant_root: tenant_root_id,
+            root_wrap,
+            keks,
+            catalog_wrap,
+        };
+        let secrets = Self { tenant, root: tenant_root, keks: vec![KekEpoch { id: kek_id, epoch: 1, kek }] };
+        Ok((secrets, catalog_key, keys))
+    }
+
+    /// Opens the wrapped keys of a slot.
+    pub(crate) fn open(keys: &TenantKeys, root: &RootKey) -> Result<(Self, CatalogKey), TenantKeyError> {
+        let tenant = keys.tenant;
+        let bad = |error| TenantKeyError::Unwrap(tenant, error);
+        let root_wrap = Wrap::from_bytes(&keys.root_wrap)?;
+        let tenant_root =
+            unwrap_tenant_root(root, keys.root_key, 1, tenant, keys.tenant_root, &root_wrap).map_err(bad)?;
+        let mut keks = Vec::with_capacity(keys.keks.len());
+        for wrapped in &keys.keks {
+            let wrap = Wrap::from_bytes(&wrapped.wrap)?;
+            let kek =
+                unwrap_kek(&tenant_root, keys.tenant_root, 1, tenant, wrapped.id, &wrap).map_err(bad)?;
+            keks.push(KekEpoch { id: wrapped.id, epoch: wrapped.epoch, kek });
+        }
+        let newest = keks.last().ok_or(TenantKeyError::NoEpoch(tenant))?;
+        let catalog_wrap = Wrap::from_bytes(&keys.catalog_wrap)?;
+        let catalog =
+            unwrap_catalog_key(&newest.kek, newest.id, newest.epoch, tenant, &catalog_wrap).map_err(bad)?;
+        Ok((Self { tenant, root: tenant_root, keks }, catalog))
+    }
+
+    /// Wraps a version's DEK under the newest KEK epoch.
+    pub(crate) fn wrap(
+        &self,
+        version: VersionId,
+        dek: &Dek,
+        entropy: &dyn Entropy,
+    ) -> Result<Wrap, TenantKeyError> {
+        let newest = self.keks.last().ok_or(TenantKeyError::NoEpoch(self.tenant))?;
+        Ok(wrap_dek(&newest.kek, newest.id, newest.epoch, self.tenant, version, dek, entropy))
+    }
+
+    /// Whether a wrap names one of this tenant's KEK epochs.
+    pub(crate) fn owns(&self, wrap: &Wrap) -> bool {
+        self.keks.iter().any(|kek| kek.id == wrap.key_id())
+    }
+
+    /// Unwraps a version's DEK.
+    pub(crate) fn unwrap(&self, version: VersionId, wrap: &Wrap) -> Result<Dek, TenantKeyError> {
+        let kek = self
+            .keks
+            .iter()
+            .find(|kek| kek.id == wrap.key_id())
+            .ok_or(TenantKeyError::NoEpoch(self.tenant))?;
+        unwrap_dek(&kek.kek, kek.id, kek.epoch, self.tenant, version, wrap)
+            .map_err(|error| TenantKeyError::Unwrap(self.tenant, error))
+    }
+
+    /// Seals facts of the registry.
+    pub(crate) fn registry_key(&self) -> Dek {
+        self.root.sealing_key("registry v1")
+    }
+
+    /// Seals tombstones.
+    pub(crate) fn tombstone_key(&self) -> Dek {
+        self.root.sealing_key("tombstone v1")
+    }
+
+    /// Seals runs of log leaves.
+    pub(crate) fn log_key(&self) -> Dek {
+        self.root.sealing_key("log v1")
+    }
+}
+
+/// A tenant whose keys are open.
+pub(crate) struct Tenant {
+    pub(crate) id: TenantId,
+    pub(crate) name: String,
+    pub(crate) policy: ResidencyPolicy,
+    pub(crate) service: bool,
+    pub(crate) secrets: TenantSecrets,
+    pub(crate) catalog: Catalog,
+    pub(crate) log: AuditLog,
+}
+
+impl Tenant {
+    /// Appends one event to the tenant's log.
+    pub(crate) async fn note(&self, event: &AuditEvent) -> Result<u64, crate::audit::AuditError> {
+        self.log.append(&self.catalog, event).await
+    }
+}
+
+/// The catalogue's file. Named by the tenant's id: a name at rest is sealed.
+pub(crate) fn catalog_path(data_dir: &Path, tenant: TenantId) -> PathBuf {
+    data_dir.join("service").join("catalogues").join(format!("{tenant}.db"))
+}
+
+/// Opens a tenant's catalogue, or makes an empty one where the file is gone.
+/// Returns whether it was there.
+pub(crate) async fn open_or_create(
+    data_dir: &Path,
+    tenant: TenantId,
+    key: CatalogKey,
+) -> Result<(Catalog, bool), OpenCatalogError> {
+    let path = catalog_path(data_dir, tenant);
+    if path.exists() {
+        Ok((Catalog::open(path, key, tenant).await?, true))
+    } else {
+        Ok((Catalog::create(path, key, tenant).await?, false))
+    }
+}

@@ -1,0 +1,73 @@
+//! Creating a tenant: keys, catalogue and log of its own, and its first
+//! principal. By operators, in the service's own log.
+
+use coffer_model::{Outcome, PrincipalId, ResidencyPolicy};
+use coffer_regions::{Unmet, satisfiable};
+
+use crate::audit::AuditError;
+use crate::authority::AuthorityError;
+use crate::authorize::Granted;
+use crate::service::{FoundError, IssueError, Service};
+use crate::tenant::Tenant;
+
+/// The longest name of a tenant, in characters.
+pub(crate) const NAME_CHARACTERS_MAX: usize = 128;
+
+/// The arguments of a creation.
+pub(crate) struct CreateTenant {
+    pub(crate) name: String,
+    pub(crate) policy: ResidencyPolicy,
+    /// PKCS#10, DER.
+    pub(crate) certificate_request: Vec<u8>,
+}
+
+/// Why there is no such tenant now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateTenantError {
+    #[error("a tenant's name has 1 to {NAME_CHARACTERS_MAX} characters and no control characters")]
+    Name,
+    #[error("there is already a tenant of that name")]
+    NameTaken,
+    #[error("the policy cannot be satisfied by the sites: {0}")]
+    Unsatisfiable(Unmet),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("the tenant could not be made: {0}")]
+    Make(#[from] FoundError),
+    #[error("the tenant's first principal could not be made: {0}")]
+    Enrol(#[from] IssueError),
+    #[error("refused, because the audit log cannot be written: {0}")]
+    Audit(#[from] AuditError),
+}
+
+/// A tenant that stands, and its first principal's certificate.
+pub(crate) struct Created {
+    pub(crate) tenant: std::sync::Arc<Tenant>,
+    pub(crate) principal: PrincipalId,
+    pub(crate) certificate_pem: String,
+}
+
+/// The whole story.
+pub(crate) async fn create(
+    service: &Service,
+    create: Granted<CreateTenant>,
+) -> Result<Created, CreateTenantError> {
+    let (create, grant) = create.into_parts();
+    let length = create.name.chars().count();
+    if !(1..=NAME_CHARACTERS_MAX).contains(&length) || create.name.chars().any(char::is_control) {
+        return Err(CreateTenantError::Name);
+    }
+    satisfiable(service.sites.topology(), &create.policy).map_err(CreateTenantError::Unsatisfiable)?;
+    let _one_at_a_time = service.creating.lock().await;
+    if service.tenants().iter().any(|(_, name)| *name == create.name) {
+        return Err(CreateTenantError::NameTaken);
+    }
+    let principal = PrincipalId::generate(service.host.entropy.as_ref());
+    let certified = service.authority.certify_request(principal, &create.certificate_request)?;
+    grant.tenant().note(&grant.event(service, Some(principal.to_string()), Outcome::Intent)).await?;
+    let tenant =
+        service.add_tenant(create.name, create.policy, false, &service.root, service.root_key).await?;
+    service.enrol(&tenant, principal, certified.fingerprint).await?;
+    grant.tenant().note(&grant.event(service, Some(tenant.id.to_string()), Outcome::Done)).await?;
+    Ok(Created { tenant, principal, certificate_pem: certified.pem })
+}
