@@ -1,1 +1,9 @@
 //! Stories, vectors, independent checkers and the rules of the architecture.
+//!
+//! What the stories share is here: a whole deployment on loopback, real
+//! sockets, real SQLite, real disks, in a directory that goes away.
+#![expect(clippy::unwrap_used, reason = "the harness of tests: a failure here is a failed test")]
+
+mod deployment;
+
+pub use deployment::{Deployment, TenantClient, bucket_name, object_key, pattern, policy};

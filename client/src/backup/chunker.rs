@@ -113,11 +113,6 @@ impl<'a, R: Read> Chunker<'a, R> {
         Ok(Some(&self.buffer.bytes()[from..from + length]))
     }
 
-    /// What was read from.
-    pub(crate) fn into_reader(self) -> R {
-        self.reader
-    }
-
     /// Reads until the largest chunk fits or the stream ends.
     fn fill(&mut self) -> io::Result<()> {
         let bytes = self.buffer.bytes();

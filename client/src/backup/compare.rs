@@ -7,6 +7,7 @@
 //! same map; on one with larger blocks its data grows into the holes, which is
 //! a difference of class `Holes` although every byte is right.
 
+use core::cmp::Ordering;
 use core::fmt;
 use std::io::BufRead;
 
@@ -110,23 +111,28 @@ enum Step {
 }
 
 fn pair(source: Option<&Entry>, restored: Option<&Entry>, found: &mut Vec<Difference>) -> Step {
-    let mut alone = |entry: &Entry, class| found.push(Difference { path: entry.path.clone(), class });
-    match (source, restored) {
+    let order = match (source, restored) {
         (None, None) => return Step::End,
-        (Some(s), None) => alone(s, DifferenceClass::Missing),
-        (None, Some(r)) => alone(r, DifferenceClass::Extra),
-        (Some(s), Some(r)) => match path_order(&s.path, &r.path) {
-            std::cmp::Ordering::Less => alone(s, DifferenceClass::Missing),
-            std::cmp::Ordering::Greater => alone(r, DifferenceClass::Extra),
-            std::cmp::Ordering::Equal => {
-                compare_entries(s, r, found);
-                return Step::Both;
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (Some(s), Some(r)) => path_order(&s.path, &r.path),
+    };
+    let alone = |entry: Option<&Entry>, class| entry.map(|e| Difference { path: e.path.clone(), class });
+    match order {
+        Ordering::Less => {
+            found.extend(alone(source, DifferenceClass::Missing));
+            Step::Source
+        }
+        Ordering::Greater => {
+            found.extend(alone(restored, DifferenceClass::Extra));
+            Step::Restored
+        }
+        Ordering::Equal => {
+            if let (Some(source), Some(restored)) = (source, restored) {
+                compare_entries(source, restored, found);
             }
-        },
-    }
-    match found.last() {
-        Some(Difference { class: DifferenceClass::Missing, .. }) => Step::Source,
-        _ => Step::Restored,
+            Step::Both
+        }
     }
 }
 

@@ -170,3 +170,42 @@ fn execute(connection: &Connection, sql: &str) -> Result<(), CatalogError> {
     connection.prepare_cached(sql)?.execute([])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer() -> Writer {
+        let connection = Connection::open_in_memory().unwrap();
+        let tables = "PRAGMA foreign_keys = ON; CREATE TABLE parent (id INTEGER PRIMARY KEY);
+            CREATE TABLE child (id INTEGER REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED);";
+        connection.execute_batch(tables).unwrap();
+        Writer::start(connection).unwrap()
+    }
+
+    fn insert(connection: &Connection, sql: &str) -> Result<(), CatalogError> {
+        execute(connection, sql)
+    }
+
+    #[tokio::test]
+    async fn after_a_commit_that_failed_nothing_is_written_and_nobody_was_told_otherwise() {
+        let writer = writer();
+        writer.write(|db| insert(db, "INSERT INTO parent VALUES (1)")).await.unwrap();
+        // Accepted as an operation, refused at COMMIT: a stand-in for a disk that fails then.
+        let good = writer.write(|db| insert(db, "INSERT INTO parent VALUES (2)"));
+        let bad = writer.write(|db| insert(db, "INSERT INTO child VALUES (9)"));
+        let (bad, _) = tokio::join!(bad, good);
+        assert!(matches!(bad, Err(CatalogError::Storage(_))));
+        let late = writer.write(|db| insert(db, "INSERT INTO parent VALUES (3)")).await;
+        assert!(matches!(late, Err(CatalogError::ReadOnly)));
+        writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_ends_the_transaction_fails_its_group_and_not_the_next() {
+        let writer = writer();
+        let rude = writer.write(|db| insert(db, "ROLLBACK")).await;
+        assert!(matches!(rude, Err(CatalogError::Storage(_))));
+        writer.write(|db| insert(db, "INSERT INTO parent VALUES (1)")).await.unwrap();
+    }
+}

@@ -1,8 +1,7 @@
 //! A file of every format that was ever released opens, migrates and answers.
-//! The fixtures are found by listing their folder; each holds what [`fill`]
-//! puts in, under key 0x01 × 32. `cargo run -p coffer-catalog --example
+//! The fixtures are found by listing their folder; each holds what
+//! `examples/make_fixture.rs` puts in, under key 0x01 × 32. `cargo run -p coffer-catalog --example
 //! make_fixture -- FILE` makes the next one.
-#![expect(clippy::disallowed_methods, reason = "these tests copy files")]
 
 use std::fs;
 use std::path::Path;

@@ -26,6 +26,9 @@ async fn a_put_takes_its_reservation_with_it_and_reads_back_whole() {
     assert_eq!(catalog.version(new.version).await.unwrap(), Some(row));
 }
 
+/// Turns a good row into a bad one.
+type Spoil = &'static dyn Fn(&mut coffer_catalog::ManifestRow);
+
 #[tokio::test]
 async fn a_commit_that_fails_leaves_neither_leaf_nor_version() {
     let (_folder, catalog) = fresh().await;
@@ -33,7 +36,7 @@ async fn a_commit_that_fails_leaves_neither_leaf_nor_version() {
     let reserved = catalog.reserve(new.clone(), leaf("intent")).await.unwrap();
     let before = (catalog.counts().await.unwrap(), catalog.reservations().await.unwrap());
     let good = manifest(&new, reserved);
-    let spoil: [(&str, &dyn Fn(&mut coffer_catalog::ManifestRow)); 6] = [
+    let spoil: [(&str, Spoil); 6] = [
         ("tenant", &|row| row.manifest.tenant = TenantId::from_bytes([1; 16])),
         ("bucket", &|row| row.manifest.bucket = BucketId::from_bytes([1; 16])),
         ("key", &|row| row.manifest.key = object_key("b")),

@@ -1,0 +1,70 @@
+//! What every command works with: the profile, the connection, time and
+//! chance, and the words.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coffer_client::profile::{Profile, TenantProfile};
+use coffer_client::{BucketStore, Client, ConnectOptions, Credentials};
+use coffer_client::backup::Repository;
+use coffer_custody::{OsEntropy, SystemClock};
+use coffer_model::{BucketName, Clock, Entropy};
+
+use crate::exit::{Advise as _, Failure};
+use crate::output::Output;
+
+/// The surroundings of one command.
+pub(crate) struct Context<'a> {
+    pub(crate) output: &'a Output,
+    pub(crate) profile: Profile,
+    pub(crate) tenant: Option<String>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+/// `$XDG_CONFIG_HOME/coffer`, or `~/.config/coffer`.
+pub(crate) fn default_config_dir() -> Result<PathBuf, Failure> {
+    let directory = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = directory("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+    let base = base.or_else(|| Some(directory("HOME")?.join(".config")));
+    base.map(|base| base.join("coffer"))
+        .ok_or_else(|| Failure::usage("neither HOME nor XDG_CONFIG_HOME is set").next("name a directory with --config-dir"))
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(output: &'a Output, profile: Profile, tenant: Option<String>) -> Self {
+        Self { output, profile, tenant, clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) }
+    }
+
+    pub(crate) async fn connect(&self, credentials: &Credentials) -> Result<Client, Failure> {
+        let options = ConnectOptions::new(Arc::clone(&self.entropy));
+        Client::connect(credentials, options).await.advise(
+            "nothing was asked of the service",
+            "start it with `coffer serve`, then run this again",
+        )
+    }
+
+    /// A connection as the operator.
+    pub(crate) async fn operator(&self) -> Result<Client, Failure> {
+        self.connect(&self.profile.operator()?).await
+    }
+
+    /// A connection as the tenant, and what its profile remembers.
+    pub(crate) async fn tenant(&self) -> Result<(Client, TenantProfile), Failure> {
+        let tenant = self.profile.tenant(self.tenant.as_deref())?;
+        Ok((self.connect(&tenant.credentials()?).await?, tenant))
+    }
+
+    /// The repository in a bucket, opened with the key of the profile.
+    pub(crate) async fn repository(
+        &self, client: &Client, tenant: &TenantProfile, bucket: &BucketName,
+    ) -> Result<Repository, Failure> {
+        let key = tenant.repository_key(bucket)?.ok_or_else(|| {
+            Failure::new(format!("this profile has no repository key for bucket {bucket}"))
+                .safe("nothing was changed")
+                .next(format!("make a first backup with `coffer backup DIR --bucket {bucket}`"))
+        })?;
+        let store = Arc::new(BucketStore::new(client.clone(), bucket.clone()));
+        Ok(Repository::open(store, &key).await?)
+    }
+}

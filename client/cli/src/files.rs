@@ -1,0 +1,169 @@
+//! The disk as the command line sees it: files that people name.
+#![expect(clippy::disallowed_methods, reason = "this module is the disk adapter of the command line")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::exit::Failure;
+
+/// A failure about a path.
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
+    let path = path.to_owned();
+    move |error| Failure::new(format!("{}: {error}", path.display()))
+}
+
+/// A file for reading in small steps.
+pub(crate) fn reader(path: &Path) -> Result<BufReader<File>, Failure> {
+    File::open(path).map(|file| BufReader::with_capacity(1 << 20, file)).map_err(at(path))
+}
+
+/// A new file of mode 0600 for writing in small steps; never an existing one.
+pub(crate) fn writer(path: &Path) -> Result<BufWriter<File>, Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map(|file| BufWriter::with_capacity(1 << 20, file)).map_err(at(path))
+}
+
+/// Makes what was written durable.
+pub(crate) fn finish(path: &Path, writer: BufWriter<File>) -> Result<(), Failure> {
+    let file = writer.into_inner().map_err(|error| at(path)(error.into_error()))?;
+    file.sync_all().map_err(at(path))
+}
+
+/// The bytes of a small file.
+pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(at(path))?;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(at(path))?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
+        return Err(Failure::new(format!("{}: longer than {limit} bytes; is it the right file?", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Makes a directory of mode 0700 and its parents.
+pub(crate) fn make_directory(path: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
+}
+
+/// Makes a directory that must be new or empty.
+pub(crate) fn make_empty_directory(path: &Path) -> Result<(), Failure> {
+    make_directory(path)?;
+    match fs::read_dir(path).map_err(at(path))?.next() {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage(format!("{} is not empty", path.display()))
+            .next("name a new or an empty directory")),
+    }
+}
+
+/// The absolute path of something that exists.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    fs::canonicalize(path).map_err(at(path))
+}
+
+/// Removes a tree, also where its directories were restored read-only.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Failure> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        meta => {
+            if !meta.map_err(at(path))?.is_dir() {
+                return fs::remove_file(path).map_err(at(path));
+            }
+        }
+    }
+    open_directories(path).map_err(at(path))?;
+    fs::remove_dir_all(path).map_err(at(path))
+}
+
+fn open_directories(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        // `file_type` does not follow links.
+        if entry.file_type()?.is_dir() {
+            open_directories(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What a file or stdin (`-`) gives, in pieces, read by a thread of its own.
+pub(crate) fn pieces(path: &Path, piece: usize) -> Result<ReceiverStream<io::Result<Bytes>>, Failure> {
+    let mut source: Box<dyn Read + Send> = if path == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(path).map_err(at(path))?)
+    };
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut bytes = Vec::with_capacity(piece);
+            let limit = u64::try_from(piece).unwrap_or(u64::MAX);
+            let read = source.by_ref().take(limit).read_to_end(&mut bytes);
+            let end = !matches!(read, Ok(count) if count > 0);
+            let item = read.map(|_| Bytes::from(bytes));
+            let empty = matches!(&item, Ok(bytes) if bytes.is_empty());
+            // A receiver that has gone has its own error to tell.
+            if (!empty && sender.blocking_send(item).is_err()) || end {
+                return;
+            }
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+/// A file that gets its name only when it is whole; stdout for `-`.
+pub(crate) enum Sink {
+    Stdout,
+    File { temporary: PathBuf, path: PathBuf, file: Option<File> },
+}
+
+impl Sink {
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".partial-{}", std::process::id()));
+        let temporary = path.with_file_name(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(at(&temporary))?;
+        Ok(Self::File { temporary, path: path.to_owned(), file: Some(file) })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout => io::stdout().write_all(bytes),
+            Self::File { file: Some(file), .. } => file.write_all(bytes),
+            Self::File { .. } => Ok(()),
+        }
+    }
+
+    /// Gives the whole file its name.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        match &mut self {
+            Self::Stdout => io::stdout().flush().map_err(Failure::new),
+            Self::File { temporary, path, file } => {
+                if let Some(file) = file {
+                    file.sync_all().map_err(at(temporary))?;
+                }
+                fs::rename(&*temporary, &*path).map_err(at(path))?;
+                *file = None;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // Still open: it is not whole, and must not lie about.
+        if let Self::File { temporary, file: Some(_), .. } = self {
+            drop(fs::remove_file(temporary));
+        }
+    }
+}

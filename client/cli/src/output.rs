@@ -1,0 +1,127 @@
+//! What is said, and where: results on stdout, either text for people or, with
+//! `--json`, one object or one object per line; everything else on stderr.
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::{Value, json};
+
+use crate::exit::{Exit, Failure};
+
+/// The two streams.
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+    /// The reader of stdout has gone: nobody listens, the work goes on.
+    closed: Cell<bool>,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet, closed: Cell::new(false) }
+    }
+
+    /// Whether results are objects.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether bars may be drawn.
+    pub(crate) fn shows_progress(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// A result for people; silent with `--json`.
+    pub(crate) fn text(&self, line: impl Display) {
+        if !self.json {
+            self.line(&line.to_string());
+        }
+    }
+
+    /// A result for programs; silent without `--json`.
+    pub(crate) fn object(&self, value: &Value) {
+        if self.json {
+            self.line(&value.to_string());
+        }
+    }
+
+    /// A remark for people that is no result.
+    pub(crate) fn remark(&self, line: impl Display) {
+        if !self.quiet {
+            // A closed stderr is nobody's loss.
+            drop(writeln!(io::stderr(), "{line}"));
+        }
+    }
+
+    fn line(&self, line: &str) {
+        if self.closed.get() {
+            return;
+        }
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(line.as_bytes()).and_then(|()| stdout.write_all(b"\n"));
+        if written.and_then(|()| stdout.flush()).is_err() {
+            self.closed.set(true);
+        }
+    }
+
+    /// Tells a failure, on stderr for people and with `--json` also as an
+    /// object; gives its exit code back.
+    pub(crate) fn failure(&self, failure: &Failure) -> Exit {
+        self.object(&json!({
+            "error": { "what": failure.what, "safe": failure.safe, "next": failure.next },
+        }));
+        let mut text = format!("error: {}", sentence(&failure.what));
+        for (label, part) in [("safe", &failure.safe), ("next", &failure.next)] {
+            if let Some(part) = part {
+                text.push_str(&format!("\n{label}:  {}", sentence(part)));
+            }
+        }
+        drop(writeln!(io::stderr(), "{text}"));
+        failure.exit
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{text}{end}")
+}
+
+/// Bytes for people, in powers of 1024.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+/// A rate for people; nothing for what has no bytes or took no time.
+pub(crate) fn rate_text(bytes: u64, nanos: u64) -> String {
+    let per_second = u128::from(bytes) * 1_000_000_000 / u128::from(nanos.max(1));
+    match u64::try_from(per_second) {
+        Ok(rate) if bytes > 0 && nanos > 0 => format!("{}/s", bytes_text(rate)),
+        _ => String::new(),
+    }
+}
+
+/// Seconds with milliseconds, out of nanoseconds.
+pub(crate) fn seconds_text(nanos: u64) -> String {
+    let millis = nanos / 1_000_000;
+    format!("{}.{:03} s", millis / 1000, millis % 1000)
+}
+
+/// Seconds as a JSON number with millisecond digits.
+pub(crate) fn seconds_json(nanos: u64) -> Value {
+    let millis = u32::try_from(nanos / 1_000_000).unwrap_or(u32::MAX);
+    json!(f64::from(millis) / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_seconds_are_those_of_the_numbers() {
+        assert_eq!(rate_text(1 << 20, 500_000_000), "2.00 MiB/s");
+        assert_eq!(rate_text(0, 1), "");
+        assert_eq!(seconds_text(1_234_567_890), "1.234 s");
+        assert_eq!(seconds_json(1_234_567_890), json!(1.234));
+    }
+}
