@@ -34,7 +34,9 @@ impl Client {
     /// # Errors
     /// [`CallError::Precondition`] if the sites cannot satisfy the policy.
     pub async fn create_bucket(
-        &self, name: &BucketName, policy: Option<&ResidencyPolicy>,
+        &self,
+        name: &BucketName,
+        policy: Option<&ResidencyPolicy>,
     ) -> Result<BucketInfo, CallError> {
         let request = v1::CreateBucketRequest {
             tenant: Vec::new().into(),

@@ -116,7 +116,8 @@ impl Patience {
 
 /// One call within its deadline, not repeated: for what must not happen twice.
 pub(crate) async fn once<T>(
-    patience: &Patience, call: impl Future<Output = Result<T, Status>>,
+    patience: &Patience,
+    call: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, CallError> {
     match tokio::time::timeout(patience.deadline, call).await {
         Ok(answer) => answer.map_err(|status| CallError::from_status(&status)),
@@ -127,7 +128,9 @@ pub(crate) async fn once<T>(
 /// A call that is safe to repeat, repeated while its failure is transient and
 /// the deadline is not over. The last failure is the one that is told.
 pub(crate) async fn repeat<T, F: Future<Output = Result<T, CallError>>>(
-    patience: &Patience, entropy: &dyn Entropy, mut call: impl FnMut() -> F,
+    patience: &Patience,
+    entropy: &dyn Entropy,
+    mut call: impl FnMut() -> F,
 ) -> Result<T, CallError> {
     let mut last = None;
     let attempts = async {

@@ -30,8 +30,10 @@ pub enum LogError {
         expected: String,
     },
     /// The log is shorter than it was, or its past is another one.
-    #[error("the log went back in time: {size} leaves now, {remembered} were signed before; \
-             keep both checkpoints and ask the operator for an explanation")]
+    #[error(
+        "the log went back in time: {size} leaves now, {remembered} were signed before; \
+             keep both checkpoints and ask the operator for an explanation"
+    )]
     WentBack {
         /// Leaves that the service shows.
         size: u64,
@@ -147,7 +149,10 @@ impl LogWatch {
     /// # Errors
     /// [`LogError::Leaf`] if that is not proven.
     pub async fn leaf(
-        &self, client: &Client, index: u64, checkpoint: &Checkpoint,
+        &self,
+        client: &Client,
+        index: u64,
+        checkpoint: &Checkpoint,
     ) -> Result<LeafProof, LogError> {
         let answer = repeat(&client.patience, client.entropy.as_ref(), || async {
             let request = v1::GetLeafRequest { tenant: Bytes::new(), index, size: checkpoint.size };
@@ -171,7 +176,8 @@ pub fn note_subject_names(leaf: &[u8], digest: &Digest) -> bool {
     let text = |pointer: &str| value.pointer(pointer).and_then(serde_json::Value::as_str);
     text("/api/operation") == Some("digest_note")
         && text("/status_detail") == Some("done")
-        && text("/resources/0/uid").is_some_and(|uid| uid.ends_with(&digest.to_string()))
+        && text("/resources/0/uid")
+            .is_some_and(|uid| uid.rsplit_once(':').is_some_and(|(_, noted)| noted == digest.to_string()))
 }
 
 impl Client {

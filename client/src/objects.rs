@@ -90,7 +90,8 @@ pub(crate) fn info(message: Option<v1::ObjectInfo>) -> Result<ObjectInfo, CallEr
         key: coffer_proto::object_key(&message.key).map_err(bad_answer)?,
         size: message.size,
         created: Timestamp(message.created_ns),
-        content_blake3: coffer_proto::digest("content_blake3", &message.content_blake3).map_err(bad_answer)?,
+        content_blake3: coffer_proto::digest("content_blake3", &message.content_blake3)
+            .map_err(bad_answer)?,
         metadata: message.metadata,
     })
 }
@@ -122,7 +123,11 @@ impl Client {
     /// # Errors
     /// [`PutError`].
     pub async fn put<S>(
-        &self, bucket: &BucketName, key: &ObjectKey, metadata: BTreeMap<String, String>, source: S,
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        metadata: BTreeMap<String, String>,
+        source: S,
     ) -> Result<PutOutcome, PutError>
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -146,7 +151,11 @@ impl Client {
     /// # Errors
     /// [`PutError`].
     pub async fn put_reader<R>(
-        &self, bucket: &BucketName, key: &ObjectKey, metadata: BTreeMap<String, String>, reader: R,
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        metadata: BTreeMap<String, String>,
+        reader: R,
     ) -> Result<PutOutcome, PutError>
     where
         R: AsyncRead + Unpin + Send + 'static,
@@ -160,7 +169,11 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn put_bytes(
-        &self, bucket: &BucketName, key: &ObjectKey, metadata: &BTreeMap<String, String>, body: Bytes,
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        metadata: &BTreeMap<String, String>,
+        body: Bytes,
     ) -> Result<PutOutcome, CallError> {
         let answer = repeat(&self.patience, self.entropy.as_ref(), || {
             let first = header(bucket, key, metadata.clone());
@@ -181,7 +194,10 @@ impl Client {
     /// # Errors
     /// [`GetError`].
     pub async fn get(
-        &self, bucket: &BucketName, key: &ObjectKey, range: Option<Range<u64>>,
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        range: Option<Range<u64>>,
     ) -> Result<(ObjectInfo, ObjectBody), GetError> {
         let wanted = range.clone();
         let mut stream = repeat(&self.patience, self.entropy.as_ref(), || async {
@@ -189,7 +205,9 @@ impl Client {
                 tenant: Bytes::new(),
                 bucket: bucket.to_string(),
                 key: Bytes::copy_from_slice(key.as_bytes()),
-                range: range.clone().map(|r| v1::Range { offset: r.start, length: r.end.saturating_sub(r.start) }),
+                range: range
+                    .clone()
+                    .map(|r| v1::Range { offset: r.start, length: r.end.saturating_sub(r.start) }),
             };
             let answer = self.objects().get_object(request).await;
             answer.map_err(|status| CallError::from_status(&status))
@@ -197,7 +215,8 @@ impl Client {
         .await?
         .into_inner();
         let first = stream.message().await.map_err(|status| CallError::from_status(&status))?;
-        let Some(v1::get_object_response::Part::Object(object)) = first.and_then(|message| message.part) else {
+        let Some(v1::get_object_response::Part::Object(object)) = first.and_then(|message| message.part)
+        else {
             return Err(CallError::Answer("the first message describes no object".to_owned()).into());
         };
         let object = info(Some(object))?;
@@ -228,7 +247,10 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn list_page(
-        &self, bucket: &BucketName, prefix: &[u8], after: &[u8],
+        &self,
+        bucket: &BucketName,
+        prefix: &[u8],
+        after: &[u8],
     ) -> Result<(Vec<ObjectInfo>, bool), CallError> {
         let answer = repeat(&self.patience, self.entropy.as_ref(), || async {
             let request = v1::ListObjectsRequest {

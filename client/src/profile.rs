@@ -46,7 +46,9 @@ pub enum ProfileError {
     #[error("{} holds no operator's credentials; this command is the operator's", .0.display())]
     NotOperator(PathBuf),
     /// No tenant of this name, or none at all.
-    #[error("no tenant {0:?} in this profile; create it with `coffer tenant create`, or name another with --tenant")]
+    #[error(
+        "no tenant {0:?} in this profile; create it with `coffer tenant create`, or name another with --tenant"
+    )]
     NoTenant(String),
     /// No tenant at all.
     #[error("this profile has no tenant; create one with `coffer tenant create NAME`")]

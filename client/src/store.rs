@@ -29,7 +29,8 @@ impl BucketStore {
 
     async fn read(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes, BlobStoreError> {
         let read = async {
-            let (_, body) = self.client.get(&self.bucket, &key(name)?, range).await.map_err(|e| of_get(name, e))?;
+            let (_, body) =
+                self.client.get(&self.bucket, &key(name)?, range).await.map_err(|e| of_get(name, e))?;
             body.collect(BLOB_BYTES_MAX).await.map_err(|error| of_get(name, error))
         };
         read.await

@@ -52,7 +52,9 @@ impl Client {
     /// # Errors
     /// [`CreateTenantError`].
     pub async fn create_tenant(
-        &self, new: &NewTenant, entropy: &dyn Entropy,
+        &self,
+        new: &NewTenant,
+        entropy: &dyn Entropy,
     ) -> Result<TenantGrant, CreateTenantError> {
         let request = new_certificate_request(entropy)?;
         let message = v1::CreateTenantRequest {

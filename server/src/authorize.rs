@@ -85,6 +85,19 @@ impl Grant {
     pub(crate) fn tenant(&self) -> &Arc<Tenant> {
         &self.caller.tenant
     }
+
+    /// Hands on what a story came to before its first leaf; a failure leaves
+    /// its leaf here, so that no call goes without one.
+    pub(crate) async fn settled<T, E: From<AuditError>>(
+        &self,
+        service: &Service,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
+        if result.is_err() {
+            self.tenant().note(&self.event(service, None, Outcome::Failed)).await?;
+        }
+        result
+    }
 }
 
 impl Service {

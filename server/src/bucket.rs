@@ -11,6 +11,7 @@ use crate::leaf::leaf;
 use crate::registry::{RegistryError, write_fact};
 use crate::service::Service;
 use crate::stored::Fact;
+use crate::tenant::Tenant;
 
 /// The arguments of a creation.
 pub(crate) struct CreateBucket {
@@ -45,17 +46,8 @@ pub(crate) async fn create(
 ) -> Result<(BucketRow, u64), BucketStoryError> {
     let (create, grant) = create.into_parts();
     let tenant = grant.tenant();
-    let policy = create.policy.unwrap_or_else(|| tenant.policy.clone());
-    let topology = service.sites.topology();
-    satisfiable(topology, &policy).map_err(BucketStoryError::Unsatisfiable)?;
-    // A bucket may be stricter than its tenant, never wider.
-    let wider = topology.sites.iter().find(|site| policy.admits(site) && !tenant.policy.admits(site));
-    if let Some(site) = wider {
-        return Err(BucketStoryError::Wider(format!("{} ({})", site.name, site.country)));
-    }
-    if tenant.catalog.bucket(&create.name).await?.is_some() {
-        return Err(BucketError::NameTaken.into());
-    }
+    let admitted = admit(service, tenant, &create.name, create.policy).await;
+    let policy = grant.settled(service, admitted).await?;
     let id = BucketId::generate(service.host.entropy.as_ref());
     let created = service.host.clock.now();
     tenant.note(&grant.event(service, Some(id.to_string()), Outcome::Intent)).await?;
@@ -65,6 +57,28 @@ pub(crate) async fn create(
     let done = grant.event(service, Some(id.to_string()), Outcome::Done);
     let audit_seq = tenant.catalog.insert_bucket(row.clone(), leaf(&done).map_err(AuditError::from)?).await?;
     Ok((row, audit_seq))
+}
+
+/// The policy of a new bucket, if the sites can satisfy it, the tenant's policy
+/// covers it and the name is free.
+async fn admit(
+    service: &Service,
+    tenant: &Tenant,
+    name: &BucketName,
+    policy: Option<ResidencyPolicy>,
+) -> Result<ResidencyPolicy, BucketStoryError> {
+    let policy = policy.unwrap_or_else(|| tenant.policy.clone());
+    let topology = service.sites.topology();
+    satisfiable(topology, &policy).map_err(BucketStoryError::Unsatisfiable)?;
+    // A bucket may be stricter than its tenant, never wider.
+    let wider = topology.sites.iter().find(|site| policy.admits(site) && !tenant.policy.admits(site));
+    if let Some(site) = wider {
+        return Err(BucketStoryError::Wider(format!("{} ({})", site.name, site.country)));
+    }
+    if tenant.catalog.bucket(name).await?.is_some() {
+        return Err(BucketError::NameTaken.into());
+    }
+    Ok(policy)
 }
 
 /// All buckets of the tenant.
@@ -78,9 +92,10 @@ pub(crate) async fn list(service: &Service, list: Granted<()>) -> Result<Vec<Buc
 pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Result<u64, BucketStoryError> {
     let (name, grant) = remove.into_parts();
     let tenant = grant.tenant();
-    let row = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name))?;
+    let found = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name));
+    let row = grant.settled(service, found).await?;
     if !tenant.catalog.list(row.id, &[], None, 1).await?.is_empty() {
-        return Err(BucketError::NotEmpty.into());
+        return grant.settled(service, Err(BucketError::NotEmpty.into())).await;
     }
     tenant.note(&grant.event(service, Some(row.id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketRemoved { id: row.id, removed: service.host.clock.now() };

@@ -42,7 +42,8 @@ pub(crate) async fn delete(
 ) -> Result<(VersionId, u64), DeleteError> {
     let (delete, grant) = delete.into_parts();
     let tenant = grant.tenant();
-    let row = locate(&grant, &delete.bucket, &delete.key).await?;
+    let found = locate(&grant, &delete.bucket, &delete.key).await.map_err(DeleteError::from);
+    let row = grant.settled(service, found).await?;
     let manifest = &row.manifest;
     let subject = Some(manifest.version.to_string());
     tenant.note(&grant.event(service, subject.clone(), Outcome::Intent)).await?;

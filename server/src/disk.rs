@@ -27,3 +27,16 @@ pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     File::open(path)?.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+/// Removes a catalogue with what SQLite keeps beside it.
+pub(crate) fn remove_catalogue(path: &Path) -> io::Result<()> {
+    for suffix in ["-wal", "-shm", ""] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        match fs::remove_file(Path::new(&name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_catalog::{CatalogError, ManifestRow};
-use coffer_keys::{CHUNK_BYTES, Context, HEADER_BYTES, OpenError, RangeOpener, SEALED_CHUNK_BYTES};
-use coffer_model::{BucketName, Layout, Manifest, ObjectKey, Outcome};
-use coffer_regions::SiteError;
+use coffer_keys::{
+    CHUNK_BYTES, Context, Dek, HEADER_BYTES, OpenError, RangeOpener, SEALED_CHUNK_BYTES, open_bytes,
+};
+use coffer_model::{BucketName, Layout, Manifest, ObjectKey, Outcome, SiteId};
+use coffer_regions::{Record, SiteError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -43,6 +45,8 @@ pub(crate) enum GetError {
     NoHolder(Vec<String>),
     #[error("the stored bytes do not open: {0}")]
     Open(#[from] OpenError),
+    #[error("the catalogue holds no usable wrap of this version; rebuild it from the sites")]
+    Wrap,
     #[error(transparent)]
     Keys(#[from] TenantKeyError),
     #[error("refused, because the audit log cannot be written: {0}")]
@@ -65,8 +69,9 @@ pub(crate) struct Found {
 /// The whole story; the pieces come through the receiver as they are opened.
 pub(crate) async fn get(service: &Arc<Service>, get: Granted<Get>) -> Result<Found, GetError> {
     let (get, grant) = get.into_parts();
-    let row = locate(&grant, &get.bucket, &get.key).await?;
-    let range = check_range(get.range, row.manifest.size)?;
+    let found = locate(&grant, &get.bucket, &get.key).await;
+    let row = grant.settled(service, found).await?;
+    let range = grant.settled(service, check_range(get.range, row.manifest.size)).await?;
     let subject = row.manifest.version.to_string();
     grant.tenant().note(&grant.event(service, Some(subject.clone()), Outcome::Intent)).await?;
     let manifest = row.manifest.clone();
@@ -115,14 +120,15 @@ async fn deliver(
     send: &mpsc::Sender<Result<Bytes, GetError>>,
 ) -> Result<(), GetError> {
     let manifest = &row.manifest;
-    let wrap = wrap_of(row).ok_or(GetError::Open(OpenError::Truncated))?;
-    let dek = grant.tenant().secrets.unwrap(manifest.version, &wrap)?.subkey("content");
+    let wrap = wrap_of(row).ok_or(GetError::Wrap)?;
+    let key = grant.tenant().secrets.unwrap(manifest.version, &wrap)?.subkey("content");
     let context = Context::object(manifest.tenant, manifest.bucket, manifest.object, manifest.version);
+    let seal = Seal { key, context };
     let chunks = Chunks::covering(&range, manifest.size);
     let needed = chunks.sealed(manifest.sealed_size);
-    let mut sealed = SealedReader::new(service, row, &needed).await?;
+    let mut sealed = SealedReader::new(service, row, &seal, &needed).await?;
     let header = sealed.header().await?;
-    let opener = RangeOpener::new(&dek, &context, &header)?;
+    let opener = RangeOpener::new(&seal.key, &seal.context, &header)?;
     sealed.skip_to(needed.start).await?;
     let mut plain = Vec::with_capacity(coffer_proto::DATA_BYTES_MAX);
     for index in chunks.first..=chunks.last {
@@ -176,6 +182,12 @@ fn cut(plain: Vec<u8>, end: u64, range: &Range<u64>) -> Bytes {
     Bytes::from(plain).slice(from..to.max(from))
 }
 
+/// What opens the content of a version.
+struct Seal {
+    key: Dek,
+    context: Context,
+}
+
 /// The sealed bytes of a version in order, stripes fetched ahead.
 struct SealedReader {
     service: Arc<Service>,
@@ -189,12 +201,17 @@ struct SealedReader {
 }
 
 impl SealedReader {
-    async fn new(service: &Arc<Service>, row: &ManifestRow, needed: &Range<u64>) -> Result<Self, GetError> {
+    async fn new(
+        service: &Arc<Service>,
+        row: &ManifestRow,
+        seal: &Seal,
+        needed: &Range<u64>,
+    ) -> Result<Self, GetError> {
         let service = Arc::clone(service);
         let (next, position, ahead) = (0, 0, VecDeque::new());
         match &row.manifest.layout {
             Layout::Inline { .. } => {
-                let buffer = read_inline(&service, row).await?;
+                let buffer = read_inline(&service, row, seal).await?;
                 Ok(Self { service, stripes: None, buffer, position, next, end: 0, ahead })
             }
             Layout::Striped { geometry, sites, stripe_bytes, locator, digests } => {
@@ -274,16 +291,22 @@ impl Drop for SealedReader {
 }
 
 /// The sealed content of a small object from the first holder whose copy is
-/// whole and belongs to this version; holders that fail are reported.
-async fn read_inline(service: &Service, row: &ManifestRow) -> Result<Bytes, GetError> {
+/// whole and belongs to this version. Holders that answered otherwise are
+/// reported, and get the good copy.
+async fn read_inline(service: &Service, row: &ManifestRow, seal: &Seal) -> Result<Bytes, GetError> {
     let mut failed = Vec::new();
+    let mut blamed = Vec::new();
     for id in row.manifest.layout.sites() {
-        let error = match read_holder(service, row, *id).await {
-            Ok(sealed) => return Ok(sealed),
+        let error = match read_holder(service, row, seal, *id).await {
+            Ok((record, sealed)) => {
+                heal_holders(service, &blamed, &record).await;
+                return Ok(sealed);
+            }
             Err(error) => error,
         };
         if error != SiteError::Unreachable {
             service.sites.report(*id);
+            blamed.push(*id);
         }
         let name = service.sites.topology().site(*id).map_or("unknown", |site| site.name.as_str());
         failed.push(format!("{name} ({error})"));
@@ -294,10 +317,27 @@ async fn read_inline(service: &Service, row: &ManifestRow) -> Result<Bytes, GetE
 async fn read_holder(
     service: &Service,
     row: &ManifestRow,
-    id: coffer_model::SiteId,
-) -> Result<Bytes, SiteError> {
+    seal: &Seal,
+    id: SiteId,
+) -> Result<(Record, Bytes), SiteError> {
     let record = service.sites.get(id).ok_or(SiteError::Unreachable)?.get(row.record).await?;
     let body = ManifestBody::parse(&record).map_err(|_| SiteError::Damaged)?;
-    let whole = body.version == row.manifest.version && body.inline.len() as u64 == row.manifest.sealed_size;
-    if whole { Ok(body.inline) } else { Err(SiteError::Damaged) }
+    // A site can make up a record whose digest is right; it cannot make up one
+    // that opens. Opened here, so that the next holder is asked if it does not.
+    let opens = open_bytes(&seal.key, &seal.context, &body.inline).is_ok();
+    if opens && body.inline.len() as u64 == row.manifest.sealed_size {
+        Ok((record, body.inline))
+    } else {
+        Err(SiteError::Damaged)
+    }
+}
+
+/// What does not succeed here is tried again by the next reader.
+async fn heal_holders(service: &Service, blamed: &[SiteId], good: &Record) {
+    for id in blamed {
+        let Some(site) = service.sites.get(*id) else { continue };
+        if site.delete(vec![good.id()]).await.is_ok() {
+            let _ = site.put(vec![good.clone()]).await;
+        }
+    }
 }

@@ -34,7 +34,8 @@ pub(crate) enum ListError {
 pub(crate) async fn list(service: &Service, list: Granted<List>) -> Result<(Vec<ListRow>, bool), ListError> {
     let (list, grant) = list.into_parts();
     let catalog = &grant.tenant().catalog;
-    let bucket = catalog.bucket(&list.bucket).await?.ok_or(ListError::NoBucket(list.bucket))?;
+    let found = catalog.bucket(&list.bucket).await?.ok_or(ListError::NoBucket(list.bucket));
+    let bucket = grant.settled(service, found).await?;
     grant.tenant().note(&grant.event(service, Some(bucket.id.to_string()), Outcome::Done)).await?;
     let mut rows = catalog.list(bucket.id, &list.prefix, list.after.as_ref(), list.limit + 1).await?;
     let more = rows.len() > list.limit;
@@ -48,7 +49,8 @@ pub(crate) async fn stat(
     stat: Granted<(BucketName, ObjectKey)>,
 ) -> Result<ManifestRow, GetError> {
     let ((bucket, key), grant) = stat.into_parts();
-    let row = locate(&grant, &bucket, &key).await?;
+    let found = locate(&grant, &bucket, &key).await;
+    let row = grant.settled(service, found).await?;
     let subject = Some(row.manifest.version.to_string());
     grant.tenant().note(&grant.event(service, subject, Outcome::Done)).await?;
     Ok(row)

@@ -97,15 +97,34 @@ pub(crate) async fn put(
     mut source: impl Source,
 ) -> Result<Committed, PutError> {
     let (put, grant) = put.into_parts();
-    let bucket = locate(&grant, &put.bucket).await?;
-    let head = Head::receive(&mut source).await?;
-    let version = VersionId::generate(service.host.entropy.as_ref());
-    let placement = choose_sites(service, &bucket, version, head.whole).await?;
+    let admitted = admit(service, &grant, &put.bucket, &mut source).await;
+    let Admitted { bucket, head, version, placement } = grant.settled(service, admitted).await?;
     let reservation = reserve(service, &grant, &bucket, &put.key, version, placement, head.whole).await?;
     match write_and_commit(service, &grant, &reservation, put, head, source).await {
         Ok(committed) => Ok(committed),
         Err(error) => Err(withdraw(service, &grant, &reservation, error).await),
     }
+}
+
+/// A put that has a bucket, a beginning and legal sites; nothing is stored yet.
+struct Admitted {
+    bucket: BucketRow,
+    head: Head,
+    version: VersionId,
+    placement: Placement,
+}
+
+async fn admit(
+    service: &Service,
+    grant: &Grant,
+    bucket: &BucketName,
+    source: &mut impl Source,
+) -> Result<Admitted, PutError> {
+    let bucket = locate(grant, bucket).await?;
+    let head = Head::receive(source).await?;
+    let version = VersionId::generate(service.host.entropy.as_ref());
+    let placement = choose_sites(service, &bucket, version, head.whole).await?;
+    Ok(Admitted { bucket, head, version, placement })
 }
 
 async fn locate(grant: &Grant, name: &BucketName) -> Result<BucketRow, PutError> {
@@ -279,7 +298,7 @@ async fn seal_and_write(
     )?;
     let mut content = blake3::Hasher::new();
     let mut size = 0_u64;
-    let mut sealed = Vec::with_capacity(STRIPE_BYTES + coffer_proto::DATA_BYTES_MAX * 2);
+    let mut sealed = stripe_buffer();
     let key = reservation.dek.subkey("content");
     let mut sealer =
         Sealer::new(&key, &context(grant, reservation), service.host.entropy.as_ref(), &mut sealed);
@@ -292,19 +311,32 @@ async fn seal_and_write(
         content.update(&piece);
         sealer.push(&piece, &mut sealed)?;
         while sealed.len() >= STRIPE_BYTES {
-            let rest = sealed.split_off(STRIPE_BYTES);
-            writer.write(std::mem::replace(&mut sealed, rest)).await?;
+            writer.write(take_stripe(&mut sealed)).await?;
         }
         next = source.next().await?;
     }
     sealer.finish(&mut sealed)?;
     while !sealed.is_empty() {
-        let rest = sealed.split_off(sealed.len().min(STRIPE_BYTES));
-        writer.write(std::mem::replace(&mut sealed, rest)).await?;
+        writer.write(take_stripe(&mut sealed)).await?;
     }
     let Striped { layout, sealed_size, missed } = writer.finish(STRIPE_BYTES).await?;
     let content = Digest(*content.finalize().as_bytes());
     Ok(Durable { size, sealed_size, content, layout, inline: Vec::new(), missed })
+}
+
+/// Room for a stripe, what the last piece adds to it, and its parity, so that
+/// coding it moves no byte.
+fn stripe_buffer() -> Vec<u8> {
+    Vec::with_capacity(STRIPE_BYTES * 2)
+}
+
+/// The first stripe of what is sealed; the rest stays.
+fn take_stripe(sealed: &mut Vec<u8>) -> Vec<u8> {
+    let cut = sealed.len().min(STRIPE_BYTES);
+    let mut rest = stripe_buffer();
+    rest.extend_from_slice(&sealed[cut..]);
+    sealed.truncate(cut);
+    std::mem::replace(sealed, rest)
 }
 
 /// The manifest at its sites is the fact; the catalogue indexes it together

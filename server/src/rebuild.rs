@@ -17,7 +17,7 @@ use crate::audit::AuditError;
 use crate::service::{RecoveryProgress, RecoveryReport, Service};
 use crate::stored::{Fact, LeafRun, ManifestBody, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::sweep::tombstone_row;
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, mark_whole};
 
 /// Why a catalogue was not rebuilt. The sites were only read.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,7 @@ async fn rebuild_tenant(
         outcome: Outcome::Done,
     };
     tenant.note(&event).await?;
+    mark_whole(&tenant.catalog).await?;
     Ok(())
 }
 

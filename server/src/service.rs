@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use coffer_catalog::{CatalogError, OpenCatalogError};
+use coffer_catalog::CatalogError;
 use coffer_keys::RootKey;
 use coffer_keys::{SigningKey, VerifyingKey};
 use coffer_model::{
@@ -24,7 +24,7 @@ use crate::site_file::SiteFile;
 use crate::sites::Sites;
 use crate::stored::{Fact, Principal};
 use crate::sweep::{SweepError, sweep};
-use crate::tenant::{Tenant, TenantKeyError, TenantSecrets, open_or_create};
+use crate::tenant::{NewTenantKeys, OpenTenantError, Tenant, TenantSecrets, mark_whole, open_or_create};
 
 /// Time and chance of the host that runs the service.
 #[derive(Clone)]
@@ -58,12 +58,9 @@ pub enum FoundError {
     /// The keys could not be stored.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
-    /// The keys could not be made.
+    /// The tenant's catalogue could not be made.
     #[error(transparent)]
-    Keys(#[from] TenantKeyError),
-    /// The service's own catalogue could not be made.
-    #[error("the service's catalogue: {0}")]
-    Catalog(#[from] OpenCatalogError),
+    Tenant(#[from] OpenTenantError),
 }
 
 /// Why a deployment did not open. Nothing was changed.
@@ -89,12 +86,9 @@ pub enum OpenError {
     /// The keys did not open.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
-    /// A tenant's keys did not open.
+    /// A tenant did not open.
     #[error(transparent)]
-    Keys(#[from] TenantKeyError),
-    /// A catalogue is there and does not open.
-    #[error("a catalogue does not open: {0}")]
-    CatalogOpen(#[from] OpenCatalogError),
+    Tenant(#[from] OpenTenantError),
     /// A catalogue failed.
     #[error("a catalogue failed: {0}")]
     Catalog(#[from] CatalogError),
@@ -199,6 +193,9 @@ pub struct RecoveryReport {
     pub newest_write: Option<Timestamp>,
     /// Sites that did not answer.
     pub missing_sites: Vec<String>,
+    /// Puts cut off by a crash that could not be settled, because too few
+    /// sites answer; nothing of them is visible, and the next start tries again.
+    pub unsettled: u64,
 }
 
 /// A deployment whose keys are open.
@@ -327,21 +324,21 @@ impl Service {
         let authority = Authority::load(found.deployment.authority_ca_pem.clone(), key_pem)?;
         let service =
             Self::assemble_open(host, data_dir, addresses, sites, authority, found.deployment, root);
-        let mut report = RecoveryReport { tenants: 0, versions: 0, newest_write: None, missing_sites };
+        let mut report =
+            RecoveryReport { tenants: 0, versions: 0, newest_write: None, missing_sites, unsettled: 0 };
         let mut lost = Vec::new();
         for keys in &found.tenants {
-            let (secrets, catalog_key) = TenantSecrets::open(keys, root)?;
-            let (catalog, there) = open_or_create(data_dir, keys.tenant, catalog_key).await?;
+            let (secrets, catalog, whole) = open_or_create(data_dir, keys, root).await?;
             let tenant = service.tenant_of(keys, secrets, catalog);
             report.tenants += usize::from(!tenant.service);
-            if !there {
+            if !whole {
                 lost.push(tenant.id);
             }
             service.insert_tenant(tenant);
         }
         rebuild::rebuild(&service, &lost, progress, &mut report).await?;
         service.load_principals().await?;
-        sweep(&service).await?;
+        report.unsettled = sweep(&service).await?;
         Ok((service, report))
     }
 
@@ -399,11 +396,12 @@ impl Service {
     ) -> Result<Arc<Tenant>, FoundError> {
         let entropy = self.host.entropy.as_ref();
         let id = TenantId::generate(entropy);
-        let (secrets, catalog_key, keys) =
-            TenantSecrets::generate(id, name, policy, service, root, root_key, entropy)?;
+        let new = NewTenantKeys { tenant: id, name, policy, service };
+        let keys = TenantSecrets::generate(new, root, root_key, entropy);
         let slot = SlotId::generate(entropy);
         keystore::write_tenant(&self.sites, &self.deployment, slot, 1, &keys, entropy).await?;
-        let (catalog, _) = open_or_create(&self.data_dir, id, catalog_key).await?;
+        let (secrets, catalog, _) = open_or_create(&self.data_dir, &keys, root).await?;
+        mark_whole(&catalog).await.map_err(OpenTenantError::Catalog)?;
         Ok(self.insert_tenant(self.tenant_of(&keys, secrets, catalog)))
     }
 

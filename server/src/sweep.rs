@@ -73,8 +73,11 @@ impl From<&ReservationRow> for Traces {
 /// more than the writer ever has in flight.
 const EMPTY_STRIPES: u32 = 8;
 
-/// Settles every reservation that the last run of the service left open.
-pub(crate) async fn sweep(service: &Service) -> Result<(), SweepError> {
+/// Settles every reservation that the last run of the service left open, and
+/// counts those that it could not, because too few sites answer: they stay
+/// invisible, and reading everything else must not wait for them.
+pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
+    let mut unsettled = 0;
     for tenant in service.all_tenants() {
         let reservations = tenant.catalog.reservations().await?;
         if reservations.is_empty() {
@@ -93,13 +96,17 @@ pub(crate) async fn sweep(service: &Service) -> Result<(), SweepError> {
                 outcome: Outcome::Failed,
             };
             let found = manifest_at_sites(service, &tenant, &row).await;
-            match found.filter(|_| !graves.withdrawn(row.version)) {
-                Some((record, manifest)) => roll_forward(service, &tenant, record, manifest, event).await?,
-                None => undo(service, &tenant, &Traces::from(&row), event).await?,
+            let settled = match found.filter(|_| !graves.withdrawn(row.version)) {
+                Some((record, manifest)) => roll_forward(service, &tenant, record, manifest, event).await,
+                None => undo(service, &tenant, &Traces::from(&row), event).await,
+            };
+            match settled {
+                Err(SweepError::TooFewSites { .. }) => unsettled += 1,
+                settled => settled?,
             }
         }
     }
-    Ok(())
+    Ok(unsettled)
 }
 
 /// The manifest of a reservation, if any site that answers has it. Manifests

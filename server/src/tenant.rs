@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coffer_catalog::{Catalog, OpenCatalogError};
+use coffer_catalog::{Catalog, CatalogError, OpenCatalogError};
 use coffer_keys::{
     Dek, Kek, RootKey, TenantRoot, UnwrapError, Wrap, WrapFormatError, unwrap_catalog_key, unwrap_dek,
     unwrap_kek, unwrap_tenant_root, wrap_catalog_key, wrap_dek, wrap_kek, wrap_tenant_root,
@@ -33,6 +33,15 @@ struct KekEpoch {
     kek: Kek,
 }
 
+/// Whom fresh keys are for.
+pub(crate) struct NewTenantKeys {
+    pub(crate) tenant: TenantId,
+    pub(crate) name: String,
+    pub(crate) policy: ResidencyPolicy,
+    /// The service's own realm.
+    pub(crate) service: bool,
+}
+
 /// A tenant's opened keys.
 pub(crate) struct TenantSecrets {
     tenant: TenantId,
@@ -42,41 +51,26 @@ pub(crate) struct TenantSecrets {
 }
 
 impl TenantSecrets {
-    /// Fresh keys for a new tenant, and the same keys wrapped, for the slot.
+    /// Fresh keys for a new tenant, every one wrapped, for its slot. They are
+    /// opened from there like any others, so that what was stored is what works.
     pub(crate) fn generate(
-        tenant: TenantId,
-        name: String,
-        policy: ResidencyPolicy,
-        service: bool,
+        new: NewTenantKeys,
         root: &RootKey,
         root_key: KeyId,
         entropy: &dyn Entropy,
-    ) -> Result<(Self, CatalogKey, TenantKeys), TenantKeyError> {
-        let tenant_root = TenantRoot::generate(entropy);
-        let kek = Kek::generate(entropy);
-        let kek_id = KeyId::generate(entropy);
+    ) -> TenantKeys {
+        let NewTenantKeys { tenant, name, policy, service } = new;
+        let (root_secret, kek) = (TenantRoot::generate(entropy), Kek::generate(entropy));
+        let (tenant_root, kek_id) = (KeyId::generate(entropy), KeyId::generate(entropy));
         let mut catalog_bytes = zeroize::Zeroizing::new([0; 32]);
         entropy.fill(catalog_bytes.as_mut_slice());
         let catalog_key = CatalogKey::new(catalog_bytes);
-        let tenant_root_id = KeyId::generate(entropy);
-        let root_wrap = wrap_tenant_root(root, root_key, 1, tenant, tenant_root_id, &tenant_root, entropy);
-        let kek_wrap = wrap_kek(&tenant_root, tenant_root_id, 1, tenant, kek_id, &kek, entropy);
+        let root_wrap = wrap_tenant_root(root, root_key, 1, tenant, tenant_root, &root_secret, entropy);
+        let kek_wrap = wrap_kek(&root_secret, tenant_root, 1, tenant, kek_id, &kek, entropy);
         let catalog_wrap = wrap_catalog_key(&kek, kek_id, 1, tenant, &catalog_key, entropy);
-        let (root_wrap, catalog_wrap) = (root_wrap.to_bytes().to_vec(), catalog_wrap.to_bytes().to_vec());
         let keks = vec![WrappedKek { id: kek_id, epoch: 1, wrap: kek_wrap.to_bytes().to_vec() }];
-        let keys = TenantKeys {
-            tenant,
-            name,
-            policy,
-            service,
-            root_key,
-            tenant_root: tenant_root_id,
-            root_wrap,
-            keks,
-            catalog_wrap,
-        };
-        let secrets = Self { tenant, root: tenant_root, keks: vec![KekEpoch { id: kek_id, epoch: 1, kek }] };
-        Ok((secrets, catalog_key, keys))
+        let (root_wrap, catalog_wrap) = (root_wrap.to_bytes().to_vec(), catalog_wrap.to_bytes().to_vec());
+        TenantKeys { tenant, name, policy, service, root_key, tenant_root, root_wrap, keks, catalog_wrap }
     }
 
     /// Opens the wrapped keys of a slot.
@@ -166,17 +160,56 @@ pub(crate) fn catalog_path(data_dir: &Path, tenant: TenantId) -> PathBuf {
     data_dir.join("service").join("catalogues").join(format!("{tenant}.db"))
 }
 
-/// Opens a tenant's catalogue, or makes an empty one where the file is gone.
-/// Returns whether it was there.
+/// The fact that says that a catalogue is whole: written last by whoever fills
+/// it, so that a rebuild which a crash cut short is begun again, not believed.
+const WHOLE: &str = "whole";
+
+/// Opens a tenant's catalogue, or makes an empty one where the file is gone or
+/// was never finished. Returns whether it is whole.
 pub(crate) async fn open_or_create(
     data_dir: &Path,
-    tenant: TenantId,
-    key: CatalogKey,
-) -> Result<(Catalog, bool), OpenCatalogError> {
-    let path = catalog_path(data_dir, tenant);
-    if path.exists() {
-        Ok((Catalog::open(path, key, tenant).await?, true))
-    } else {
-        Ok((Catalog::create(path, key, tenant).await?, false))
+    keys: &TenantKeys,
+    root: &RootKey,
+) -> Result<(TenantSecrets, Catalog, bool), OpenTenantError> {
+    let (secrets, key) = TenantSecrets::open(keys, root)?;
+    let path = catalog_path(data_dir, keys.tenant);
+    if !path.exists() {
+        return Ok((secrets, Catalog::create(path, key, keys.tenant).await?, false));
     }
+    let catalog = Catalog::open(path.clone(), key, keys.tenant).await?;
+    if !catalog.facts(WHOLE).await?.is_empty() {
+        return Ok((secrets, catalog, true));
+    }
+    catalog.close().await;
+    crate::disk::remove_catalogue(&path)
+        .map_err(|source| OpenTenantError::Disk { path: path.clone(), source })?;
+    let (secrets, key) = TenantSecrets::open(keys, root)?;
+    Ok((secrets, Catalog::create(path, key, keys.tenant).await?, false))
+}
+
+/// Marks a catalogue as filled.
+pub(crate) async fn mark_whole(catalog: &Catalog) -> Result<(), CatalogError> {
+    catalog.put_fact(WHOLE, [0; 16], Vec::new()).await
+}
+
+/// Why a tenant did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenTenantError {
+    /// Its keys did not open.
+    #[error(transparent)]
+    Keys(#[from] TenantKeyError),
+    /// Its catalogue is there and does not open.
+    #[error("a catalogue does not open: {0}")]
+    Open(#[from] OpenCatalogError),
+    /// Its catalogue failed.
+    #[error("a catalogue failed: {0}")]
+    Catalog(#[from] CatalogError),
+    /// An unfinished catalogue could not be removed.
+    #[error("{path}: {source}")]
+    Disk {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }

@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_client::{Client, ConnectOptions, Credentials, NewTenant};
+use coffer_client::{Client, ConnectOptions, Credentials, LogWatch, NewTenant};
 use coffer_custody::{OsEntropy, SystemClock};
-use coffer_keys::RootKey;
+use coffer_keys::{RootKey, VerifyingKey};
 use coffer_model::{BucketName, Degraded, Entropy, Geometry, ObjectKey, ResidencyPolicy, TenantId, Tier};
-use coffer_server::{Host, RecoveryKit, Service, SiteFile, serve};
+use coffer_server::{
+    Host, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve,
+};
+use coffer_site::DirectorySite;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use crate::wire::Wire;
 
 /// One deployment and the directory it lives in.
 pub struct Deployment {
@@ -39,10 +44,14 @@ pub struct TenantClient {
     pub client: Client,
     /// What the connection was made with.
     pub credentials: Credentials,
+    /// The origin line of its log.
+    pub log_origin: String,
+    /// The key that signs its log.
+    pub log_key: VerifyingKey,
 }
 
 fn host() -> Host {
-    Host { clock: Arc::new(SystemClock::default()), entropy: Arc::new(OsEntropy) }
+    Host { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) }
 }
 
 impl Deployment {
@@ -125,8 +134,17 @@ impl Deployment {
 
     /// Starts it again over what lies in the directory now.
     pub async fn start(&mut self) {
-        let service = Service::open(self.host.clone(), &self.data(), &self.root).await.unwrap();
+        self.try_start().await.unwrap();
+    }
+
+    /// Starts it again, or says why it does not start.
+    ///
+    /// # Errors
+    /// The service's own.
+    pub async fn try_start(&mut self) -> Result<(), OpenError> {
+        let service = Service::open(self.host.clone(), &self.data(), &self.root).await?;
         self.run(service).await;
+        Ok(())
     }
 
     /// Removes all that is not a site: catalogues, topology, service state.
@@ -136,10 +154,27 @@ impl Deployment {
     }
 
     /// Recovers from the sites and the kit.
-    pub async fn recover(&mut self, kit: &RecoveryKit) {
+    pub async fn recover(&mut self, kit: &RecoveryKit) -> RecoveryReport {
+        self.try_recover(kit).await.unwrap()
+    }
+
+    /// Recovers, or says why not.
+    ///
+    /// # Errors
+    /// The service's own.
+    pub async fn try_recover(&mut self, kit: &RecoveryKit) -> Result<RecoveryReport, RecoverError> {
         let recovered = Service::recover(self.host.clone(), &self.data(), &self.root, kit, &|_, _| ()).await;
-        let (service, _) = recovered.unwrap();
+        let (service, report) = recovered?;
         self.run(service).await;
+        Ok(report)
+    }
+
+    /// Opens one site beside a service that is stopped, to see and change what
+    /// it holds as somebody with its disk could.
+    pub fn open_site(&self, kit: &RecoveryKit, name: &str) -> DirectorySite {
+        let address = kit.sites.iter().find(|address| address.site.name == name).unwrap();
+        let entropy = Arc::clone(&self.host.entropy);
+        DirectorySite::open(&self.site_dir(name), address.site.clone(), entropy).unwrap()
     }
 
     /// The root key, for stories that open the deployment themselves.
@@ -168,6 +203,22 @@ impl Deployment {
         Client::connect(&credentials, self.options()).await.unwrap()
     }
 
+    /// The operator's credential.
+    pub fn operator_credentials(&self) -> &Credentials {
+        &self.operator
+    }
+
+    /// The generated clients over one connection, for requests that the SDK
+    /// does not make.
+    pub async fn wire(&self, credentials: &Credentials) -> Wire {
+        Wire::connect(self.endpoint(), credentials).await.unwrap()
+    }
+
+    /// Connects a tenant again after a restart.
+    pub async fn reconnect(&self, tenant: &mut TenantClient) {
+        tenant.client = self.connect(&tenant.credentials).await;
+    }
+
     /// How clients connect.
     pub fn options(&self) -> ConnectOptions {
         ConnectOptions::new(Arc::clone(&self.host.entropy))
@@ -190,7 +241,14 @@ impl Deployment {
             endpoint: self.endpoint().to_owned(),
         };
         let client = self.connect(&credentials).await;
-        TenantClient { tenant: grant.tenant, client, credentials }
+        let (log_origin, log_key) = (grant.log_origin, grant.log_key);
+        TenantClient { tenant: grant.tenant, client, credentials, log_origin, log_key }
+    }
+
+    /// What the operator sees of one site.
+    pub async fn site(&self, name: &str) -> coffer_client::SiteInfo {
+        let sites = self.operator().await.list_sites().await.unwrap();
+        sites.into_iter().find(|site| site.name == name).unwrap()
     }
 
     /// Chance for the tests themselves.
@@ -220,6 +278,48 @@ impl TenantClient {
     pub async fn get(&self, bucket: &BucketName, key: &str) -> Result<Bytes, coffer_client::GetError> {
         let (info, body) = self.client.get(bucket, &object_key(key), None).await?;
         body.collect(info.size).await
+    }
+}
+
+impl TenantClient {
+    /// A watch over the tenant's log that remembers nothing yet.
+    pub fn watch(&self) -> LogWatch {
+        LogWatch::new(self.log_origin.clone(), self.log_key, None).unwrap()
+    }
+
+    /// Every leaf up to a checkpoint made now, each proven to be in the log.
+    pub async fn leaves(&self) -> Vec<AuditLeaf> {
+        let mut watch = self.watch();
+        let checkpoint = watch.advance(&self.client).await.unwrap();
+        let mut leaves = Vec::new();
+        for index in 0..checkpoint.size {
+            let proof = watch.leaf(&self.client, index, &checkpoint).await.unwrap();
+            leaves.push(AuditLeaf::read(&proof.leaf));
+        }
+        leaves
+    }
+}
+
+/// What an auditor reads in a leaf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditLeaf {
+    /// For example `object_put`.
+    pub operation: String,
+    /// `intent`, `done`, `denied` or `failed`.
+    pub outcome: String,
+    /// On what.
+    pub subject: String,
+}
+
+impl AuditLeaf {
+    fn read(leaf: &[u8]) -> Self {
+        let value: serde_json::Value = serde_json::from_slice(leaf).unwrap();
+        let text = |pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        Self {
+            operation: text("/api/operation"),
+            outcome: text("/status_detail"),
+            subject: text("/resources/0/uid"),
+        }
     }
 }
 

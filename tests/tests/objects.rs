@@ -20,8 +20,7 @@ async fn objects_of_every_awkward_size_read_back_whole_and_in_ranges() {
         for start in ends.into_iter().filter(|at| *at <= size) {
             for end in ends.into_iter().filter(|at| *at <= size && *at >= start) {
                 let range = start as u64..end as u64;
-                let (_, part) =
-                    tenant.client.get(&bucket, &object_key("object"), Some(range)).await.unwrap();
+                let (_, part) = tenant.client.get(&bucket, &object_key("object"), Some(range)).await.unwrap();
                 let part = part.collect(size as u64 + 1).await.unwrap();
                 assert!(part == body.slice(start..end), "{size} bytes, {start}..{end}");
             }
@@ -55,29 +54,28 @@ async fn any_two_sites_may_be_dead_while_reading() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_object_is_gone_and_a_newer_put_shows_again_also_after_a_rebuild() {
     let mut deployment = Deployment::six_sites().await;
-    let tenant = deployment.tenant("acme").await;
+    let mut tenant = deployment.tenant("acme").await;
     let bucket = bucket_name("things");
     tenant.client.create_bucket(&bucket, None).await.unwrap();
-    for (key, body) in [("kept", pattern(1, 100_000)), ("gone", pattern(2, 100)), ("again", pattern(3, 100))] {
+    for (key, body) in [("kept", pattern(1, 100_000)), ("gone", pattern(2, 100)), ("again", pattern(3, 100))]
+    {
         tenant.put(&bucket, key, body).await;
     }
     tenant.client.delete(&bucket, &object_key("gone")).await.unwrap();
     tenant.client.delete(&bucket, &object_key("again")).await.unwrap();
     tenant.put(&bucket, "again", pattern(4, 200_000)).await;
-    let credentials = tenant.credentials;
     let kit = deployment.service().kit().await.unwrap();
-    drop(tenant.client);
     deployment.stop().await;
     deployment.lose_all_but_sites();
     for lost in ["zrh1", "sto1"] {
         std::fs::remove_dir_all(deployment.site_dir(lost)).unwrap();
     }
     deployment.recover(&kit).await;
-    let client = deployment.connect(&credentials).await;
-    let tenant = coffer_tests::TenantClient { tenant: tenant.tenant, client, credentials };
+    deployment.reconnect(&mut tenant).await;
     assert!(tenant.get(&bucket, "kept").await.unwrap() == pattern(1, 100_000));
     assert!(tenant.get(&bucket, "again").await.unwrap() == pattern(4, 200_000));
     assert!(matches!(tenant.get(&bucket, "gone").await, Err(GetError::Call(_))));
-    let keys: Vec<_> = tenant.client.list(&bucket, b"").await.unwrap().into_iter().map(|o| o.key.to_string()).collect();
+    let keys: Vec<_> =
+        tenant.client.list(&bucket, b"").await.unwrap().into_iter().map(|o| o.key.to_string()).collect();
     assert_eq!(keys, ["again", "kept"]);
 }

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coffer_client::backup::Repository;
 use coffer_client::profile::{Profile, TenantProfile};
 use coffer_client::{BucketStore, Client, ConnectOptions, Credentials};
-use coffer_client::backup::Repository;
 use coffer_custody::{OsEntropy, SystemClock};
 use coffer_model::{BucketName, Clock, Entropy};
 
@@ -27,8 +27,9 @@ pub(crate) fn default_config_dir() -> Result<PathBuf, Failure> {
     let directory = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = directory("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
     let base = base.or_else(|| Some(directory("HOME")?.join(".config")));
-    base.map(|base| base.join("coffer"))
-        .ok_or_else(|| Failure::usage("neither HOME nor XDG_CONFIG_HOME is set").next("name a directory with --config-dir"))
+    base.map(|base| base.join("coffer")).ok_or_else(|| {
+        Failure::usage("neither HOME nor XDG_CONFIG_HOME is set").next("name a directory with --config-dir")
+    })
 }
 
 impl<'a> Context<'a> {
@@ -38,10 +39,9 @@ impl<'a> Context<'a> {
 
     pub(crate) async fn connect(&self, credentials: &Credentials) -> Result<Client, Failure> {
         let options = ConnectOptions::new(Arc::clone(&self.entropy));
-        Client::connect(credentials, options).await.advise(
-            "nothing was asked of the service",
-            "start it with `coffer serve`, then run this again",
-        )
+        Client::connect(credentials, options)
+            .await
+            .advise("nothing was asked of the service", "start it with `coffer serve`, then run this again")
     }
 
     /// A connection as the operator.
@@ -57,7 +57,10 @@ impl<'a> Context<'a> {
 
     /// The repository in a bucket, opened with the key of the profile.
     pub(crate) async fn repository(
-        &self, client: &Client, tenant: &TenantProfile, bucket: &BucketName,
+        &self,
+        client: &Client,
+        tenant: &TenantProfile,
+        bucket: &BucketName,
     ) -> Result<Repository, Failure> {
         let key = tenant.repository_key(bucket)?.ok_or_else(|| {
             Failure::new(format!("this profile has no repository key for bucket {bucket}"))

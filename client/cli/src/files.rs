@@ -41,9 +41,18 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(at(path))?;
     file.take(limit + 1).read_to_end(&mut bytes).map_err(at(path))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
-        return Err(Failure::new(format!("{}: longer than {limit} bytes; is it the right file?", path.display())));
+        return Err(Failure::new(format!(
+            "{}: longer than {limit} bytes; is it the right file?",
+            path.display()
+        )));
     }
     Ok(bytes)
+}
+
+/// The name of this machine; empty where the system does not tell it.
+pub(crate) fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Makes a directory of mode 0700 and its parents.
@@ -131,7 +140,8 @@ impl Sink {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".partial-{}", std::process::id()));
         let temporary = path.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(at(&temporary))?;
+        let file =
+            OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(at(&temporary))?;
         Ok(Self::File { temporary, path: path.to_owned(), file: Some(file) })
     }
 

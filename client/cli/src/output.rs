@@ -54,6 +54,11 @@ impl Output {
         }
     }
 
+    /// A text that is a program's input, whatever the flags.
+    pub(crate) fn script(&self, text: &str) {
+        self.line(text.trim_end());
+    }
+
     fn line(&self, line: &str) {
         if self.closed.get() {
             return;

@@ -37,7 +37,8 @@ impl Bars {
     }
 }
 
-const WITH_TOTAL: &str = "{msg:<22} [{bar:30}] {binary_bytes:>11}/{binary_total_bytes} {binary_bytes_per_sec:>13} eta {eta}";
+const WITH_TOTAL: &str =
+    "{msg:<22} [{bar:30}] {binary_bytes:>11}/{binary_total_bytes} {binary_bytes_per_sec:>13} eta {eta}";
 const WITHOUT_TOTAL: &str = "{msg:<22} {spinner} {binary_bytes:>11} {binary_bytes_per_sec:>13} {elapsed}";
 
 impl Progress for Bars {

@@ -25,7 +25,8 @@ impl Timeline {
     pub(crate) fn new(clock: Arc<dyn Clock>, declared: Timestamp, first: Option<&str>) -> Self {
         let origin = clock.monotonic();
         let before = clock.now().since(declared);
-        let mut timeline = Self { clock, declared, before, origin, begun: Duration::ZERO, phases: Vec::new() };
+        let mut timeline =
+            Self { clock, declared, before, origin, begun: Duration::ZERO, phases: Vec::new() };
         match first {
             Some(name) => timeline.end_phase(name, 0),
             None => timeline.begun = timeline.elapsed(),

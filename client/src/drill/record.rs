@@ -209,7 +209,12 @@ impl Measured {
 impl Phase {
     /// From durations.
     pub fn new(name: impl Into<String>, start: Duration, duration: Duration, bytes: u64) -> Self {
-        Self { name: name.into(), start_ns: nanos(start), duration_ns: nanos(duration), bytes: bytes.min(NANOS_MAX) }
+        Self {
+            name: name.into(),
+            start_ns: nanos(start),
+            duration_ns: nanos(duration),
+            bytes: bytes.min(NANOS_MAX),
+        }
     }
 }
 

@@ -17,7 +17,9 @@ pub enum GetError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// The content ended early or went on too long.
-    #[error("the content has {found} bytes, {expected} were promised; nothing of it may be used as the whole")]
+    #[error(
+        "the content has {found} bytes, {expected} were promised; nothing of it may be used as the whole"
+    )]
     Length {
         /// Bytes that came.
         found: u64,
@@ -49,7 +51,9 @@ pub struct ObjectBody {
 
 impl ObjectBody {
     pub(super) fn new(
-        stream: Streaming<v1::GetObjectResponse>, object: &ObjectInfo, range: Option<Range<u64>>,
+        stream: Streaming<v1::GetObjectResponse>,
+        object: &ObjectInfo,
+        range: Option<Range<u64>>,
     ) -> Self {
         let expected = match &range {
             None => object.size,
@@ -83,7 +87,9 @@ impl ObjectBody {
             let message = self.stream.message().await.map_err(|status| CallError::from_status(&status))?;
             let Some(message) = message else { return self.finish().map(|()| None) };
             let Some(v1::get_object_response::Part::Data(piece)) = message.part else {
-                return Err(CallError::Answer("a message after the first one carries no data".to_owned()).into());
+                return Err(
+                    CallError::Answer("a message after the first one carries no data".to_owned()).into()
+                );
             };
             self.found = self.found.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
             if self.found > self.expected {

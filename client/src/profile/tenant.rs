@@ -60,7 +60,10 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::Disk`].
     pub fn save_tenant(
-        &self, name: &str, grant: &TenantGrant, recovery: Option<&RecoveryPublicKey>,
+        &self,
+        name: &str,
+        grant: &TenantGrant,
+        recovery: Option<&RecoveryPublicKey>,
     ) -> Result<TenantProfile, ProfileError> {
         let dir = self.tenant_dir(name);
         let signer = grant.log_origin.split_once("/log/").map_or(&*grant.log_origin, |(signer, _)| signer);
@@ -202,7 +205,10 @@ impl TenantProfile {
     /// # Errors
     /// [`ProfileError::Disk`].
     pub fn save_source_note(
-        &self, bucket: &BucketName, snapshot: &str, note: &SourceNote,
+        &self,
+        bucket: &BucketName,
+        snapshot: &str,
+        note: &SourceNote,
     ) -> Result<(), ProfileError> {
         let path = self.manifest_path(bucket, snapshot)?.with_extension("json");
         files::write(&path, serde_json::to_string(note).unwrap_or_default().as_bytes())
@@ -213,7 +219,9 @@ impl TenantProfile {
     /// # Errors
     /// [`ProfileError`].
     pub fn source_note(
-        &self, bucket: &BucketName, snapshot: &str,
+        &self,
+        bucket: &BucketName,
+        snapshot: &str,
     ) -> Result<Option<SourceNote>, ProfileError> {
         let path = self.manifest_path(bucket, snapshot)?.with_extension("json");
         let Some(text) = files::read(&path)? else { return Ok(None) };

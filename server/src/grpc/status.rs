@@ -114,7 +114,7 @@ impl Coded for GetError {
             Self::Fetch(_) | Self::Open(_) => Code::DataLoss,
             Self::Stopped => Code::Cancelled,
             Self::Audit(error) => error.code(),
-            Self::Keys(_) | Self::Catalog(_) => Code::Internal,
+            Self::Keys(_) | Self::Catalog(_) | Self::Wrap => Code::Internal,
         }
     }
 }

@@ -1,0 +1,30 @@
+//! `coffer log`.
+
+use serde_json::json;
+
+use crate::context::Context;
+use crate::exit::{Advise as _, Exit, Failure};
+use crate::flags::LogCommand;
+
+pub(super) async fn run(context: &Context<'_>, command: LogCommand) -> Result<Exit, Failure> {
+    let LogCommand::Checkpoint = command;
+    let (client, tenant) = context.tenant().await?;
+    let mut watch = tenant.log_watch()?;
+    let checkpoint = watch
+        .advance(&client)
+        .await
+        .advise(
+            "the checkpoint that this profile remembers was kept",
+            "do not write to this service before the cause is known",
+        )
+        .map_err(|failure| failure.exit(Exit::Differences))?;
+    tenant.remember(&watch)?;
+    context.output.object(&json!({
+        "origin": checkpoint.origin,
+        "size": checkpoint.size,
+        "root": checkpoint.root.to_string(),
+        "checkpoint": watch.remembered(),
+    }));
+    context.output.text(watch.remembered().unwrap_or_default().trim_end());
+    Ok(Exit::Success)
+}

@@ -1,0 +1,67 @@
+//! One module for each family of commands.
+
+mod backup;
+mod bucket;
+mod drill;
+mod log;
+mod object;
+mod policy;
+#[cfg(feature = "embedded")]
+mod serve;
+mod site;
+mod tenant;
+#[cfg(feature = "embedded")]
+mod trial;
+
+use clap::CommandFactory as _;
+use coffer_client::profile::Profile;
+
+use crate::context::{Context, default_config_dir};
+use crate::exit::{Exit, Failure};
+use crate::flags::{Command, Flags};
+use crate::output::Output;
+
+/// Runs one command.
+pub(crate) fn run(flags: Flags, output: &Output) -> Result<Exit, Failure> {
+    if let Command::Completions { shell } = flags.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Flags::command(), "coffer", &mut script);
+        output.script(&String::from_utf8_lossy(&script));
+        return Ok(Exit::Success);
+    }
+    let config_dir = match flags.config_dir {
+        Some(dir) => dir,
+        None => default_config_dir()?,
+    };
+    let context = Context::new(output, Profile::at(config_dir), flags.tenant);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(act(&context, flags.command));
+    // A thread that waits for stdin would be waited for without end.
+    runtime.shutdown_background();
+    result
+}
+
+async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
+    match command {
+        #[cfg(feature = "embedded")]
+        Command::Try(flags) => trial::run(context, flags).await,
+        #[cfg(feature = "embedded")]
+        Command::Serve(flags) => serve::run(context, flags).await,
+        Command::Tenant(command) => tenant::run(context, command).await,
+        Command::Bucket(command) => bucket::run(context, command).await,
+        Command::Object(command) => object::run(context, command).await,
+        Command::Backup { directory, bucket } => backup::back_up(context, &directory, &bucket).await,
+        Command::Snapshots { bucket } => backup::snapshots(context, &bucket).await,
+        Command::Restore { snapshot, target, bucket } => {
+            backup::restore_to(context, snapshot, &target, &bucket).await
+        }
+        Command::Ls { snapshot, path, bucket } => {
+            backup::list(context, snapshot, path.as_deref(), &bucket).await
+        }
+        Command::Drill(command) => drill::run(context, command).await,
+        Command::Site(command) => site::run(context, command).await,
+        Command::Log(command) => log::run(context, command).await,
+        // Answered above, without a profile or a runtime.
+        Command::Completions { .. } => Ok(Exit::Success),
+    }
+}

@@ -1,0 +1,204 @@
+//! `coffer serve`: found a deployment or unlock it, then serve until told to
+//! stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coffer_client::Credentials;
+use coffer_client::keys::{DEFAULT_COUNT, DEFAULT_THRESHOLD, RootKey, split_for};
+use coffer_client::profile::write_atomically;
+use coffer_custody::{Custodian as _, PassphraseFile, Quorum, write_shares};
+use coffer_server::{Host, Service, SiteFile};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::context::Context;
+use crate::exit::{Advise as _, Exit, Failure};
+use crate::files;
+use crate::flags::{CustodianKind, ServeFlags};
+
+/// No site file comes near. In bytes.
+const SITE_FILE_LIMIT: u64 = 1 << 20;
+
+/// Where everything is.
+struct Places {
+    slot: PathBuf,
+    passphrase: PathBuf,
+    shares: PathBuf,
+    kit: PathBuf,
+}
+
+impl Places {
+    fn of(context: &Context<'_>, flags: &ServeFlags) -> Self {
+        let config = |name: &str| context.profile.dir().join(name);
+        Self {
+            slot: flags.data_dir.join("service").join("root.slot"),
+            passphrase: flags.passphrase_file.clone().unwrap_or_else(|| config("passphrase")),
+            shares: flags.shares_out.clone().unwrap_or_else(|| config("custodians")),
+            kit: flags.kit_out.clone().unwrap_or_else(|| config("recovery-kit.json")),
+        }
+    }
+}
+
+pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit, Failure> {
+    let places = Places::of(context, &flags);
+    let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // First of all, so that a taken port founds nothing.
+    let listener = listen(flags.listen).await?;
+    let endpoint = format!("https://{}", listener.local_addr()?);
+    let host = Host { clock: context.clock.clone(), entropy: context.entropy.clone() };
+    let service = if Service::is_founded(&flags.data_dir) {
+        let root = unlock(&flags, &places)?;
+        let opened = Service::open(host, &flags.data_dir, &root).await;
+        opened.advise("nothing was changed", "mend the cause and start again")?
+    } else {
+        found(context, &flags, &places, host, &endpoint).await?
+    };
+    let kit = service.kit().await?.to_json()?;
+    write_atomically(&places.kit, kit.as_bytes())?;
+    if context.profile.operator().is_ok_and(|operator| kit.contains(&json!(operator.ca_pem).to_string())) {
+        // The profile is this deployment's; only the port may have changed.
+        context.profile.save_endpoint(&endpoint)?;
+    }
+    context.output.object(&json!({ "ready": true, "endpoint": endpoint }));
+    context.output.text(format_args!("ready on {endpoint}; stop with Ctrl-C"));
+    let stdin = flags.exit_with_stdin.then(stdin_closed);
+    coffer_server::serve(service, listener, until_told(terminate, interrupt, stdin))
+        .await
+        .advise("every acknowledged write is durable", "start it again")?;
+    Ok(Exit::Success)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let next = "stop what listens there, or choose another address with --listen";
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| {
+        Failure::new(format!("cannot listen on {address}: {error}")).safe("nothing was started").next(next)
+    })
+}
+
+fn unlock(flags: &ServeFlags, places: &Places) -> Result<RootKey, Failure> {
+    let unlocked = match flags.custodian {
+        CustodianKind::Passphrase if flags.shares.is_empty() => {
+            PassphraseFile::new(&places.slot, &places.passphrase).unlock()
+        }
+        _ => Quorum { share_paths: flags.shares.clone() }.unlock(),
+    };
+    unlocked.advise(
+        "nothing was opened",
+        "name the passphrase file with --passphrase-file, or bring three share files with --share",
+    )
+}
+
+/// Founds a deployment. The shares, then the passphrase slot, then the
+/// deployment: a root key that nobody could give back never seals anything.
+async fn found(
+    context: &Context<'_>,
+    flags: &ServeFlags,
+    places: &Places,
+    host: Host,
+    endpoint: &str,
+) -> Result<Arc<Service>, Failure> {
+    let sites = match &flags.sites {
+        None => SiteFile::shipped()?,
+        Some(path) => {
+            let text = files::read_small(path, SITE_FILE_LIMIT)?;
+            SiteFile::parse(&String::from_utf8_lossy(&text))
+                .advise("nothing was founded", "mend the site file")?
+        }
+    };
+    let (root, shares) = root_key(context, flags, places)?;
+    let founded = Service::found(host, &flags.data_dir, &root, &sites).await;
+    let (service, operator) = founded.advise(
+        "no data was lost; the share files that were written belong to no deployment",
+        "remove the data directory and the share files, then start again",
+    )?;
+    let operator = Credentials {
+        ca_pem: operator.ca_pem,
+        certificate_pem: operator.certificate_pem,
+        key_pem: operator.key_pem,
+        endpoint: endpoint.to_owned(),
+    };
+    context.profile.save_operator(&operator)?;
+    context.output.text(format_args!("founded a deployment in {}", flags.data_dir.display()));
+    context.output.text(format_args!("operator's credentials are in {}", context.profile.dir().display()));
+    context
+        .output
+        .text(format_args!("recovery kit, public, keep copies elsewhere: {}", places.kit.display()));
+    context.output.text(format_args!(
+        "the root key is split {DEFAULT_THRESHOLD} of {DEFAULT_COUNT}; hand these files to five custodians and delete them here:"
+    ));
+    for path in &shares {
+        context.output.text(format_args!("  {}", path.display()));
+    }
+    if flags.custodian == CustodianKind::Passphrase {
+        context.output.text(format_args!(
+            "this machine opens it with the passphrase in {}",
+            places.passphrase.display()
+        ));
+    }
+    Ok(service)
+}
+
+fn root_key(
+    context: &Context<'_>,
+    flags: &ServeFlags,
+    places: &Places,
+) -> Result<(RootKey, Vec<PathBuf>), Failure> {
+    let entropy = context.entropy.as_ref();
+    if flags.custodian == CustodianKind::Passphrase && places.slot.exists() {
+        // A founding that a crash cut short got as far as its slot.
+        return Ok((unlock(flags, places)?, Vec::new()));
+    }
+    let root = RootKey::generate(entropy);
+    let purpose = "coffer deployment root key";
+    let shares = split_for(purpose, root.danger_expose(), DEFAULT_THRESHOLD, DEFAULT_COUNT, entropy)?;
+    files::make_directory(&places.shares)?;
+    let paths = write_shares(&places.shares, "custodian", &shares)
+        .advise("nothing was founded", "move the old share files away, or name another --shares-out")?;
+    if flags.custodian == CustodianKind::Passphrase {
+        for path in [&places.slot, &places.passphrase] {
+            files::make_directory(path.parent().unwrap_or(Path::new(".")))?;
+        }
+        PassphraseFile::create(&places.slot, &places.passphrase, &root, entropy)?;
+    }
+    Ok((root, paths))
+}
+
+/// Calls `ended` when stdin closes, from a thread of its own: the parent has
+/// gone, however it went.
+pub(super) fn end_with_stdin(ended: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(move || {
+        drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
+        ended();
+    });
+}
+
+fn stdin_closed() -> oneshot::Receiver<()> {
+    let (tell, told) = oneshot::channel();
+    end_with_stdin(move || {
+        let _ = tell.send(());
+    });
+    told
+}
+
+async fn until_told(
+    mut terminate: tokio::signal::unix::Signal,
+    mut interrupt: tokio::signal::unix::Signal,
+    stdin: Option<oneshot::Receiver<()>>,
+) {
+    let stdin = async {
+        match stdin {
+            Some(closed) => drop(closed.await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = stdin => {}
+    }
+}

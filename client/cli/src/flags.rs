@@ -1,0 +1,450 @@
+//! The command line, exactly as it is typed.
+
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use coffer_client::backup::SnapshotId;
+use coffer_model::{BucketName, Geometry, Jurisdiction, Tier};
+
+pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName};
+use values::{bucket, metadata, object, object_prefix, range, seconds, snapshot};
+
+/// Sealed objects and backups, spread over sites in known jurisdictions,
+/// with evidence.
+///
+/// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 done but for single
+/// entries, 4 differences or a failed verification.
+#[derive(Parser)]
+#[command(name = "coffer", version, after_help = "Example: coffer try ~/Documents")]
+pub(crate) struct Flags {
+    /// Print results as JSON: one object, or one object per line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Draw no progress bars and make no remarks.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Directory of credentials [default: $XDG_CONFIG_HOME/coffer, else ~/.config/coffer].
+    #[arg(long, global = true, env = "COFFER_CONFIG_DIR", value_name = "DIR")]
+    pub(crate) config_dir: Option<PathBuf>,
+    /// Tenant of the profile to act as [default: the only one].
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Lose sites, catalogue and key service on purpose, and get every file back.
+    #[cfg(feature = "embedded")]
+    #[command(after_help = "Example: coffer try ~/Documents --lose 2")]
+    Try(TryFlags),
+    /// Run the service with its sites; the first start founds a deployment.
+    #[cfg(feature = "embedded")]
+    #[command(after_help = "Example: coffer serve --data-dir /srv/coffer")]
+    Serve(ServeFlags),
+    /// Tenants (operator).
+    #[command(subcommand, after_help = "Example: coffer tenant create demo --allow EU --allow CH")]
+    Tenant(TenantCommand),
+    /// Buckets.
+    #[command(subcommand, after_help = "Example: coffer bucket create documents")]
+    Bucket(BucketCommand),
+    /// Objects.
+    #[command(subcommand, after_help = "Example: coffer object put report.pdf documents/2026/report.pdf")]
+    Object(ObjectCommand),
+    /// Back up a directory.
+    #[command(after_help = "Example: coffer backup ~/Documents --bucket documents")]
+    Backup {
+        /// Directory to back up.
+        directory: PathBuf,
+        /// Bucket of the repository; made a repository by the first backup.
+        #[arg(long, value_parser = bucket)]
+        bucket: BucketName,
+    },
+    /// List the snapshots of a repository.
+    #[command(after_help = "Example: coffer snapshots --bucket documents")]
+    Snapshots {
+        /// Bucket of the repository.
+        #[arg(long, value_parser = bucket)]
+        bucket: BucketName,
+    },
+    /// Restore a snapshot into a new or empty directory.
+    #[command(after_help = "Example: coffer restore latest ./restored --bucket documents")]
+    Restore {
+        /// Snapshot id, or "latest".
+        #[arg(value_parser = snapshot)]
+        snapshot: SnapshotName,
+        /// Directory to restore into.
+        target: PathBuf,
+        /// Bucket of the repository.
+        #[arg(long, value_parser = bucket)]
+        bucket: BucketName,
+    },
+    /// List the entries of a snapshot that was made with this profile.
+    #[command(after_help = "Example: coffer ls latest photos/2026 --bucket documents")]
+    Ls {
+        /// Snapshot id, or "latest".
+        #[arg(value_parser = snapshot)]
+        snapshot: SnapshotName,
+        /// Only this path and what is below it; \xHH for bytes that are not UTF-8.
+        path: Option<String>,
+        /// Bucket of the repository.
+        #[arg(long, value_parser = bucket)]
+        bucket: BucketName,
+    },
+    /// Timed restorations with signed records.
+    #[command(subcommand, after_help = "Example: coffer drill verify record.json --kit recovery-kit.json")]
+    Drill(DrillCommand),
+    /// Sites (operator).
+    #[command(subcommand, after_help = "Example: coffer site ls")]
+    Site(SiteCommand),
+    /// The tenant's audit log.
+    #[command(subcommand, after_help = "Example: coffer log checkpoint")]
+    Log(LogCommand),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example: coffer completions bash > /etc/bash_completion.d/coffer")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Flags of `try`.
+#[derive(Args)]
+pub(crate) struct TryFlags {
+    /// Directory to back up, lose and restore.
+    pub(crate) directory: PathBuf,
+    /// Sites to destroy.
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub(crate) lose: usize,
+    /// New directory for service and sites [default: ./coffer-try-ID/data].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// New directory for manifest, kit, shares, record and restored tree [default: ./coffer-try-ID/out].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Keep the data directory and the restored tree.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Site file [default: six simulated sites].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sites: Option<PathBuf>,
+    /// Recovery time objective.
+    #[arg(long, default_value = "4h", value_parser = seconds)]
+    pub(crate) rto: Seconds,
+    /// Recovery point objective.
+    #[arg(long, default_value = "24h", value_parser = seconds)]
+    pub(crate) rpo: Seconds,
+}
+
+/// Who keeps the root key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CustodianKind {
+    /// A passphrase file beside the service.
+    Passphrase,
+    /// A quorum of people with share files; nothing on this machine opens it.
+    Quorum,
+}
+
+/// Flags of `serve`.
+#[derive(Args)]
+pub(crate) struct ServeFlags {
+    /// Directory of the service and its sites.
+    #[arg(long, default_value = "coffer-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:7420", value_name = "ADDRESS")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// Site file of a new deployment [default: six simulated sites].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sites: Option<PathBuf>,
+    /// Who gives the root key at later starts.
+    #[arg(long, value_enum, default_value = "passphrase")]
+    pub(crate) custodian: CustodianKind,
+    /// Share file of a custodian; repeat it for a quorum.
+    #[arg(long = "share", value_name = "FILE")]
+    pub(crate) shares: Vec<PathBuf>,
+    /// Passphrase file [default: passphrase in the config directory].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Where a new deployment's share files go [default: custodians in the config directory].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) shares_out: Option<PathBuf>,
+    /// Where the recovery kit goes [default: recovery-kit.json in the config directory].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kit_out: Option<PathBuf>,
+    /// Stop when stdin closes: for a service that lives no longer than its parent.
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_stdin: bool,
+}
+
+/// Where bytes may lie, and how they are coded.
+#[derive(Args)]
+pub(crate) struct PolicyFlags {
+    /// Country code, EU or EEA in which bytes may lie; repeat it for several [default: all].
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) allow: Vec<Jurisdiction>,
+    /// Country code, EU or EEA in which no byte may lie.
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) deny: Vec<Jurisdiction>,
+    /// Lowest tier of a site: I, II, III or IV.
+    #[arg(long, default_value = "I", value_name = "TIER")]
+    pub(crate) tier_min: Tier,
+    /// Data and parity shards.
+    #[arg(long, default_value = "4+2", value_name = "K+M")]
+    pub(crate) geometry: Geometry,
+    /// Accept writes while a site is down, with a smaller loss budget.
+    #[arg(long)]
+    pub(crate) accept_degraded: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Create a tenant, its credentials and its recovery shares.
+    #[command(after_help = "Example: coffer tenant create demo --allow EU --allow CH --people-out ./people")]
+    Create {
+        /// Name, 1 to 128 characters.
+        name: String,
+        #[command(flatten)]
+        policy: PolicyFlags,
+        /// Where the five recovery share files go [default: people in the config directory].
+        #[arg(long, value_name = "DIR")]
+        people_out: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BucketCommand {
+    /// Create a bucket; without flags it has the tenant's policy.
+    #[command(after_help = "Example: coffer bucket create documents --allow DE")]
+    Create {
+        /// Name.
+        #[arg(value_parser = bucket)]
+        name: BucketName,
+        /// Have a policy of its own, from the flags below, in place of the tenant's.
+        #[arg(long)]
+        own_policy: bool,
+        #[command(flatten)]
+        policy: PolicyFlags,
+    },
+    /// List the buckets.
+    #[command(after_help = "Example: coffer bucket ls")]
+    Ls,
+    /// Remove an empty bucket.
+    #[command(after_help = "Example: coffer bucket rm documents")]
+    Rm {
+        /// Name.
+        #[arg(value_parser = bucket)]
+        name: BucketName,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ObjectCommand {
+    /// Write an object from a file or stdin.
+    #[command(
+        after_help = "Example: coffer object put report.pdf documents/2026/report.pdf --meta kind=report"
+    )]
+    Put {
+        /// File, or "-" for stdin.
+        file: PathBuf,
+        /// BUCKET/KEY; \xHH for bytes that are not UTF-8, \\ for a backslash.
+        #[arg(value_parser = object)]
+        object: ObjectAddress,
+        /// Metadata of the object; repeat it for several.
+        #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = metadata)]
+        metadata: Vec<Metadata>,
+    },
+    /// Read an object, or a range of it.
+    #[command(after_help = "Example: coffer object get documents/2026/report.pdf -o report.pdf")]
+    Get {
+        /// BUCKET/KEY.
+        #[arg(value_parser = object)]
+        object: ObjectAddress,
+        /// First and last byte, counted from 0; the last may be left out.
+        #[arg(long, value_name = "FIRST-LAST", value_parser = range)]
+        range: Option<ByteRange>,
+        /// File, or "-" for stdout. A file gets its name when it is whole.
+        #[arg(short, long, value_name = "FILE", default_value = "-")]
+        output: PathBuf,
+    },
+    /// List objects.
+    #[command(after_help = "Example: coffer object ls documents/2026/")]
+    Ls {
+        /// BUCKET, or BUCKET/PREFIX.
+        #[arg(value_parser = object_prefix)]
+        prefix: (BucketName, Vec<u8>),
+    },
+    /// Describe an object and where it lies.
+    #[command(after_help = "Example: coffer object stat documents/2026/report.pdf")]
+    Stat {
+        /// BUCKET/KEY.
+        #[arg(value_parser = object)]
+        object: ObjectAddress,
+    },
+    /// Delete an object; reversible until retention ends.
+    #[command(after_help = "Example: coffer object rm documents/2026/report.pdf")]
+    Rm {
+        /// BUCKET/KEY.
+        #[arg(value_parser = object)]
+        object: ObjectAddress,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DrillCommand {
+    /// Restore the latest snapshot, compare it with its source manifest, and sign the result.
+    #[command(after_help = "Example: coffer drill run --bucket documents --rto 4h --rpo 24h --out ./drill")]
+    Run {
+        /// Bucket of the repository.
+        #[arg(long, value_parser = bucket)]
+        bucket: BucketName,
+        /// Recovery time objective.
+        #[arg(long, default_value = "4h", value_parser = seconds)]
+        rto: Seconds,
+        /// Recovery point objective.
+        #[arg(long, default_value = "24h", value_parser = seconds)]
+        rpo: Seconds,
+        /// New directory for the restored tree and the record.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Keep the restored tree.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Verify a signed record, without a server.
+    #[command(after_help = "Example: coffer drill verify record.json --kit recovery-kit.json")]
+    Verify {
+        /// The record.
+        record: PathBuf,
+        #[command(flatten)]
+        pinned: PinnedKey,
+    },
+    /// Recover everything in one new process, and prove it.
+    #[cfg(feature = "embedded")]
+    #[command(hide = true)]
+    Recover(Box<RecoverFlags>),
+}
+
+/// The key that a record must be signed with.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct PinnedKey {
+    /// Recovery kit with the key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kit: Option<PathBuf>,
+    /// The key itself, name+hash+base64.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Option<String>,
+}
+
+/// Flags of `drill recover`.
+#[derive(Args)]
+pub(crate) struct RecoverFlags {
+    /// Recovery kit.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kit: PathBuf,
+    /// Directory in which only sites are left.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Share file of a provider's custodian.
+    #[arg(long = "provider-share", value_name = "FILE", required = true)]
+    pub(crate) provider_shares: Vec<PathBuf>,
+    /// Share file of one of the tenant's people.
+    #[arg(long = "tenant-share", value_name = "FILE", required = true)]
+    pub(crate) tenant_shares: Vec<PathBuf>,
+    /// Bucket of the repository [default: the only one].
+    #[arg(long, value_parser = bucket)]
+    pub(crate) bucket: Option<BucketName>,
+    /// Snapshot to restore [default: the latest].
+    #[arg(long)]
+    pub(crate) snapshot: Option<SnapshotId>,
+    /// New directory to restore into.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) target: PathBuf,
+    /// Source-time manifest.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: PathBuf,
+    /// Leaf of the tenant's log that notes the manifest's digest.
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) manifest_note: u64,
+    /// When the loss was declared, nanoseconds since 1970 [default: now].
+    #[arg(long, value_name = "NS")]
+    pub(crate) declared_at: Option<u64>,
+    /// What was lost, in words.
+    #[arg(long, default_value = "a drill", value_name = "TEXT")]
+    pub(crate) scenario: String,
+    /// Where the signed record goes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record_out: PathBuf,
+    /// Recovery time objective.
+    #[arg(long, default_value = "4h", value_parser = seconds)]
+    pub(crate) rto: Seconds,
+    /// Recovery point objective.
+    #[arg(long, default_value = "24h", value_parser = seconds)]
+    pub(crate) rpo: Seconds,
+    /// Print progress events as JSON lines, and end when stdin closes.
+    #[arg(long)]
+    pub(crate) watched: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum SiteCommand {
+    /// List the sites.
+    #[command(after_help = "Example: coffer site ls")]
+    Ls,
+    /// Make a simulated site stop answering.
+    #[command(after_help = "Example: coffer site kill fra1")]
+    Kill {
+        /// Name of the site.
+        name: String,
+    },
+    /// Make a simulated site answer again.
+    #[command(after_help = "Example: coffer site revive fra1")]
+    Revive {
+        /// Name of the site.
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum LogCommand {
+    /// Fetch and verify the newest checkpoint, and remember it.
+    #[command(after_help = "Example: coffer log checkpoint > checkpoint.txt")]
+    Checkpoint,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn every_visible_command_shows_an_example() {
+        fn check(command: &clap::Command, path: &str) {
+            for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+                let name = format!("{path} {}", sub.get_name());
+                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example: coffer "), "{name} shows no example");
+                check(sub, &name);
+            }
+        }
+        check(&Flags::command(), "coffer");
+    }
+
+    #[test]
+    fn a_record_is_verified_against_exactly_one_pinned_key() {
+        let parse = |line: &str| Flags::try_parse_from(line.split(' ')).is_ok();
+        assert!(!parse("coffer drill verify r.json"));
+        assert!(!parse("coffer drill verify r.json --kit k --key v"));
+        assert!(parse("coffer drill verify r.json --kit k"));
+        assert!(parse("coffer drill verify r.json --key v --json"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Values of flags and arguments, parsed into types that cannot be wrong.
+
+use coffer_client::backup::SnapshotId;
+use coffer_model::{BucketName, NameError, ObjectKey, unescape_bytes};
+
+/// A number of whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seconds(pub(crate) u64);
+
+/// Why an argument is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ValueError {
+    #[error("a duration is a whole number and s, m, h or d, for example 4h")]
+    Duration,
+    #[error("an object is BUCKET/KEY, for example documents/2026/report.pdf")]
+    Object,
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("metadata is KEY=VALUE with a key of at least one character")]
+    Metadata,
+    #[error("a range is FIRST-LAST or FIRST-, in bytes counted from 0, with FIRST not after LAST")]
+    Range,
+    #[error("a snapshot is \"latest\" or 32 hexadecimal digits; `coffer snapshots` lists them")]
+    Snapshot,
+}
+
+/// `90s`, `15m`, `4h`, `2d`.
+pub(super) fn seconds(text: &str) -> Result<Seconds, ValueError> {
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        _ => return Err(ValueError::Duration),
+    };
+    let digits = text.get(..text.len() - 1).unwrap_or_default();
+    let number: u32 = digits.parse().map_err(|_| ValueError::Duration)?;
+    Ok(Seconds(u64::from(number) * unit))
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectAddress {
+    pub(crate) bucket: BucketName,
+    pub(crate) key: ObjectKey,
+}
+
+pub(super) fn bucket(text: &str) -> Result<BucketName, ValueError> {
+    Ok(BucketName::new(text)?)
+}
+
+pub(super) fn object(text: &str) -> Result<ObjectAddress, ValueError> {
+    let (bucket, key) = text.split_once('/').ok_or(ValueError::Object)?;
+    Ok(ObjectAddress { bucket: BucketName::new(bucket)?, key: ObjectKey::new(unescape_bytes(key)?)? })
+}
+
+pub(super) fn object_prefix(text: &str) -> Result<(BucketName, Vec<u8>), ValueError> {
+    let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
+    Ok((BucketName::new(bucket)?, unescape_bytes(prefix)?))
+}
+
+/// One pair of metadata.
+pub(crate) type Metadata = (String, String);
+
+pub(super) fn metadata(text: &str) -> Result<Metadata, ValueError> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(ValueError::Metadata),
+    }
+}
+
+/// First and one past the last byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ByteRange {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+pub(super) fn range(text: &str) -> Result<ByteRange, ValueError> {
+    let (first, last) = text.split_once('-').ok_or(ValueError::Range)?;
+    let number = |digits: &str| digits.parse::<u64>().map_err(|_| ValueError::Range);
+    let start = number(first)?;
+    let end = if last.is_empty() { u64::MAX } else { number(last)?.saturating_add(1) };
+    if start < end { Ok(ByteRange { start, end }) } else { Err(ValueError::Range) }
+}
+
+/// Which snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SnapshotName {
+    Latest,
+    Id(SnapshotId),
+}
+
+pub(super) fn snapshot(text: &str) -> Result<SnapshotName, ValueError> {
+    match text {
+        "latest" => Ok(SnapshotName::Latest),
+        id => id.parse().map(SnapshotName::Id).map_err(|_| ValueError::Snapshot),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_whole_number_and_a_unit() {
+        assert_eq!(seconds("4h").unwrap(), Seconds(14_400));
+        assert_eq!(seconds("2d").unwrap(), Seconds(172_800));
+        for text in ["", "4", "h", "-4h", "1.5h", "4 h", "4H", "99999999999d", "4é"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_object_key_may_hold_slashes_and_escaped_bytes() {
+        let address = object("documents/a/b\\xff").unwrap();
+        assert_eq!((address.bucket.as_str(), address.key.as_bytes()), ("documents", &b"a/b\xff"[..]));
+        for text in ["documents", "documents/", "Bad/key", "/key", "documents/a\\q"] {
+            assert!(object(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_that_are_empty_or_no_numbers_are_refused() {
+        assert_eq!(range("0-9").unwrap(), ByteRange { start: 0, end: 10 });
+        assert_eq!(range("5-").unwrap(), ByteRange { start: 5, end: u64::MAX });
+        for text in ["", "-", "-5", "9-0", "a-b", "1"] {
+            assert!(range(text).is_err(), "{text}");
+        }
+    }
+}
