@@ -26,7 +26,7 @@ pub(crate) enum DeleteError {
     #[error("the object stands: {0}")]
     Tombstone(#[from] SweepError),
     #[error(
-        "the object stands for readers: {acknowledged} of its {needed} holders stored the tombstone; delete again when the others answer"
+        "the object stands for readers: {acknowledged} of the {needed} holders that a deletion needs answer; delete again when the others do"
     )]
     TooFewHolders { acknowledged: usize, needed: usize },
     #[error("refused, because the audit log cannot be written: {0}")]
@@ -43,7 +43,9 @@ pub(crate) async fn delete(
     let (delete, grant) = delete.into_parts();
     let tenant = grant.tenant();
     let found = locate(&grant, &delete.bucket, &delete.key).await.map_err(DeleteError::from);
-    let row = grant.settled(service, found).await?;
+    let (bucket, row) = grant.settled(service, found).await?;
+    let reachable = reachable(service, &row.manifest.layout).await;
+    grant.settled(service, reachable).await?;
     let manifest = &row.manifest;
     let subject = Some(manifest.version.to_string());
     tenant.note(&grant.event(service, subject.clone(), Outcome::Intent)).await?;
@@ -55,7 +57,7 @@ pub(crate) async fn delete(
         created: service.host.clock.now(),
         failed_put: false,
     };
-    let (record, stored_by) = write_tombstone(service, tenant, &tombstone).await?;
+    let (record, stored_by) = write_tombstone(service, tenant, &bucket.policy, &tombstone).await?;
     let acknowledged = manifest.layout.sites().iter().filter(|id| stored_by.contains(id)).count();
     let needed = holders_needed(&manifest.layout);
     if acknowledged < needed {
@@ -64,6 +66,15 @@ pub(crate) async fn delete(
     let outcome = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
     let seq = tenant.catalog.tombstone(manifest.version, tombstone_row(record, &tombstone), outcome).await?;
     Ok((manifest.version, seq))
+}
+
+/// Refuses before any tombstone is written where too few holders answer: a
+/// tombstone that was refused would still hide the object from a rebuild.
+async fn reachable(service: &Service, layout: &Layout) -> Result<(), DeleteError> {
+    let alive = service.sites.alive().await;
+    let acknowledged = layout.sites().iter().filter(|id| alive.contains(id)).count();
+    let needed = holders_needed(layout);
+    if acknowledged >= needed { Ok(()) } else { Err(DeleteError::TooFewHolders { acknowledged, needed }) }
 }
 
 /// More than n - k of the version's sites; every holder of a small object.

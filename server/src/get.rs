@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_catalog::{CatalogError, ManifestRow};
+use coffer_catalog::{BucketRow, CatalogError, ManifestRow};
 use coffer_keys::{
     CHUNK_BYTES, Context, Dek, HEADER_BYTES, OpenError, RangeOpener, SEALED_CHUNK_BYTES, open_bytes,
 };
@@ -70,7 +70,7 @@ pub(crate) struct Found {
 pub(crate) async fn get(service: &Arc<Service>, get: Granted<Get>) -> Result<Found, GetError> {
     let (get, grant) = get.into_parts();
     let found = locate(&grant, &get.bucket, &get.key).await;
-    let row = grant.settled(service, found).await?;
+    let (_, row) = grant.settled(service, found).await?;
     let range = grant.settled(service, check_range(get.range, row.manifest.size)).await?;
     let subject = row.manifest.version.to_string();
     grant.tenant().note(&grant.event(service, Some(subject.clone()), Outcome::Intent)).await?;
@@ -93,15 +93,16 @@ pub(crate) async fn get(service: &Arc<Service>, get: Granted<Get>) -> Result<Fou
     Ok(Found { manifest, pieces })
 }
 
-/// The catalogue's row of the newest version of a key.
+/// The bucket, and the catalogue's row of the newest version of a key in it.
 pub(crate) async fn locate(
     grant: &Grant,
     bucket: &BucketName,
     key: &ObjectKey,
-) -> Result<ManifestRow, GetError> {
+) -> Result<(BucketRow, ManifestRow), GetError> {
     let catalog = &grant.tenant().catalog;
     let found = catalog.bucket(bucket).await?.ok_or_else(|| GetError::NoBucket(bucket.clone()))?;
-    catalog.latest(found.id, key).await?.ok_or(GetError::NoObject)
+    let row = catalog.latest(found.id, key).await?.ok_or(GetError::NoObject)?;
+    Ok((found, row))
 }
 
 fn check_range(range: Option<Range<u64>>, size: u64) -> Result<Range<u64>, GetError> {

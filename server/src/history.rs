@@ -4,7 +4,8 @@ use coffer_catalog::CatalogError;
 use coffer_keys::{Checkpoint, VerifyingKey, open_checkpoint, root_of};
 
 use crate::kit::{PinnedCheckpoint, RecoveryKit};
-use crate::service::{HistoryError, OpenError, RecoverError, Service};
+use crate::service::Service;
+use crate::service_error::{HistoryError, OpenError, RecoverError};
 use crate::tenant::Tenant;
 
 /// Holds every pinned checkpoint against the rebuilt log of its origin.

@@ -25,6 +25,7 @@ mod rebuild;
 mod registry;
 mod serve;
 mod service;
+mod service_error;
 mod site_file;
 mod sites;
 mod stored;
@@ -36,7 +37,6 @@ mod write;
 pub use authority::{AuthorityError, IssuedCredential};
 pub use kit::{KitError, RecoveryKit, SiteAddress};
 pub use serve::{ServeError, serve};
-pub use service::{
-    FoundError, Host, IssueError, OpenError, RecoverError, RecoveryProgress, RecoveryReport, Service,
-};
+pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
+pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
 pub use site_file::{SiteFile, SiteFileError};

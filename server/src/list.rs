@@ -50,7 +50,7 @@ pub(crate) async fn stat(
 ) -> Result<ManifestRow, GetError> {
     let ((bucket, key), grant) = stat.into_parts();
     let found = locate(&grant, &bucket, &key).await;
-    let row = grant.settled(service, found).await?;
+    let (_, row) = grant.settled(service, found).await?;
     let subject = Some(row.manifest.version.to_string());
     grant.tenant().note(&grant.event(service, subject, Outcome::Done)).await?;
     Ok(row)

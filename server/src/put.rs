@@ -7,9 +7,10 @@ use bytes::{Bytes, BytesMut};
 use coffer_catalog::{BucketRow, CatalogError, CommitError, ManifestRow, NewReservation};
 use coffer_keys::{Context, Dek, SealError, Sealer, Wrap};
 use coffer_model::{
-    BucketName, Digest, Layout, Manifest, ObjectId, ObjectKey, Outcome, RecordId, Timestamp, VersionId,
+    BucketName, Digest, Geometry, Layout, Manifest, ObjectId, ObjectKey, Outcome, RecordId, Timestamp,
+    VersionId,
 };
-use coffer_regions::{CodecError, Placement, PlacementError, place, place_small};
+use coffer_regions::{CodecError, Placement, PlacementError, Record, place, place_small};
 
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
@@ -27,8 +28,16 @@ pub(crate) const STRIPE_BYTES: usize = 4 << 20;
 /// record; larger ones are striped.
 pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
 
-/// The largest object: its manifest, at 192 bytes a stripe, stays within one record.
-pub(crate) const OBJECT_BYTES_MAX: u64 = 128 << 30;
+/// The largest object of any geometry.
+const OBJECT_BYTES_MAX: u64 = 128 << 30;
+
+/// The largest object of a geometry: its manifest, with a digest for every
+/// shard of every stripe, stays within three quarters of one record.
+fn object_bytes_max(geometry: Geometry) -> u64 {
+    let per_stripe = 33 * geometry.n() as u64 + 2;
+    let stripes = Record::BODY_BYTES_MAX as u64 / 4 * 3 / per_stripe;
+    (stripes * STRIPE_BYTES as u64).min(OBJECT_BYTES_MAX)
+}
 
 /// The arguments of a PUT.
 pub(crate) struct Put {
@@ -55,8 +64,8 @@ pub(crate) enum PutError {
     NoBucket(BucketName),
     #[error(transparent)]
     Source(#[from] SourceError),
-    #[error("an object has at most {OBJECT_BYTES_MAX} bytes")]
-    TooLarge,
+    #[error("an object of this bucket has at most {0} bytes")]
+    TooLarge(u64),
     #[error("refused before any byte moved: {0}")]
     Placement(#[from] PlacementError),
     #[error(transparent)]
@@ -298,6 +307,7 @@ async fn seal_and_write(
     )?;
     let mut content = blake3::Hasher::new();
     let mut size = 0_u64;
+    let size_max = object_bytes_max(reservation.placement.geometry());
     let mut sealed = stripe_buffer();
     let key = reservation.dek.subkey("content");
     let mut sealer =
@@ -305,8 +315,8 @@ async fn seal_and_write(
     let mut next = Some(head);
     while let Some(piece) = next {
         size += piece.len() as u64;
-        if size > OBJECT_BYTES_MAX {
-            return Err(PutError::TooLarge);
+        if size > size_max {
+            return Err(PutError::TooLarge(size_max));
         }
         content.update(&piece);
         sealer.push(&piece, &mut sealed)?;

@@ -271,7 +271,11 @@ fn reduced(mut row: ManifestRow, sites: &[SiteId]) -> ManifestRow {
 
 /// Puts the runs of leaves in order, up to the first gap.
 async fn load_log(service: &Service, tenant: &Tenant) -> Result<(), RebuildError> {
-    let runs = open_all::<LeafRun>(service, tenant, RecordKind::Log, &tenant.secrets.log_key()).await?;
+    let holders = holders(service, RecordKind::Log).await?;
+    let mut runs = open_all::<LeafRun>(service, tenant, RecordKind::Log, &tenant.secrets.log_key()).await?;
+    // A run that too few sites took was never under a checkpoint, and its
+    // numbers may have been given again: what more sites hold comes last, and wins.
+    runs.sort_by_key(|(id, _)| holders.get(id).map_or(0, Vec::len));
     let mut leaves: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     for (_, run) in runs {
         for (seq, leaf) in (run.first..).zip(run.leaves) {

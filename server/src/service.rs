@@ -11,19 +11,19 @@ use coffer_model::{
     Actor, AuditEvent, Clock, Entropy, KeyId, Operation, Outcome, PrincipalId, ResidencyPolicy, Role,
     SiteDescription, SiteId, SlotId, TenantId, Tier, Timestamp,
 };
-use coffer_site::OpenSiteError;
 use tokio::sync::Mutex;
 
 use crate::audit::{AuditError, AuditLog, LogReach, Signed};
-use crate::authority::{Authority, AuthorityError, IssuedCredential};
-use crate::keystore::{self, DangerDeploymentSecrets, KeystoreError, TenantKeys};
+use crate::authority::{Authority, IssuedCredential};
+use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
-use crate::rebuild::{self, RebuildError};
-use crate::registry::{RegistryError, service_geometry, write_fact};
+use crate::rebuild;
+use crate::registry::{service_geometry, write_fact};
+use crate::service_error::{FoundError, IssueError, OpenError, RecoverError};
 use crate::site_file::SiteFile;
 use crate::sites::Sites;
 use crate::stored::{Fact, Principal};
-use crate::sweep::{SweepError, sweep};
+use crate::sweep::sweep;
 use crate::tenant::{NewTenantKeys, OpenTenantError, Tenant, TenantSecrets, mark_whole, open_or_create};
 
 /// Time and chance of the host that runs the service.
@@ -33,150 +33,6 @@ pub struct Host {
     pub clock: Arc<dyn Clock>,
     /// Where random numbers come from.
     pub entropy: Arc<dyn Entropy>,
-}
-
-/// Why a deployment was not founded. What was begun is named and can be removed.
-#[derive(Debug, thiserror::Error)]
-pub enum FoundError {
-    /// The directory already holds a deployment.
-    #[error("{0} already holds a deployment; it was not touched")]
-    Exists(PathBuf),
-    /// A file or directory could not be made.
-    #[error("{path}: {source}")]
-    Disk {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A site's store could not be made.
-    #[error("a site could not be created: {0}")]
-    Site(#[from] OpenSiteError),
-    /// The CA could not be made.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// The keys could not be stored.
-    #[error(transparent)]
-    Keystore(#[from] KeystoreError),
-    /// The tenant's catalogue could not be made.
-    #[error(transparent)]
-    Tenant(#[from] OpenTenantError),
-}
-
-/// Why a deployment did not open. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no deployment here.
-    #[error("{0} holds no deployment")]
-    NotFounded(PathBuf),
-    /// The topology file cannot be read.
-    #[error("{path}: {source}")]
-    Disk {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The topology file is not what was written.
-    #[error("the topology file is damaged: {0}; restore it from the recovery kit")]
-    Topology(serde_json::Error),
-    /// A site's store is there and does not open.
-    #[error("a site does not open: {0}")]
-    Site(#[from] OpenSiteError),
-    /// The keys did not open.
-    #[error(transparent)]
-    Keystore(#[from] KeystoreError),
-    /// A tenant did not open.
-    #[error(transparent)]
-    Tenant(#[from] OpenTenantError),
-    /// A catalogue failed.
-    #[error("a catalogue failed: {0}")]
-    Catalog(#[from] CatalogError),
-    /// The CA's key is damaged.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// A catalogue could not be rebuilt from the sites.
-    #[error(transparent)]
-    Rebuild(#[from] RebuildError),
-    /// The log did not take the start's events.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// What a crash left could not be settled.
-    #[error(transparent)]
-    Sweep(#[from] SweepError),
-}
-
-/// Why a recovery did not succeed. The sites were only read.
-#[derive(Debug, thiserror::Error)]
-pub enum RecoverError {
-    /// More sites are gone than the geometry can lose.
-    #[error("{} of {total} sites are missing ({}); {more} more would suffice. Nothing was changed: bring back any {more} of them and run this again", missing.len(), missing.join(", "))]
-    TooManyLost {
-        /// Names of the missing sites.
-        missing: Vec<String>,
-        /// Sites of the deployment.
-        total: usize,
-        /// How many of them must come back.
-        more: usize,
-    },
-    /// The directory already holds a catalogue: this is no recovery.
-    #[error("{0} holds service state; recover into a directory that has only sites")]
-    Occupied(PathBuf),
-    /// The topology could not be written.
-    #[error("{path}: {source}")]
-    Disk {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The deployment did not open.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The recovered log does not contain what the kit pinned.
-    #[error("the log {origin} does not extend the checkpoint pinned in the recovery kit: {reason}")]
-    History {
-        /// Which log.
-        origin: String,
-        /// What is wrong.
-        reason: HistoryError,
-    },
-}
-
-/// How a recovered log differs from its pinned checkpoint.
-#[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
-    /// The pinned note does not verify.
-    #[error("the pinned checkpoint is not signed by this deployment")]
-    Signature,
-    /// Leaves are missing.
-    #[error("{have} leaves were recovered, {pinned} were pinned")]
-    Short {
-        /// Leaves recovered.
-        have: u64,
-        /// Leaves pinned.
-        pinned: u64,
-    },
-    /// The leaves are others.
-    #[error("the recovered leaves have another root")]
-    Root,
-}
-
-/// Why a credential was not issued.
-#[derive(Debug, thiserror::Error)]
-pub enum IssueError {
-    /// No such tenant.
-    #[error("there is no tenant {0}")]
-    NoTenant(TenantId),
-    /// The certificate could not be made.
-    #[error(transparent)]
-    Authority(#[from] AuthorityError),
-    /// The log did not take it, so it does not stand.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// The registry did not take it, so it does not stand.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
 }
 
 /// Told how far a recovery is: phase, and its count of bytes or records.
@@ -298,6 +154,23 @@ impl Service {
         refuse_if_too_many_lost(data_dir, kit)?;
         write_topology(data_dir, &kit.sites)
             .map_err(|source| RecoverError::Disk { path: topology_path(data_dir), source })?;
+        let recovered = Self::recover_state(host, data_dir, root, kit, progress).await;
+        if recovered.is_err() {
+            // What this attempt made must not be in the way of the next one.
+            let removed =
+                std::fs::remove_dir_all(&state).and_then(|()| std::fs::remove_file(topology_path(data_dir)));
+            removed.map_err(|source| RecoverError::Disk { path: state, source })?;
+        }
+        recovered
+    }
+
+    async fn recover_state(
+        host: Host,
+        data_dir: &Path,
+        root: &RootKey,
+        kit: &RecoveryKit,
+        progress: RecoveryProgress<'_>,
+    ) -> Result<(Arc<Self>, RecoveryReport), RecoverError> {
         let (service, report) = Self::start(host, data_dir, kit.sites.clone(), root, progress).await?;
         crate::history::check(&service, kit).await?;
         Ok((Arc::new(service), report))
@@ -332,6 +205,7 @@ impl Service {
             let tenant = service.tenant_of(keys, secrets, catalog);
             report.tenants += usize::from(!tenant.service);
             if !whole {
+                service.refuse_if_too_many_lost(&tenant, &alive)?;
                 lost.push(tenant.id);
             }
             service.insert_tenant(tenant);
@@ -429,6 +303,16 @@ impl Service {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         tenants.insert(tenant.id, Arc::clone(&tenant));
         tenant
+    }
+
+    /// A rebuild must meet every version and tombstone that was acknowledged.
+    fn refuse_if_too_many_lost(&self, tenant: &Tenant, alive: &[SiteId]) -> Result<(), OpenError> {
+        let admitted = self.sites.admitted(&tenant.policy);
+        let silent =
+            admitted.iter().filter(|id| !alive.contains(id)).filter_map(|id| self.sites.topology().site(*id));
+        let missing: Vec<String> = silent.map(|site| site.name.clone()).collect();
+        let more = missing.len().saturating_sub(tenant.policy.geometry.m());
+        if more == 0 { Ok(()) } else { Err(OpenError::TooManyLost { tenant: tenant.id, missing, more }) }
     }
 
     async fn load_principals(&self) -> Result<(), OpenError> {

@@ -4,7 +4,8 @@
 use coffer_catalog::{CatalogError, CommitError, ManifestRow, ReservationRow, TombstoneRow};
 use coffer_keys::Wrap;
 use coffer_model::{
-    Actor, AuditEvent, BucketId, Layout, Manifest, ObjectId, Operation, Outcome, RecordId, SiteId, VersionId,
+    Actor, AuditEvent, BucketId, Layout, Manifest, ObjectId, Operation, Outcome, RecordId, ResidencyPolicy,
+    SiteId, VersionId,
 };
 use coffer_regions::{Record, RecordKind, shard_record_id};
 
@@ -163,24 +164,27 @@ pub(crate) async fn undo(
         created: outcome.time,
         failed_put: true,
     };
-    write_tombstone(service, tenant, &tombstone).await?;
+    let bucket = tenant.catalog.bucket_by_id(traces.bucket).await?;
+    let policy = bucket.map_or_else(|| tenant.policy.clone(), |bucket| bucket.policy);
+    write_tombstone(service, tenant, &policy, &tombstone).await?;
     delete_records(service, traces).await;
     tenant.catalog.abandon(traces.version, leaf(&outcome).map_err(AuditError::from)?).await?;
     Ok(())
 }
 
-/// Writes a tombstone to every site that the tenant's policy admits; it
+/// Writes a tombstone to every site that the bucket's policy admits; it
 /// stands when more of them have it than may be lost.
 pub(crate) async fn write_tombstone(
     service: &Service,
     tenant: &Tenant,
+    policy: &ResidencyPolicy,
     tombstone: &Tombstone,
 ) -> Result<(RecordId, Vec<SiteId>), SweepError> {
     let key = tenant.secrets.tombstone_key();
     let record = seal_fact(RecordKind::Tombstone, &key, tenant.id, tombstone, service.host.entropy.as_ref())
         .map_err(|_: EncodeError| SweepError::Seal)?;
-    let stored = service.sites.put_everywhere(&service.sites.admitted(&tenant.policy), &record).await;
-    let needed = copies_needed(&tenant.policy);
+    let stored = service.sites.put_everywhere(&service.sites.admitted(policy), &record).await;
+    let needed = copies_needed(policy);
     if stored.by.len() < needed {
         return Err(SweepError::TooFewSites { stored: stored.by.len(), needed });
     }

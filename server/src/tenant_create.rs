@@ -7,7 +7,8 @@ use coffer_regions::{Unmet, satisfiable};
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
 use crate::authorize::Granted;
-use crate::service::{FoundError, IssueError, Service};
+use crate::service::Service;
+use crate::service_error::{FoundError, IssueError};
 use crate::tenant::Tenant;
 
 /// The longest name of a tenant, in characters.

@@ -325,20 +325,25 @@ fn the_documents_of_the_workspace_name_only_files_that_exist() {
 }
 
 #[test]
-fn the_tests_that_the_security_claims_name_exist() {
+fn the_tests_that_the_documents_name_exist() {
     let tree = Tree::read();
     let exists = |name: &str| tree.rust().any(|source| source.text.contains(&format!("fn {name}(")));
-    let text = tree.text("SECURITY.md");
-    let spans = text.split('`').skip(1).step_by(2);
-    let is_test = |span: &&str| {
-        span.matches('_').count() >= 3
-            && span.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b))
-    };
-    let wrong: Vec<String> = spans.filter(is_test).filter(|name| !exists(name)).map(str::to_owned).collect();
+    let mut wrong = Vec::new();
+    for document in ["SECURITY.md", "STYLE.md"] {
+        let text = tree.text(document);
+        let tests = text.split('`').skip(1).step_by(2).filter(|span| is_sentence(span));
+        wrong.extend(tests.filter(|name| !exists(name)).map(|name| format!("{document}: {name}")));
+    }
     none(
         &wrong,
         "a claim without its test is no claim: name the test that shows it now, or say that none does",
     );
+}
+
+/// Whether a code span is the name of a test; names of lints are shorter.
+fn is_sentence(span: &str) -> bool {
+    let plain = span.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    plain && span.matches('_').count() >= 4
 }
 
 /// Whether a code span of a document is a path from the root of the checkout.

@@ -1,6 +1,9 @@
 //! How a command ends: its exit code, and what is told when it fails.
 
+use std::any::Any;
 use std::fmt::Display;
+
+use coffer_client::{CallError, GetError, PutError};
 
 /// The exit codes, the same for every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +66,54 @@ impl Failure {
     }
 }
 
-/// An error of any kind becomes a failure; its text says what happened.
-impl<E: std::error::Error> From<E> for Failure {
+/// An error of any kind becomes a failure; its text says what happened. What
+/// the service answered brings its own advice.
+impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(error)
+        let any: &dyn Any = &error;
+        let call = any.downcast_ref::<CallError>().or_else(|| match any.downcast_ref::<PutError>() {
+            Some(PutError::Call(call)) => Some(call),
+            _ => match any.downcast_ref::<GetError>() {
+                Some(GetError::Call(call)) => Some(call),
+                _ => None,
+            },
+        });
+        let failure = Self::new(&error);
+        match call.map(advice) {
+            Some((safe, next)) => failure.safe(safe).next(next),
+            None => failure,
+        }
+    }
+}
+
+/// What is safe after an answer of the service, and what to do.
+fn advice(call: &CallError) -> (&'static str, &'static str) {
+    match call {
+        CallError::NotFound(_) => {
+            ("nothing was changed", "`coffer bucket ls` and `coffer object ls BUCKET` show what is there")
+        }
+        CallError::AlreadyExists(_) => ("what exists was not touched", "choose another name"),
+        CallError::PermissionDenied(_) | CallError::Unauthenticated(_) => (
+            "nothing was changed; the refusal is in the audit log",
+            "act as another --tenant, or ask the operator",
+        ),
+        CallError::Invalid(_) | CallError::Precondition(_) => {
+            ("nothing was changed", "mend what is refused, then run it again")
+        }
+        CallError::Unavailable(_) => (
+            "what was acknowledged is durable",
+            "`coffer site ls` shows which sites answer; run it again when they are back",
+        ),
+        CallError::TimedOut(_) => {
+            ("what was acknowledged is durable", "look whether it happened, then run it again")
+        }
+        CallError::Damaged(_) => (
+            "damaged bytes were not returned",
+            "bring back lost sites; if none is lost, restore from a backup elsewhere",
+        ),
+        CallError::Internal(_) | CallError::Answer(_) => {
+            ("what was acknowledged is durable", "ask the operator to look at the service")
+        }
     }
 }
 

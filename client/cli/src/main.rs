@@ -1,5 +1,9 @@
 //! The binary `coffer`: flags, then a plan, then the act. Everything that it
 //! does is in the SDK and the service; here are words, bars and exit codes.
+#![cfg_attr(
+    not(feature = "embedded"),
+    expect(dead_code, unused_imports, reason = "some parts serve only the commands of the embedded service")
+)]
 
 mod commands;
 mod context;

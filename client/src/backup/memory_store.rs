@@ -16,8 +16,23 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// Everything in it. A panic elsewhere cannot leave the map half changed.
-    pub fn blobs(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
+    /// What is in it now: a copy of the map that shares the bodies.
+    pub fn blobs(&self) -> BTreeMap<String, Bytes> {
+        self.locked().clone()
+    }
+
+    /// Puts a body in place of whatever is there, as damage would.
+    pub fn replace(&self, name: &str, body: Bytes) {
+        self.locked().insert(name.to_owned(), body);
+    }
+
+    /// Takes a blob away.
+    pub fn remove(&self, name: &str) {
+        self.locked().remove(name);
+    }
+
+    /// A panic elsewhere cannot leave the map half changed.
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<String, Bytes>> {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -25,13 +40,13 @@ impl MemoryStore {
 #[async_trait]
 impl BlobStore for MemoryStore {
     async fn put(&self, name: &str, body: Bytes) -> Result<(), BlobStoreError> {
-        self.blobs().insert(name.to_owned(), body);
+        self.locked().insert(name.to_owned(), body);
         Ok(())
     }
 
     async fn get(&self, name: &str) -> Result<Bytes, BlobStoreError> {
         let missing = || BlobStoreError::Missing { name: name.to_owned() };
-        self.blobs().get(name).cloned().ok_or_else(missing)
+        self.locked().get(name).cloned().ok_or_else(missing)
     }
 
     async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, BlobStoreError> {
@@ -46,11 +61,11 @@ impl BlobStore for MemoryStore {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobStoreError> {
-        Ok(self.blobs().keys().filter(|name| name.starts_with(prefix)).cloned().collect())
+        Ok(self.locked().keys().filter(|name| name.starts_with(prefix)).cloned().collect())
     }
 
     async fn delete(&self, name: &str) -> Result<(), BlobStoreError> {
-        self.blobs().remove(name);
+        self.locked().remove(name);
         Ok(())
     }
 }

@@ -8,6 +8,8 @@
 
 mod moment;
 mod record;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use moment::Moment;

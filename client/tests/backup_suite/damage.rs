@@ -25,10 +25,9 @@ fn packs(bench: &Bench) -> Vec<String> {
 }
 
 fn change(bench: &Bench, name: &str, how: impl FnOnce(&mut Vec<u8>)) {
-    let mut blobs = bench.store.blobs();
-    let mut body = blobs[name].to_vec();
+    let mut body = bench.store.blobs()[name].to_vec();
     how(&mut body);
-    blobs.insert(name.to_owned(), body.into());
+    bench.store.replace(name, body.into());
 }
 
 /// The largest pack of a store holds file content.
@@ -66,7 +65,7 @@ async fn a_pack_cut_short_is_named() {
 #[tokio::test]
 async fn a_missing_pack_is_found_by_the_plan_before_the_target_is_touched() {
     let (bench, snapshot, _) = two_packs().await;
-    bench.store.blobs().remove(&data_pack(&bench));
+    bench.store.remove(&data_pack(&bench));
     let refused = plan_restore(&bench.repository, &snapshot, &bench.target()).await;
     assert!(matches!(refused, Err(PlanError::Fetch(FetchError::NoChunk { .. }))));
     assert!(!bench.target().exists());
@@ -75,7 +74,7 @@ async fn a_missing_pack_is_found_by_the_plan_before_the_target_is_touched() {
 #[tokio::test]
 async fn the_next_backup_heals_a_missing_pack() {
     let (bench, snapshot, manifest) = two_packs().await;
-    bench.store.blobs().remove(&data_pack(&bench));
+    bench.store.remove(&data_pack(&bench));
     let (second, _) = bench.backup().await;
     assert!(second.stats.new_bytes > 8 << 20);
     assert_eq!(bench.restore(&snapshot, &manifest).await, []);
@@ -86,12 +85,12 @@ async fn every_blob_that_is_damaged_anywhere_is_an_error_and_never_a_difference(
     let bench = Bench::new().await;
     std::fs::write(bench.source().join("a"), noise(1, 3000)).unwrap();
     let (report, manifest) = bench.backup().await;
-    let sound = bench.store.blobs().clone();
+    let sound = bench.store.blobs();
     for (name, body) in &sound {
         for at in [0, 1, 8, 40, body.len() / 2, body.len() - 1] {
             let mut damaged = body.to_vec();
             damaged[at] ^= 0x10;
-            bench.store.blobs().insert(name.clone(), damaged.into());
+            bench.store.replace(name, damaged.into());
             let restored = try_restore(&bench, &report.snapshot).await;
             if restored {
                 // The bytes were not needed: the trailer and frame of a pack.
@@ -100,7 +99,7 @@ async fn every_blob_that_is_damaged_anywhere_is_an_error_and_never_a_difference(
             }
             let _ = std::fs::remove_dir_all(bench.target());
         }
-        bench.store.blobs().insert(name.clone(), body.clone());
+        bench.store.replace(name, body.clone());
     }
 }
 
@@ -118,8 +117,8 @@ async fn two_packs_that_changed_places_are_an_error() {
     large.sort_by_key(|name| bench.store.blobs()[name].len());
     let [.., one, other] = large.as_slice() else { panic!("one pack only") };
     let (first, second) = (bench.store.blobs()[one].clone(), bench.store.blobs()[other].clone());
-    bench.store.blobs().insert(one.clone(), second);
-    bench.store.blobs().insert(other.clone(), first);
+    bench.store.replace(one, second);
+    bench.store.replace(other, first);
     assert!(!try_restore(&bench, &snapshot).await);
 }
 
@@ -128,7 +127,8 @@ async fn a_lost_index_is_made_again_from_the_packs() {
     let bench = Bench::new().await;
     rich_tree(&bench.source());
     let (report, manifest) = bench.backup().await;
-    bench.store.blobs().retain(|name, _| !name.starts_with("index/"));
+    let indexes = bench.store.blobs().into_keys().filter(|name| name.starts_with("index/"));
+    indexes.for_each(|name| bench.store.remove(&name));
     assert!(plan_restore(&bench.repository, &report.snapshot, &bench.target()).await.is_err());
     let read = bench.repository.rebuild_index(&*bench.entropy).await.unwrap();
     assert_eq!(read, u64::try_from(packs(&bench).len()).unwrap());

@@ -1,5 +1,5 @@
 //! The backup engine, end to end against a store in memory.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at its first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 #![expect(clippy::disallowed_methods, reason = "these tests are about files")]
 
 mod bench;

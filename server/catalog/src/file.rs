@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use coffer_model::{CatalogKey, TenantId};
@@ -142,8 +143,22 @@ fn check_inside(connection: &Connection, path: &Path, tenant: TenantId) -> Resul
     Ok(())
 }
 
+/// The library sets its ciphers up when the first key of the process is given,
+/// and not safely so when two threads give one at that moment: the loser's key
+/// is refused. Whoever comes first gives a key to a database in memory, alone.
+static CIPHERS: Once = Once::new();
+
+fn set_ciphers_up() {
+    CIPHERS.call_once(|| {
+        // What fails here fails again, with its reason, at the file itself.
+        let nobody = CatalogKey::new(Zeroizing::new([0; 32]));
+        let _ = Connection::open_in_memory().and_then(|memory| memory.execute_batch(&key_statement(&nobody)));
+    });
+}
+
 /// Opens a connection and hands it the key. A wrong key shows at the first read.
 fn connect(path: &Path, key: &CatalogKey, mode: OpenFlags) -> Result<Connection, OpenCatalogError> {
+    set_ciphers_up();
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     // The library writes its errors to standard error; ours are returned.

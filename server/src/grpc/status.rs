@@ -90,7 +90,7 @@ impl Coded for PutError {
         match self {
             Self::NoBucket(_) => Code::NotFound,
             Self::Source(_) => Code::Cancelled,
-            Self::TooLarge => Code::InvalidArgument,
+            Self::TooLarge(_) => Code::InvalidArgument,
             Self::Placement(PlacementError::Unsatisfiable(_)) => Code::FailedPrecondition,
             Self::Placement(_) | Self::Write(_) | Self::Manifest { .. } => Code::Unavailable,
             Self::Undecided => Code::Unknown,

@@ -125,7 +125,14 @@ async fn get(
     range: Option<ByteRange>,
     output: &Path,
 ) -> Result<Exit, Failure> {
-    let range = range.map(|range| range.start..range.end);
+    let range = match range {
+        None => None,
+        // The last byte may be left out, or lie past the end.
+        Some(ByteRange { start, end }) => {
+            let size = client.stat(&from.bucket, &from.key).await?.object.size;
+            Some(start..end.min(size).max(start))
+        }
+    };
     let (info, mut body) = client.get(&from.bucket, &from.key, range).await?;
     let bars = Bars::new(context.output);
     bars.stage("get", Some(body.expected_bytes()), None);

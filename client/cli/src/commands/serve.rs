@@ -161,7 +161,7 @@ fn root_key(
         .advise("nothing was founded", "move the old share files away, or name another --shares-out")?;
     if flags.custodian == CustodianKind::Passphrase {
         for path in [&places.slot, &places.passphrase] {
-            files::make_directory(path.parent().unwrap_or(Path::new(".")))?;
+            files::make_directory(path.parent().unwrap_or_else(|| Path::new(".")))?;
         }
         PassphraseFile::create(&places.slot, &places.passphrase, &root, entropy)?;
     }

@@ -107,9 +107,7 @@ fn refuse_used_target(target: &Path) -> Result<(), Failure> {
         entries => entries.map_err(files::at(target))?.next().is_some(),
     };
     if used {
-        return Err(
-            Failure::usage(format!("{} is not empty", target.display())).next("name a new directory")
-        );
+        return Err(Failure::usage(format!("{} is not empty", target.display())).next("name a new directory"));
     }
     Ok(())
 }

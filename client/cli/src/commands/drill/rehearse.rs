@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use coffer_client::Client;
 use coffer_client::drill::{DrillRecord, Shares, Verdict};
 use coffer_client::profile::write_atomically;
 use coffer_model::BucketName;
@@ -53,11 +54,11 @@ pub(super) async fn run(
     bars.finish();
     watch.advance(&client).await?;
     tenant.remember(&watch)?;
-    let sites = client.stat(bucket, &coffer_model::ObjectKey::new(&b"repository"[..])?).await?;
+    let sites = site_count(context, &client, bucket).await?;
     let circumstances = Circumstances {
         tenant: tenant.identity().tenant.clone(),
         scenario: "rehearsal over the running service; no site was taken down".to_owned(),
-        sites: u64::try_from(sites.sites.len()).unwrap_or(u64::MAX),
+        sites: u64::try_from(sites).unwrap_or(u64::MAX),
         sites_lost: Vec::new(),
         rto,
         rpo,
@@ -82,6 +83,21 @@ pub(super) async fn run(
     tell(context, &record, &path, &tenant.identity().log_key);
     tell_problems(context, &restored.problems);
     Ok(if record.verdicts.integrity == Verdict::Satisfied { Exit::Success } else { Exit::Differences })
+}
+
+/// Sites of the deployment, as its operator sees them; for anybody else those
+/// over which the newest pack is spread.
+async fn site_count(context: &Context<'_>, client: &Client, bucket: &BucketName) -> Result<usize, Failure> {
+    if let Ok(operator) = context.operator().await
+        && let Ok(sites) = operator.list_sites().await
+    {
+        return Ok(sites.len());
+    }
+    let (packs, _) = client.list_page(bucket, b"packs/", b"").await?;
+    match packs.iter().max_by_key(|pack| pack.size) {
+        Some(pack) => Ok(client.stat(bucket, &pack.key).await?.sites.len()),
+        None => Ok(0),
+    }
 }
 
 fn tell(context: &Context<'_>, record: &DrillRecord, path: &Path, key: &str) {

@@ -63,7 +63,7 @@ async fn story(context: &Context<'_>, flags: &TryFlags, places: &Places) -> Resu
     let record = verify_against_kit(&places.record(), &places.kit())?;
     report::tell(context, flags, places, &backed_up, &record, &result);
     Ok(match record.differences.count {
-        0 if result.partial => Exit::Partial,
+        0 if result.partial || backed_up.partial => Exit::Partial,
         0 => Exit::Success,
         _ => Exit::Differences,
     })

@@ -13,6 +13,9 @@ use crate::output::{bytes_text, rate_text, seconds_json, seconds_text};
 
 /// One phase of the recovery, as it ends.
 pub(super) fn phase_remark(context: &Context<'_>, event: &Value) {
+    if !context.output.shows_progress() {
+        return;
+    }
     let name = event.get("phase").and_then(Value::as_str).unwrap_or_default();
     let seconds = event.get("seconds").and_then(Value::as_f64).unwrap_or_default();
     context.output.remark(format_args!("  {name:<18} {seconds:>9.3} s"));

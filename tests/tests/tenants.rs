@@ -1,0 +1,289 @@
+//! Two tenants, one service: no call of one reaches anything of the other,
+//! and each attempt is a leaf.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "cases of tests: what fails here fails the test")]
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use coffer_client::{CallError, Credentials, GetError};
+use coffer_model::TenantId;
+use coffer_proto::DESCRIPTORS;
+use coffer_proto::v1::put_object_request::Part;
+use coffer_proto::v1::{
+    CreateBucketRequest, CreateTenantRequest, DeleteObjectRequest, GetCheckpointRequest, GetLeafRequest,
+    GetObjectRequest, ListBucketsRequest, ListObjectsRequest, ListSitesRequest, NoteDigestRequest, Policy,
+    PutHeader, PutObjectRequest, RemoveBucketRequest, SetSiteAliveRequest, SignRecordRequest,
+    StatObjectRequest,
+};
+use coffer_server::OpenError;
+use coffer_tests::{Deployment, Files, Wire, bucket_name, copy_tree, object_key, pattern, replace_tree};
+use prost::Message as _;
+use tonic::{Code, Status};
+use zeroize::Zeroizing;
+
+/// The part of `google.protobuf.FileDescriptorSet` that names calls, with the
+/// field numbers of `descriptor.proto`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct DescriptorSet {
+    #[prost(message, repeated, tag = "1")]
+    files: Vec<FileDescriptor>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct FileDescriptor {
+    #[prost(message, repeated, tag = "6")]
+    services: Vec<ServiceDescriptor>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ServiceDescriptor {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, repeated, tag = "2")]
+    methods: Vec<MethodDescriptor>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MethodDescriptor {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+/// Every call that the service offers, as its own description lists them.
+fn every_call() -> Vec<String> {
+    let set = DescriptorSet::decode(DESCRIPTORS).unwrap();
+    let services = set.files.iter().flat_map(|file| &file.services);
+    services
+        .flat_map(|service| service.methods.iter().map(|method| format!("{}/{}", service.name, method.name)))
+        .collect()
+}
+
+/// Makes one call that names `tenant` wherever the call can name one, on a
+/// bucket and an object that every tenant here has.
+async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), Status> {
+    let mut wire = wire.clone();
+    let tenant = tenant.map(|id| Bytes::copy_from_slice(id.as_bytes())).unwrap_or_default();
+    let (bucket, key) = ("things".to_owned(), Bytes::from_static(b"object"));
+    match call {
+        "Tenants/CreateTenant" => {
+            let (name, policy) = ("intruder".to_owned(), Some(Policy::default()));
+            let request = CreateTenantRequest { name, policy, certificate_request: Bytes::new() };
+            wire.tenants.create_tenant(request).await.map(drop)
+        }
+        "Buckets/CreateBucket" => {
+            let request = CreateBucketRequest { tenant, name: "planted".to_owned(), policy: None };
+            wire.buckets.create_bucket(request).await.map(drop)
+        }
+        "Buckets/ListBuckets" => wire.buckets.list_buckets(ListBucketsRequest { tenant }).await.map(drop),
+        "Buckets/RemoveBucket" => {
+            let request = RemoveBucketRequest { tenant, name: "empty".to_owned() };
+            wire.buckets.remove_bucket(request).await.map(drop)
+        }
+        "Objects/PutObject" => {
+            let header = PutHeader { tenant, bucket, key, metadata: Default::default() };
+            let parts = [Part::Header(header), Part::Data(Bytes::from_static(b"planted"))];
+            let stream = tokio_stream::iter(parts.map(|part| PutObjectRequest { part: Some(part) }));
+            wire.objects.put_object(stream).await.map(drop)
+        }
+        "Objects/GetObject" => {
+            let request = GetObjectRequest { tenant, bucket, key, range: None };
+            let mut stream = wire.objects.get_object(request).await?.into_inner();
+            while stream.message().await?.is_some() {}
+            Ok(())
+        }
+        "Objects/StatObject" => {
+            wire.objects.stat_object(StatObjectRequest { tenant, bucket, key }).await.map(drop)
+        }
+        "Objects/ListObjects" => {
+            let request = ListObjectsRequest { tenant, bucket, ..Default::default() };
+            wire.objects.list_objects(request).await.map(drop)
+        }
+        "Objects/DeleteObject" => {
+            wire.objects.delete_object(DeleteObjectRequest { tenant, bucket, key }).await.map(drop)
+        }
+        "Log/NoteDigest" => {
+            let (label, digest) = ("planted".to_owned(), vec![7; 32].into());
+            wire.log.note_digest(NoteDigestRequest { tenant, label, digest }).await.map(drop)
+        }
+        "Log/GetCheckpoint" => {
+            wire.log.get_checkpoint(GetCheckpointRequest { tenant, since_size: 0 }).await.map(drop)
+        }
+        "Log/GetLeaf" => {
+            wire.log.get_leaf(GetLeafRequest { tenant, index: 0, size: 1 }).await.map(drop)
+        }
+        "Sites/ListSites" => wire.sites.list_sites(ListSitesRequest {}).await.map(drop),
+        "Sites/SetSiteAlive" => {
+            let request = SetSiteAliveRequest { name: "fra1".to_owned(), alive: false };
+            wire.sites.set_site_alive(request).await.map(drop)
+        }
+        "Drills/SignRecord" => {
+            let statement = Bytes::from_static(br#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:coffer:drill:1"}"#);
+            wire.drills.sign_record(SignRecordRequest { tenant, statement }).await.map(drop)
+        }
+        other => panic!("{other} has no case here: what may a tenant do with it that is another's business?"),
+    }
+}
+
+/// What every principal may ask, because it is about no tenant.
+const OPEN_TO_ALL: &str = "Sites/ListSites";
+/// What only operators may ask.
+const OPERATORS: [&str; 2] = ["Tenants/CreateTenant", "Sites/SetSiteAlive"];
+
+async fn two_tenants(deployment: &Deployment) -> (coffer_tests::TenantClient, coffer_tests::TenantClient) {
+    let (a, b) = (deployment.tenant("a").await, deployment.tenant("b").await);
+    for (tenant, seed) in [(&a, 1), (&b, 2)] {
+        for bucket in ["things", "empty"] {
+            tenant.client.create_bucket(&bucket_name(bucket), None).await.unwrap();
+        }
+        tenant.put(&bucket_name("things"), "object", pattern(seed, 100_000)).await;
+        tenant.put(&bucket_name("things"), "small", pattern(seed, 100)).await;
+    }
+    (a, b)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_of_one_tenant_that_names_another_is_denied_and_is_a_leaf_of_the_caller() {
+    let deployment = Deployment::six_sites().await;
+    let (a, b) = two_tenants(&deployment).await;
+    let wire = deployment.wire(&a.credentials).await;
+    let (before_a, before_b) = (a.leaves().await.len(), b.leaves().await.len());
+    let calls: Vec<_> = every_call().into_iter().filter(|call| call != OPEN_TO_ALL).collect();
+    assert!(calls.len() >= 14, "the description of the service lists its calls: {calls:?}");
+    for call in &calls {
+        let refused = make(&wire, call, Some(b.tenant)).await;
+        assert_eq!(refused.map_err(|status| status.code()), Err(Code::PermissionDenied), "{call}");
+    }
+
+    let leaves = a.leaves().await;
+    let denied: Vec<_> = leaves[before_a..].iter().filter(|leaf| leaf.outcome == "denied").collect();
+    assert_eq!(denied.len(), calls.len(), "{denied:?}");
+    let operations: BTreeSet<_> = denied.iter().map(|leaf| leaf.operation.as_str()).collect();
+    assert_eq!(operations.len(), 13, "two calls read the log, the others have an operation each: {operations:?}");
+    let named = denied.iter().filter(|leaf| leaf.subject == b.tenant.to_string()).count();
+    assert_eq!(named, calls.len() - OPERATORS.len(), "each says whose business it was");
+
+    let b_leaves = b.leaves().await;
+    let own = |operation: &str| operation == "log_read";
+    assert!(b_leaves[before_b..].iter().all(|leaf| own(&leaf.operation)), "nothing happened in the other's log");
+    assert!(b.get(&bucket_name("things"), "object").await.unwrap() == pattern(2, 100_000));
+    assert_eq!(b.client.list_buckets().await.unwrap().len(), 2);
+    assert!(deployment.site("fra1").await.alive);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_and_keys_of_one_name_in_two_tenants_have_nothing_to_do_with_each_other() {
+    let deployment = Deployment::six_sites().await;
+    let (a, b) = two_tenants(&deployment).await;
+    let things = bucket_name("things");
+    for (tenant, seed) in [(&a, 1), (&b, 2)] {
+        assert!(tenant.get(&things, "object").await.unwrap() == pattern(seed, 100_000));
+        assert!(tenant.get(&things, "small").await.unwrap() == pattern(seed, 100));
+    }
+    a.client.delete(&things, &object_key("object")).await.unwrap();
+    a.client.delete(&things, &object_key("small")).await.unwrap();
+    a.client.remove_bucket(&things).await.unwrap();
+    assert!(matches!(a.get(&things, "object").await, Err(GetError::Call(CallError::NotFound(_)))));
+    assert!(b.get(&things, "object").await.unwrap() == pattern(2, 100_000));
+    assert_eq!(b.client.list(&things, b"").await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_reads_and_changes_nothing_of_a_tenant_named_or_not() {
+    let deployment = Deployment::six_sites().await;
+    let (a, _) = two_tenants(&deployment).await;
+    let wire = deployment.wire(deployment.operator_credentials()).await;
+    let of_tenants = |call: &String| call != OPEN_TO_ALL && !OPERATORS.contains(&call.as_str());
+    for call in every_call().iter().filter(|call| of_tenants(call)) {
+        for named in [Some(a.tenant), None] {
+            let refused = make(&wire, call, named).await.map_err(|status| status.code());
+            assert_eq!(refused, Err(Code::PermissionDenied), "{call} naming {named:?}");
+        }
+    }
+    assert_eq!(a.client.list_buckets().await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_this_deployment_did_not_sign_gets_no_connection() {
+    let deployment = Deployment::six_sites().await;
+    let stranger = Deployment::six_sites().await;
+    let ca_pem = &deployment.operator_credentials().ca_pem;
+    let with = |certificate_pem: &str, key_pem: &str| Credentials {
+        ca_pem: ca_pem.clone(),
+        certificate_pem: certificate_pem.to_owned(),
+        key_pem: Zeroizing::new(key_pem.to_owned()),
+        endpoint: String::new(),
+    };
+    let foreign = stranger.operator_credentials();
+    let own = rcgen::generate_simple_self_signed(["coffer.internal".to_owned()]).unwrap();
+    let cases = [
+        ("another CA", with(&foreign.certificate_pem, &foreign.key_pem)),
+        ("self-signed", with(&own.cert.pem(), &own.signing_key.serialize_pem())),
+    ];
+    for (name, credentials) in cases {
+        refused_by_tls(name, Wire::connect(deployment.endpoint(), &credentials).await).await;
+    }
+    refused_by_tls("none", Wire::connect_anonymously(deployment.endpoint(), ca_pem).await).await;
+    assert!(Wire::connect(deployment.endpoint(), deployment.operator_credentials()).await.is_ok());
+    let distrusting = Wire::connect(stranger.endpoint(), deployment.operator_credentials()).await;
+    assert!(distrusting.is_err(), "nor does a client speak to a service of another CA");
+}
+
+/// With TLS 1.3 a client may only learn at its first call that the server did
+/// not take its certificate; an answer of the service's own would be a failure.
+async fn refused_by_tls(name: &str, connected: Result<Wire, tonic::transport::Error>) {
+    let Ok(wire) = connected else { return };
+    for call in every_call() {
+        let status = make(&wire, &call, None).await.unwrap_err();
+        assert!(std::error::Error::source(&status).is_some(), "{name}, {call}: the service answered {status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_the_right_ca_that_belongs_to_no_principal_may_do_nothing() {
+    let mut deployment = Deployment::six_sites().await;
+    let kept = deployment.scratch().join("kept");
+    deployment.stop().await;
+    copy_tree(&deployment.data(), &kept);
+    deployment.start().await;
+    let forgotten = deployment.tenant("forgotten").await;
+    let credentials = forgotten.credentials;
+    drop(forgotten.client);
+    deployment.stop().await;
+    replace_tree(&kept, &deployment.data());
+    deployment.start().await;
+    let wire = deployment.wire(&credentials).await;
+    for call in every_call() {
+        let refused = make(&wire, &call, None).await.map_err(|status| status.code());
+        assert_eq!(refused, Err(Code::Unauthenticated), "{call}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn catalogues_are_two_encrypted_files_and_neither_opens_as_the_others() {
+    let mut deployment = Deployment::six_sites().await;
+    let (a, b) = two_tenants(&deployment).await;
+    let (one, other) = (a.tenant, b.tenant);
+    drop((a, b));
+    deployment.stop().await;
+    let folder = deployment.data().join("service/catalogues");
+    let files = Files::of(&folder);
+    let bytes = |tenant: TenantId| {
+        let name = format!("{tenant}.db");
+        files.iter().find(|(path, _)| path.to_str() == Some(&name)).unwrap().1
+    };
+    assert_ne!(bytes(one)[..16], bytes(other)[..16], "each has a salt of its own");
+    for (path, content) in files.iter() {
+        let clear = content.windows(15).any(|window| window == b"SQLite format 3");
+        assert!(!clear, "{} is not encrypted", path.display());
+    }
+    let path = |name: &str| folder.join(name);
+    let (first, second) = (path(&format!("{one}.db")), path(&format!("{other}.db")));
+    std::fs::rename(&first, path("kept")).unwrap();
+    std::fs::rename(&second, &first).unwrap();
+    std::fs::rename(path("kept"), &second).unwrap();
+    let refused = deployment.try_start().await;
+    let Err(OpenError::Tenant(error)) = refused else { panic!("exchanged catalogues were opened") };
+    let text = error.to_string();
+    assert!(text.contains("does not open"), "{text}");
+    assert!(Files::of(&folder).iter().count() >= 3, "and what is there was left alone");
+}
