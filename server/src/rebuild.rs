@@ -8,7 +8,7 @@ use std::sync::Arc;
 use coffer_catalog::{BucketRow, CatalogError, FactRow, Leaf, ManifestRow, RebuildBatch};
 use coffer_keys::leaf_hash;
 use coffer_model::{
-    Actor, AuditEvent, BucketId, Layout, Operation, Outcome, RecordId, SiteId, TenantId, VersionId,
+    Actor, AuditEvent, BucketId, Digest, Layout, Operation, Outcome, RecordId, SiteId, TenantId, VersionId,
 };
 use coffer_regions::{Record, RecordKind, SiteError};
 use futures::stream::{self, StreamExt};
@@ -40,8 +40,8 @@ pub enum RebuildError {
 const READS_AT_ONCE: usize = 32;
 const BATCH: usize = 512;
 
-/// Which sites list which record.
-type Holders = BTreeMap<RecordId, Vec<SiteId>>;
+/// Which sites list which record, each with the digest of its copy.
+type Holders = BTreeMap<RecordId, Vec<(SiteId, Digest)>>;
 
 /// Rebuilds the catalogues of these tenants.
 pub(crate) async fn rebuild(
@@ -92,7 +92,7 @@ async fn holders(service: &Service, kind: RecordKind) -> Result<Holders, Rebuild
         let Ok(listed) = service.sites.list_all(description.id, kind).await else { continue };
         answered = true;
         for line in listed {
-            holders.entry(line.id).or_default().push(description.id);
+            holders.entry(line.id).or_default().push((description.id, line.digest));
         }
     }
     if answered { Ok(holders) } else { Err(RebuildError::NoSite) }
@@ -100,19 +100,28 @@ async fn holders(service: &Service, kind: RecordKind) -> Result<Holders, Rebuild
 
 /// The first copy of a record that `open` accepts; a copy that it does not
 /// accept is its site's fault, unless the record is not this tenant's at all.
+/// A copy that says so is not read twice, and hides no other copy: a site that
+/// lies about whose a record is would otherwise make it disappear.
 async fn first_good<T>(
     service: &Service,
     id: RecordId,
-    sites: &[SiteId],
+    holders: &[(SiteId, Digest)],
     open: impl Fn(&Record) -> Opened<T>,
 ) -> Option<T> {
-    for site_id in sites {
+    let mut foreign: Vec<(SiteId, Digest)> = Vec::new();
+    for (site_id, listed) in holders {
+        if foreign.iter().any(|(_, digest)| digest == listed) {
+            continue;
+        }
         let Some(site) = service.sites.get(*site_id) else { continue };
-        match site.get(id).await.map(|record| open(&record)) {
-            Ok(Opened::Good(value)) => return Some(value),
-            Ok(Opened::Foreign) => return None,
+        match site.get(id).await.map(|record| (record.digest(), open(&record))) {
+            Ok((_, Opened::Good(value))) => {
+                foreign.iter().for_each(|(liar, _)| service.sites.report(*liar));
+                return Some(value);
+            }
+            Ok((digest, Opened::Foreign)) => foreign.push((*site_id, digest)),
             Err(SiteError::Unreachable) => {}
-            Ok(Opened::Bad) | Err(_) => service.sites.report(*site_id),
+            Ok((_, Opened::Bad)) | Err(_) => service.sites.report(*site_id),
         }
     }
     None
@@ -263,8 +272,9 @@ fn open_manifest(tenant: &Tenant, record: &Record) -> Opened<ManifestRow> {
 }
 
 /// How many of its sites lack the manifest now.
-fn reduced(mut row: ManifestRow, sites: &[SiteId]) -> ManifestRow {
-    let missing = row.manifest.layout.sites().iter().filter(|id| !sites.contains(id)).count();
+fn reduced(mut row: ManifestRow, holders: &[(SiteId, Digest)]) -> ManifestRow {
+    let holds = |id: &SiteId| holders.iter().any(|(holder, _)| holder == id);
+    let missing = row.manifest.layout.sites().iter().filter(|id| !holds(id)).count();
     row.reduced = u8::try_from(missing).unwrap_or(u8::MAX);
     row
 }

@@ -26,29 +26,42 @@ struct Reached {
 pub(crate) struct Sites {
     topology: Topology,
     reached: HashMap<SiteId, Reached>,
+    /// Sites whose directory is there and is not what it should be, and why.
+    unopened: HashMap<SiteId, OpenSiteError>,
 }
 
 /// How many records a listing asks for at a time.
 const LIST_PAGE: usize = 4096;
 
 impl Sites {
-    /// Opens what is there; creates nothing. A directory that is missing
-    /// makes its site unreachable, a directory that is damaged is an error.
+    /// Opens what is there; creates nothing. A directory that is missing or
+    /// damaged makes its site unreachable: one lost site must not cost the
+    /// others. A site that another process has open, or that a newer program
+    /// wrote, is an error: nothing is lost there.
     pub(crate) async fn open(
         host: &Host,
         data_dir: &Path,
         addresses: &[SiteAddress],
     ) -> Result<Self, OpenSiteError> {
-        let mut reached = HashMap::new();
+        let (mut reached, mut unopened) = (HashMap::new(), HashMap::new());
         for address in addresses {
             let path = data_dir.join("sites").join(&address.site.name);
             if !path.is_dir() {
                 continue;
             }
-            let site = DirectorySite::open(&path, address.site.clone(), Arc::clone(&host.entropy))?;
-            reached.insert(address.site.id, Self::simulate(site, address));
+            match DirectorySite::open(&path, address.site.clone(), Arc::clone(&host.entropy)) {
+                Ok(site) => {
+                    reached.insert(address.site.id, Self::simulate(site, address));
+                }
+                Err(error @ (OpenSiteError::Locked { .. } | OpenSiteError::Format { .. })) => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    unopened.insert(address.site.id, error);
+                }
+            }
         }
-        Ok(Self { topology: topology(addresses), reached })
+        Ok(Self { topology: topology(addresses), reached, unopened })
     }
 
     /// Creates every site's directory; refuses one that exists.
@@ -63,7 +76,7 @@ impl Sites {
             let site = DirectorySite::create(&path, address.site.clone(), Arc::clone(&host.entropy))?;
             reached.insert(address.site.id, Self::simulate(site, address));
         }
-        Ok(Self { topology: topology(addresses), reached })
+        Ok(Self { topology: topology(addresses), reached, unopened: HashMap::new() })
     }
 
     fn simulate(site: DirectorySite, address: &SiteAddress) -> Reached {
@@ -114,9 +127,19 @@ impl Sites {
         }
     }
 
-    /// Reads that were reported against a site.
+    /// Reads that were reported against a site; a site that is there and does
+    /// not open counts as one.
     pub(crate) fn reported(&self, site: SiteId) -> u64 {
-        self.reached.get(&site).map_or(0, |reached| reached.reported.load(Ordering::Relaxed))
+        let unopened = u64::from(self.unopened.contains_key(&site));
+        self.reached.get(&site).map_or(unopened, |reached| reached.reported.load(Ordering::Relaxed))
+    }
+
+    /// Names of the sites that are there and do not open, and why.
+    pub(crate) fn unopened(&self) -> Vec<(String, String)> {
+        let in_order = self.topology.sites.iter();
+        in_order
+            .filter_map(|site| Some((site.name.clone(), self.unopened.get(&site.id)?.to_string())))
+            .collect()
     }
 
     /// How a site is doing; a site without a directory is dead.

@@ -130,6 +130,8 @@ fn fact_context(kind: RecordKind, tenant: TenantId, id: RecordId) -> Context {
 
 /// A manifest record, taken apart. The wrap names its KEK in clear.
 pub(crate) struct ManifestBody {
+    /// The record that it came in.
+    record: RecordId,
     pub(crate) version: VersionId,
     pub(crate) wrap: Wrap,
     sealed_manifest: Bytes,
@@ -151,7 +153,7 @@ impl ManifestBody {
         entropy: &dyn Entropy,
     ) -> Result<Record, EncodeError> {
         let plain = postcard::to_allocvec(manifest)?;
-        let context = Context::manifest(manifest.tenant, manifest.version);
+        let context = Context::manifest(manifest.tenant, manifest.version, id);
         let sealed = seal_bytes(&dek.subkey("manifest"), &context, entropy, &plain)?;
         let length = u32::try_from(sealed.len()).map_err(|_| RecordError::TooLong)?;
         let mut body = Vec::with_capacity(1 + 16 + WRAP_BYTES + 4 + sealed.len() + inline.len());
@@ -177,12 +179,13 @@ impl ManifestBody {
         let length: [u8; 4] = take(4)?.as_ref().try_into().map_err(|_| DecodeError::Short)?;
         let length = usize::try_from(u32::from_be_bytes(length)).map_err(|_| DecodeError::Short)?;
         let sealed_manifest = take(length)?;
-        Ok(Self { version, wrap, sealed_manifest, inline: rest })
+        Ok(Self { record: record.id(), version, wrap, sealed_manifest, inline: rest })
     }
 
-    /// Opens the manifest; the AEAD proves that it is the tenant's and this version's.
+    /// Opens the manifest; the AEAD proves that it is the tenant's, this
+    /// version's, and in the record that was made for it.
     pub(crate) fn open(&self, tenant: TenantId, dek: &Dek) -> Result<Manifest, DecodeError> {
-        let context = Context::manifest(tenant, self.version);
+        let context = Context::manifest(tenant, self.version, self.record);
         let plain = open_bytes(&dek.subkey("manifest"), &context, &self.sealed_manifest)?;
         postcard::from_bytes(&plain).map_err(|_| DecodeError::Form)
     }

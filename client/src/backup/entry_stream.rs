@@ -16,8 +16,8 @@ use super::metadata::MODE_BITS;
 use super::target::UNFINISHED_MARKER;
 
 /// No entry is longer in its stored form. It bounds the chunk list of the
-/// largest file to a good million, 1 TiB and more of data.
-const ENTRY_BYTES_MAX: usize = 64 << 20;
+/// largest file to some 14 million, about 14 TiB of data.
+const ENTRY_BYTES_MAX: usize = 512 << 20;
 
 /// Why an entry stream is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

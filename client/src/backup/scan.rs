@@ -2,7 +2,7 @@
 //! followed, and whatever cannot be read is a problem instead of an end.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -99,7 +99,7 @@ struct Walk<'v, V> {
 
 /// Walks the tree below `root`, which may itself be named by a link.
 pub(crate) fn walk<V: Visitor>(root: &Path, visitor: &mut V) -> Result<(), WalkError> {
-    let directory = open_directory(CWD, root).map_err(WalkError::Root)?;
+    let directory = open_quietly(CWD, root, DIRECTORY).map_err(WalkError::Root)?;
     let mut walk = Walk { visitor, first_names: HashMap::new(), stack: Vec::new() };
     walk.enter(directory, Vec::new())?;
     while let Some(frame) = walk.stack.last_mut() {
@@ -264,12 +264,11 @@ fn state(stat: &Stat) -> impl PartialEq + use<> {
     (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec)
 }
 
-fn open_directory(at: impl AsFd, name: impl rustix::path::Arg + Copy) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // Below the root a link that took a directory's place must not be followed.
-    let below =
-        if name.as_cow_c_str()?.to_bytes().starts_with(b"/") { OFlags::empty() } else { OFlags::NOFOLLOW };
-    open_quietly(at, name, flags | below)
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Opens a directory below the root; a link that took its place is not followed.
+fn open_directory(at: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    open_quietly(at, name, DIRECTORY | OFlags::NOFOLLOW)
 }
 
 fn open_file(at: impl AsFd, name: &CString) -> Result<OwnedFd, Errno> {

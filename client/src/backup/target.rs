@@ -8,7 +8,7 @@ use std::path::Path;
 
 use coffer_model::escape_bytes;
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, fsync, linkat, lremovexattr, mkdirat, openat, syncfs, unlinkat,
+    AtFlags, CWD, Dir, Mode, OFlags, fremovexattr, fsync, linkat, mkdirat, openat, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -101,7 +101,7 @@ impl Target {
         let marker = at("mark", b"", marker)?;
         at("mark", b"", fsync(&marker).and_then(|()| fsync(&root)))?;
         // A list that new entries would inherit; the root's own comes at the end.
-        match lremovexattr(super::metadata::proc_self(&root) + "/.", "system.posix_acl_default") {
+        match fremovexattr(&root, "system.posix_acl_default") {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
             Err(errno) => return at("clear the access control list of", b"", Err(errno)),
         }

@@ -1,6 +1,6 @@
 //! What a sealed message is bound to: opening it under any other context fails.
 
-use coffer_model::{BucketId, ObjectId, TenantId, VersionId};
+use coffer_model::{BucketId, ObjectId, RecordId, TenantId, VersionId};
 
 use crate::fields;
 
@@ -21,9 +21,10 @@ impl Context {
         )
     }
 
-    /// The manifest of one object version.
-    pub fn manifest(tenant: TenantId, version: VersionId) -> Self {
-        Self::labelled(b"manifest", &[tenant.as_bytes(), version.as_bytes()])
+    /// The manifest of one object version, in the record that was made for it:
+    /// under another record id, an older manifest would pass for a newer one.
+    pub fn manifest(tenant: TenantId, version: VersionId, record: RecordId) -> Self {
+        Self::labelled(b"manifest", &[tenant.as_bytes(), version.as_bytes(), record.as_bytes()])
     }
 
     /// Any other message. Distinct labels, and distinct lists of parts, give
@@ -72,7 +73,8 @@ mod tests {
     #[test]
     fn a_named_context_is_never_a_manifest_or_an_object() {
         let (tenant, version) = (TenantId::from_bytes([1; 16]), VersionId::from_bytes([2; 16]));
-        let parts: [&[u8]; 2] = [tenant.as_bytes(), version.as_bytes()];
-        assert_ne!(Context::manifest(tenant, version), Context::named("manifest", &parts));
+        let record = RecordId::from_bytes([3; 16]);
+        let parts: [&[u8]; 3] = [tenant.as_bytes(), version.as_bytes(), record.as_bytes()];
+        assert_ne!(Context::manifest(tenant, version, record), Context::named("manifest", &parts));
     }
 }

@@ -11,7 +11,7 @@ use coffer_keys::{
     CHUNK_BYTES, Context, Dek, HEADER_BYTES, OpenError, Opener, RangeOpener, SEALED_CHUNK_BYTES, Sealer,
     TAG_BYTES, open_bytes, plain_size, seal_bytes, sealed_range, sealed_size,
 };
-use coffer_model::{BucketId, ObjectId, TenantId, VersionId};
+use coffer_model::{BucketId, ObjectId, RecordId, TenantId, VersionId};
 use inflate::inflate;
 use proptest::prelude::*;
 use seeded::Seeded;
@@ -215,7 +215,11 @@ fn no_other_key_tenant_bucket_object_version_or_use_opens_it() {
             VersionId::from_bytes([v; 16]),
         )
     };
-    let manifest = Context::manifest(TenantId::from_bytes([1; 16]), VersionId::from_bytes([4; 16]));
+    let manifest = Context::manifest(
+        TenantId::from_bytes([1; 16]),
+        VersionId::from_bytes([4; 16]),
+        RecordId::from_bytes([5; 16]),
+    );
     let others =
         [ids(9, 2, 3, 4), ids(1, 9, 3, 4), ids(1, 2, 9, 4), ids(1, 2, 3, 9), ids(2, 1, 3, 4), manifest];
     for other in others {

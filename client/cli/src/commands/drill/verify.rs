@@ -70,10 +70,8 @@ fn tell(context: &Context<'_>, record: &DrillRecord) {
     line("tenant", record.tenant.clone());
     line("scenario", record.scenario.clone());
     line("declared", record.declared.utc().to_owned());
-    line(
-        "sites lost",
-        format!("{} of {} ({})", record.sites_lost.len(), record.sites, record.sites_lost.join(" ")),
-    );
+    let names = if record.sites_lost.is_empty() { "none".to_owned() } else { record.sites_lost.join(", ") };
+    line("sites lost", format!("{} of {}: {names}", record.sites_lost.len(), record.sites));
     line("restored", format!("{} files, {}", record.files, bytes_text(record.bytes)));
     line("differences", format!("{} ({})", record.differences.count, record.verdicts.integrity));
     let objective =
@@ -103,7 +101,8 @@ pub(crate) fn summary(record: &DrillRecord) -> Value {
         "files": record.files,
         "bytes": record.bytes,
         "sites": record.sites,
-        "sites_lost": record.sites_lost,
+        "sites_lost": record.sites_lost.len(),
+        "sites_lost_names": record.sites_lost,
         "differences": record.differences.count,
         "rto_seconds": record.objectives.rto_seconds,
         "rta_seconds": seconds_json(record.measured.rta_ns),

@@ -43,8 +43,6 @@ pub(super) fn tell(
     });
     value["problems"] = recovered.problems.clone();
     value["record_verified"] = json!(true);
-    value["sites_lost_names"] = value["sites_lost"].take();
-    value["sites_lost"] = json!(record.sites_lost.len());
     if flags.keep {
         value["restored"] = json!(places.restored().display().to_string());
     }

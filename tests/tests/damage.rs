@@ -1,0 +1,436 @@
+//! Cut, flip, swap, replay: whatever is done to the disks of two sites, reads
+//! return the right bytes, and the sites are found out.
+#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
+
+use bytes::Bytes;
+use coffer_client::GetError;
+use coffer_model::RecordId;
+use coffer_regions::{Record, RecordKind, Site};
+use coffer_server::RecoveryKit;
+use coffer_site::DirectorySite;
+use coffer_tests::{
+    Deployment, Files, TenantClient, bucket_name, copy_tree, cut, flip, object_key, pattern, replace_tree,
+    volumes, write_at,
+};
+
+/// What lies in a deployment before it is damaged.
+struct Stored {
+    deployment: Deployment,
+    tenant: TenantClient,
+    objects: Vec<(String, Bytes)>,
+}
+
+impl Stored {
+    /// Small objects, which ride in their manifests, and striped ones.
+    async fn new() -> Self {
+        let deployment = Deployment::six_sites().await;
+        let tenant = deployment.tenant("acme").await;
+        let bucket = bucket_name("things");
+        tenant.client.create_bucket(&bucket, None).await.unwrap();
+        let mut objects = Vec::new();
+        for n in 0..24_usize {
+            objects.push((format!("small-{n}"), pattern(n as u64, 40 + 700 * n)));
+            objects.push((format!("striped-{n}"), pattern(100 + n as u64, 66_000 + n)));
+        }
+        objects.push(("large".to_owned(), pattern(200, 9 << 20)));
+        for (key, body) in &objects {
+            tenant.put(&bucket, key, body.clone()).await;
+        }
+        Self { deployment, tenant, objects }
+    }
+
+    /// Reads everything; every byte must be right.
+    async fn all_right(&self, what: &str) {
+        for (key, body) in &self.objects {
+            let read = self.tenant.get(&bucket_name("things"), key).await;
+            assert!(read.is_ok_and(|read| read == *body), "{key} after {what}");
+        }
+    }
+
+    async fn kit(&self) -> RecoveryKit {
+        self.deployment.service().kit().await.unwrap()
+    }
+
+    async fn restart(&mut self, change: impl AsyncFnOnce(&Deployment)) {
+        self.deployment.stop().await;
+        change(&self.deployment).await;
+        self.deployment.start().await;
+        self.deployment.reconnect(&mut self.tenant).await;
+    }
+
+    async fn recover(&mut self, kit: &RecoveryKit, change: impl AsyncFnOnce(&Deployment)) {
+        self.deployment.stop().await;
+        change(&self.deployment).await;
+        self.deployment.lose_all_but_sites();
+        self.deployment.recover(kit).await;
+        self.deployment.reconnect(&mut self.tenant).await;
+    }
+
+    /// How often this site was found to be damaged, by itself or by readers.
+    async fn found_out(&self, site: &str) -> u64 {
+        let site = self.deployment.site(site).await;
+        site.damaged + site.reported
+    }
+}
+
+/// Every record of a kind at a site.
+async fn records(site: &DirectorySite, kind: RecordKind) -> Vec<Record> {
+    let mut records = Vec::new();
+    for line in site.list(kind, None, usize::MAX).await.unwrap() {
+        records.push(site.get(line.id).await.unwrap());
+    }
+    records
+}
+
+/// Puts another body under the id of a record, with a digest that is right.
+async fn forge(site: &DirectorySite, id: RecordId, kind: RecordKind, as_in: &Record, body: Bytes) {
+    let forged = Record::new(kind, id, as_in.geometry(), body).unwrap();
+    site.delete(vec![id]).await.unwrap();
+    site.put(vec![forged]).await.unwrap();
+}
+
+fn length(path: &std::path::Path) -> u64 {
+    path.metadata().unwrap().len()
+}
+
+/// Where a body lies in the volumes of a site.
+fn place_of(files: &Files, body: &[u8]) -> Option<(std::path::PathBuf, u64)> {
+    files.iter().find_map(|(path, bytes)| {
+        let at = bytes.windows(body.len()).position(|window| window == body)?;
+        Some((path.to_owned(), u64::try_from(at).unwrap()))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flipped_bytes_all_over_two_sites_cost_nothing_and_both_sites_are_found_out() {
+    let mut stored = Stored::new().await;
+    for (first, second) in [("fra1", "par1"), ("zrh1", "mad1")] {
+        stored
+            .restart(async |deployment| {
+                for name in [first, second] {
+                    for volume in volumes(&deployment.site_dir(name)) {
+                        let end = length(&volume);
+                        // Headers and tables near the start, then all over.
+                        let spread = (0..200).map(|n| n * end / 200);
+                        (128..600).step_by(37).chain(spread).for_each(|at| flip(&volume, at));
+                    }
+                }
+            })
+            .await;
+        stored.all_right("flips").await;
+        for name in [first, second] {
+            assert!(stored.found_out(name).await > 0, "{name} was found out");
+        }
+        // What two sites lost is whole again before the next two are damaged.
+        stored.heal_by_rewriting().await;
+    }
+}
+
+impl Stored {
+    /// Writes every object anew, so that each lies whole at all its sites.
+    async fn heal_by_rewriting(&mut self) {
+        for (n, (key, body)) in self.objects.iter_mut().enumerate() {
+            *body = pattern(1000 + n as u64, body.len());
+            self.tenant.put(&bucket_name("things"), key, body.clone()).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_flipped_under_a_running_service_are_noticed_at_the_next_read() {
+    let stored = Stored::new().await;
+    for name in ["ams1", "sto1"] {
+        for volume in volumes(&stored.deployment.site_dir(name)) {
+            let end = length(&volume);
+            (0..3000).for_each(|n| flip(&volume, 128 + n * (end - 128) / 3000));
+        }
+    }
+    stored.all_right("flips under the running service").await;
+    for name in ["ams1", "sto1"] {
+        assert!(stored.found_out(name).await > 0, "{name} was found out");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reader_found_damaged_is_healed_and_a_scrub_finds_nothing_more() {
+    let mut stored = Stored::new().await;
+    let kit = stored.kit().await;
+    let bucket = bucket_name("things");
+    let striped = stored.tenant.client.stat(&bucket, &object_key("large")).await.unwrap().sites;
+    let small = stored.tenant.client.stat(&bucket, &object_key("small-9")).await.unwrap();
+    let version = *small.object.version.as_bytes();
+    stored
+        .restart(async |deployment| {
+            // The first data shards of every stripe, and the first two copies.
+            for (name, index) in [(&striped[0], 0), (&striped[1], 1)] {
+                let site = deployment.open_site(&kit, name);
+                let files = Files::of(&deployment.site_dir(name));
+                let large = records(&site, RecordKind::Shard).await;
+                for record in large.iter().filter(|r| r.geometry().index == index && r.body().len() > 200_000) {
+                    let (path, at) = place_of(&files, record.body()).unwrap();
+                    flip(&deployment.site_dir(name).join(path), at + 100);
+                }
+            }
+            for name in &small.sites[..2] {
+                let site = deployment.open_site(&kit, name);
+                let files = Files::of(&deployment.site_dir(name));
+                let manifests = records(&site, RecordKind::Manifest).await;
+                let own = manifests.iter().find(|record| record.body()[1..17] == version).unwrap();
+                let (path, at) = place_of(&files, own.body()).unwrap();
+                flip(&deployment.site_dir(name).join(path), at + own.body().len() as u64 - 1);
+            }
+        })
+        .await;
+    stored.all_right("damage to first shards and first copies").await;
+    let mut damaged: Vec<String> = [&striped[..2], &small.sites[..2]].concat();
+    damaged.sort();
+    damaged.dedup();
+    let mut before = Vec::new();
+    for name in &damaged {
+        before.push(stored.found_out(name).await);
+        assert!(before.iter().all(|found| *found > 0), "{name} was found out");
+    }
+    stored.all_right("healing").await;
+    for (name, before) in damaged.iter().zip(before) {
+        assert_eq!(stored.found_out(name).await, before, "{name} is not blamed again");
+    }
+    stored.deployment.stop().await;
+    for name in &damaged {
+        let findings = stored.deployment.open_site(&kit, name).scrub().await.unwrap();
+        assert_eq!(findings, [], "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_exchanged_on_disk_within_a_site_and_between_two_are_never_taken_for_each_other() {
+    let mut stored = Stored::new().await;
+    let kit = stored.kit().await;
+    stored
+        .restart(async |deployment| {
+            // Shards of equal length change places, pair by pair: within fra1
+            // and par1, then between the two.
+            let mut all = Vec::new();
+            for name in ["fra1", "par1"] {
+                let site = deployment.open_site(&kit, name);
+                let files = Files::of(&deployment.site_dir(name));
+                let mut shards = records(&site, RecordKind::Shard).await;
+                shards.sort_by_key(|record| record.body().len());
+                let places: Vec<_> = shards
+                    .iter()
+                    .map(|record| {
+                        let (path, at) = place_of(&files, record.body()).unwrap();
+                        (deployment.site_dir(name).join(path), at, record.body().clone())
+                    })
+                    .collect();
+                all.push(places);
+            }
+            let (own, between): (Vec<_>, Vec<_>) = all[0].iter().zip(&all[1]).partition(|(a, _)| a.1 % 2 == 0);
+            for (a, b) in between.iter().filter(|(a, b)| a.2.len() == b.2.len()) {
+                write_at(&a.0, a.1, &b.2);
+                write_at(&b.0, b.1, &a.2);
+            }
+            for pair in own.as_chunks::<2>().0 {
+                let [(a, _), (b, _)] = pair;
+                if a.2.len() == b.2.len() {
+                    write_at(&a.0, a.1, &b.2);
+                    write_at(&b.0, b.1, &a.2);
+                }
+            }
+        })
+        .await;
+    stored.all_right("the exchange").await;
+    assert!(stored.found_out("fra1").await + stored.found_out("par1").await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_volumes_exchanged_between_two_sites_stop_neither_service_nor_reads() {
+    let mut stored = Stored::new().await;
+    stored
+        .restart(async |deployment| {
+            let (a, b) = (deployment.site_dir("ams1"), deployment.site_dir("zrh1"));
+            let spare = deployment.scratch().join("spare");
+            std::fs::rename(a.join("volumes"), &spare).unwrap();
+            std::fs::rename(b.join("volumes"), a.join("volumes")).unwrap();
+            std::fs::rename(&spare, b.join("volumes")).unwrap();
+        })
+        .await;
+    stored.all_right("the exchange").await;
+    for name in ["ams1", "zrh1"] {
+        let site = stored.deployment.site(name).await;
+        assert!(!site.alive || site.damaged + site.reported > 0, "{name} was found out");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_of_two_sites_cut_short_anywhere_cost_nothing_and_both_are_found_out() {
+    let mut stored = Stored::new().await;
+    stored.deployment.stop().await;
+    let kept = stored.deployment.scratch().join("kept");
+    copy_tree(&stored.deployment.data(), &kept);
+    let names = ["fra1", "mad1"];
+    let ends = names.map(|name| length(volumes(&stored.deployment.site_dir(name)).last().unwrap()));
+    let part = |eighths: u64| ends.map(|end| end * eighths / 8);
+    let cuts = [[0, 1], [63, 64], [127, 128], [129, 700], part(1), part(2), part(4), part(6), ends.map(|e| e - 1)];
+    for lengths in cuts {
+        replace_tree(&kept, &stored.deployment.data());
+        for (name, length) in names.iter().zip(lengths) {
+            cut(volumes(&stored.deployment.site_dir(name)).last().unwrap(), length);
+        }
+        stored.deployment.start().await;
+        stored.deployment.reconnect(&mut stored.tenant).await;
+        stored.all_right(&format!("cuts to {lengths:?}")).await;
+        for (name, (length, end)) in names.iter().zip(lengths.iter().zip(ends)) {
+            // The last bytes may be of a log record, which no reader asks for.
+            assert!(*length > end / 2 || stored.found_out(name).await > 0, "{name} cut to {length}");
+        }
+        stored.deployment.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_lost_its_volumes_or_its_site_file_is_one_lost_site_and_no_more() {
+    let mut stored = Stored::new().await;
+    stored
+        .restart(async |deployment| {
+            std::fs::remove_dir_all(deployment.site_dir("par1").join("volumes")).unwrap();
+            cut(&deployment.site_dir("sto1").join("SITE"), 10);
+        })
+        .await;
+    stored.all_right("the loss of volumes and of a SITE file").await;
+    for name in ["par1", "sto1"] {
+        let site = stored.deployment.site(name).await;
+        assert!(!site.alive || site.damaged + site.reported > 0, "{name} was found out");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_a_lying_site_made_up_with_right_digests_are_not_believed() {
+    let mut stored = Stored::new().await;
+    let kit = stored.kit().await;
+    let liars = ["fra1", "sto1"];
+    stored
+        .restart(async |deployment| {
+            for name in liars {
+                let site = deployment.open_site(&kit, name);
+                for (n, record) in records(&site, RecordKind::Shard).await.iter().enumerate() {
+                    let body = pattern(n as u64, record.body().len());
+                    forge(&site, record.id(), RecordKind::Shard, record, body).await;
+                }
+            }
+        })
+        .await;
+    stored.all_right("forged shards").await;
+    for name in liars {
+        assert!(stored.found_out(name).await > 0, "{name} was found out");
+    }
+}
+
+/// A tenant with two versions of everything, beside another tenant.
+async fn two_versions() -> (Stored, TenantClient) {
+    let mut stored = Stored::new().await;
+    stored.objects.truncate(12);
+    let other = stored.deployment.tenant("other").await;
+    other.client.create_bucket(&bucket_name("things"), None).await.unwrap();
+    for (key, body) in &stored.objects {
+        other.put(&bucket_name("things"), key, pattern(5000, body.len())).await;
+    }
+    stored.heal_by_rewriting().await;
+    (stored, other)
+}
+
+/// What stands in the place of each record at a lying site.
+#[derive(Clone, Copy, Debug)]
+enum Replay {
+    /// The next record of the same kind, whosever: of another tenant, or an
+    /// older version.
+    Next,
+    /// One record everywhere.
+    First,
+    /// Nothing but noise.
+    Noise,
+}
+
+async fn replay(deployment: &Deployment, kit: &RecoveryKit, name: &str, kind: RecordKind, how: Replay) {
+    let site = deployment.open_site(kit, name);
+    let all = records(&site, kind).await;
+    for (n, record) in all.iter().enumerate() {
+        let body = match how {
+            Replay::Next => all[(n + 1) % all.len()].body().clone(),
+            Replay::First => all[0].body().clone(),
+            Replay::Noise => pattern(n as u64, record.body().len()),
+        };
+        forge(&site, record.id(), kind, record, body).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_of_other_tenants_and_older_versions_put_in_place_are_not_read_as_content() {
+    let (mut stored, _other) = two_versions().await;
+    let kit = stored.kit().await;
+    for how in [Replay::Next, Replay::Noise] {
+        stored
+            .restart(async |deployment| {
+                for name in ["fra1", "par1"] {
+                    replay(deployment, &kit, name, RecordKind::Manifest, how).await;
+                }
+            })
+            .await;
+        stored.all_right("replayed manifests").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_is_not_misled_by_records_that_two_sites_put_in_place_of_others() {
+    for how in [Replay::Next, Replay::First, Replay::Noise] {
+        let (mut stored, other) = two_versions().await;
+        let bucket = bucket_name("things");
+        stored.tenant.client.delete(&bucket, &object_key("small-0")).await.unwrap();
+        stored.tenant.client.note_digest("before", &coffer_model::Digest([1; 32])).await.unwrap();
+        let kit = stored.kit().await;
+        drop(other.client);
+        stored
+            .recover(&kit, async |deployment| {
+                for name in ["fra1", "par1"] {
+                    for kind in
+                        [RecordKind::Manifest, RecordKind::Registry, RecordKind::Tombstone, RecordKind::Log]
+                    {
+                        replay(deployment, &kit, name, kind, how).await;
+                    }
+                }
+            })
+            .await;
+        let gone = stored.tenant.get(&bucket, "small-0").await;
+        assert!(matches!(gone, Err(GetError::Call(_))), "{how:?}: a deleted object came back");
+        stored.objects.retain(|(key, _)| key != "small-0");
+        let listed = stored.tenant.client.list(&bucket, b"").await.unwrap();
+        assert!(listed.len() >= stored.objects.len(), "{how:?}: objects are missing");
+        stored.all_right(&format!("a rebuild from {how:?}")).await;
+        for name in ["fra1", "par1"] {
+            assert!(stored.found_out(name).await > 0, "{how:?}: {name} was found out");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sites_that_return_with_an_older_disk_bring_nothing_back_that_was_deleted() {
+    let mut stored = Stored::new().await;
+    let kept = stored.deployment.scratch().join("kept");
+    stored.restart(async |deployment| copy_tree(&deployment.data(), &kept)).await;
+    let bucket = bucket_name("things");
+    for key in ["small-3", "striped-3", "large"] {
+        stored.tenant.client.delete(&bucket, &object_key(key)).await.unwrap();
+    }
+    stored.objects.retain(|(key, _)| !["small-3", "striped-3", "large"].contains(&key.as_str()));
+    stored.heal_by_rewriting().await;
+    let kit = stored.kit().await;
+    stored
+        .recover(&kit, async |deployment| {
+            for name in ["ams1", "zrh1"] {
+                replace_tree(&kept.join("sites").join(name), &deployment.site_dir(name));
+            }
+        })
+        .await;
+    stored.all_right("the return of two older disks").await;
+    let listed = stored.tenant.client.list(&bucket, b"").await.unwrap();
+    assert_eq!(listed.len(), stored.objects.len());
+}
