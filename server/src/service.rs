@@ -152,18 +152,17 @@ impl Service {
             return Err(RecoverError::Occupied(state));
         }
         refuse_if_too_many_lost(data_dir, kit)?;
-        write_topology(data_dir, &kit.sites)
-            .map_err(|source| RecoverError::Disk { path: topology_path(data_dir), source })?;
         let recovered = Self::recover_state(host, data_dir, root, kit, progress).await;
-        if recovered.is_err() {
+        if recovered.is_err() && state.exists() {
             // What this attempt made must not be in the way of the next one.
-            let removed =
-                std::fs::remove_dir_all(&state).and_then(|()| std::fs::remove_file(topology_path(data_dir)));
-            removed.map_err(|source| RecoverError::Disk { path: state, source })?;
+            std::fs::remove_dir_all(&state).map_err(|source| RecoverError::Disk { path: state, source })?;
         }
         recovered
     }
 
+    /// The topology is written last: without it there is nothing to open, so
+    /// that a recovery cut short before its logs were held against the kit is
+    /// never served.
     async fn recover_state(
         host: Host,
         data_dir: &Path,
@@ -173,6 +172,8 @@ impl Service {
     ) -> Result<(Arc<Self>, RecoveryReport), RecoverError> {
         let (service, report) = Self::start(host, data_dir, kit.sites.clone(), root, progress).await?;
         crate::history::check(&service, kit).await?;
+        write_topology(data_dir, &kit.sites)
+            .map_err(|source| RecoverError::Disk { path: topology_path(data_dir), source })?;
         Ok((Arc::new(service), report))
     }
 
@@ -353,6 +354,12 @@ impl Service {
     pub fn tenants(&self) -> Vec<(TenantId, String)> {
         let all = self.all_tenants();
         all.iter().filter(|tenant| !tenant.service).map(|tenant| (tenant.id, tenant.name.clone())).collect()
+    }
+
+    /// Names of the sites whose directory is there and does not open, and why;
+    /// they count as lost until that is mended and the service starts again.
+    pub fn unopened_sites(&self) -> Vec<(String, String)> {
+        self.sites.unopened()
     }
 
     /// The key that verifies checkpoints and drill records.

@@ -27,12 +27,11 @@ impl Stored {
         let tenant = deployment.tenant("acme").await;
         let bucket = bucket_name("things");
         tenant.client.create_bucket(&bucket, None).await.unwrap();
-        let mut objects = Vec::new();
+        let mut objects = vec![("large".to_owned(), pattern(200, 9 << 20))];
         for n in 0..24_usize {
             objects.push((format!("small-{n}"), pattern(n as u64, 40 + 700 * n)));
             objects.push((format!("striped-{n}"), pattern(100 + n as u64, 66_000 + n)));
         }
-        objects.push(("large".to_owned(), pattern(200, 9 << 20)));
         for (key, body) in &objects {
             tenant.put(&bucket, key, body.clone()).await;
         }

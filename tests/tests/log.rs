@@ -1,0 +1,200 @@
+//! The log outlives its catalogue, extends what was signed, and a service that
+//! went back in time is refused.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "steps of stories: what fails here fails the test")]
+
+use bytes::Bytes;
+use coffer_client::{LogError, LogWatch, note_subject_names};
+use coffer_model::Digest;
+use coffer_regions::{RecordKind, Site};
+use coffer_server::{OpenError, RecoverError, RecoveryKit, Service};
+use coffer_tests::{Deployment, TenantClient, bucket_name, copy_tree, pattern, replace_tree};
+
+const SITES: [&str; 6] = ["fra1", "par1", "ams1", "zrh1", "sto1", "mad1"];
+
+async fn with_some_history() -> (Deployment, TenantClient) {
+    let deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("acme").await;
+    tenant.client.create_bucket(&bucket_name("things"), None).await.unwrap();
+    tenant.put(&bucket_name("things"), "object", pattern(1, 70_000)).await;
+    (deployment, tenant)
+}
+
+/// A watch that remembers what another remembered, as after a restart of the client.
+fn remembering(tenant: &TenantClient, watch: &LogWatch) -> LogWatch {
+    let remembered = watch.remembered().map(str::to_owned);
+    LogWatch::new(tenant.log_origin.clone(), tenant.log_key, remembered).unwrap()
+}
+
+/// Removes what lies under these record kinds at a site.
+async fn lose_log_records(deployment: &Deployment, kit: &RecoveryKit, name: &str, keep: usize) {
+    let site = deployment.open_site(kit, name);
+    let listed = site.list(RecordKind::Log, None, usize::MAX).await.unwrap();
+    let ids = listed.iter().skip(keep).map(|line| line.id).collect();
+    site.delete(ids).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_remembers_a_checkpoint_refuses_a_service_that_went_back() {
+    let (mut deployment, mut tenant) = with_some_history().await;
+    let old = deployment.scratch().join("old");
+    deployment.stop().await;
+    copy_tree(&deployment.data(), &old);
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    for n in 0..5 {
+        tenant.put(&bucket_name("things"), "object", pattern(n, 100)).await;
+    }
+    let mut watch = tenant.watch();
+    let seen = watch.advance(&tenant.client).await.unwrap();
+
+    deployment.stop().await;
+    replace_tree(&old, &deployment.data());
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    let mut after = remembering(&tenant, &watch);
+    let refused = after.advance(&tenant.client).await;
+    assert!(matches!(refused, Err(LogError::WentBack { remembered, .. }) if remembered == seen.size));
+    // Nor does it help to grow past the remembered size: the past is another.
+    for n in 0..10 {
+        tenant.put(&bucket_name("things"), "object", pattern(n, 100)).await;
+    }
+    assert!(tenant.watch().advance(&tenant.client).await.unwrap().size > seen.size);
+    assert!(matches!(after.advance(&tenant.client).await, Err(LogError::WentBack { .. })));
+    assert_eq!(after.remembered(), watch.remembered(), "what was remembered stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consistency_and_inclusion_hold_through_restarts_and_through_the_loss_of_the_catalogue() {
+    let (mut deployment, mut tenant) = with_some_history().await;
+    let mut watch = tenant.watch();
+    let first = watch.advance(&tenant.client).await.unwrap();
+    let digest = Digest(*blake3::hash(b"a manifest").as_bytes());
+    let index = tenant.client.note_digest("manifest", &digest).await.unwrap();
+    let noted = watch.advance(&tenant.client).await.unwrap();
+    assert!(noted.size > index && noted.size > first.size);
+
+    for lost in [false, true, true] {
+        let kit = deployment.service().kit().await.unwrap();
+        deployment.stop().await;
+        if lost {
+            deployment.lose_all_but_sites();
+            deployment.recover(&kit).await;
+        } else {
+            deployment.start().await;
+        }
+        deployment.reconnect(&mut tenant).await;
+        watch = remembering(&tenant, &watch);
+        let now = watch.advance(&tenant.client).await.unwrap();
+        assert!(now.size > noted.size);
+        for checkpoint in [&noted, &now] {
+            let proof = watch.leaf(&tenant.client, index, checkpoint).await.unwrap();
+            assert!(note_subject_names(&proof.leaf, &digest));
+            assert!(!note_subject_names(&proof.leaf, &Digest([0; 32])));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_checkpoint_covers_survives_the_loss_of_the_catalogue_and_two_sites_without_a_clean_stop() {
+    let (mut deployment, mut tenant) = with_some_history().await;
+    let index = tenant.client.note_digest("manifest", &Digest([5; 32])).await.unwrap();
+    let mut watch = tenant.watch();
+    let signed = watch.advance(&tenant.client).await.unwrap();
+    let kit = deployment.service().kit().await.unwrap();
+    // The disks as they are at this moment, as if the power had failed.
+    let moment = deployment.scratch().join("moment");
+    copy_tree(&deployment.data(), &moment);
+    deployment.stop().await;
+    replace_tree(&moment, &deployment.data());
+    deployment.lose_all_but_sites();
+    for lost in ["par1", "mad1"] {
+        std::fs::remove_dir_all(deployment.site_dir(lost)).unwrap();
+    }
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(watch.advance(&tenant.client).await.unwrap().size > signed.size);
+    let proof = watch.leaf(&tenant.client, index, &signed).await.unwrap();
+    assert!(note_subject_names(&proof.leaf, &Digest([5; 32])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_misses_leaves_at_every_site_is_refused_by_name_and_never_served() {
+    let (mut deployment, tenant) = with_some_history().await;
+    let kit = deployment.service().kit().await.unwrap();
+    drop(tenant);
+    deployment.stop().await;
+    let whole = deployment.scratch().join("whole");
+    copy_tree(&deployment.data(), &whole);
+    for keep in [0, 1] {
+        replace_tree(&whole, &deployment.data());
+        for name in SITES {
+            lose_log_records(&deployment, &kit, name, keep).await;
+        }
+        deployment.lose_all_but_sites();
+        for attempt in 1..=2 {
+            let refused = deployment.try_recover(&kit).await;
+            let Err(error @ RecoverError::History { .. }) = refused else {
+                panic!("attempt {attempt} with {keep} log records left was not refused")
+            };
+            assert!(error.to_string().contains("does not extend the checkpoint pinned"), "{error}");
+            assert!(matches!(deployment.try_start().await, Err(OpenError::NotFounded(_))));
+            assert!(!Service::is_founded(&deployment.data()));
+        }
+    }
+    // The same kit and the records that were kept: nothing was harmed.
+    replace_tree(&whole, &deployment.data());
+    deployment.lose_all_but_sites();
+    deployment.recover(&kit).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_records_lost_at_as_many_sites_as_may_be_lost_are_found_at_the_others() {
+    let (mut deployment, mut tenant) = with_some_history().await;
+    let mut watch = tenant.watch();
+    watch.advance(&tenant.client).await.unwrap();
+    let kit = deployment.service().kit().await.unwrap();
+    deployment.stop().await;
+    for name in &SITES[..2] {
+        lose_log_records(&deployment, &kit, name, 0).await;
+    }
+    deployment.lose_all_but_sites();
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    watch.advance(&tenant.client).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kit_of_another_deployment_or_with_a_forged_checkpoint_recovers_nothing() {
+    let (mut deployment, tenant) = with_some_history().await;
+    let kit = deployment.service().kit().await.unwrap();
+    drop(tenant);
+    deployment.stop().await;
+    deployment.lose_all_but_sites();
+    let forged = RecoveryKit::from_json(&kit.to_json().unwrap().replace("\\n\\n", "\\n1\\n\\n")).unwrap();
+    let refused = deployment.try_recover(&forged).await;
+    assert!(matches!(refused, Err(RecoverError::History { .. })), "a note that was changed");
+
+    let other = Deployment::six_sites().await;
+    let mut foreign = other.service().kit().await.unwrap();
+    foreign.sites.clone_from(&kit.sites);
+    assert!(matches!(deployment.try_recover(&foreign).await, Err(RecoverError::History { .. })));
+    assert!(!Service::is_founded(&deployment.data()));
+    deployment.recover(&kit).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_is_not_signed_while_too_few_sites_can_keep_its_leaves() {
+    let (deployment, tenant) = with_some_history().await;
+    let operator = deployment.operator().await;
+    for name in &SITES[..4] {
+        operator.set_site_alive(name, false).await.unwrap();
+    }
+    let mut wire = deployment.wire(&tenant.credentials).await;
+    let request = coffer_proto::v1::GetCheckpointRequest { tenant: Bytes::new(), since_size: 0 };
+    let refused = wire.log.get_checkpoint(request.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    for name in &SITES[..4] {
+        operator.set_site_alive(name, true).await.unwrap();
+    }
+    assert!(wire.log.get_checkpoint(request).await.is_ok());
+}
