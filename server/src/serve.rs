@@ -11,7 +11,7 @@ use coffer_proto::v1::sites_server::SitesServer;
 use coffer_proto::v1::tenants_server::TenantsServer;
 use coffer_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::audit::AuditError;
@@ -63,9 +63,11 @@ pub async fn serve(
         .build_v1()?;
     let api = |service: &Arc<Service>| Arc::clone(service);
     let objects = ObjectsServer::new(ObjectsApi(api(&service))).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    // The builder's own setting is not for listeners that it did not open:
+    // without this, every small answer waits for the client's delayed ACK.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
         .tls_config(tls)?
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .add_service(health_service)
@@ -76,7 +78,7 @@ pub async fn serve(
         .add_service(LogServer::new(LogApi(api(&service))))
         .add_service(SitesServer::new(SitesApi(api(&service))))
         .add_service(DrillsServer::new(DrillsApi(api(&service))))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
+        .serve_with_incoming_shutdown(incoming, shutdown)
         .await?;
     service.shut_down().await?;
     Ok(())

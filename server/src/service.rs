@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use coffer_catalog::CatalogError;
 use coffer_keys::RootKey;
 use coffer_keys::{SigningKey, VerifyingKey};
 use coffer_model::{
@@ -18,7 +17,7 @@ use crate::authority::{Authority, IssuedCredential};
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
 use crate::rebuild;
-use crate::registry::{service_geometry, write_fact};
+use crate::registry::{RegistryError, service_geometry, write_fact};
 use crate::service_error::{FoundError, IssueError, OpenError, RecoverError};
 use crate::site_file::SiteFile;
 use crate::sites::Sites;
@@ -399,15 +398,11 @@ impl Service {
         };
         tenant.note(&event(Outcome::Intent)).await?;
         write_fact(&self.host, &self.sites, tenant, &Fact::PrincipalCreated(principal.clone())).await?;
-        self.index_principal(tenant, &principal).await.map_err(AuditError::Catalog)?;
+        let body = postcard::to_allocvec(&principal).map_err(|_| RegistryError::Seal)?;
+        tenant.catalog.put_fact("principal", *id.as_bytes(), body).await.map_err(AuditError::Catalog)?;
         tenant.note(&event(Outcome::Done)).await?;
         self.insert_principal(principal);
         Ok(())
-    }
-
-    async fn index_principal(&self, tenant: &Tenant, principal: &Principal) -> Result<(), CatalogError> {
-        let body = postcard::to_allocvec(principal).unwrap_or_default();
-        tenant.catalog.put_fact("principal", *principal.id.as_bytes(), body).await
     }
 
     /// A signed checkpoint of a tenant's log, its leaves durable at the sites first.

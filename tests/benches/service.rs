@@ -64,7 +64,9 @@ impl Limits {
                 }
             }),
             code: rate(&|| plain.chunks(4 * MIB).for_each(|stripe| drop(codec.encode(stripe).unwrap()))),
-            hash: rate(&|| plain.chunks(MIB).for_each(|shard| assert_ne!(blake3::hash(shard).as_bytes(), &[0; 32]))),
+            hash: rate(&|| {
+                plain.chunks(MIB).for_each(|shard| assert_ne!(blake3::hash(shard).as_bytes(), &[0; 32]))
+            }),
             disk: rate(&|| write_synced(&dir.join("limit"), &plain)),
             fsyncs: 1.0 / median((0..201).map(|_| seconds(|| append_synced(&dir.join("log")))).collect()),
         }

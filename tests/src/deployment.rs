@@ -9,9 +9,7 @@ use coffer_client::{Client, ConnectOptions, Credentials, LogWatch, NewTenant};
 use coffer_custody::{OsEntropy, SystemClock};
 use coffer_keys::{RootKey, VerifyingKey};
 use coffer_model::{BucketName, Degraded, Entropy, Geometry, ObjectKey, ResidencyPolicy, TenantId, Tier};
-use coffer_server::{
-    Host, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve,
-};
+use coffer_server::{Host, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve};
 use coffer_site::DirectorySite;
 use tempfile::TempDir;
 use tokio::net::TcpListener;

@@ -33,7 +33,8 @@ impl Files {
     /// The paths of files that are new, gone or other than in `before`.
     pub fn changed_since(&self, before: &Self) -> Vec<PathBuf> {
         let all = self.0.keys().chain(before.0.keys());
-        let mut changed: Vec<_> = all.filter(|path| self.0.get(*path) != before.0.get(*path)).cloned().collect();
+        let mut changed: Vec<_> =
+            all.filter(|path| self.0.get(*path) != before.0.get(*path)).cloned().collect();
         changed.sort();
         changed.dedup();
         changed
@@ -56,8 +57,7 @@ pub fn volumes(site_dir: &Path) -> Vec<PathBuf> {
 /// The names of the files in one folder of a site.
 pub fn site_files(site_dir: &Path, folder: &str) -> Vec<String> {
     let entries = fs::read_dir(site_dir.join(folder)).unwrap();
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }

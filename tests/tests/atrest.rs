@@ -53,7 +53,9 @@ fn search(files: &Files, canaries: &[&str]) -> Vec<String> {
     for (path, content) in files.iter() {
         for bytes in [content, path.as_os_str().as_encoded_bytes()] {
             for at in (0..bytes.len()).filter(|at| firsts[usize::from(bytes[*at])]) {
-                let Some(candidates) = bytes[at..].first_chunk().and_then(|start| by_start.get(start)) else { continue };
+                let Some(candidates) = bytes[at..].first_chunk().and_then(|start| by_start.get(start)) else {
+                    continue;
+                };
                 let here = candidates.iter().filter(|spelling| bytes[at..].starts_with(&spelling.bytes));
                 found.extend(here.map(|spelling| format!("{} in {}", spelling.name, path.display())));
             }
@@ -121,7 +123,11 @@ async fn the_search_finds_a_canary_in_every_spelling_wherever_it_is_planted() {
         std::fs::create_dir_all(copy.join("service")).unwrap();
         plant(&place, &content);
         let found = search(&Files::of(&copy), &[canary]);
-        assert!(found.iter().any(|found| found.starts_with(&spelling.name)), "{} is not found", spelling.name);
+        assert!(
+            found.iter().any(|found| found.starts_with(&spelling.name)),
+            "{} is not found",
+            spelling.name
+        );
         std::fs::remove_file(place).unwrap();
     }
     for before in 0..3 {

@@ -102,12 +102,7 @@ const WRITERS: u64 = 4;
 const KEYS: u64 = 28;
 
 /// One writer: attempts one after the other, on keys of its own.
-async fn write(
-    client: Client,
-    bucket: BucketName,
-    attempts: Vec<u64>,
-    fuse: Arc<Fuse>,
-) -> Vec<(u64, bool)> {
+async fn write(client: Client, bucket: BucketName, attempts: Vec<u64>, fuse: Arc<Fuse>) -> Vec<(u64, bool)> {
     let mut outcomes = Vec::new();
     for attempt in attempts {
         let upload = Upload { rest: body(attempt), ended: false, fuse: Arc::clone(&fuse) };

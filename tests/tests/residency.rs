@@ -18,7 +18,8 @@ fn eu() -> ResidencyPolicy {
 /// Policies that six sites in DE FR NL CH SE ES cannot satisfy, and a word
 /// that the refusal has to contain.
 fn unsatisfiable() -> Vec<ResidencyPolicy> {
-    let with = |k, m, base: ResidencyPolicy| ResidencyPolicy { geometry: Geometry::new(k, m).unwrap(), ..base };
+    let with =
+        |k, m, base: ResidencyPolicy| ResidencyPolicy { geometry: Geometry::new(k, m).unwrap(), ..base };
     vec![
         policy(&["DE"]),
         policy(&["EU"]),
@@ -51,7 +52,8 @@ async fn a_tenant_whose_policy_no_six_sites_satisfy_is_refused_before_a_byte_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_that_the_sites_cannot_satisfy_or_wider_than_its_tenant_is_refused_before_a_byte_is_written() {
+async fn a_bucket_that_the_sites_cannot_satisfy_or_wider_than_its_tenant_is_refused_before_a_byte_is_written()
+{
     let deployment = Deployment::six_sites().await;
     let anywhere = deployment.tenant("anywhere").await;
     let european = deployment.tenant_with("european", eu()).await;
@@ -117,7 +119,10 @@ async fn under_an_eu_policy_the_site_outside_does_not_grow_by_a_byte_whatever_th
     assert_eq!(after.changed_since(&before), Vec::<std::path::PathBuf>::new(), "nothing went to {OUTSIDE}");
     for (name, before) in INSIDE.iter().zip(&inside_before) {
         let after = Files::of(&deployment.site_dir(name));
-        assert!(!after.changed_since(before).is_empty(), "{name} holds something: the comparison sees growth");
+        assert!(
+            !after.changed_since(before).is_empty(),
+            "{name} holds something: the comparison sees growth"
+        );
     }
 }
 

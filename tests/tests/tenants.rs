@@ -108,16 +108,16 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
         "Log/GetCheckpoint" => {
             wire.log.get_checkpoint(GetCheckpointRequest { tenant, since_size: 0 }).await.map(drop)
         }
-        "Log/GetLeaf" => {
-            wire.log.get_leaf(GetLeafRequest { tenant, index: 0, size: 1 }).await.map(drop)
-        }
+        "Log/GetLeaf" => wire.log.get_leaf(GetLeafRequest { tenant, index: 0, size: 1 }).await.map(drop),
         "Sites/ListSites" => wire.sites.list_sites(ListSitesRequest {}).await.map(drop),
         "Sites/SetSiteAlive" => {
             let request = SetSiteAliveRequest { name: "fra1".to_owned(), alive: false };
             wire.sites.set_site_alive(request).await.map(drop)
         }
         "Drills/SignRecord" => {
-            let statement = Bytes::from_static(br#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:coffer:drill:1"}"#);
+            let statement = Bytes::from_static(
+                br#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:coffer:drill:1"}"#,
+            );
             wire.drills.sign_record(SignRecordRequest { tenant, statement }).await.map(drop)
         }
         other => panic!("{other} has no case here: what may a tenant do with it that is another's business?"),
@@ -158,13 +158,20 @@ async fn every_call_of_one_tenant_that_names_another_is_denied_and_is_a_leaf_of_
     let denied: Vec<_> = leaves[before_a..].iter().filter(|leaf| leaf.outcome == "denied").collect();
     assert_eq!(denied.len(), calls.len(), "{denied:?}");
     let operations: BTreeSet<_> = denied.iter().map(|leaf| leaf.operation.as_str()).collect();
-    assert_eq!(operations.len(), 13, "two calls read the log, the others have an operation each: {operations:?}");
+    assert_eq!(
+        operations.len(),
+        13,
+        "two calls read the log, the others have an operation each: {operations:?}"
+    );
     let named = denied.iter().filter(|leaf| leaf.subject == b.tenant.to_string()).count();
     assert_eq!(named, calls.len() - OPERATORS.len(), "each says whose business it was");
 
     let b_leaves = b.leaves().await;
     let own = |operation: &str| operation == "log_read";
-    assert!(b_leaves[before_b..].iter().all(|leaf| own(&leaf.operation)), "nothing happened in the other's log");
+    assert!(
+        b_leaves[before_b..].iter().all(|leaf| own(&leaf.operation)),
+        "nothing happened in the other's log"
+    );
     assert!(b.get(&bucket_name("things"), "object").await.unwrap() == pattern(2, 100_000));
     assert_eq!(b.client.list_buckets().await.unwrap().len(), 2);
     assert!(deployment.site("fra1").await.alive);
@@ -234,7 +241,10 @@ async fn refused_by_tls(name: &str, connected: Result<Wire, tonic::transport::Er
     let Ok(wire) = connected else { return };
     for call in every_call() {
         let status = make(&wire, &call, None).await.unwrap_err();
-        assert!(std::error::Error::source(&status).is_some(), "{name}, {call}: the service answered {status}");
+        assert!(
+            std::error::Error::source(&status).is_some(),
+            "{name}, {call}: the service answered {status}"
+        );
     }
 }
 
