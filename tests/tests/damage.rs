@@ -33,7 +33,7 @@ impl Stored {
         let mut objects = vec![("large".to_owned(), pattern(200, 9 << 20))];
         for n in 0..18_usize {
             objects.push((format!("small-{n}"), pattern(n as u64, 40 + 700 * n)));
-            objects.push((format!("striped-{n}"), pattern(100 + n as u64, 66_000 + n)));
+            objects.push((format!("striped-{n}"), pattern(100 + n as u64, 66_000)));
         }
         for (key, body) in &objects {
             tenant.put(&bucket, key, body.clone()).await;

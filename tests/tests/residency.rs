@@ -1,5 +1,6 @@
 //! Residency: bytes stay inside the jurisdictions that were promised, or
 //! nothing is written at all.
+#![expect(clippy::unwrap_used, reason = "policies of tests: what does not parse fails the test")]
 
 use coffer_client::{CallError, CreateTenantError, NewTenant, PutError};
 use coffer_model::{Geometry, ResidencyPolicy, Tier};
@@ -15,8 +16,7 @@ fn eu() -> ResidencyPolicy {
     ResidencyPolicy { geometry: Geometry::new(3, 2).unwrap(), ..policy(&["EU"]) }
 }
 
-/// Policies that six sites in DE FR NL CH SE ES cannot satisfy, and a word
-/// that the refusal has to contain.
+/// Policies that six sites in DE FR NL CH SE ES cannot satisfy.
 fn unsatisfiable() -> Vec<ResidencyPolicy> {
     let with =
         |k, m, base: ResidencyPolicy| ResidencyPolicy { geometry: Geometry::new(k, m).unwrap(), ..base };

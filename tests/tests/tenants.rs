@@ -294,6 +294,6 @@ async fn catalogues_are_two_encrypted_files_and_neither_opens_as_the_others() {
     let refused = deployment.try_start().await;
     let Err(OpenError::Tenant(error)) = refused else { panic!("exchanged catalogues were opened") };
     let text = error.to_string();
-    assert!(text.contains("does not open"), "{text}");
+    assert!(text.contains("key does not open"), "{text}");
     assert!(Files::of(&folder).iter().count() >= 3, "and what is there was left alone");
 }
