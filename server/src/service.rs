@@ -361,6 +361,11 @@ impl Service {
         self.sites.unopened()
     }
 
+    /// The certificate of the deployment's CA, PEM.
+    pub fn ca_pem(&self) -> &str {
+        self.authority.ca_pem()
+    }
+
     /// The key that verifies checkpoints and drill records.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.evidence.verifying_key()

@@ -57,11 +57,17 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
     } else {
         found(context, &flags, &places, host, &endpoint).await?
     };
-    let kit = service.kit().await?.to_json()?;
-    write_atomically(&places.kit, kit.as_bytes())?;
-    if context.profile.operator().is_ok_and(|operator| kit.contains(&json!(operator.ca_pem).to_string())) {
+    for (site, reason) in service.unopened_sites() {
+        context.output.remark(format_args!("site {site} counts as lost until it is mended: {reason}"));
+    }
+    if context.profile.operator().is_ok_and(|operator| operator.ca_pem == service.ca_pem()) {
         // The profile is this deployment's; only the port may have changed.
         context.profile.save_endpoint(&endpoint)?;
+    }
+    match service.kit().await {
+        Ok(kit) => write_atomically(&places.kit, kit.to_json()?.as_bytes())?,
+        // With too few sites no checkpoint is signed; reading goes on.
+        Err(error) => context.output.remark(format_args!("the recovery kit was not renewed: {error}")),
     }
     context.output.object(&json!({ "ready": true, "endpoint": endpoint }));
     context.output.text(format_args!("ready on {endpoint}; stop with Ctrl-C"));
