@@ -15,7 +15,7 @@ use crate::disk::{self, Disk};
 use crate::index::Index;
 use crate::scan::{self, Chain, Found, Tail};
 use crate::shared::{DurableVolume, Opened};
-use crate::site_dir::{OpenSiteError, SiteDir};
+use crate::site_dir::{OpenSiteError, SiteDir, SiteLock};
 use crate::slots::{self, SlotStore};
 use crate::volume::{self, HeaderError, VOLUME_HEADER_BYTES, Volume, place};
 
@@ -144,7 +144,7 @@ pub(crate) struct WriterStart {
 pub(crate) fn open(
     dir: &SiteDir,
     site: SiteId,
-    lock: File,
+    lock: SiteLock,
     disk: &dyn Disk,
 ) -> Result<(Opened, WriterStart), OpenSiteError> {
     let volumes_dir = dir.volumes();

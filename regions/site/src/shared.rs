@@ -1,7 +1,6 @@
 //! What the writer, the readers and the scrub of one open site share.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +12,7 @@ use coffer_regions::{Record, ScrubFinding, SiteError};
 use crate::disk::Disk;
 use crate::index::{Index, Location};
 use crate::scan::{self, Chain, Found};
+use crate::site_dir::SiteLock;
 use crate::slots::SlotStore;
 use crate::volume::{Volume, place};
 
@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     /// Damage that only the opening saw, since it was cut away or left out.
     opening: Vec<ScrubFinding>,
     /// Keeps other openers out for as long as anything uses the directory.
-    _lock: File,
+    _lock: SiteLock,
 }
 
 /// What recovery found, from which the shared state is made.
@@ -51,7 +51,7 @@ pub(crate) struct Opened {
     pub(crate) read_only: bool,
     pub(crate) damaged: u64,
     pub(crate) findings: Vec<ScrubFinding>,
-    pub(crate) lock: File,
+    pub(crate) lock: SiteLock,
 }
 
 impl Shared {

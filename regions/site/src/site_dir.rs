@@ -98,6 +98,18 @@ struct SiteFile {
     site: String,
 }
 
+/// The lock of a site's directory. Released when dropped, not only when its
+/// file is closed: a child process that is being started elsewhere in the
+/// program holds a copy of the descriptor until it executes its own image.
+pub(crate) struct SiteLock(File);
+
+impl Drop for SiteLock {
+    fn drop(&mut self) {
+        // If this fails, closing the file releases the lock as well.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// The paths of a site's directory.
 #[derive(Clone)]
 pub(crate) struct SiteDir {
@@ -130,12 +142,12 @@ impl SiteDir {
         self.site_file().exists()
     }
 
-    /// Takes the lock; it is held for as long as the file is open.
-    pub(crate) fn lock(&self) -> Result<File, OpenSiteError> {
+    /// Takes the lock; it is held for as long as what is returned lives.
+    pub(crate) fn lock(&self) -> Result<SiteLock, OpenSiteError> {
         let path = self.root.join("LOCK");
         let file = disk::open_lock(&path).map_err(OpenSiteError::at(&path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(SiteLock(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenSiteError::Locked { path }),
             Err(error) => Err(OpenSiteError::at(&path)(error.into())),
         }
