@@ -9,7 +9,7 @@ use coffer_client::Credentials;
 use coffer_client::keys::{DEFAULT_COUNT, DEFAULT_THRESHOLD, RootKey, split_for};
 use coffer_client::profile::write_atomically;
 use coffer_custody::{Custodian as _, PassphraseFile, Quorum, write_shares};
-use coffer_server::{Host, Service, SiteFile};
+use coffer_server::{Host, RecoveryKit, Service, SiteFile};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +50,9 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
     let listener = listen(flags.listen).await?;
     let endpoint = format!("https://{}", listener.local_addr()?);
     let host = Host { clock: context.clock.clone(), entropy: context.entropy.clone() };
+    if !Service::is_founded(&flags.data_dir) && Service::has_sites(&flags.data_dir) {
+        restore_topology(context, &flags, &places)?;
+    }
     let service = if Service::is_founded(&flags.data_dir) {
         let root = unlock(&flags, &places)?;
         let opened = Service::open(host, &flags.data_dir, &root).await;
@@ -76,6 +79,30 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
         .await
         .advise("every acknowledged write is durable", "start it again")?;
     Ok(Exit::Success)
+}
+
+/// Sites without their topology file are never taken for an empty directory.
+fn restore_topology(context: &Context<'_>, flags: &ServeFlags, places: &Places) -> Result<(), Failure> {
+    let missing = || {
+        Failure::new(format!(
+            "{} holds sites, but not the topology file of their deployment",
+            flags.data_dir.display()
+        ))
+        .safe("nothing was touched; the sites hold everything")
+    };
+    let kit = files::read_small(&places.kit, SITE_FILE_LIMIT).map_err(|_| {
+        missing().next(format!(
+            "put the deployment's recovery kit at {} (or name it with --kit-out) and start again",
+            places.kit.display()
+        ))
+    })?;
+    let kit = RecoveryKit::from_json(&String::from_utf8_lossy(&kit))?;
+    Service::restore_topology(&flags.data_dir, &kit)?;
+    context.output.remark(format_args!(
+        "the topology file was missing; written anew from {}",
+        places.kit.display()
+    ));
+    Ok(())
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
@@ -119,8 +146,8 @@ async fn found(
     let (root, shares) = root_key(context, flags, places)?;
     let founded = Service::found(host, &flags.data_dir, &root, &sites).await;
     let (service, operator) = founded.advise(
-        "no data was lost; the share files that were written belong to no deployment",
-        "remove the data directory and the share files, then start again",
+        "nothing that existed before was changed; the share files that were just written belong to no deployment",
+        "mend the cause, then start again with a new --data-dir and --shares-out",
     )?;
     let operator = Credentials {
         ca_pem: operator.ca_pem,
