@@ -78,6 +78,23 @@ impl Service {
         topology_path(data_dir).exists()
     }
 
+    /// Whether `data_dir` holds sites, with or without their topology file.
+    pub fn has_sites(data_dir: &Path) -> bool {
+        data_dir.join("sites").exists()
+    }
+
+    /// Writes a lost topology file anew from the recovery kit. Sites that are
+    /// not those of the kit will not open.
+    ///
+    /// # Errors
+    /// What the file system says; one that exists is an error.
+    pub fn restore_topology(data_dir: &Path, kit: &RecoveryKit) -> Result<(), std::io::Error> {
+        if Self::is_founded(data_dir) {
+            return Err(std::io::ErrorKind::AlreadyExists.into());
+        }
+        write_topology(data_dir, &kit.sites)
+    }
+
     /// Founds a deployment in an empty directory: sites, CA, evidence key,
     /// key store, and the realm of the service itself.
     ///
@@ -91,6 +108,9 @@ impl Service {
     ) -> Result<(Arc<Self>, IssuedCredential), FoundError> {
         if Self::is_founded(data_dir) {
             return Err(FoundError::Exists(data_dir.to_owned()));
+        }
+        if Self::has_sites(data_dir) {
+            return Err(FoundError::Remains(data_dir.to_owned()));
         }
         let disk = |path: &Path| {
             let path = path.to_owned();

@@ -21,6 +21,9 @@ pub enum FoundError {
     /// The directory already holds a deployment.
     #[error("{0} already holds a deployment; it was not touched")]
     Exists(PathBuf),
+    /// There are sites, and no topology file that says which.
+    #[error("{0} holds sites, but not the topology file of their deployment; nothing was touched")]
+    Remains(PathBuf),
     /// A file or directory could not be made.
     #[error("{path}: {source}")]
     Disk {

@@ -164,8 +164,9 @@ pub(crate) fn catalog_path(data_dir: &Path, tenant: TenantId) -> PathBuf {
 /// it, so that a rebuild which a crash cut short is begun again, not believed.
 const WHOLE: &str = "whole";
 
-/// Opens a tenant's catalogue, or makes an empty one where the file is gone or
-/// was never finished. Returns whether it is whole.
+/// Opens a tenant's catalogue, or makes an empty one where the file is gone,
+/// cannot be read (then it is set aside: the sites hold the truth), or was
+/// never finished. Returns whether it is whole.
 pub(crate) async fn open_or_create(
     data_dir: &Path,
     keys: &TenantKeys,
@@ -173,18 +174,39 @@ pub(crate) async fn open_or_create(
 ) -> Result<(TenantSecrets, Catalog, bool), OpenTenantError> {
     let (secrets, key) = TenantSecrets::open(keys, root)?;
     let path = catalog_path(data_dir, keys.tenant);
-    if !path.exists() {
-        return Ok((secrets, Catalog::create(path, key, keys.tenant).await?, false));
+    let disk = |source| OpenTenantError::Disk { path: path.clone(), source };
+    if path.exists() {
+        match open_whole(&path, key, keys.tenant).await {
+            Ok(Some(catalog)) => return Ok((secrets, catalog, true)),
+            Ok(None) => crate::disk::remove_catalogue(&path).map_err(disk)?,
+            Err(error) if unreadable(&error) => crate::disk::set_aside(&path).map_err(disk)?,
+            Err(error) => return Err(error.into()),
+        }
     }
-    let catalog = Catalog::open(path.clone(), key, keys.tenant).await?;
-    if !catalog.facts(WHOLE).await?.is_empty() {
-        return Ok((secrets, catalog, true));
-    }
-    catalog.close().await;
-    crate::disk::remove_catalogue(&path)
-        .map_err(|source| OpenTenantError::Disk { path: path.clone(), source })?;
     let (secrets, key) = TenantSecrets::open(keys, root)?;
     Ok((secrets, Catalog::create(path, key, keys.tenant).await?, false))
+}
+
+/// The catalogue, if it was ever filled.
+async fn open_whole(
+    path: &Path,
+    key: CatalogKey,
+    tenant: TenantId,
+) -> Result<Option<Catalog>, OpenCatalogError> {
+    let catalog = Catalog::open(path.to_owned(), key, tenant).await?;
+    if catalog.facts(WHOLE).await?.is_empty() {
+        catalog.close().await;
+        return Ok(None);
+    }
+    Ok(Some(catalog))
+}
+
+/// Whether the file itself is at fault. Its key is authenticated by the key
+/// slot, so that a key which does not open it means a damaged file; a later
+/// format, a lock or a failing disk are other people's to settle.
+fn unreadable(error: &OpenCatalogError) -> bool {
+    use OpenCatalogError::{Catalog, NotACatalogue, WrongKey};
+    matches!(error, NotACatalogue(_) | WrongKey(_) | Catalog(CatalogError::Damaged(_)))
 }
 
 /// Marks a catalogue as filled.

@@ -45,6 +45,7 @@ pub(crate) fn apply_to_fd(handle: &OwnedFd, entry: &Entry, problems: &mut Vec<Pr
         let stat = fstat(handle)?;
         if (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid) { Ok(()) } else { Err(errno) }
     });
+    let mode = mode_for(entry, owner.is_ok());
     note("owner", owner);
     // Lists that were inherited from the directory and not in the backup.
     let inherited = xattrs_of_fd(handle).unwrap_or_default();
@@ -55,7 +56,7 @@ pub(crate) fn apply_to_fd(handle: &OwnedFd, entry: &Entry, problems: &mut Vec<Pr
         let step = if is_acl(name) { "access control list" } else { "extended attribute" };
         note(step, fsetxattr(handle, name.as_slice(), value, XattrFlags::empty()));
     }
-    note("mode", fchmod(handle, Mode::from_raw_mode(entry.mode)));
+    note("mode", fchmod(handle, Mode::from_raw_mode(mode)));
     note("modification time", futimens(handle, &times(entry)));
 }
 
@@ -70,16 +71,24 @@ pub(crate) fn apply_to_name(parent: &OwnedFd, name: &CStr, entry: &Entry, proble
         let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid) { Ok(()) } else { Err(errno) }
     });
+    let mode = mode_for(entry, owner.is_ok());
     note("owner", owner);
     for (key, value) in &entry.xattrs {
         let set = lsetxattr(proc_path(parent, name), key.as_slice(), value, XattrFlags::empty());
         note("extended attribute", set);
     }
     if entry.kind != Kind::Symlink {
-        note("mode", chmod_name(parent, name, entry.mode));
+        note("mode", chmod_name(parent, name, mode));
     }
     let set = utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW);
     note("modification time", set);
+}
+
+/// The mode to set: a file that could not be given to its owner must not run
+/// with the rights of whoever restored it.
+fn mode_for(entry: &Entry, owned: bool) -> u32 {
+    const SET_ID: u32 = 0o6000;
+    if owned { entry.mode } else { entry.mode & !SET_ID }
 }
 
 /// Changes the mode of exactly this entry: a path handle that follows nothing,

@@ -4,6 +4,7 @@
 mod bench;
 mod host;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -65,11 +66,9 @@ fn main() -> ExitCode {
 
 fn look(dir: &std::path::Path, read_bodies: bool, as_json: bool) -> Result<ExitCode, String> {
     let found = inspect(dir, read_bodies).map_err(|error| error.to_string())?;
-    if as_json {
-        println!("{:#}", to_json(&found));
-    } else {
-        print(&found, read_bodies);
-    }
+    let text = if as_json { format!("{:#}\n", to_json(&found)) } else { describe(&found, read_bodies) };
+    let printed = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+    printed.map_err(|error| format!("standard output: {error}"))?;
     Ok(if found.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_DAMAGE) })
 }
 
@@ -91,22 +90,26 @@ fn to_json(found: &Inspection) -> serde_json::Value {
     })
 }
 
-fn print(found: &Inspection, read_bodies: bool) {
-    println!("site         {}", found.site);
-    println!("records      {}", found.records);
-    println!(
-        "volumes      {}, {} bytes, of them {} dead",
-        found.volumes, found.volume_bytes, found.dead_bytes
-    );
-    println!("key slots    {}", found.slots);
-    println!("quarantine   {} files", found.quarantined);
+fn describe(found: &Inspection, read_bodies: bool) -> String {
+    let mut lines = vec![
+        format!("site         {}", found.site),
+        format!("records      {}", found.records),
+        format!(
+            "volumes      {}, {} bytes, of them {} dead",
+            found.volumes, found.volume_bytes, found.dead_bytes
+        ),
+        format!("key slots    {}", found.slots),
+        format!("quarantine   {} files", found.quarantined),
+    ];
     if found.torn_bytes > 0 {
-        println!("torn tail    {} bytes, never acknowledged; the next start cuts them", found.torn_bytes);
+        let torn = found.torn_bytes;
+        lines.push(format!("torn tail    {torn} bytes, never acknowledged; the next start cuts them"));
     }
     for finding in &found.findings {
         let record = finding.record.map_or_else(|| "what lies there".to_owned(), |id| id.to_string());
-        println!("damaged      {record} at {}", finding.place);
+        lines.push(format!("damaged      {record} at {}", finding.place));
     }
     let scope = if read_bodies { "every record was read" } else { "bodies were not read; see `check`" };
-    println!("damage       {} findings; {scope}", found.findings.len());
+    lines.push(format!("damage       {} findings; {scope}\n", found.findings.len()));
+    lines.join("\n")
 }

@@ -25,7 +25,9 @@ pub enum CatalogError {
     )]
     Storage(StorageError),
     /// A commit failed earlier; what it left is known only after a reopen.
-    #[error("the catalogue takes no writes since a commit failed; check its disk and open it again")]
+    #[error(
+        "the catalogue takes no writes since a commit failed, and without a log nothing is served; make room on its disk or mend it, then start the service again"
+    )]
     ReadOnly,
     /// A stored value is not what this version writes.
     #[error("the catalogue holds a {0} that cannot be read; rebuild it from the sites")]
