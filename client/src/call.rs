@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use coffer_model::Entropy;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 /// Why a call failed, split by whose move is next. The text is the service's
@@ -84,20 +85,28 @@ pub(crate) fn bad_answer(error: impl std::fmt::Display) -> CallError {
 /// How long a call may take and how it is repeated.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Everything together, repetitions and pauses included.
+    /// A call that is not repeated; and, from the first failure on, all
+    /// repetitions of one that is: none begins later.
     pub deadline: Duration,
+    /// One attempt of a call that is repeated. It may carry a whole pack over
+    /// a slow line, and is longer than the deadline for that.
+    pub longest_attempt: Duration,
     /// The pause before the first repetition; it doubles from then on.
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
+    /// Told, once for each call that waits, for how long it will be repeated.
+    pub on_wait: Option<fn(Duration)>,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            deadline: Duration::from_secs(120),
+            deadline: Duration::from_secs(30),
+            longest_attempt: Duration::from_secs(120),
             first_pause: Duration::from_millis(50),
             longest_pause: Duration::from_secs(5),
+            on_wait: None,
         }
     }
 }
@@ -133,19 +142,29 @@ pub(crate) async fn repeat<T, F: Future<Output = Result<T, CallError>>>(
     mut call: impl FnMut() -> F,
 ) -> Result<T, CallError> {
     let mut last = None;
-    let attempts = async {
-        let mut attempt = 0;
-        loop {
-            match call().await {
-                Err(error) if error.is_transient() => last = Some(error),
-                answer => return answer,
-            }
-            tokio::time::sleep(patience.pause(attempt, entropy)).await;
-            attempt += 1;
+    let mut until = None;
+    let mut attempt = 0;
+    loop {
+        let error = match tokio::time::timeout(patience.longest_attempt, call()).await {
+            Ok(Err(error)) if error.is_transient() => error,
+            Ok(answer) => return answer,
+            Err(_) => return Err(last.unwrap_or(CallError::TimedOut(patience.longest_attempt))),
+        };
+        let failed = Instant::now();
+        if until.is_none()
+            && let Some(tell) = patience.on_wait
+        {
+            tell(patience.deadline);
         }
-    };
-    let ended = tokio::time::timeout(patience.deadline, attempts).await;
-    ended.unwrap_or_else(|_| Err(last.unwrap_or(CallError::TimedOut(patience.deadline))))
+        let until = *until.get_or_insert(failed + patience.deadline);
+        let again = failed + patience.pause(attempt, entropy);
+        if again > until {
+            return Err(error);
+        }
+        last = Some(error);
+        tokio::time::sleep_until(again).await;
+        attempt += 1;
+    }
 }
 
 #[cfg(test)]
@@ -163,6 +182,8 @@ mod tests {
         deadline: Duration::from_millis(200),
         first_pause: Duration::from_millis(1),
         longest_pause: Duration::from_millis(2),
+        longest_attempt: Duration::from_millis(400),
+        on_wait: None,
     };
 
     #[test]
@@ -204,6 +225,8 @@ mod tests {
     async fn silence_ends_with_the_deadline() {
         let answer: Result<(), _> = once(&HASTY, std::future::pending()).await;
         assert_eq!(answer, Err(CallError::TimedOut(HASTY.deadline)));
+        let answer: Result<(), _> = repeat(&HASTY, &Fixed(0), std::future::pending).await;
+        assert_eq!(answer, Err(CallError::TimedOut(HASTY.longest_attempt)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use coffer_keys::{
 };
 use coffer_model::Digest;
 use coffer_proto::v1;
+use tonic::Response;
 
 use crate::call::{CallError, bad_answer, once, repeat};
 use crate::connect::Client;
@@ -30,13 +31,11 @@ pub enum LogError {
         expected: String,
     },
     /// The log is shorter than it was, or its past is another one.
-    #[error(
-        "the log went back in time: {size} leaves now, {remembered} were signed before; \
-             keep both checkpoints and ask the operator for an explanation"
-    )]
+    #[error("{}; keep both checkpoints and ask the operator for an explanation", departure(.size, .remembered))]
     WentBack {
-        /// Leaves that the service shows.
-        size: u64,
+        /// Leaves that the service shows; none if it only said that it has
+        /// fewer than were signed.
+        size: Option<u64>,
         /// Leaves of the remembered checkpoint.
         remembered: u64,
     },
@@ -48,6 +47,21 @@ pub enum LogError {
         /// What is wrong with the proof.
         reason: ProofError,
     },
+}
+
+/// In which way a log does not extend what was remembered of it.
+fn departure(size: &Option<u64>, remembered: &u64) -> String {
+    match size {
+        None => {
+            format!("the log went back in time: the service has not the {remembered} leaves that it signed")
+        }
+        Some(size) if size < remembered => {
+            format!("the log went back in time: {size} leaves now, {remembered} were signed before")
+        }
+        Some(size) => format!(
+            "the log has another past: its {size} leaves do not extend the {remembered} that were signed before"
+        ),
+    }
 }
 
 /// One leaf, proven to be in the log of a checkpoint.
@@ -102,6 +116,11 @@ impl LogWatch {
         &self.origin
     }
 
+    /// Leaves of the last checkpoint that was verified; 0 before the first.
+    pub(crate) fn size(&self) -> u64 {
+        self.last.as_ref().map_or(0, |(_, last)| last.size)
+    }
+
     /// The last checkpoint that was verified, as its signed text.
     pub fn remembered(&self) -> Option<&str> {
         self.last.as_ref().map(|(text, _)| text.as_str())
@@ -115,7 +134,7 @@ impl LogWatch {
         let new = self.open(text)?;
         if let Some((_, old)) = &self.last {
             verify_consistency(old.size, old.root, new.size, new.root, proof)
-                .map_err(|_| LogError::WentBack { size: new.size, remembered: old.size })?;
+                .map_err(|_| LogError::WentBack { size: Some(new.size), remembered: old.size })?;
         }
         self.last = Some((text.to_owned(), new.clone()));
         Ok(new)
@@ -127,18 +146,32 @@ impl LogWatch {
     /// # Errors
     /// [`LogError::WentBack`] if it does not.
     pub async fn advance(&mut self, client: &Client) -> Result<Checkpoint, LogError> {
-        let since_size = self.last.as_ref().map_or(0, |(_, old)| old.size);
+        let since_size = self.size();
         let answer = repeat(&client.patience, client.entropy.as_ref(), || async {
             let request = v1::GetCheckpointRequest { tenant: Bytes::new(), since_size };
             client.log_calls().get_checkpoint(request).await.map_err(|status| CallError::from_status(&status))
-        })
-        .await;
+        });
+        self.take(answer.await.map(Response::into_inner))
+    }
+
+    /// [`Self::advance`] that asks only once: for a caller who can go on
+    /// without an answer, and need not wait until there is one.
+    ///
+    /// # Errors
+    /// [`LogError::WentBack`] if the log does not extend the remembered one.
+    pub async fn advance_once(&mut self, client: &Client) -> Result<Checkpoint, LogError> {
+        let request = v1::GetCheckpointRequest { tenant: Bytes::new(), since_size: self.size() };
+        let answer = once(&client.patience, client.log_calls().get_checkpoint(request)).await;
+        self.take(answer.map(Response::into_inner))
+    }
+
+    fn take(&mut self, answer: Result<v1::GetCheckpointResponse, CallError>) -> Result<Checkpoint, LogError> {
         let answer = match answer {
             // The service may find the remembered size itself too large.
-            Err(CallError::Invalid(_) | CallError::Precondition(_)) if since_size > 0 => {
-                return Err(LogError::WentBack { size: 0, remembered: since_size });
+            Err(CallError::Invalid(_)) if self.size() > 0 => {
+                return Err(LogError::WentBack { size: None, remembered: self.size() });
             }
-            answer => answer?.into_inner(),
+            answer => answer?,
         };
         let proof = digests("consistency", &answer.consistency)?;
         self.accept(&answer.checkpoint, &proof)
@@ -194,5 +227,18 @@ impl Client {
         };
         let answer = once(&self.patience, self.log_calls().note_digest(request)).await?;
         Ok(answer.into_inner().audit_seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_went_back_is_described_by_what_is_known() {
+        let told = |size| LogError::WentBack { size, remembered: 1310 }.to_string();
+        assert!(told(None).contains("has not the 1310 leaves"), "{}", told(None));
+        assert!(told(Some(7)).contains("7 leaves now, 1310 were signed"), "{}", told(Some(7)));
+        assert!(told(Some(1310)).contains("another past"), "{}", told(Some(1310)));
     }
 }

@@ -1,12 +1,15 @@
 //! What every command works with: the profile, the connection, time and
 //! chance, and the words.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use coffer_client::backup::Repository;
 use coffer_client::profile::{Profile, TenantProfile};
-use coffer_client::{BucketStore, Client, ConnectOptions, Credentials};
+use coffer_client::{BucketStore, CallError, Client, ConnectOptions, Credentials, LogError};
 use coffer_custody::{OsEntropy, SystemClock};
 use coffer_model::{BucketName, Clock, Entropy};
 
@@ -32,13 +35,24 @@ pub(crate) fn default_config_dir() -> Result<PathBuf, Failure> {
     })
 }
 
+/// Says once in a process why nothing seems to happen.
+fn tell_waiting(at_most: Duration) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        let seconds = at_most.as_secs();
+        // A closed stderr is nobody's loss.
+        drop(writeln!(std::io::stderr(), "the service does not answer; trying again for up to {seconds} s"));
+    }
+}
+
 impl<'a> Context<'a> {
     pub(crate) fn new(output: &'a Output, profile: Profile, tenant: Option<String>) -> Self {
         Self { output, profile, tenant, clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) }
     }
 
     pub(crate) async fn connect(&self, credentials: &Credentials) -> Result<Client, Failure> {
-        let options = ConnectOptions::new(Arc::clone(&self.entropy));
+        let mut options = ConnectOptions::new(Arc::clone(&self.entropy));
+        options.patience.on_wait = (!self.output.is_quiet()).then_some(tell_waiting);
         Client::connect(credentials, options)
             .await
             .advise("nothing was asked of the service", "start it with `coffer serve`, then run this again")
@@ -49,10 +63,36 @@ impl<'a> Context<'a> {
         self.connect(&self.profile.operator()?).await
     }
 
-    /// A connection as the tenant, and what its profile remembers.
+    /// A connection as the tenant, and what its profile remembers. A service
+    /// that went back behind what it signed for this profile is refused here,
+    /// before anything is asked of it.
     pub(crate) async fn tenant(&self) -> Result<(Client, TenantProfile), Failure> {
+        let (client, tenant) = self.tenant_unchecked().await?;
+        self.advance(&client, &tenant).await?;
+        Ok((client, tenant))
+    }
+
+    /// A connection as the tenant, for commands that do not depend on its past.
+    pub(crate) async fn tenant_unchecked(&self) -> Result<(Client, TenantProfile), Failure> {
         let tenant = self.profile.tenant(self.tenant.as_deref())?;
         Ok((self.connect(&tenant.credentials()?).await?, tenant))
+    }
+
+    /// Verifies that the tenant's log extends what is remembered of it, and
+    /// remembers how far it is now. While too few sites answer, the service
+    /// signs nothing: that is a remark, for the data may still be had.
+    pub(crate) async fn advance(&self, client: &Client, tenant: &TenantProfile) -> Result<(), Failure> {
+        let mut watch = tenant.log_watch()?;
+        match watch.advance_once(client).await {
+            Ok(_) => Ok(tenant.remember(&watch)?),
+            Err(LogError::Call(CallError::Unavailable(reason))) => {
+                self.output.remark(format_args!(
+                    "remark: the service signs no checkpoint now ({reason}); it was not checked for having gone back"
+                ));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The repository in a bucket, opened with the key of the profile.

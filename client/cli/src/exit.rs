@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt::Display;
 
-use coffer_client::{CallError, GetError, PutError};
+use coffer_client::{CallError, GetError, LogError, PutError};
 
 /// The exit codes, the same for every command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +75,20 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
             Some(PutError::Call(call)) => Some(call),
             _ => match any.downcast_ref::<GetError>() {
                 Some(GetError::Call(call)) => Some(call),
-                _ => None,
+                _ => match any.downcast_ref::<LogError>() {
+                    Some(LogError::Call(call)) => Some(call),
+                    _ => None,
+                },
             },
         });
         let failure = Self::new(&error);
+        // A log that was answered, and is not believed: the service is refused.
+        if call.is_none() && any.is::<LogError>() {
+            return failure
+                .exit(Exit::Differences)
+                .safe("nothing was done; the checkpoint that this profile remembers was kept")
+                .next("do not write to this service before the cause is known");
+        }
         match call.map(advice) {
             Some((safe, next)) => failure.safe(safe).next(next),
             None => failure,
@@ -125,5 +135,20 @@ pub(crate) trait Advise<T> {
 impl<T, E: Into<Failure>> Advise<T> for Result<T, E> {
     fn advise(self, safe: &str, next: &str) -> Result<T, Failure> {
         self.map_err(|error| error.into().safe(safe).next(next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_went_back_is_refused_and_one_that_fails_only_fails() {
+        let back = Failure::from(LogError::WentBack { size: None, remembered: 7 });
+        assert_eq!(back.exit, Exit::Differences);
+        for call in [CallError::Internal("disk full".into()), CallError::Unavailable("sites".into())] {
+            let failed = Failure::from(LogError::from(call));
+            assert_eq!((failed.exit, failed.next.is_some()), (Exit::Failure, true));
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! The disk as the command line sees it: files that people name.
 #![expect(clippy::disallowed_methods, reason = "this module is the disk adapter of the command line")]
 
+mod removal;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -11,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::exit::Failure;
+
+pub(crate) use removal::remove_tree;
 
 /// A failure about a path.
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
@@ -60,45 +64,28 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Failure> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
 }
 
+/// Refuses a directory that has anything in it; one that is not there is good.
+pub(crate) fn refuse_used(path: &Path) -> Result<(), Failure> {
+    let used = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        entries => entries.map_err(at(path))?.next().is_some(),
+    };
+    if used {
+        return Err(Failure::usage(format!("{} is not empty", path.display()))
+            .next("name a new or an empty directory"));
+    }
+    Ok(())
+}
+
 /// Makes a directory that must be new or empty.
 pub(crate) fn make_empty_directory(path: &Path) -> Result<(), Failure> {
-    make_directory(path)?;
-    match fs::read_dir(path).map_err(at(path))?.next() {
-        None => Ok(()),
-        Some(_) => Err(Failure::usage(format!("{} is not empty", path.display()))
-            .next("name a new or an empty directory")),
-    }
+    refuse_used(path)?;
+    make_directory(path)
 }
 
 /// The absolute path of something that exists.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     fs::canonicalize(path).map_err(at(path))
-}
-
-/// Removes a tree, also where its directories were restored read-only.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), Failure> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        meta => {
-            if !meta.map_err(at(path))?.is_dir() {
-                return fs::remove_file(path).map_err(at(path));
-            }
-        }
-    }
-    open_directories(path).map_err(at(path))?;
-    fs::remove_dir_all(path).map_err(at(path))
-}
-
-fn open_directories(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        // `file_type` does not follow links.
-        if entry.file_type()?.is_dir() {
-            open_directories(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// What a file or stdin (`-`) gives, in pieces, read by a thread of its own.

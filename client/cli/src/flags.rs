@@ -97,7 +97,7 @@ pub(crate) enum Command {
     /// Timed restorations with signed records.
     #[command(subcommand, after_help = "Example: coffer drill verify record.json --kit recovery-kit.json")]
     Drill(DrillCommand),
-    /// Sites (operator).
+    /// Sites: any credentials may look, only the operator's change them.
     #[command(subcommand, after_help = "Example: coffer site ls")]
     Site(SiteCommand),
     /// The tenant's audit log.
@@ -189,15 +189,23 @@ pub(crate) struct PolicyFlags {
     /// Country code, EU or EEA in which no byte may lie.
     #[arg(long, value_name = "PLACE")]
     pub(crate) deny: Vec<Jurisdiction>,
-    /// Lowest tier of a site: I, II, III or IV.
-    #[arg(long, default_value = "I", value_name = "TIER")]
-    pub(crate) tier_min: Tier,
-    /// Data and parity shards.
-    #[arg(long, default_value = "4+2", value_name = "K+M")]
-    pub(crate) geometry: Geometry,
+    /// Lowest tier of a site: I, II, III or IV [default: I].
+    #[arg(long, value_name = "TIER")]
+    pub(crate) tier_min: Option<Tier>,
+    /// Data and parity shards [default: 4+2].
+    #[arg(long, value_name = "K+M")]
+    pub(crate) geometry: Option<Geometry>,
     /// Accept writes while a site is down, with a smaller loss budget.
     #[arg(long)]
     pub(crate) accept_degraded: bool,
+}
+
+impl PolicyFlags {
+    /// Whether any wish was stated at all.
+    pub(crate) fn any(&self) -> bool {
+        let Self { allow, deny, tier_min, geometry, accept_degraded } = self;
+        !allow.is_empty() || !deny.is_empty() || tier_min.is_some() || geometry.is_some() || *accept_degraded
+    }
 }
 
 #[derive(Subcommand)]
@@ -218,12 +226,15 @@ pub(crate) enum TenantCommand {
 #[derive(Subcommand)]
 pub(crate) enum BucketCommand {
     /// Create a bucket; without flags it has the tenant's policy.
-    #[command(after_help = "Example: coffer bucket create documents --allow DE")]
+    ///
+    /// With any of the policy flags the bucket has a policy of its own, which
+    /// takes nothing from the tenant's: flags left out have their defaults.
+    #[command(after_help = "Example: coffer bucket create documents --allow EU --geometry 3+2")]
     Create {
         /// Name.
         #[arg(value_parser = bucket)]
         name: BucketName,
-        /// Have a policy of its own, from the flags below, in place of the tenant's.
+        /// Have a policy of its own, from the flags below, even if none is given: the defaults.
         #[arg(long)]
         own_policy: bool,
         #[command(flatten)]
@@ -253,7 +264,7 @@ pub(crate) enum ObjectCommand {
         /// BUCKET/KEY; \xHH for bytes that are not UTF-8, \\ for a backslash.
         #[arg(value_parser = object)]
         object: ObjectAddress,
-        /// Metadata of the object; repeat it for several.
+        /// Metadata of the object; repeat it for several: at most 32 pairs, 4 KiB together.
         #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = metadata)]
         metadata: Vec<Metadata>,
     },
@@ -392,16 +403,16 @@ pub(crate) struct RecoverFlags {
 
 #[derive(Subcommand)]
 pub(crate) enum SiteCommand {
-    /// List the sites.
+    /// List the sites: any credentials may look.
     #[command(after_help = "Example: coffer site ls")]
     Ls,
-    /// Make a simulated site stop answering.
+    /// Make a simulated site stop answering (operator).
     #[command(after_help = "Example: coffer site kill fra1")]
     Kill {
         /// Name of the site.
         name: String,
     },
-    /// Make a simulated site answer again.
+    /// Make a simulated site answer again (operator).
     #[command(after_help = "Example: coffer site revive fra1")]
     Revive {
         /// Name of the site.
@@ -437,6 +448,23 @@ mod tests {
             }
         }
         check(&Flags::command(), "coffer");
+    }
+
+    #[test]
+    fn every_policy_flag_alone_gives_a_bucket_its_own_policy() {
+        let states_a_wish = |more: &str| {
+            let line = format!("coffer bucket create documents{more}");
+            let Command::Bucket(BucketCommand::Create { policy, .. }) =
+                Flags::try_parse_from(line.split(' ')).unwrap().command
+            else {
+                panic!("not a bucket: {line}");
+            };
+            policy.any()
+        };
+        assert!(!states_a_wish(""));
+        for flag in ["--tier-min I", "--geometry 4+2", "--accept-degraded", "--allow EU", "--deny DE"] {
+            assert!(states_a_wish(&format!(" {flag}")), "{flag}");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ fn main() -> std::process::ExitCode {
     let flags = flags::Flags::parse();
     let output = output::Output::new(flags.json, flags.quiet);
     match commands::run(flags, &output) {
-        Ok(exit) => exit.into(),
+        Ok(exit) => output.finish(exit).into(),
         Err(failure) => output.failure(&failure).into(),
     }
 }

@@ -1,7 +1,7 @@
 //! What is said, and where: results on stdout, either text for people or, with
 //! `--json`, one object or one object per line; everything else on stderr.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -15,16 +15,23 @@ pub(crate) struct Output {
     quiet: bool,
     /// The reader of stdout has gone: nobody listens, the work goes on.
     closed: Cell<bool>,
+    /// Why a result could not be written.
+    unwritten: RefCell<Option<io::Error>>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, closed: Cell::new(false) }
+        Self { json, quiet, closed: Cell::new(false), unwritten: RefCell::new(None) }
     }
 
     /// Whether results are objects.
     pub(crate) fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// Whether remarks are unwanted.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// Whether bars may be drawn.
@@ -65,9 +72,30 @@ impl Output {
         }
         let mut stdout = io::stdout().lock();
         let written = stdout.write_all(line.as_bytes()).and_then(|()| stdout.write_all(b"\n"));
-        if written.and_then(|()| stdout.flush()).is_err() {
-            self.closed.set(true);
+        self.note(written.and_then(|()| stdout.flush()));
+    }
+
+    fn note(&self, written: io::Result<()>) {
+        let Err(error) = written else { return };
+        self.closed.set(true);
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            *self.unwritten.borrow_mut() = Some(error);
         }
+    }
+
+    /// The exit code of a command that ended with `exit`: results that were
+    /// not written are a failure, whatever else went well.
+    pub(crate) fn finish(&self, exit: Exit) -> Exit {
+        if !self.closed.get() {
+            self.note(io::stdout().flush());
+        }
+        let Some(error) = self.unwritten.take() else { return exit };
+        let failure = Failure::new(format!("the results could not be written: {error}"))
+            .safe("what was to be done is done; only what was to be told of it is not whole")
+            .next("make room where the output goes; a command that only lists can be run again");
+        self.failure(&failure);
+        // Differences and failures stay what they are.
+        if matches!(exit, Exit::Success | Exit::Partial) { Exit::Failure } else { exit }
     }
 
     /// Tells a failure, on stderr for people and with `--json` also as an
@@ -121,6 +149,18 @@ pub(crate) fn seconds_json(nanos: u64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn results_that_were_not_written_are_a_failure_unless_nobody_wanted_them() {
+        let after = |kind: io::ErrorKind, exit| {
+            let output = Output::new(false, true);
+            output.note(Err(kind.into()));
+            output.finish(exit)
+        };
+        assert_eq!(after(io::ErrorKind::StorageFull, Exit::Success), Exit::Failure);
+        assert_eq!(after(io::ErrorKind::StorageFull, Exit::Differences), Exit::Differences);
+        assert_eq!(after(io::ErrorKind::BrokenPipe, Exit::Success), Exit::Success);
+    }
 
     #[test]
     fn rates_and_seconds_are_those_of_the_numbers() {

@@ -84,6 +84,7 @@ fn three_lost_sites_are_refused_by_name_and_leave_nothing_that_passes_as_whole()
         assert!(what.contains(expected), "{what}");
     }
     assert!(told["error"]["safe"].as_str().unwrap().contains("nothing was harmed"));
+    assert!(told["error"]["next"].as_str().unwrap().contains("--lose 2 or less"), "{told}");
     assert!(!dir.path().join("out/restored").exists());
 }
 
@@ -109,6 +110,24 @@ fn a_trial_refuses_directories_in_use_and_ones_inside_its_source() {
     let inside = coffer(dir.path(), &["try", "tree", "--data-dir", "tree/data", "--out", "out2"]);
     assert_eq!(inside.status.code(), Some(2));
     assert!(!dir.path().join("tree/data").exists());
+}
+
+#[test]
+fn a_trial_refused_for_its_usage_leaves_no_directory_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    small_tree(dir.path());
+    for refused in [
+        &["try", "tree", "--lose", "7"][..],
+        &["try", "tree", "--lose", "7", "--keep"],
+        &["try", "tree", "--out", "tree/out"],
+        &["try", "tree", "--data-dir", "a", "--out", "a/b"],
+    ] {
+        let tried = coffer(dir.path(), refused);
+        assert_eq!(tried.status.code(), Some(2), "{refused:?}: {}", text(&tried.stderr));
+        let left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["tree"], "{refused:?}");
+    }
 }
 
 #[test]

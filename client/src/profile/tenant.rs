@@ -38,6 +38,10 @@ pub struct SourceNote {
     pub manifest_sha256: String,
     /// The leaf of the tenant's log that notes it.
     pub log_index: u64,
+    /// Entries that could not be read, or changed while they were, in words;
+    /// the first ones of many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// A tenant's directory in a profile.
@@ -131,12 +135,14 @@ impl TenantProfile {
         watch.map_err(|_: LogError| self.damaged("checkpoint"))
     }
 
-    /// Remembers the watch's last checkpoint.
+    /// Remembers the watch's last checkpoint, unless another run of the same
+    /// tenant has meanwhile remembered a later one.
     ///
     /// # Errors
-    /// [`ProfileError::Disk`].
+    /// [`ProfileError`].
     pub fn remember(&self, watch: &LogWatch) -> Result<(), ProfileError> {
         match watch.remembered() {
+            Some(_) if self.log_watch()?.size() > watch.size() => Ok(()),
             Some(text) => files::write(&self.dir.join("checkpoint"), text.as_bytes()),
             None => Ok(()),
         }

@@ -24,6 +24,8 @@ use crate::progress::Bars;
 const MANIFEST_LABEL: &str = "backup-manifest";
 /// So many problems are told one by one.
 const PROBLEMS_TOLD: usize = 50;
+/// So many problems of a snapshot are kept with the profile.
+const PROBLEMS_KEPT: usize = 200;
 
 /// The repository in a bucket; made, with a fresh key, where there is none.
 pub(super) async fn open_or_init(
@@ -68,7 +70,8 @@ pub(super) async fn note_manifest(
         "the snapshot is complete and can be restored",
         "run the backup again, so that the log proves its manifest",
     )?;
-    let note = SourceNote { manifest_sha256: report.manifest_digest.to_string(), log_index };
+    let problems = report.problems.iter().take(PROBLEMS_KEPT).map(ToString::to_string).collect();
+    let note = SourceNote { manifest_sha256: report.manifest_digest.to_string(), log_index, problems };
     tenant.save_source_note(bucket, &report.snapshot.to_string(), &note)?;
     Ok(log_index)
 }
@@ -90,6 +93,9 @@ pub(super) async fn back_up(
     let named = tenant.manifest_path(bucket, &report.snapshot.to_string())?;
     std::fs::rename(&spool, &named).map_err(files::at(&named))?;
     let log_index = note_manifest(&client, &tenant, &report, bucket).await?;
+    // The log that proves this backup is from now on the least that the
+    // service must show.
+    context.advance(&client, &tenant).await?;
     context.output.object(&json!({
         "snapshot": report.snapshot.to_string(),
         "files": report.stats.files,
@@ -172,14 +178,41 @@ pub(super) async fn snapshots(context: &Context<'_>, bucket: &BucketName) -> Res
             "bytes": stats.bytes,
             "problems": stats.problems,
         }));
+        let incomplete = match stats.problems {
+            0 => String::new(),
+            count => format!("  ({count} incomplete)"),
+        };
         context.output.text(format_args!(
-            "{id}  {time}  {:>9} files {:>12}  {host}:{}",
+            "{id}  {time}  {:>9} files {:>12}  {}:{}{incomplete}",
             stats.files,
             bytes_text(stats.bytes),
+            escape_bytes(host.as_bytes()),
             escape_bytes(path),
         ));
     }
     Ok(Exit::Success)
+}
+
+/// Says which entries were not whole when the snapshot was made, as far as
+/// this profile knows; how many they are, the snapshot itself knows.
+fn tell_incomplete(context: &Context<'_>, count: u64, known: &[String]) {
+    if count == 0 {
+        return;
+    }
+    context.output.remark(format_args!(
+        "remark: {count} entries of this snapshot were already incomplete when it was made:"
+    ));
+    for problem in known.iter().take(PROBLEMS_TOLD) {
+        context.output.remark(format_args!("  {problem}"));
+    }
+    let told = u64::try_from(known.len().min(PROBLEMS_TOLD)).unwrap_or(u64::MAX);
+    match count.saturating_sub(told) {
+        0 => {}
+        more if told == 0 => context.output.remark(format_args!(
+            "  this profile does not know which {more}; the one that made the backup does"
+        )),
+        more => context.output.remark(format_args!("  and {more} more")),
+    }
 }
 
 /// The snapshot that is meant; the latest is the one with the newest time.
@@ -206,6 +239,8 @@ pub(super) async fn restore_to(
     let (client, tenant) = context.tenant().await?;
     let repository = context.repository(&client, &tenant, bucket).await?;
     let id = find_snapshot(&repository, snapshot).await?;
+    let incomplete = repository.snapshot(&id).await?.stats.problems;
+    let known = tenant.source_note(bucket, &id.to_string())?.map(|note| note.problems).unwrap_or_default();
     let begun = context.clock.monotonic();
     let plan = plan_restore(&repository, &id, target).await.advise(
         "nothing was written",
@@ -225,6 +260,8 @@ pub(super) async fn restore_to(
         "entries": report.entries,
         "bytes": report.bytes,
         "problems": problems_json(&report.problems),
+        "incomplete": incomplete,
+        "incomplete_known": known,
     }));
     context.output.text(format_args!(
         "restored {files} files, {} to {} {}",
@@ -232,6 +269,7 @@ pub(super) async fn restore_to(
         target.display(),
         rate_text(report.bytes, nanos),
     ));
+    tell_incomplete(context, incomplete, &known);
     Ok(tell_problems(context, &report.problems))
 }
 

@@ -21,9 +21,9 @@ pub(super) async fn run(context: &Context<'_>, command: BucketCommand) -> Result
     let (client, _) = context.tenant().await?;
     match command {
         BucketCommand::Create { name, own_policy, policy: flags } => {
+            // Any wish is one for a policy of its own, with or without the flag.
+            let own = own_policy || flags.any();
             let chosen = policy::of(flags);
-            // Any place named is a wish of its own, with or without the flag.
-            let own = own_policy || !chosen.allow.is_empty() || !chosen.deny.is_empty();
             let bucket = client.create_bucket(&name, own.then_some(&chosen)).await?;
             context.output.object(&object(&bucket));
             context.output.text(format_args!("created bucket {name}: {}", policy::text(&bucket.policy)));

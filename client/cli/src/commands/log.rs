@@ -3,21 +3,14 @@
 use serde_json::json;
 
 use crate::context::Context;
-use crate::exit::{Advise as _, Exit, Failure};
+use crate::exit::{Exit, Failure};
 use crate::flags::LogCommand;
 
 pub(super) async fn run(context: &Context<'_>, command: LogCommand) -> Result<Exit, Failure> {
     let LogCommand::Checkpoint = command;
-    let (client, tenant) = context.tenant().await?;
+    let (client, tenant) = context.tenant_unchecked().await?;
     let mut watch = tenant.log_watch()?;
-    let checkpoint = watch
-        .advance(&client)
-        .await
-        .advise(
-            "the checkpoint that this profile remembers was kept",
-            "do not write to this service before the cause is known",
-        )
-        .map_err(|failure| failure.exit(Exit::Differences))?;
+    let checkpoint = watch.advance(&client).await?;
     tenant.remember(&watch)?;
     context.output.object(&json!({
         "origin": checkpoint.origin,

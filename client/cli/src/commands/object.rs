@@ -1,5 +1,6 @@
 //! `coffer object`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use coffer_client::backup::Progress as _;
@@ -26,6 +27,9 @@ fn object(info: &ObjectInfo) -> Value {
 }
 
 pub(super) async fn run(context: &Context<'_>, command: ObjectCommand) -> Result<Exit, Failure> {
+    if let ObjectCommand::Put { metadata, .. } = &command {
+        refuse_repeated(metadata)?;
+    }
     let (client, _) = context.tenant().await?;
     match command {
         ObjectCommand::Put { file, object, metadata } => {
@@ -68,6 +72,7 @@ pub(super) async fn run(context: &Context<'_>, command: ObjectCommand) -> Result
                 placed.sites.join(" ")
             ));
             for (key, value) in &info.metadata {
+                let (key, value) = (escape_bytes(key.as_bytes()), escape_bytes(value.as_bytes()));
                 context.output.text(format_args!("meta      {key}={value}"));
             }
             Ok(Exit::Success)
@@ -78,6 +83,19 @@ pub(super) async fn run(context: &Context<'_>, command: ObjectCommand) -> Result
             context.output.object(&json!({ "deleted": version, "audit_seq": seq }));
             context.output.text(format_args!("deleted {} (version {version})", object.key));
             Ok(Exit::Success)
+        }
+    }
+}
+
+/// Of two values of one key only one could be kept, silently.
+fn refuse_repeated(metadata: &[Metadata]) -> Result<(), Failure> {
+    let mut keys = BTreeSet::new();
+    match metadata.iter().find(|(key, _)| !keys.insert(key)) {
+        None => Ok(()),
+        Some((key, _)) => {
+            let key = escape_bytes(key.as_bytes());
+            Err(Failure::usage(format!("--meta gives the key \"{key}\" twice"))
+                .next("give each key one value"))
         }
     }
 }

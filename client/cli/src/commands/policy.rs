@@ -1,6 +1,6 @@
 //! The policy that flags describe.
 
-use coffer_model::{Degraded, ResidencyPolicy};
+use coffer_model::{Degraded, Geometry, ResidencyPolicy, Tier};
 use serde_json::{Value, json};
 
 use crate::flags::PolicyFlags;
@@ -9,8 +9,8 @@ pub(super) fn of(flags: PolicyFlags) -> ResidencyPolicy {
     ResidencyPolicy {
         allow: flags.allow,
         deny: flags.deny,
-        tier_min: flags.tier_min,
-        geometry: flags.geometry,
+        tier_min: flags.tier_min.unwrap_or(Tier::I),
+        geometry: flags.geometry.unwrap_or(Geometry::DEFAULT),
         degraded: if flags.accept_degraded { Degraded::Accept } else { Degraded::Refuse },
     }
 }

@@ -98,10 +98,9 @@ fn restore_topology(context: &Context<'_>, flags: &ServeFlags, places: &Places) 
     })?;
     let kit = RecoveryKit::from_json(&String::from_utf8_lossy(&kit))?;
     Service::restore_topology(&flags.data_dir, &kit)?;
-    context.output.remark(format_args!(
-        "the topology file was missing; written anew from {}",
-        places.kit.display()
-    ));
+    context
+        .output
+        .remark(format_args!("the topology file was missing; written anew from {}", places.kit.display()));
     Ok(())
 }
 

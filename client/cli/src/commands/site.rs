@@ -1,10 +1,11 @@
 //! `coffer site`.
 
-use coffer_client::SiteInfo;
+use coffer_client::profile::ProfileError;
+use coffer_client::{CallError, Client, SiteInfo};
 use serde_json::{Value, json};
 
 use crate::context::Context;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Advise as _, Exit, Failure};
 use crate::flags::SiteCommand;
 use crate::output::bytes_text;
 
@@ -25,10 +26,9 @@ fn object(site: &SiteInfo) -> Value {
 }
 
 pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<Exit, Failure> {
-    let client = context.operator().await?;
     match command {
         SiteCommand::Ls => {
-            for site in client.list_sites().await? {
+            for site in anybody(context).await?.list_sites().await? {
                 context.output.object(&object(&site));
                 let state = if site.alive { "alive" } else { "down" };
                 context.output.text(format_args!(
@@ -43,14 +43,31 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
                 ));
             }
         }
-        SiteCommand::Kill { name } => switch(context, &client.set_site_alive(&name, false).await?),
-        SiteCommand::Revive { name } => switch(context, &client.set_site_alive(&name, true).await?),
+        SiteCommand::Kill { name } => switch(context, &name, false).await?,
+        SiteCommand::Revive { name } => switch(context, &name, true).await?,
     }
     Ok(Exit::Success)
 }
 
-fn switch(context: &Context<'_>, site: &SiteInfo) {
-    context.output.object(&object(site));
+/// A connection that may look at the sites: the operator's or, where this
+/// user is none, a tenant's.
+async fn anybody(context: &Context<'_>) -> Result<Client, Failure> {
+    match context.profile.operator() {
+        Err(ProfileError::NotOperator(_)) => Ok(context.tenant_unchecked().await?.0),
+        credentials => context.connect(&credentials?).await,
+    }
+}
+
+async fn switch(context: &Context<'_>, name: &str, alive: bool) -> Result<(), Failure> {
+    let switched = context.operator().await?.set_site_alive(name, alive).await;
+    let site = match switched {
+        Err(error @ CallError::NotFound(_)) => {
+            return Err(error).advise("no site was changed", "`coffer site ls` shows the names of the sites");
+        }
+        switched => switched?,
+    };
+    context.output.object(&object(&site));
     let state = if site.alive { "answers again" } else { "stopped answering" };
     context.output.text(format_args!("{} {state}", site.name));
+    Ok(())
 }

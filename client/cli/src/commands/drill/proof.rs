@@ -41,12 +41,8 @@ pub(super) async fn prove_noted(
     index: u64,
     digest: &Digest,
 ) -> Result<(), Failure> {
-    let checkpoint =
-        watch.advance(client).await.map_err(|error| Failure::new(error).exit(Exit::Differences))?;
-    let leaf = watch
-        .leaf(client, index, &checkpoint)
-        .await
-        .map_err(|error| Failure::new(error).exit(Exit::Differences))?;
+    let checkpoint = watch.advance(client).await?;
+    let leaf = watch.leaf(client, index, &checkpoint).await?;
     if note_subject_names(&leaf.leaf, digest) {
         return Ok(());
     }

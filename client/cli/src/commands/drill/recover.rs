@@ -43,7 +43,8 @@ pub(super) async fn run(context: &Context<'_>, flags: &RecoverFlags) -> Result<E
     steps.tell();
     let progress: Arc<dyn Progress> =
         if flags.watched { Events::new(context.clock.clone()) } else { Bars::new(context.output) };
-    refuse_used_target(&flags.target)?;
+    // Before anything is opened: a target in use would be refused at the end.
+    files::refuse_used(&flags.target)?;
     let kit = read_kit(&flags.kit)?;
     let (service, report) = recover(context, flags, &kit, &mut steps).await?;
     let (tenant, name) = only_tenant(&service, context.tenant.as_deref())?;
@@ -100,18 +101,6 @@ fn tell_phase(phase: &Phase) {
     print_event(&json!({ "event": "phase", "phase": phase.name, "seconds": seconds, "bytes": phase.bytes }));
 }
 
-/// Before anything is opened: a target in use would be refused at the end.
-fn refuse_used_target(target: &Path) -> Result<(), Failure> {
-    let used = match std::fs::read_dir(target) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        entries => entries.map_err(files::at(target))?.next().is_some(),
-    };
-    if used {
-        return Err(Failure::usage(format!("{} is not empty", target.display())).next("name a new directory"));
-    }
-    Ok(())
-}
-
 fn read_kit(path: &Path) -> Result<RecoveryKit, Failure> {
     let text = String::from_utf8_lossy(&files::read_small(path, FILE_LIMIT)?).into_owned();
     RecoveryKit::from_json(&text)
@@ -135,6 +124,9 @@ async fn recover(
         }
     };
     let recovered = Service::recover(host, &flags.data_dir, &root, kit, &tell).await;
+    if let (true, Err(RecoverError::TooManyLost { more, .. })) = (watched, &recovered) {
+        print_event(&json!({ "event": "too many lost", "more": more }));
+    }
     let (service, report) = recovered.map_err(|error| match &error {
         RecoverError::TooManyLost { missing, more, .. } => Failure::new(format!(
             "{} of {} sites are missing ({}); {more} more {} suffice",

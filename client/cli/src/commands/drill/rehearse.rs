@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use coffer_client::Client;
 use coffer_client::drill::{DrillRecord, Shares, Verdict};
 use coffer_client::profile::write_atomically;
 use coffer_model::BucketName;
@@ -54,12 +53,17 @@ pub(super) async fn run(
     bars.finish();
     watch.advance(&client).await?;
     tenant.remember(&watch)?;
-    let sites = site_count(context, &client, bucket).await?;
+    let sites = client.list_sites().await?;
+    let lost: Vec<String> = sites.iter().filter(|site| !site.alive).map(|site| site.name.clone()).collect();
     let circumstances = Circumstances {
         tenant: tenant.identity().tenant.clone(),
-        scenario: "rehearsal over the running service; no site was taken down".to_owned(),
-        sites: u64::try_from(sites).unwrap_or(u64::MAX),
-        sites_lost: Vec::new(),
+        scenario: format!(
+            "rehearsal over the running service; {} of {} sites were down",
+            lost.len(),
+            sites.len()
+        ),
+        sites: u64::try_from(sites.len()).unwrap_or(u64::MAX),
+        sites_lost: lost,
         rto,
         rpo,
         newest_write: snapshot.time,
@@ -83,21 +87,6 @@ pub(super) async fn run(
     tell(context, &record, &path, &tenant.identity().log_key);
     tell_problems(context, &restored.problems);
     Ok(if record.verdicts.integrity == Verdict::Satisfied { Exit::Success } else { Exit::Differences })
-}
-
-/// Sites of the deployment, as its operator sees them; for anybody else those
-/// over which the newest pack is spread.
-async fn site_count(context: &Context<'_>, client: &Client, bucket: &BucketName) -> Result<usize, Failure> {
-    if let Ok(operator) = context.operator().await
-        && let Ok(sites) = operator.list_sites().await
-    {
-        return Ok(sites.len());
-    }
-    let (packs, _) = client.list_page(bucket, b"packs/", b"").await?;
-    match packs.iter().max_by_key(|pack| pack.size) {
-        Some(pack) => Ok(client.stat(bucket, &pack.key).await?.sites.len()),
-        None => Ok(0),
-    }
 }
 
 fn tell(context: &Context<'_>, record: &DrillRecord, path: &Path, key: &str) {

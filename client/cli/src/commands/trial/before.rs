@@ -11,6 +11,7 @@ use coffer_model::{BucketName, Degraded, Geometry, ResidencyPolicy, Tier};
 use serde_json::Value;
 
 use super::child::Child;
+use super::loss;
 use super::places::Places;
 use crate::commands::backup::{note_manifest, open_or_init, run_backup, tell_problems};
 use crate::commands::tenant;
@@ -45,6 +46,7 @@ pub(super) async fn back_up(
     let bars = Bars::new(outer.output);
     bars.stage("found a deployment", None, None);
     let mut service = start_service(flags, places).await?;
+    loss::check(places, flags.lose)?;
     let context = Context::new(outer.output, Profile::at(places.profile()), None);
     let (profile, people) = tenant::create(&context, TENANT, policy()?, &places.people()).await?;
     let client = context.connect(&profile.credentials()?).await?;

@@ -12,11 +12,30 @@ pub(super) struct Loss {
     pub(super) scenario: String,
 }
 
+/// Sites for people.
+pub(super) fn names(sites: &[String]) -> String {
+    if sites.is_empty() { "no site".to_owned() } else { format!("sites {}", sites.join(", ")) }
+}
+
+/// Refuses to lose more sites than there are.
+pub(super) fn check(places: &Places, count: usize) -> Result<(), Failure> {
+    let kit = read_kit(places)?;
+    if count <= kit.sites.len() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("--lose {count} is more than the {} sites there are", kit.sites.len()))
+        .next("lose fewer sites, or name a site file with more of them with --sites"))
+}
+
+fn read_kit(places: &Places) -> Result<RecoveryKit, Failure> {
+    let text = coffer_client::profile::read_text(&places.kit())?;
+    Ok(RecoveryKit::from_json(&text)?)
+}
+
 /// Deletes the first `count` sites of the topology, whose shards carry data
 /// and not only parity, and everything that the service and the client kept.
 pub(super) fn destroy(places: &Places, count: usize) -> Result<Loss, Failure> {
-    let text = coffer_client::profile::read_text(&places.kit())?;
-    let kit = RecoveryKit::from_json(&text)?;
+    let kit = read_kit(places)?;
     let sites: Vec<String> = kit.sites.iter().take(count).map(|address| address.site.name.clone()).collect();
     for site in &sites {
         files::remove_tree(&places.data.join("sites").join(site))?;

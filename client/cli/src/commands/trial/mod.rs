@@ -40,10 +40,15 @@ pub(super) async fn run(context: &Context<'_>, flags: TryFlags) -> Result<Exit, 
         _ = tokio::signal::ctrl_c() => Err(interrupted()),
         _ = terminate.recv() => Err(interrupted()),
     };
-    let cleaned = if flags.keep { Ok(()) } else { places.clean(told.is_ok()) };
-    let exit = told?;
-    cleaned?;
-    Ok(exit)
+    let refused = told.as_ref().is_err_and(|failure| failure.exit == Exit::Usage);
+    if !flags.keep || refused {
+        // The record is signed, or the failure known: what stays behind
+        // changes neither.
+        for left in places.clean(told.is_ok()) {
+            context.output.remark(format_args!("remark: not removed: {}; remove it by hand", left.what));
+        }
+    }
+    told
 }
 
 fn interrupted() -> Failure {
@@ -55,8 +60,8 @@ async fn story(context: &Context<'_>, flags: &TryFlags, places: &Places) -> Resu
     let lost = loss::destroy(places, flags.lose)?;
     let declared = context.clock.now();
     context.output.remark(format_args!(
-        "lost: sites {}, every catalogue, the key service and the client's keys",
-        lost.sites.join(", ")
+        "lost: {}, every catalogue, the key service and the client's keys",
+        loss::names(&lost.sites)
     ));
     let result = recover(context, flags, places, &backed_up, declared, &lost.scenario).await?;
     // The parent believes no exit code: it verifies the record itself.
@@ -106,7 +111,7 @@ async fn recover(
     flag("--rpo", Path::new(&format!("{}s", flags.rpo.0)));
     let mut child = Child::spawn(&arguments)?;
     let bars = Bars::new(context.output);
-    let mut result = None;
+    let (mut result, mut too_many) = (None, None);
     while let Some(event) = child.next_event().await {
         match event.get("event").and_then(Value::as_str) {
             Some("stage") => {
@@ -115,6 +120,7 @@ async fn recover(
             }
             Some("progress") => bars.position(event.get("bytes").and_then(Value::as_u64).unwrap_or(0)),
             Some("phase") => report::phase_remark(context, &event),
+            Some("too many lost") => too_many = event.get("more").and_then(Value::as_u64),
             Some("result") => result = Some(event),
             _ => child.remember_error(&event),
         }
@@ -123,8 +129,16 @@ async fn recover(
     let exit = child.wait(Duration::from_secs(60)).await?;
     let Some(result) = result else {
         // Nothing that came back may pass as a whole tree.
-        files::remove_tree(&places.restored())?;
-        return Err(child.failure("the recovery", exit));
+        if let Err(left) = files::remove_tree(&places.restored()) {
+            context.output.remark(format_args!("remark: not removed, and not whole: {}", left.what));
+        }
+        let failure = child.failure("the recovery", exit);
+        return Err(match too_many.and_then(|more| usize::try_from(more).ok()) {
+            None => failure,
+            // Nobody has these sites to bring back: the trial deleted them.
+            Some(more) => failure
+                .next(format!("run the trial again with --lose {} or less", flags.lose.saturating_sub(more))),
+        });
     };
     let problems = result.get("problems").cloned().unwrap_or_else(|| json!([]));
     Ok(Recovered { partial: problems.as_array().is_some_and(|list| !list.is_empty()), problems })

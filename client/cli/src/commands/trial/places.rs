@@ -25,15 +25,21 @@ impl Places {
         if !source.is_dir() {
             return Err(Failure::usage(format!("{} is not a directory", source.display())));
         }
+        // Everything is looked at before anything is made: what is refused
+        // leaves nothing behind.
+        let (data, out) = (future(&data)?, future(&out)?);
         for dir in [&data, &out] {
-            refuse_inside(&source, dir)?;
-            files::make_empty_directory(dir)?;
+            if dir.starts_with(&source) {
+                return Err(inside(dir));
+            }
+            files::refuse_used(dir)?;
         }
-        let (data, out) = (files::absolute(&data)?, files::absolute(&out)?);
         if data.starts_with(&out) || out.starts_with(&data) {
             return Err(Failure::usage("one of --data-dir and --out lies inside the other"));
         }
-        Ok(Self { data, out })
+        files::make_empty_directory(&data)?;
+        files::make_empty_directory(&out)?;
+        Ok(Self { data: files::absolute(&data)?, out: files::absolute(&out)? })
     }
 
     /// The client's profile; it dies with the loss.
@@ -67,27 +73,36 @@ impl Places {
 
     /// Removes what is large or secret and was only for the trial. After a
     /// failure the kit, the shares and the manifest go too: they belong to a
-    /// deployment that is no more.
-    pub(super) fn clean(&self, succeeded: bool) -> Result<(), Failure> {
-        for dir in [&self.data, &self.restored(), &self.profile()] {
-            files::remove_tree(dir)?;
-        }
+    /// deployment that is no more. What could not be removed is returned.
+    pub(super) fn clean(&self, succeeded: bool) -> Vec<Failure> {
+        let mut dirs = vec![self.restored(), self.profile(), self.data.clone()];
         if !succeeded {
-            files::remove_tree(&self.out)?;
+            dirs.push(self.out.clone());
+        }
+        let left = dirs.iter().filter_map(|dir| files::remove_tree(dir).err()).collect();
+        if !succeeded {
             // The directory of both, if the trial made it and nothing else is in it.
             self.out.parent().map(std::fs::remove_dir).map(drop).unwrap_or_default();
         }
-        Ok(())
+        left
     }
 }
 
 /// A trial that backs itself up would never end well.
-fn refuse_inside(source: &Path, dir: &Path) -> Result<(), Failure> {
-    let mut existing = if dir.is_absolute() { dir.to_owned() } else { Path::new(".").join(dir) };
-    while !existing.exists() && existing.pop() {}
-    if files::absolute(&existing)?.starts_with(source) {
-        return Err(Failure::usage(format!("{} would lie inside the directory to back up", dir.display()))
-            .next("run it from another directory, or name other ones with --data-dir and --out"));
+fn inside(dir: &Path) -> Failure {
+    Failure::usage(format!("{} would lie inside the directory to back up", dir.display()))
+        .next("run it from another directory, or name other ones with --data-dir and --out")
+}
+
+/// The absolute path of a directory that need not exist yet.
+fn future(dir: &Path) -> Result<PathBuf, Failure> {
+    let dir = if dir.is_absolute() { dir.to_owned() } else { Path::new(".").join(dir) };
+    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or_else(|| Path::new("/"));
+    let rest = dir.strip_prefix(existing).unwrap_or_else(|_| Path::new(""));
+    if rest.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(Failure::usage(format!("{}: \"..\" in a directory that is not there", dir.display()))
+            .next("name the directory without it"));
     }
-    Ok(())
+    let existing = files::absolute(existing)?;
+    Ok(if rest.as_os_str().is_empty() { existing } else { existing.join(rest) })
 }

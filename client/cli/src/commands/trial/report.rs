@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Recovered;
 use super::before::BackedUp;
+use super::loss;
 use super::places::Places;
 use crate::commands::drill::summary;
 use crate::context::Context;
@@ -68,7 +69,7 @@ fn row(context: &Context<'_>, name: &str, nanos: u64, bytes: u64) {
 fn table(context: &Context<'_>, backed_up: &BackedUp, record: &DrillRecord) {
     context.output.text(format_args!("{:<18} {:>12} {:>14} {:>16}", "phase", "time", "bytes", "rate"));
     row(context, "backup", backed_up.nanos, backed_up.bytes);
-    let lost = record.sites_lost.join(", ");
+    let lost = loss::names(&record.sites_lost);
     context
         .output
         .text(format_args!("-- loss declared {} ({lost}; catalogues; keys)", record.declared.utc()));
