@@ -128,7 +128,7 @@ impl Service {
         let root_key = root_key_id();
         let slot = SlotId::generate(host.entropy.as_ref());
         keystore::write_deployment(&opened, root, slot, 1, &secrets, host.entropy.as_ref()).await?;
-        let service = Self::assemble(host, data_dir, addresses, opened, authority, secrets, root)?;
+        let service = Self::assemble(host, data_dir, addresses, opened, authority, secrets, root);
         let policy = ResidencyPolicy {
             allow: vec![],
             deny: vec![],
@@ -215,8 +215,7 @@ impl Service {
         let found = keystore::read(&sites, root).await?;
         let key_pem = zeroize::Zeroizing::new(found.deployment.authority_key_pem.clone());
         let authority = Authority::load(found.deployment.authority_ca_pem.clone(), key_pem)?;
-        let service =
-            Self::assemble_open(host, data_dir, addresses, sites, authority, found.deployment, root);
+        let service = Self::assemble(host, data_dir, addresses, sites, authority, found.deployment, root);
         let mut report =
             RecoveryReport { tenants: 0, versions: 0, newest_write: None, missing_sites, unsettled: 0 };
         let mut lost = Vec::new();
@@ -236,7 +235,7 @@ impl Service {
         Ok((service, report))
     }
 
-    fn assemble_open(
+    fn assemble(
         host: Host,
         data_dir: &Path,
         addresses: Vec<SiteAddress>,
@@ -265,18 +264,6 @@ impl Service {
             principals: RwLock::new(operators),
             creating: Mutex::new(()),
         }
-    }
-
-    fn assemble(
-        host: Host,
-        data_dir: &Path,
-        addresses: Vec<SiteAddress>,
-        sites: Sites,
-        authority: Authority,
-        deployment: DangerDeploymentSecrets,
-        root: &RootKey,
-    ) -> Result<Self, FoundError> {
-        Ok(Self::assemble_open(host, data_dir, addresses, sites, authority, deployment, root))
     }
 
     /// Makes a tenant with its keys, slot, catalogue and log.
