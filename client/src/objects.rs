@@ -110,6 +110,27 @@ fn data(piece: Bytes) -> v1::PutObjectRequest {
     v1::PutObjectRequest { part: Some(v1::put_object_request::Part::Data(piece)) }
 }
 
+fn end(size: u64) -> v1::PutObjectRequest {
+    v1::PutObjectRequest { part: Some(v1::put_object_request::Part::End(v1::PutEnd { size })) }
+}
+
+/// Data messages for the pieces, then the end, which says that they are all.
+fn data_and_end<S>(pieces: S) -> impl Stream<Item = v1::PutObjectRequest> + Send + 'static
+where
+    S: Stream<Item = Bytes> + Send + 'static,
+{
+    futures::stream::unfold(Some((Box::pin(pieces), 0_u64)), |state| async {
+        let (mut pieces, size) = state?;
+        Some(match pieces.next().await {
+            Some(piece) => {
+                let size = size + piece.len() as u64;
+                (data(piece), Some((pieces, size)))
+            }
+            None => (end(size), None),
+        })
+    })
+}
+
 fn outcome(answer: v1::PutObjectResponse) -> Result<PutOutcome, CallError> {
     let object = info(answer.object)?;
     Ok(PutOutcome { object, audit_seq: answer.audit_seq, reduced_by: answer.reduced_by })
@@ -135,7 +156,7 @@ impl Client {
         let (pieces, failed) = source::until_failure(source);
         let first = futures::stream::iter([header(bucket, key, metadata)]);
         let mut client = self.objects();
-        let call = client.put_object(first.chain(pieces.map(data)));
+        let call = client.put_object(first.chain(data_and_end(pieces)));
         tokio::select! {
             biased;
             error = failed => Err(PutError::Source(error)),
@@ -177,7 +198,8 @@ impl Client {
     ) -> Result<PutOutcome, CallError> {
         let answer = repeat(&self.patience, self.entropy.as_ref(), || {
             let first = header(bucket, key, metadata.clone());
-            let messages = std::iter::once(first).chain(source::cut(body.clone()).map(data));
+            let pieces = source::cut(body.clone()).map(data);
+            let messages = std::iter::once(first).chain(pieces).chain([end(body.len() as u64)]);
             async move {
                 let mut client = self.objects();
                 let answer = client.put_object(futures::stream::iter(messages)).await;

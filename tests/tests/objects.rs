@@ -1,8 +1,12 @@
 //! Objects over the wire: what goes in comes out, whatever the size, the range
 //! and the sites that are missing.
 
+use bytes::Bytes;
 use coffer_client::GetError;
-use coffer_tests::{Deployment, bucket_name, object_key, pattern};
+use coffer_proto::v1::put_object_request::Part;
+use coffer_proto::v1::{PutEnd, PutHeader, PutObjectRequest};
+use coffer_tests::{Deployment, Wire, bucket_name, object_key, pattern};
+use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_of_every_awkward_size_read_back_whole_and_in_ranges() {
@@ -78,4 +82,27 @@ async fn a_deleted_object_is_gone_and_a_newer_put_shows_again_also_after_a_rebui
     let keys: Vec<_> =
         tenant.client.list(&bucket, b"").await.unwrap().into_iter().map(|o| o.key.to_string()).collect();
     assert_eq!(keys, ["again", "kept"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_without_its_end_or_with_a_wrong_one_is_no_object() {
+    let deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("acme").await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    let header = || PutHeader {
+        tenant: Bytes::new(),
+        bucket: bucket.to_string(),
+        key: Bytes::from_static(b"object"),
+        metadata: Default::default(),
+    };
+    for (size, end) in [(10, None), (10, Some(9)), (200_000, None), (200_000, Some(200_001)), (0, None)] {
+        let mut parts = vec![Part::Header(header()), Part::Data(pattern(1, size))];
+        parts.extend(end.map(|size| Part::End(PutEnd { size })));
+        let mut wire = Wire::connect(deployment.endpoint(), &tenant.credentials).await.unwrap();
+        let stream = tokio_stream::iter(parts.into_iter().map(|part| PutObjectRequest { part: Some(part) }));
+        let refused = wire.objects.put_object(stream).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Cancelled, "{size} bytes, end {end:?}");
+        assert!(tenant.get(&bucket, "object").await.is_err(), "{size} bytes, end {end:?}");
+    }
 }

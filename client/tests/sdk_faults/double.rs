@@ -141,11 +141,18 @@ impl Objects for Answers {
             return Err(Status::unavailable("a site restarts"));
         }
         let mut stream = request.into_inner();
-        let mut size = 0;
+        let (mut size, mut whole) = (0, false);
         while let Some(message) = stream.message().await? {
-            if let Some(v1::put_object_request::Part::Data(piece)) = message.part {
-                size += u64::try_from(piece.len()).unwrap();
+            match message.part {
+                Some(v1::put_object_request::Part::Data(piece)) => {
+                    size += u64::try_from(piece.len()).unwrap()
+                }
+                Some(v1::put_object_request::Part::End(end)) => whole = end.size == size,
+                _ => {}
             }
+        }
+        if !whole {
+            return Err(Status::cancelled("the upload broke off before its end"));
         }
         self.state.whole_puts.fetch_add(1, Ordering::SeqCst);
         Ok(Response::new(v1::PutObjectResponse {

@@ -63,19 +63,28 @@ fn line(row: ListRow) -> ObjectInfo {
     }
 }
 
-/// The data messages of a put.
-struct Upload(Streaming<PutObjectRequest>);
+/// The data messages of a put, whole only with their end.
+struct Upload {
+    stream: Streaming<PutObjectRequest>,
+    received: u64,
+    ended: bool,
+}
 
 impl Source for Upload {
     async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
-        match self.0.message().await {
-            Ok(None) => Ok(None),
-            Ok(Some(PutObjectRequest { part: Some(PutPart::Data(data)) }))
-                if data.len() <= DATA_BYTES_MAX =>
-            {
+        if self.ended {
+            return Ok(None);
+        }
+        match self.stream.message().await.map_err(|_| SourceError)?.and_then(|message| message.part) {
+            Some(PutPart::Data(data)) if data.len() <= DATA_BYTES_MAX => {
+                self.received += data.len() as u64;
                 Ok(Some(data))
             }
-            Ok(Some(_)) | Err(_) => Err(SourceError),
+            Some(PutPart::End(end)) if end.size == self.received => {
+                self.ended = true;
+                Ok(None)
+            }
+            _ => Err(SourceError),
         }
     }
 }
@@ -107,7 +116,9 @@ impl Objects for ObjectsApi {
         let service = Arc::clone(&self.0);
         // On a task of its own: a caller that goes away cannot cut the story
         // off between its steps, it ends as a failed upload and is withdrawn.
-        let story = tokio::spawn(async move { put(&service, granted, Upload(stream)).await });
+        let story = tokio::spawn(async move {
+            put(&service, granted, Upload { stream, received: 0, ended: false }).await
+        });
         let committed = story.await.map_err(|_| Status::internal("the put was cut off"))?.map_err(status)?;
         Ok(Response::new(PutObjectResponse {
             object: Some(info(committed.manifest)),
