@@ -447,15 +447,20 @@ impl Service {
         Ok(RecoveryKit::new(self.addresses.clone(), ca_pem, self.evidence_name.clone(), &key, checkpoints))
     }
 
-    /// Makes every log durable at the sites. Call before leaving.
+    /// Makes every log durable at the sites and closes the catalogues, so that
+    /// nothing touches their files any more. Call before leaving; calls that
+    /// come later are refused.
     ///
     /// # Errors
-    /// [`AuditError`]; the leaves stay in the catalogue and follow at the next start.
+    /// [`AuditError`], of the first log that failed; its leaves stay in the
+    /// catalogue and follow at the next start.
     pub async fn shut_down(&self) -> Result<(), AuditError> {
+        let mut outcome = Ok(());
         for tenant in self.all_tenants() {
-            self.checkpoint(&tenant).await?;
+            outcome = outcome.and(self.checkpoint(&tenant).await.map(drop));
+            tenant.catalog.clone().close().await;
         }
-        Ok(())
+        outcome
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -22,8 +23,11 @@ impl Files {
                 if path.is_dir() {
                     directories.push(path);
                 } else {
-                    let bytes = fs::read(&path).unwrap();
-                    files.insert(path.strip_prefix(root).unwrap().to_owned(), bytes);
+                    match fs::read(&path) {
+                        Ok(bytes) => drop(files.insert(path.strip_prefix(root).unwrap().to_owned(), bytes)),
+                        // Gone since it was listed: a running service cleans up behind itself.
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{}", path.display()),
+                    }
                 }
             }
         }
