@@ -23,7 +23,7 @@ use super::snapshot::Snapshot;
 
 /// Packs kept for chunks that come back, and fetches under way; together a
 /// hundred MiB and some.
-const CACHED_PACKS: usize = 4;
+const CACHED_PACKS: usize = 2;
 const FETCHES: usize = 2;
 const ENTRY_FETCHES: usize = 4;
 

@@ -32,7 +32,7 @@ pub struct BackupOptions {
 
 impl Default for BackupOptions {
     fn default() -> Self {
-        Self { host: String::new(), sealing_threads: 2, uploads: 3 }
+        Self { host: String::new(), sealing_threads: 2, uploads: 2 }
     }
 }
 
