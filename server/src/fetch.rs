@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_model::{Digest, Geometry, SiteId};
+use coffer_model::{Digest, SiteId};
 use coffer_regions::{
     ClearGeometry, Codec, CodecError, Record, RecordKind, Site, SiteError, join, shard_record_id,
 };
@@ -26,7 +26,8 @@ pub(crate) enum FetchError {
 
 /// The striped layout of one version, as its manifest has it.
 pub(crate) struct Stripes {
-    pub(crate) geometry: Geometry,
+    /// Made once for the whole read: its matrix costs more than a small stripe.
+    pub(crate) codec: Codec,
     pub(crate) sites: Vec<SiteId>,
     pub(crate) stripe_bytes: u64,
     pub(crate) locator: [u8; 32],
@@ -55,15 +56,19 @@ impl Service {
             digests.filter(|list| list.len() == stripes.sites.len()).ok_or(FetchError::NoStripe(stripe))?;
         let shards = self.collect(stripes, stripe, digests).await;
         let have = shards.have.iter().flatten().count();
-        if have < stripes.geometry.k() {
+        if have < stripes.codec.geometry().k() {
             let failed =
                 shards.failed.iter().map(|(index, error)| self.blame(stripes, *index, error)).collect();
-            return Err(FetchError::TooFewShards { stripe, have, need: stripes.geometry.k(), failed });
+            return Err(FetchError::TooFewShards {
+                stripe,
+                have,
+                need: stripes.codec.geometry().k(),
+                failed,
+            });
         }
-        let codec = Codec::new(stripes.geometry)?;
-        self.heal(stripes, stripe, &codec, &shards).await;
+        self.heal(stripes, stripe, &shards).await;
         let length = stripes.bytes_in(stripe);
-        let data = codec.decode(shards.have, length)?;
+        let data = stripes.codec.decode(shards.have, length)?;
         let mut sealed = Vec::with_capacity(length);
         join(&data, length).for_each(|piece| sealed.extend_from_slice(piece));
         Ok(Bytes::from(sealed))
@@ -72,12 +77,12 @@ impl Service {
     /// Asks the data sites at once; for each that fails, the next parity site.
     async fn collect(&self, stripes: &Stripes, stripe: u32, digests: &[Digest]) -> Shards {
         let mut shards = Shards { have: vec![None; stripes.sites.len()], failed: Vec::new() };
-        let mut candidates = (0_u8..).zip(stripes.sites.iter().zip(digests));
-        let mut asked = JoinSet::new();
-        for (index, (site, digest)) in candidates.by_ref().take(stripes.geometry.k()) {
+        let candidates = (0_u8..).zip(stripes.sites.iter().zip(digests));
+        let mut reads = candidates.map(|(index, (site, digest))| {
             let (adapter, want) = (self.sites.get(*site), Want::new(stripes, stripe, index, *digest));
-            asked.spawn(async move { (index, want.read(adapter).await) });
-        }
+            async move { (index, want.read(adapter).await) }
+        });
+        let mut asked: JoinSet<_> = reads.by_ref().take(stripes.codec.geometry().k()).collect();
         while let Some(answer) = asked.join_next().await {
             // A read that was cut off says nothing about its site.
             let Ok((index, read)) = answer else { continue };
@@ -89,10 +94,8 @@ impl Service {
                 }
                 Err(error) => {
                     shards.failed.push((index, error));
-                    if let Some((index, (site, digest))) = candidates.next() {
-                        let (adapter, want) =
-                            (self.sites.get(*site), Want::new(stripes, stripe, index, *digest));
-                        asked.spawn(async move { (index, want.read(adapter).await) });
+                    if let Some(read) = reads.next() {
+                        asked.spawn(read);
                     }
                 }
             }
@@ -101,30 +104,26 @@ impl Service {
     }
 
     fn blame(&self, stripes: &Stripes, index: u8, error: &SiteError) -> String {
-        let site = stripes.sites.get(usize::from(index)).and_then(|id| self.sites.topology().site(*id));
-        format!("{} ({error})", site.map_or("unknown", |site| site.name.as_str()))
+        let site = stripes.sites.get(usize::from(index));
+        format!("{} ({error})", site.map_or("unknown", |id| self.sites.name(*id)))
     }
 
     /// Reports the sites that answered wrongly, and writes the right shard
-    /// back where the site answers. What does not succeed is tried again by
-    /// the next reader; it never holds this one up with an error.
-    async fn heal(&self, stripes: &Stripes, stripe: u32, codec: &Codec, shards: &Shards) {
-        let (k, m) = stripes.geometry.into();
+    /// back where the site answers.
+    async fn heal(&self, stripes: &Stripes, stripe: u32, shards: &Shards) {
+        let (k, m) = stripes.codec.geometry().into();
         for (index, error) in &shards.failed {
             let Some(site) = stripes.sites.get(usize::from(*index)) else { continue };
             if *error == SiteError::Unreachable {
                 continue;
             }
             self.sites.report(*site);
-            let Some(adapter) = self.sites.get(*site) else { continue };
-            let Ok(rebuilt) = codec.rebuild(shards.have.clone(), &[*index]) else { continue };
+            let Ok(rebuilt) = stripes.codec.rebuild(shards.have.clone(), &[*index]) else { continue };
             let Some(body) = rebuilt.into_iter().next() else { continue };
             let id = shard_record_id(&stripes.locator, stripe, *index);
             let geometry = ClearGeometry { k, m, index: *index };
-            if let Ok(record) = Record::new(RecordKind::Shard, id, geometry, body)
-                && adapter.delete(vec![id]).await.is_ok()
-            {
-                let _ = adapter.put(vec![record]).await;
+            if let Ok(record) = Record::new(RecordKind::Shard, id, geometry, body) {
+                self.sites.replace(*site, record).await;
             }
         }
     }

@@ -11,7 +11,7 @@ use coffer_keys::{
     CHUNK_BYTES, Context, Dek, HEADER_BYTES, OpenError, RangeOpener, SEALED_CHUNK_BYTES, open_bytes,
 };
 use coffer_model::{BucketName, Layout, Manifest, ObjectKey, Outcome, SiteId};
-use coffer_regions::{Record, SiteError};
+use coffer_regions::{Codec, Record, SiteError};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -219,7 +219,7 @@ impl SealedReader {
                 let stripe_bytes = u64::from((*stripe_bytes).max(1));
                 let end = u32::try_from(needed.end.div_ceil(stripe_bytes)).unwrap_or(u32::MAX);
                 let stripes = Stripes {
-                    geometry: *geometry,
+                    codec: Codec::new(*geometry).map_err(FetchError::from)?,
                     sites: sites.clone(),
                     stripe_bytes,
                     locator: *locator,
@@ -300,7 +300,9 @@ async fn read_inline(service: &Service, row: &ManifestRow, seal: &Seal) -> Resul
     for id in row.manifest.layout.sites() {
         let error = match read_holder(service, row, seal, *id).await {
             Ok((record, sealed)) => {
-                heal_holders(service, &blamed, &record).await;
+                for id in blamed {
+                    service.sites.replace(id, record.clone()).await;
+                }
                 return Ok(sealed);
             }
             Err(error) => error,
@@ -309,8 +311,7 @@ async fn read_inline(service: &Service, row: &ManifestRow, seal: &Seal) -> Resul
             service.sites.report(*id);
             blamed.push(*id);
         }
-        let name = service.sites.topology().site(*id).map_or("unknown", |site| site.name.as_str());
-        failed.push(format!("{name} ({error})"));
+        failed.push(format!("{} ({error})", service.sites.name(*id)));
     }
     Err(GetError::NoHolder(failed))
 }
@@ -330,15 +331,5 @@ async fn read_holder(
         Ok((record, body.inline))
     } else {
         Err(SiteError::Damaged)
-    }
-}
-
-/// What does not succeed here is tried again by the next reader.
-async fn heal_holders(service: &Service, blamed: &[SiteId], good: &Record) {
-    for id in blamed {
-        let Some(site) = service.sites.get(*id) else { continue };
-        if site.delete(vec![good.id()]).await.is_ok() {
-            let _ = site.put(vec![good.clone()]).await;
-        }
     }
 }

@@ -135,14 +135,13 @@ enum Opened<T> {
     Bad,
 }
 
-/// All facts of one kind that open under the tenant's key.
+/// All of the listed facts that open under the tenant's key.
 async fn open_all<T: serde::de::DeserializeOwned>(
     service: &Service,
     tenant: &Tenant,
-    kind: RecordKind,
+    holders: &Holders,
     key: &coffer_keys::Dek,
-) -> Result<Vec<(RecordId, T)>, RebuildError> {
-    let holders = holders(service, kind).await?;
+) -> Vec<(RecordId, T)> {
     let tag = tenant_tag(key);
     let open = |record: &Record| {
         if tag_of(record) != Some(tag) {
@@ -153,12 +152,12 @@ async fn open_all<T: serde::de::DeserializeOwned>(
     let reads = holders.iter().map(|(id, sites)| async move {
         first_good(service, *id, sites, open).await.map(|fact| (*id, fact))
     });
-    Ok(stream::iter(reads).buffered(READS_AT_ONCE).filter_map(std::future::ready).collect().await)
+    stream::iter(reads).buffered(READS_AT_ONCE).filter_map(std::future::ready).collect().await
 }
 
 async fn load_facts(service: &Service, tenant: &Tenant) -> Result<HashSet<BucketId>, RebuildError> {
-    let facts =
-        open_all::<Fact>(service, tenant, RecordKind::Registry, &tenant.secrets.registry_key()).await?;
+    let holders = holders(service, RecordKind::Registry).await?;
+    let facts = open_all::<Fact>(service, tenant, &holders, &tenant.secrets.registry_key()).await;
     let removed: HashSet<BucketId> = facts
         .iter()
         .filter_map(|(_, fact)| if let Fact::BucketRemoved { id, .. } = fact { Some(*id) } else { None })
@@ -208,7 +207,8 @@ pub(crate) async fn read_tombstones(
     tenant: &Tenant,
 ) -> Result<(Graves, Vec<(RecordId, Tombstone)>), RebuildError> {
     let key = tenant.secrets.tombstone_key();
-    let all = open_all::<Tombstone>(service, tenant, RecordKind::Tombstone, &key).await?;
+    let holders = holders(service, RecordKind::Tombstone).await?;
+    let all = open_all::<Tombstone>(service, tenant, &holders, &key).await;
     let failed =
         all.iter().filter(|(_, tombstone)| tombstone.failed_put).map(|(_, tombstone)| tombstone.version);
     let graves = Graves { failed: failed.collect() };
@@ -282,7 +282,7 @@ fn reduced(mut row: ManifestRow, holders: &[(SiteId, Digest)]) -> ManifestRow {
 /// Puts the runs of leaves in order, up to the first gap.
 async fn load_log(service: &Service, tenant: &Tenant) -> Result<(), RebuildError> {
     let holders = holders(service, RecordKind::Log).await?;
-    let mut runs = open_all::<LeafRun>(service, tenant, RecordKind::Log, &tenant.secrets.log_key()).await?;
+    let mut runs = open_all::<LeafRun>(service, tenant, &holders, &tenant.secrets.log_key()).await;
     // A run that too few sites took was never under a checkpoint, and its
     // numbers may have been given again: what more sites hold comes last, and wins.
     runs.sort_by_key(|(id, _)| holders.get(id).map_or(0, Vec::len));

@@ -163,8 +163,7 @@ impl Objects for ObjectsApi {
         let call = tenant_call(Operation::ObjectStat, tenant, String::new(), arguments);
         let granted = self.0.authorize(bearer, call).await.map_err(status)?;
         let manifest = stat(&self.0, granted).await.map_err(status)?.manifest;
-        let name = |id| self.0.sites.topology().site(id).map_or_else(String::new, |site| site.name.clone());
-        let sites = manifest.layout.sites().iter().map(|id| name(*id)).collect();
+        let sites = manifest.layout.sites().iter().map(|id| self.0.sites.name(*id).to_owned()).collect();
         let geometry = match &manifest.layout {
             Layout::Inline { sites } => format!("whole x {}", sites.len()),
             Layout::Striped { geometry, .. } => geometry.to_string(),
