@@ -1,14 +1,19 @@
 //! Geometry, Reed-Solomon, placement and recovery plans (pure), and the port
 //! through which every kind of site is reached.
 
+mod challenge;
 mod codec;
 mod placement;
 mod port;
 mod record;
 mod recovery;
 
+pub use challenge::{Answer, Challenge, answer_of};
 pub use codec::{Codec, CodecError, Stripe, join, shard_bytes};
 pub use placement::{Denial, Placement, PlacementError, Unmet, place, place_small, satisfiable};
-pub use port::{ListedRecord, Receipt, ScrubFinding, Site, SiteError, SiteState, SlotContent, SlotListing};
+pub use port::{
+    ListedRecord, Reach, Receipt, ScrubCursor, ScrubFinding, ScrubStep, Site, SiteError, SiteState,
+    SlotContent, SlotListing, UnverifiedBytes,
+};
 pub use record::{ClearGeometry, Record, RecordError, RecordKind, StoredRecord, shard_record_id};
 pub use recovery::{RecoveryShortfall, Survey};

@@ -2,12 +2,14 @@
 //! slots. Every adapter (directory, pod, bucket, simulation) passes the same
 //! conformance suite.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_model::{Digest, RecordId, SiteDescription, SiteId, SlotId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Record, RecordKind};
+use crate::{Answer, Challenge, Record, RecordKind};
 
 /// Proof that a site has fsynced a record. Made by adapters after the fsync
 /// returned; compared with what was sent before it counts.
@@ -43,6 +45,39 @@ pub struct ScrubFinding {
     pub place: String,
 }
 
+/// Where a scrub in steps goes on: opaque to the caller, in the order in which
+/// the site wrote, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ScrubCursor(pub [u8; 16]);
+
+/// What one step of a scrub read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScrubStep {
+    /// Damage in what was read.
+    pub findings: Vec<ScrubFinding>,
+    /// Records read and verified.
+    pub records: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+    /// Where the next step goes on; `None` when the pass is complete.
+    pub next: Option<ScrubCursor>,
+}
+
+/// Bytes from the middle of a record. No digest covers them alone: whoever
+/// uses them must authenticate them by other means, the seal of a whole chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnverifiedBytes(pub Bytes);
+
+/// How far a site's history goes: the sequence number of a batch, and the
+/// digest of its header, which chains to all headers before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// Number of the batch.
+    pub sequence: u64,
+    /// Digest of its header.
+    pub digest: Digest,
+}
+
 /// What a key slot holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotContent {
@@ -72,6 +107,28 @@ pub struct SiteState {
     pub volume_bytes: u64,
     /// Damaged records found since it was opened.
     pub damaged: u64,
+    /// Bytes of removed records that still lie in the volumes.
+    pub dead_bytes: u64,
+    /// Bytes that may still be written; `None` where nobody knows.
+    pub free_bytes: Option<u64>,
+    /// Whether it takes no writes.
+    pub read_only: bool,
+    /// Its last durable batch; `None` where it has none, or keeps no history.
+    pub reach: Option<Reach>,
+}
+
+impl SiteState {
+    /// The state of a site that does not answer.
+    pub const DEAD: Self = Self {
+        alive: false,
+        records: 0,
+        volume_bytes: 0,
+        damaged: 0,
+        dead_bytes: 0,
+        free_bytes: None,
+        read_only: false,
+        reach: None,
+    };
 }
 
 /// Why a site did not do what was asked; split by whose move is next.
@@ -108,12 +165,22 @@ pub trait Site: Send + Sync {
     /// What the topology says about it.
     fn description(&self) -> &SiteDescription;
 
+    /// Whether it answered when last heard of; asks nobody and costs nothing.
+    fn answers(&self) -> bool;
+
     /// Stores records; returns when all of them are fsynced. A record that is
     /// already there with the same digest is acknowledged again.
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError>;
 
     /// Reads one record and verifies its digest.
     async fn get(&self, id: RecordId) -> Result<Record, SiteError>;
+
+    /// Reads a part of a record's body, for a reader that authenticates it
+    /// itself; a range that reaches past the end is [`SiteError::OverLimit`].
+    async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError>;
+
+    /// Answers a challenge from the bytes on its disk, read now.
+    async fn answer(&self, challenge: Challenge) -> Result<Answer, SiteError>;
 
     /// Records of one kind with ids above `after`, in order of id, at most `limit`.
     async fn list(
@@ -128,6 +195,14 @@ pub trait Site: Send + Sync {
 
     /// Reads every record and verifies it, without any key.
     async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError>;
+
+    /// Reads and verifies records from `from` on (`None`: from the oldest)
+    /// until about `bytes_max` bytes of bodies are read, at least one record.
+    async fn scrub_step(&self, from: Option<ScrubCursor>, bytes_max: u64) -> Result<ScrubStep, SiteError>;
+
+    /// Whether its history contains that batch: a site that came back older
+    /// than it was does not.
+    async fn reaches(&self, reach: Reach) -> Result<bool, SiteError>;
 
     /// Overwrites a key slot; returns when fsynced. After it returns, the
     /// slot's older generations but the last are gone from its file.

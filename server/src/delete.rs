@@ -71,7 +71,7 @@ pub(crate) async fn delete(
 /// Refuses before any tombstone is written where too few holders answer: a
 /// tombstone that was refused would still hide the object from a rebuild.
 async fn reachable(service: &Service, layout: &Layout) -> Result<(), DeleteError> {
-    let alive = service.sites.alive().await;
+    let alive = service.sites.alive();
     let acknowledged = layout.sites().iter().filter(|id| alive.contains(id)).count();
     let needed = holders_needed(layout);
     if acknowledged >= needed { Ok(()) } else { Err(DeleteError::TooFewHolders { acknowledged, needed }) }

@@ -20,6 +20,7 @@ mod keystore;
 mod kit;
 mod leaf;
 mod list;
+mod opener;
 mod put;
 mod rebuild;
 mod registry;
@@ -36,6 +37,7 @@ mod write;
 
 pub use authority::{AuthorityError, IssuedCredential};
 pub use kit::{KitError, RecoveryKit, SiteAddress};
+pub use opener::{HostSites, OpenedSite, SiteOpener};
 pub use serve::{ServeError, serve};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
 pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};

@@ -167,7 +167,7 @@ async fn choose_sites(
     version: VersionId,
     small: bool,
 ) -> Result<Placement, PutError> {
-    let alive = service.sites.alive().await;
+    let alive = service.sites.alive();
     let is_alive = |id| alive.contains(&id);
     let topology = service.sites.topology();
     let choose = if small { place_small } else { place };

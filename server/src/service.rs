@@ -1,6 +1,6 @@
 //! The running deployment: found, open, recover, shut down.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -16,6 +16,7 @@ use crate::audit::{AuditError, AuditLog, LogReach, Signed};
 use crate::authority::{Authority, IssuedCredential};
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
+use crate::opener::{HostSites, SiteOpener};
 use crate::rebuild;
 use crate::registry::{RegistryError, service_geometry, write_fact};
 use crate::service_error::{FoundError, IssueError, OpenError, RecoverError};
@@ -25,13 +26,23 @@ use crate::stored::{Fact, Principal};
 use crate::sweep::sweep;
 use crate::tenant::{NewTenantKeys, OpenTenantError, Tenant, TenantSecrets, mark_whole, open_or_create};
 
-/// Time and chance of the host that runs the service.
+/// Time, chance and sites of the host that runs the service.
 #[derive(Clone)]
 pub struct Host {
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// Where random numbers come from.
     pub entropy: Arc<dyn Entropy>,
+    /// Where the adapters of sites come from.
+    pub sites: Arc<dyn SiteOpener>,
+}
+
+impl Host {
+    /// A host whose sites are directories of this machine.
+    pub fn of_this_machine(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
+        let sites = Arc::new(HostSites { entropy: Arc::clone(&entropy) });
+        Self { clock, entropy, sites }
+    }
 }
 
 /// Told how far a recovery is: phase, and its count of bytes or records.
@@ -66,8 +77,8 @@ pub struct Service {
     /// Open while tenants may be created.
     pub(crate) root: RootKey,
     pub(crate) root_key: KeyId,
-    tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
-    principals: RwLock<HashMap<[u8; 32], Principal>>,
+    tenants: RwLock<BTreeMap<TenantId, Arc<Tenant>>>,
+    principals: RwLock<BTreeMap<[u8; 32], Principal>>,
     /// One tenant is created at a time.
     pub(crate) creating: Mutex<()>,
 }
@@ -207,7 +218,7 @@ impl Service {
         std::fs::create_dir_all(&state).map_err(|source| OpenError::Disk { path: state, source })?;
         progress("sites", addresses.len() as u64);
         let sites = Sites::open(&host, data_dir, &addresses).await?;
-        let alive = sites.alive().await;
+        let alive = sites.alive();
         let missing: Vec<&SiteDescription> =
             sites.topology().sites.iter().filter(|site| !alive.contains(&site.id)).collect();
         let missing_sites = missing.iter().map(|site| site.name.clone()).collect();

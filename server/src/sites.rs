@@ -2,32 +2,37 @@
 //! wrong with them. A site whose directory is gone stays in the topology and
 //! never answers.
 
-use std::collections::HashMap;
-use std::num::NonZeroU64;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Topology};
 use coffer_regions::{ListedRecord, Receipt, Record, RecordKind, Site, SiteError, SiteState};
-use coffer_site::{DirectorySite, OpenSiteError, SimulatedSite};
+use coffer_site::{OpenSiteError, SimulatedSite};
 
 use crate::kit::SiteAddress;
+use crate::opener::OpenedSite;
 use crate::service::Host;
 
 struct Reached {
-    site: Arc<SimulatedSite>,
+    opened: OpenedSite,
     /// Reads that brought damaged, wrong or no bytes.
     reported: AtomicU64,
+}
+
+impl Reached {
+    fn new(opened: OpenedSite) -> Self {
+        Self { opened, reported: AtomicU64::new(0) }
+    }
 }
 
 /// All sites of the deployment.
 pub(crate) struct Sites {
     topology: Topology,
-    reached: HashMap<SiteId, Reached>,
+    reached: BTreeMap<SiteId, Reached>,
     /// Sites whose directory is there and is not what it should be, and why.
-    unopened: HashMap<SiteId, OpenSiteError>,
+    unopened: BTreeMap<SiteId, OpenSiteError>,
 }
 
 /// How many records a listing asks for at a time.
@@ -43,16 +48,13 @@ impl Sites {
         data_dir: &Path,
         addresses: &[SiteAddress],
     ) -> Result<Self, OpenSiteError> {
-        let (mut reached, mut unopened) = (HashMap::new(), HashMap::new());
+        let (mut reached, mut unopened) = (BTreeMap::new(), BTreeMap::new());
         for address in addresses {
-            let path = data_dir.join("sites").join(&address.site.name);
-            if !path.is_dir() {
-                continue;
-            }
-            match DirectorySite::open(&path, address.site.clone(), Arc::clone(&host.entropy)) {
-                Ok(site) => {
-                    reached.insert(address.site.id, Self::simulate(site, address));
+            match host.sites.open(data_dir, address).await {
+                Ok(Some(opened)) => {
+                    reached.insert(address.site.id, Reached::new(opened));
                 }
+                Ok(None) => {}
                 Err(error @ (OpenSiteError::Locked { .. } | OpenSiteError::Format { .. })) => {
                     return Err(error);
                 }
@@ -64,26 +66,18 @@ impl Sites {
         Ok(Self { topology: topology(addresses), reached, unopened })
     }
 
-    /// Creates every site's directory; refuses one that exists.
+    /// Creates every site; refuses one that exists.
     pub(crate) async fn create(
         host: &Host,
         data_dir: &Path,
         addresses: &[SiteAddress],
     ) -> Result<Self, OpenSiteError> {
-        let mut reached = HashMap::new();
+        let mut reached = BTreeMap::new();
         for address in addresses {
-            let path = data_dir.join("sites").join(&address.site.name);
-            let site = DirectorySite::create(&path, address.site.clone(), Arc::clone(&host.entropy))?;
-            reached.insert(address.site.id, Self::simulate(site, address));
+            let opened = host.sites.create(data_dir, address).await?;
+            reached.insert(address.site.id, Reached::new(opened));
         }
-        Ok(Self { topology: topology(addresses), reached, unopened: HashMap::new() })
-    }
-
-    fn simulate(site: DirectorySite, address: &SiteAddress) -> Reached {
-        let latency = Duration::from_millis(u64::from(address.latency_ms));
-        let bandwidth = NonZeroU64::new(u64::from(address.bandwidth_mib) << 20);
-        let site = Arc::new(SimulatedSite::new(Arc::new(site), latency, bandwidth));
-        Reached { site, reported: AtomicU64::new(0) }
+        Ok(Self { topology: topology(addresses), reached, unopened: BTreeMap::new() })
     }
 
     pub(crate) fn topology(&self) -> &Topology {
@@ -92,32 +86,40 @@ impl Sites {
 
     /// The site, if it could be opened. It may still be dead.
     pub(crate) fn get(&self, id: SiteId) -> Option<Arc<dyn Site>> {
-        self.reached.get(&id).map(|reached| Arc::clone(&reached.site) as Arc<dyn Site>)
+        self.reached.get(&id).map(|reached| Arc::clone(&reached.opened.site))
     }
 
     /// The simulated site of that name, for killing and reviving.
     pub(crate) fn simulated(&self, name: &str) -> Option<(&SiteDescription, Arc<SimulatedSite>)> {
         let description = self.topology.sites.iter().find(|site| site.name == name)?;
-        let reached = self.reached.get(&description.id)?;
-        Some((description, Arc::clone(&reached.site)))
+        let link = self.reached.get(&description.id)?.opened.link.as_ref()?;
+        Some((description, Arc::clone(link)))
     }
 
-    /// The sites that answer now.
-    pub(crate) async fn alive(&self) -> Vec<SiteId> {
-        let mut alive = Vec::with_capacity(self.reached.len());
-        for description in &self.topology.sites {
-            if let Some(reached) = self.reached.get(&description.id)
-                && reached.site.state().await.alive
-            {
-                alive.push(description.id);
-            }
-        }
-        alive
+    /// The sites that answered when last heard of.
+    pub(crate) fn alive(&self) -> Vec<SiteId> {
+        let answers = |id: &SiteId| self.reached.get(id).is_some_and(|reached| reached.opened.site.answers());
+        self.topology.sites.iter().map(|site| site.id).filter(answers).collect()
     }
 
     /// The sites that a policy admits, dead or alive.
     pub(crate) fn admitted(&self, policy: &ResidencyPolicy) -> Vec<SiteId> {
         self.topology.sites.iter().filter(|site| policy.admits(site)).map(|site| site.id).collect()
+    }
+
+    /// The name of a site, for people.
+    pub(crate) fn name(&self, id: SiteId) -> &str {
+        self.topology.site(id).map_or("unknown", |site| site.name.as_str())
+    }
+
+    /// Puts a good record in the place of one that a read found damaged, wrong
+    /// or missing. What does not succeed is tried again by the next reader; it
+    /// never holds this one up with an error.
+    pub(crate) async fn replace(&self, id: SiteId, good: Record) {
+        let Some(site) = self.get(id) else { return };
+        if site.delete(vec![good.id()]).await.is_ok() {
+            let _ = site.put(vec![good]).await;
+        }
     }
 
     /// Notes that a read from `site` brought damaged, wrong or no bytes.
@@ -145,8 +147,8 @@ impl Sites {
     /// How a site is doing; a site without a directory is dead.
     pub(crate) async fn state(&self, site: SiteId) -> SiteState {
         match self.reached.get(&site) {
-            Some(reached) => reached.site.state().await,
-            None => SiteState { alive: false, records: 0, volume_bytes: 0, damaged: 0 },
+            Some(reached) => reached.opened.site.state().await,
+            None => SiteState::DEAD,
         }
     }
 

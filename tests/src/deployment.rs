@@ -49,7 +49,7 @@ pub struct TenantClient {
 }
 
 fn host() -> Host {
-    Host { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) }
+    Host::of_this_machine(Arc::new(SystemClock), Arc::new(OsEntropy))
 }
 
 impl Deployment {

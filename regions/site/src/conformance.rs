@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_model::{RecordId, SlotId};
-use coffer_regions::{ClearGeometry, Receipt, Record, RecordKind, Site, SiteError, SlotContent};
+use coffer_regions::{
+    Challenge, ClearGeometry, Receipt, Record, RecordKind, Site, SiteError, SlotContent, UnverifiedBytes,
+    answer_of,
+};
 
 /// Runs every check, each on a fresh and empty site from `make`.
 ///
@@ -26,6 +29,10 @@ where
     what_was_deleted_is_gone_and_may_come_again(make().await).await;
     concurrent_puts_are_all_kept(make().await).await;
     concurrent_puts_of_one_id_keep_one_content(make().await).await;
+    parts_are_read_and_nothing_past_the_end(make().await).await;
+    challenges_are_answered_from_the_stored_bytes(make().await).await;
+    a_scrub_in_steps_meets_every_record_once(make().await).await;
+    history_is_reached_up_to_its_last_batch(make().await).await;
     slots_go_forward_only(make().await).await;
     slots_are_wiped_and_listed(make().await).await;
 }
@@ -190,6 +197,61 @@ async fn concurrent_puts_of_one_id_keep_one_content(site: Arc<dyn Site>) {
     }
     assert_eq!(winners.len(), 1);
     assert_eq!(site.get(id(1)).await, Ok(candidate(winners[0])));
+}
+
+async fn parts_are_read_and_nothing_past_the_end(site: Arc<dyn Site>) {
+    site.put(vec![record(RecordKind::Shard, 1, "0123456789")]).await.unwrap();
+    let part = async |range| site.get_range(id(1), range).await;
+    assert_eq!(part(2..5).await, Ok(UnverifiedBytes(Bytes::from_static(b"234"))));
+    assert_eq!(part(0..10).await, Ok(UnverifiedBytes(Bytes::from_static(b"0123456789"))));
+    assert_eq!(part(10..10).await, Ok(UnverifiedBytes(Bytes::new())));
+    assert_eq!(part(9..11).await, Err(SiteError::OverLimit));
+    assert_eq!(site.get_range(id(2), 0..1).await, Err(SiteError::Missing));
+}
+
+async fn challenges_are_answered_from_the_stored_bytes(site: Arc<dyn Site>) {
+    let long = record(RecordKind::Shard, 1, (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect::<Vec<_>>());
+    site.put(vec![long.clone(), shard(2)]).await.unwrap();
+    for (n, body) in [(1, long.body()), (2, shard(2).body())] {
+        let challenge = Challenge { record: id(n), key: [9; 32] };
+        assert_eq!(site.answer(challenge).await, Ok(answer_of(&challenge.key, body)));
+    }
+    assert_eq!(site.answer(Challenge { record: id(3), key: [9; 32] }).await, Err(SiteError::Missing));
+}
+
+async fn a_scrub_in_steps_meets_every_record_once(site: Arc<dyn Site>) {
+    for n in 0..20 {
+        site.put(vec![shard(n)]).await.unwrap();
+    }
+    let (mut from, mut records, mut bytes, mut steps) = (None, 0, 0, 0);
+    loop {
+        let step = site.scrub_step(from, 30).await.unwrap();
+        assert_eq!(step.findings, Vec::new());
+        assert!(step.records > 0, "a step makes progress");
+        (records, bytes, steps) = (records + step.records, bytes + step.bytes, steps + 1);
+        from = step.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    let total: usize = (0..20).map(|n| shard(n).body().len()).sum();
+    assert_eq!((records, bytes), (20, u64::try_from(total).unwrap()));
+    assert!(steps > 1);
+}
+
+/// Sites that keep no history have no reach to compare.
+async fn history_is_reached_up_to_its_last_batch(site: Arc<dyn Site>) {
+    site.put(vec![shard(1)]).await.unwrap();
+    let Some(first) = site.state().await.reach else { return };
+    site.put(vec![shard(2)]).await.unwrap();
+    let second = site.state().await.reach.unwrap();
+    assert!(second.sequence > first.sequence);
+    assert_eq!(site.reaches(first).await, Ok(true));
+    assert_eq!(site.reaches(second).await, Ok(true));
+    let later = coffer_regions::Reach { sequence: second.sequence + 1, ..second };
+    assert_eq!(site.reaches(later).await, Ok(false));
+    let forked = coffer_regions::Reach { digest: first.digest, ..second };
+    assert_eq!(site.reaches(forked).await, Ok(false));
 }
 
 fn content(generation: u64, body: &[u8]) -> SlotContent {

@@ -1,5 +1,6 @@
 //! The directory adapter of the port: a site on a disk of this machine.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -7,8 +8,8 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use coffer_model::{Entropy, RecordId, SiteDescription, SlotId};
 use coffer_regions::{
-    ListedRecord, Receipt, Record, RecordKind, ScrubFinding, Site, SiteError, SiteState, SlotContent,
-    SlotListing,
+    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
+    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes, answer_of,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -182,6 +183,10 @@ impl Site for DirectorySite {
         &self.description
     }
 
+    fn answers(&self) -> bool {
+        true
+    }
+
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
         if records.len() > PUT_RECORDS_MAX || body_bytes(&records) > PUT_BYTES_MAX {
             return Err(SiteError::OverLimit);
@@ -213,6 +218,18 @@ impl Site for DirectorySite {
         self.blocking(move |shared| shared.read(id)).await
     }
 
+    async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {
+        self.blocking(move |shared| shared.read_range(id, range)).await.map(UnverifiedBytes)
+    }
+
+    async fn answer(&self, challenge: Challenge) -> Result<Answer, SiteError> {
+        self.blocking(move |shared| {
+            let record = shared.read(challenge.record)?;
+            Ok(answer_of(&challenge.key, record.body()))
+        })
+        .await
+    }
+
     async fn list(
         &self,
         kind: RecordKind,
@@ -234,6 +251,14 @@ impl Site for DirectorySite {
 
     async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
         self.blocking(Shared::scrub).await
+    }
+
+    async fn scrub_step(&self, from: Option<ScrubCursor>, bytes_max: u64) -> Result<ScrubStep, SiteError> {
+        self.blocking(move |shared| shared.scrub_step(from, bytes_max)).await
+    }
+
+    async fn reaches(&self, reach: Reach) -> Result<bool, SiteError> {
+        self.blocking(move |shared| Ok(shared.reaches(reach))).await
     }
 
     async fn write_slot(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {
@@ -261,6 +286,10 @@ impl Site for DirectorySite {
             records: self.shared.index().readable(),
             volume_bytes: self.shared.volume_bytes(),
             damaged: self.shared.damaged(),
+            dead_bytes: self.dead_bytes(),
+            free_bytes: None,
+            read_only: self.shared.is_read_only(),
+            reach: self.shared.last_batch(),
         }
     }
 }

@@ -61,6 +61,7 @@ pub fn inspect(path: &Path, read_bodies: bool) -> Result<Inspection, OpenSiteErr
         read_only: true,
         damaged: recovered.damaged,
         findings: recovered.findings,
+        last_batch: recovered.chain.reach(),
         lock,
     };
     let volumes = count(opened.volumes.len());

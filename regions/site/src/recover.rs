@@ -156,6 +156,7 @@ pub(crate) fn open(
     // writing only: what it holds can still be read.
     let settled = settle_tail(&mut recovered, &dir.quarantine(), disk);
     let current = recovered.volumes.values().next_back().filter(|_| recovered.appendable).cloned();
+    let last_batch = recovered.chain.reach();
     let start = WriterStart { current, next_number: recovered.next_number, chain: recovered.chain };
     let opened = Opened {
         site,
@@ -166,6 +167,7 @@ pub(crate) fn open(
         read_only: settled.is_err() || !recovered.synced,
         damaged: recovered.damaged,
         findings: recovered.findings,
+        last_batch,
         lock,
     };
     Ok((opened, start))

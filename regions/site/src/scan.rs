@@ -6,10 +6,12 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use coffer_regions::Record;
+use coffer_model::Digest;
+use coffer_regions::{Reach, Record};
 
 use crate::batch::{
     BATCH_ENTRIES_MAX, BATCH_MAGIC, BODY_BYTES_AT, BatchHeader, ENTRY_BYTES, Entry, HEADER_BYTES,
@@ -47,6 +49,13 @@ pub(crate) struct Chain {
 impl Chain {
     /// Before the first batch of a site.
     pub(crate) const START: Self = Self { next: 0, previous: Some([0; 32]) };
+
+    /// The last batch so far; `None` before the first, and after damage that
+    /// hides it.
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        let digest = Digest(self.previous?);
+        self.next.checked_sub(1).map(|sequence| Reach { sequence, digest })
+    }
 }
 
 /// How a volume ends.
@@ -231,13 +240,28 @@ impl Scan<'_> {
 pub(crate) fn read_body(file: &File, offset: u64, entry: &RecordEntry) -> io::Result<Option<Record>> {
     let mut body = vec![0; usize::try_from(entry.body_bytes).unwrap_or(usize::MAX)];
     if let Err(error) = file.read_exact_at(&mut body, offset) {
-        // EIO is damage of this record; only what says nothing about the
-        // medium (a lack of memory or handles) is an error of the reading.
-        let medium = error.kind() == io::ErrorKind::UnexpectedEof
-            || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
-        return if medium { Ok(None) } else { Err(error) };
+        return if of_the_medium(&error) { Ok(None) } else { Err(error) };
     }
     Ok(Record::verify(entry.kind, entry.id, entry.geometry, entry.digest, Bytes::from(body)).ok())
+}
+
+/// Reads a part of the body at `offset`, unverified; `None` where the medium
+/// does not give it.
+pub(crate) fn read_part(file: &File, offset: u64, range: &Range<u32>) -> io::Result<Option<Bytes>> {
+    let length = range.end.saturating_sub(range.start);
+    let mut part = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    match file.read_exact_at(&mut part, offset + u64::from(range.start)) {
+        Ok(()) => Ok(Some(Bytes::from(part))),
+        Err(error) if of_the_medium(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// EIO is damage of the record; only what says nothing about the medium (a
+/// lack of memory or handles) is an error of the reading.
+fn of_the_medium(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// A file read through one buffer, so that small batches share a call.

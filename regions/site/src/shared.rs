@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bytes::Bytes;
 use coffer_model::{RecordId, SiteId};
-use coffer_regions::{Record, ScrubFinding, SiteError};
+use coffer_regions::{Reach, Record, ScrubCursor, ScrubFinding, ScrubStep, SiteError};
 
 use crate::disk::Disk;
 use crate::index::{Index, Location};
@@ -35,6 +37,7 @@ pub(crate) struct Shared {
     read_only: AtomicBool,
     damaged: AtomicU64,
     fsyncs: AtomicU64,
+    last_batch: Mutex<Option<Reach>>,
     /// Damage that only the opening saw, since it was cut away or left out.
     opening: Vec<ScrubFinding>,
     /// Keeps other openers out for as long as anything uses the directory.
@@ -51,6 +54,7 @@ pub(crate) struct Opened {
     pub(crate) read_only: bool,
     pub(crate) damaged: u64,
     pub(crate) findings: Vec<ScrubFinding>,
+    pub(crate) last_batch: Option<Reach>,
     pub(crate) lock: SiteLock,
 }
 
@@ -66,6 +70,7 @@ impl Shared {
             read_only: AtomicBool::new(opened.read_only),
             damaged: AtomicU64::new(opened.damaged),
             fsyncs: AtomicU64::new(0),
+            last_batch: Mutex::new(opened.last_batch),
             opening: opened.findings,
             _lock: opened.lock,
         }
@@ -120,6 +125,62 @@ impl Shared {
         self.volumes().values().map(|volume| volume.length).sum()
     }
 
+    /// The last batch that was fsynced.
+    pub(crate) fn last_batch(&self) -> Option<Reach> {
+        *self.last_batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_last_batch(&self, reach: Option<Reach>) {
+        *self.last_batch.lock().unwrap_or_else(PoisonError::into_inner) = reach;
+    }
+
+    /// Whether the history of this site goes at least so far; the last batch
+    /// itself must be the very one.
+    pub(crate) fn reaches(&self, reach: Reach) -> bool {
+        self.last_batch().is_some_and(|last| last == reach || last.sequence > reach.sequence)
+    }
+
+    /// Reads a part of a body as it lies on the disk.
+    pub(crate) fn read_range(&self, id: RecordId, range: Range<u32>) -> Result<Bytes, SiteError> {
+        let at = self.index().get(id).ok_or(SiteError::Missing)?;
+        if range.start > range.end || range.end > at.entry.body_bytes {
+            return Err(SiteError::OverLimit);
+        }
+        let file = self.volumes().get(&at.volume).map(|volume| volume.volume.file.clone());
+        let read = file.map(|file| scan::read_part(&file, at.offset, &range));
+        match read {
+            Some(Ok(Some(bytes))) => Ok(bytes),
+            Some(Err(_)) => Err(SiteError::Unreachable),
+            None | Some(Ok(None)) => Err(SiteError::Damaged),
+        }
+    }
+
+    /// Verifies records from a place of the disk on, oldest first.
+    pub(crate) fn scrub_step(
+        &self,
+        from: Option<ScrubCursor>,
+        bytes_max: u64,
+    ) -> Result<ScrubStep, SiteError> {
+        let (volume, offset) = from.map_or((0, 0), scrub_place);
+        let all = self.index().in_disk_order();
+        let start = all.partition_point(|at| (at.volume, at.offset) < (volume, offset));
+        let mut step = ScrubStep::default();
+        for at in all.get(start..).unwrap_or_default() {
+            if step.records > 0 && step.bytes >= bytes_max {
+                step.next = Some(scrub_cursor(at.volume, at.offset));
+                break;
+            }
+            step.records += 1;
+            step.bytes += u64::from(at.entry.body_bytes);
+            let damaged = self.read_at(at) == Err(SiteError::Damaged);
+            if damaged && self.index().get(at.entry.id).is_some_and(|now| now.offset == at.offset) {
+                step.findings
+                    .push(ScrubFinding { record: Some(at.entry.id), place: place(at.volume, at.offset) });
+            }
+        }
+        Ok(step)
+    }
+
     /// Reads the record at `at`; remembers it if it is damaged.
     pub(crate) fn read_at(&self, at: &Location) -> Result<Record, SiteError> {
         let file = self.volumes().get(&at.volume).map(|volume| volume.volume.file.clone());
@@ -170,6 +231,21 @@ impl Shared {
         findings.extend(self.slots().scrub());
         Ok(findings)
     }
+}
+
+/// A cursor is the place on the disk: volume, then offset, big-endian.
+fn scrub_cursor(volume: u32, offset: u64) -> ScrubCursor {
+    let mut bytes = [0; 16];
+    bytes[4..8].copy_from_slice(&volume.to_be_bytes());
+    bytes[8..].copy_from_slice(&offset.to_be_bytes());
+    ScrubCursor(bytes)
+}
+
+fn scrub_place(cursor: ScrubCursor) -> (u32, u64) {
+    (
+        u32::from_be_bytes(crate::batch::field(&cursor.0, 4)),
+        u64::from_be_bytes(crate::batch::field(&cursor.0, 8)),
+    )
 }
 
 /// Adds the damage in the headers and tables of one volume to `findings`.

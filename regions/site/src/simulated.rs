@@ -2,6 +2,7 @@
 //! link. For the embedded default, tests and measurements.
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_model::{RecordId, SiteDescription, SlotId};
 use coffer_regions::{
-    ListedRecord, Receipt, Record, RecordKind, ScrubFinding, Site, SiteError, SiteState, SlotContent,
-    SlotListing,
+    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
+    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -97,6 +98,10 @@ impl Site for SimulatedSite {
         self.inner.description()
     }
 
+    fn answers(&self) -> bool {
+        self.alive().is_ok() && self.inner.answers()
+    }
+
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
         let bytes = body_bytes(&records);
         self.request(bytes, self.inner.put(records), |_| 0).await
@@ -104,6 +109,14 @@ impl Site for SimulatedSite {
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
         self.request(0, self.inner.get(id), |record| length(record.body().len())).await
+    }
+
+    async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {
+        self.request(0, self.inner.get_range(id, range), |bytes| length(bytes.0.len())).await
+    }
+
+    async fn answer(&self, challenge: Challenge) -> Result<Answer, SiteError> {
+        self.request(0, self.inner.answer(challenge), |_| 0).await
     }
 
     async fn list(
@@ -121,6 +134,14 @@ impl Site for SimulatedSite {
 
     async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
         self.request(0, self.inner.scrub(), |_| 0).await
+    }
+
+    async fn scrub_step(&self, from: Option<ScrubCursor>, bytes_max: u64) -> Result<ScrubStep, SiteError> {
+        self.request(0, self.inner.scrub_step(from, bytes_max), |_| 0).await
+    }
+
+    async fn reaches(&self, reach: Reach) -> Result<bool, SiteError> {
+        self.request(0, self.inner.reaches(reach), |_| 0).await
     }
 
     async fn write_slot(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {

@@ -229,6 +229,7 @@ impl Writer {
         self.chain = Chain { next: header.sequence + 1, previous: Some(chain_of(&head)) };
         self.enter(group, durable.volume.number, at + HEADER_BYTES as u64 + header.table_bytes());
         self.shared.set_volume(durable.clone());
+        self.shared.set_last_batch(self.chain.reach());
         self.current = Some(durable);
         Ok(())
     }

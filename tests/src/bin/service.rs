@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (data, key) = arguments.next().zip(arguments.next()).ok_or("usage: DIR FILE")?;
     let key: [u8; 32] = std::fs::read(key)?.try_into().map_err(|_| "the root key has 32 bytes")?;
     let root = RootKey::danger_from_bytes(Zeroizing::new(key));
-    let host = Host { clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) };
+    let host = Host::of_this_machine(Arc::new(SystemClock), Arc::new(OsEntropy));
     let service = Service::open(host, &data, &root).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{{\"endpoint\":\"https://{}\"}}", listener.local_addr()?);

@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
     // First of all, so that a taken port founds nothing.
     let listener = listen(flags.listen).await?;
     let endpoint = format!("https://{}", listener.local_addr()?);
-    let host = Host { clock: context.clock.clone(), entropy: context.entropy.clone() };
+    let host = Host::of_this_machine(context.clock.clone(), context.entropy.clone());
     if !Service::is_founded(&flags.data_dir) && Service::has_sites(&flags.data_dir) {
         restore_topology(context, &flags, &places)?;
     }
