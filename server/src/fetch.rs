@@ -118,12 +118,15 @@ impl Service {
                 continue;
             }
             self.sites.report(*site);
+            self.damage.note(*site, shard_record_id(&stripes.locator, stripe, *index));
             let Ok(rebuilt) = stripes.codec.rebuild(shards.have.clone(), &[*index]) else { continue };
             let Some(body) = rebuilt.into_iter().next() else { continue };
             let id = shard_record_id(&stripes.locator, stripe, *index);
             let geometry = ClearGeometry { k, m, index: *index };
-            if let Ok(record) = Record::new(RecordKind::Shard, id, geometry, body) {
-                self.sites.replace(*site, record).await;
+            if let Ok(record) = Record::new(RecordKind::Shard, id, geometry, body)
+                && self.sites.replace(*site, record).await
+            {
+                self.damage.mended(*site, id);
             }
         }
     }

@@ -301,7 +301,9 @@ async fn read_inline(service: &Service, row: &ManifestRow, seal: &Seal) -> Resul
         let error = match read_holder(service, row, seal, *id).await {
             Ok((record, sealed)) => {
                 for id in blamed {
-                    service.sites.replace(id, record.clone()).await;
+                    if service.sites.replace(id, record.clone()).await {
+                        service.damage.mended(id, row.record);
+                    }
                 }
                 return Ok(sealed);
             }
@@ -309,6 +311,7 @@ async fn read_inline(service: &Service, row: &ManifestRow, seal: &Seal) -> Resul
         };
         if error != SiteError::Unreachable {
             service.sites.report(*id);
+            service.damage.note(*id, row.record);
             blamed.push(*id);
         }
         failed.push(format!("{} ({error})", service.sites.name(*id)));

@@ -9,6 +9,7 @@ mod audit;
 mod authority;
 mod authorize;
 mod bucket;
+mod damage;
 mod delete;
 mod disk;
 mod drill;

@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 
 use crate::audit::{AuditError, AuditLog, LogReach, Signed};
 use crate::authority::{Authority, IssuedCredential};
+use crate::damage::DamageBook;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
 use crate::opener::{HostSites, SiteOpener};
@@ -79,6 +80,8 @@ pub struct Service {
     pub(crate) root_key: KeyId,
     tenants: RwLock<BTreeMap<TenantId, Arc<Tenant>>>,
     principals: RwLock<BTreeMap<[u8; 32], Principal>>,
+    /// What is known to be wrong at the sites.
+    pub(crate) damage: DamageBook,
     /// One tenant is created at a time.
     pub(crate) creating: Mutex<()>,
 }
@@ -273,6 +276,7 @@ impl Service {
             root_key: root_key_id(),
             tenants: RwLock::default(),
             principals: RwLock::new(operators),
+            damage: DamageBook::default(),
             creating: Mutex::new(()),
         }
     }

@@ -113,13 +113,11 @@ impl Sites {
     }
 
     /// Puts a good record in the place of one that a read found damaged, wrong
-    /// or missing. What does not succeed is tried again by the next reader; it
-    /// never holds this one up with an error.
-    pub(crate) async fn replace(&self, id: SiteId, good: Record) {
-        let Some(site) = self.get(id) else { return };
-        if site.delete(vec![good.id()]).await.is_ok() {
-            let _ = site.put(vec![good]).await;
-        }
+    /// or missing; whether the site acknowledged it. What does not succeed is
+    /// tried again by the next reader; it never holds this one up with an error.
+    pub(crate) async fn replace(&self, id: SiteId, good: Record) -> bool {
+        let Some(site) = self.get(id) else { return false };
+        site.delete(vec![good.id()]).await.is_ok() && put_verified(Some(site), id, good).await.is_ok()
     }
 
     /// Notes that a read from `site` brought damaged, wrong or no bytes.

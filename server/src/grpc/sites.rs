@@ -29,7 +29,7 @@ impl SitesApi {
             simulated: self.0.sites.simulated(&site.name).is_some(),
             records: state.records,
             volume_bytes: state.volume_bytes,
-            damaged: state.damaged,
+            damaged: state.damaged.max(u64::try_from(self.0.damage.count(site.id)).unwrap_or(u64::MAX)),
             reported: self.0.sites.reported(site.id),
         }
     }
