@@ -171,6 +171,8 @@ impl SiteDir {
         if let Some(parent) = self.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             disk.sync_dir(parent).map_err(OpenSiteError::at(parent))?;
         }
+        // Names keep no order until they are fsynced: SITE must not be first.
+        disk.sync_dir(&self.root).map_err(OpenSiteError::at(&self.root))?;
         let path = self.site_file();
         let text = serde_json::to_vec_pretty(&SiteFile { format: FORMAT, site: site.to_string() })
             .map_err(|error| OpenSiteError::at(&path)(error.into()))?;
