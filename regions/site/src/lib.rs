@@ -11,11 +11,14 @@ pub mod conformance;
 pub mod daemon;
 mod directory;
 mod disk;
+pub mod faults;
 mod host;
 mod identity;
 mod index;
 mod inspect;
+mod options;
 mod parts;
+mod pen;
 mod pod;
 mod pod_process;
 pub mod program;
@@ -33,8 +36,10 @@ mod write_faults;
 mod writer;
 
 pub use directory::DirectorySite;
+pub use disk::{Disk, HostDisk, Room};
 pub use identity::{IdentityError, SiteIdentity};
 pub use inspect::{Inspection, inspect};
+pub use options::{Execution, SiteOptions};
 pub use pod::{
     PodConfigError, PodCredentials, PodOptions, PodRefusal, PodSite, PodTiming, Witness, is_pod_endpoint,
 };
