@@ -23,6 +23,8 @@ pub(crate) enum FetchError {
     Codec(#[from] CodecError),
     #[error("the manifest does not describe stripe {0}")]
     NoStripe(u32),
+    #[error("the object has no stripes")]
+    NotStriped,
 }
 
 /// The striped layout of one version, as its manifest has it.
@@ -37,19 +39,19 @@ pub(crate) struct Stripes {
 }
 
 impl Stripes {
-    /// Nothing for an object that is not striped.
-    pub(crate) fn of(manifest: &Manifest) -> Result<Option<Self>, FetchError> {
+    /// Those of a version, as its manifest has them.
+    pub(crate) fn of(manifest: &Manifest) -> Result<Self, FetchError> {
         let Layout::Striped { geometry, sites, stripe_bytes, locator, digests } = &manifest.layout else {
-            return Ok(None);
+            return Err(FetchError::NotStriped);
         };
-        Ok(Some(Self {
+        Ok(Self {
             codec: Codec::new(*geometry)?,
             sites: sites.clone(),
             stripe_bytes: u64::from((*stripe_bytes).max(1)),
             locator: *locator,
             digests: digests.clone(),
             sealed_size: manifest.sealed_size,
-        }))
+        })
     }
 
     /// The stripe that holds a sealed offset.

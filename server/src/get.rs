@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_catalog::{BucketRow, CatalogError, ManifestRow};
-use coffer_keys::Context;
-use coffer_model::{BucketName, Manifest, ObjectKey, Outcome};
+use coffer_keys::{Context, Dek};
+use coffer_model::{BucketName, Layout, Manifest, ObjectKey, Outcome};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::AuditError;
@@ -122,11 +122,10 @@ async fn open_all(
     row: &ManifestRow,
     range: Range<u64>,
 ) -> Result<Bytes, GetError> {
-    let seal = seal_of(grant, row)?;
-    let Some(stripes) = Stripes::of(&row.manifest).map_err(PlainError::from)? else {
-        return Ok(service.read_small(row, &Arc::new(seal), range).await?);
-    };
-    let mut plain = Plain::open(service, &row.manifest, stripes, &seal, range).await?;
+    if matches!(row.manifest.layout, Layout::Inline { .. }) {
+        return Ok(service.read_small(row, dek_of(grant, row)?, range).await?);
+    }
+    let mut plain = open_striped(service, grant, row, range).await?;
     let Some(mut all) = plain.next().await? else { return Ok(Bytes::new()) };
     // A range that begins within a chunk touches one chunk more than a piece holds.
     while let Some(more) = plain.next().await? {
@@ -194,17 +193,15 @@ async fn open_striped(
     row: &ManifestRow,
     range: Range<u64>,
 ) -> Result<Plain, GetError> {
-    let seal = seal_of(grant, row)?;
-    let stripes = Stripes::of(&row.manifest).map_err(PlainError::from)?;
-    let stripes = stripes.ok_or(PlainError::Sealed(crate::sealed::SealedError::End))?;
-    Ok(Plain::open(service, &row.manifest, stripes, &seal, range).await?)
+    let manifest = &row.manifest;
+    let key = dek_of(grant, row)?.subkey("content");
+    let context = Context::object(manifest.tenant, manifest.bucket, manifest.object, manifest.version);
+    let stripes = Stripes::of(manifest).map_err(PlainError::from)?;
+    Ok(Plain::open(service, manifest, stripes, &Seal { key, context }, range).await?)
 }
 
-/// The key of a version's content, and what it is bound to.
-fn seal_of(grant: &Grant, row: &ManifestRow) -> Result<Seal, GetError> {
-    let manifest = &row.manifest;
+/// The key of a version.
+fn dek_of(grant: &Grant, row: &ManifestRow) -> Result<Dek, GetError> {
     let wrap = wrap_of(row).ok_or(GetError::Wrap)?;
-    let key = grant.tenant().secrets.unwrap(manifest.version, &wrap)?.subkey("content");
-    let context = Context::object(manifest.tenant, manifest.bucket, manifest.object, manifest.version);
-    Ok(Seal { key, context })
+    Ok(grant.tenant().secrets.unwrap(row.manifest.version, &wrap)?)
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_catalog::ManifestRow;
-use coffer_keys::open_bytes;
+use coffer_keys::Dek;
+use coffer_model::{Manifest, RecordId};
 use coffer_regions::{Record, Site, SiteError};
 
 use crate::hedge::{Preference, Size};
-use crate::plain::Seal;
 use crate::race::Race;
 use crate::service::Service;
 use crate::stored::ManifestBody;
@@ -19,6 +19,13 @@ use crate::stored::ManifestBody;
 #[derive(Debug, thiserror::Error)]
 #[error("no holder of this object returned it: {}", .0.join(", "))]
 pub(crate) struct NoHolder(Vec<String>);
+
+/// What a copy must be, and what opens it.
+struct Wanted {
+    record: RecordId,
+    manifest: Manifest,
+    dek: Dek,
+}
 
 /// A good copy.
 struct Copy {
@@ -32,17 +39,18 @@ impl Service {
     pub(crate) async fn read_small(
         &self,
         row: &ManifestRow,
-        seal: &Arc<Seal>,
+        dek: Dek,
         range: Range<u64>,
     ) -> Result<Bytes, NoHolder> {
         let sites = row.manifest.layout.sites();
         let candidates = self.candidates(sites);
+        let wanted = Arc::new(Wanted { record: row.record, manifest: row.manifest.clone(), dek });
         let prefer = Preference::Nearest;
         let race = Race { habits: &self.reads, size: Size::Small, candidates: &candidates, prefer };
         let finish = race
             .run(1, |place| {
                 let site = sites.get(place).and_then(|site| self.sites.get(*site));
-                read_holder(site, row.record, row.manifest.sealed_size, Arc::clone(seal))
+                read_holder(site, Arc::clone(&wanted))
             })
             .await;
         let copy = finish.have.into_iter().flatten().next();
@@ -67,19 +75,14 @@ impl Service {
     }
 }
 
-async fn read_holder(
-    site: Option<Arc<dyn Site>>,
-    id: coffer_model::RecordId,
-    sealed_size: u64,
-    seal: Arc<Seal>,
-) -> Result<Copy, SiteError> {
-    let record = site.ok_or(SiteError::Unreachable)?.get(id).await?;
+async fn read_holder(site: Option<Arc<dyn Site>>, wanted: Arc<Wanted>) -> Result<Copy, SiteError> {
+    let record = site.ok_or(SiteError::Unreachable)?.get(wanted.record).await?;
     let body = ManifestBody::parse(&record).map_err(|_| SiteError::Damaged)?;
     // A site can make up a record whose digest is right; it cannot make up one
     // that opens. Opened here, so that the next holder is asked if it does not.
-    let plain = open_bytes(&seal.key, &seal.context, &body.inline).map_err(|_| SiteError::Damaged)?;
-    if body.inline.len() as u64 == sealed_size {
-        Ok(Copy { record, plain: Bytes::copy_from_slice(&plain) })
+    let opened = body.open_whole(wanted.manifest.tenant, &wanted.dek).map_err(|_| SiteError::Damaged)?;
+    if opened.manifest == wanted.manifest {
+        Ok(Copy { record, plain: opened.content })
     } else {
         Err(SiteError::Damaged)
     }
