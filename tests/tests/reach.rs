@@ -187,7 +187,7 @@ async fn a_quarantined_site_gets_nothing_until_it_is_released_and_then_again() {
         &Default::default(),
         pattern(1, 70_000),
     );
-    assert!(matches!(refused.await, Err(coffer_client::PutError::Call(CallError::Unavailable(_)))));
+    assert!(matches!(refused.await, Err(CallError::Unavailable(_))));
     for n in 0..10 {
         story.tenant.put(&bucket, &format!("small-{n}"), pattern(n, 100)).await;
     }
