@@ -5,20 +5,28 @@
 //! the crash argument are in `regions/LAYOUT.md`. A site never sees a key.
 
 mod batch;
+mod checkpoint;
 pub mod conformance;
 mod directory;
 mod disk;
 pub mod faults;
+mod group;
+mod holdings;
 mod index;
 mod inspect;
 mod options;
 mod pen;
+mod pulse;
 mod recover;
+mod retired;
 mod scan;
+mod scrub;
 mod shared;
 mod simulated;
 mod site_dir;
 mod slots;
+mod space;
+mod upkeep;
 mod volume;
 #[cfg(test)]
 mod write_faults;
@@ -26,8 +34,9 @@ mod writer;
 
 pub use directory::DirectorySite;
 pub use disk::{Disk, HostDisk, Room};
+pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
 pub use inspect::{Inspection, inspect};
 pub use options::{Execution, SiteOptions};
 pub use simulated::SimulatedSite;
 pub use site_dir::OpenSiteError;
-pub use writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
+pub use upkeep::Upkeep;
