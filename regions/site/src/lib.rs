@@ -6,29 +6,46 @@
 //! the crash argument are in `regions/LAYOUT.md`. A site never sees a key.
 
 mod batch;
+<<<<<<< HEAD
 mod bench;
+=======
+mod checkpoint;
+>>>>>>> store
 pub mod conformance;
 pub mod daemon;
 mod directory;
 mod disk;
 pub mod faults;
+<<<<<<< HEAD
 mod host;
 mod identity;
+=======
+mod group;
+mod holdings;
+>>>>>>> store
 mod index;
 mod inspect;
 mod options;
 mod parts;
 mod pen;
+<<<<<<< HEAD
 mod pod;
 mod pod_process;
 pub mod program;
 mod receipt;
+=======
+mod pulse;
+>>>>>>> store
 mod recover;
+mod retired;
 mod scan;
+mod scrub;
 mod shared;
 mod simulated;
 mod site_dir;
 mod slots;
+mod space;
+mod upkeep;
 mod volume;
 mod wire;
 #[cfg(test)]
@@ -37,7 +54,11 @@ mod writer;
 
 pub use directory::DirectorySite;
 pub use disk::{Disk, HostDisk, Room};
+<<<<<<< HEAD
 pub use identity::{IdentityError, SiteIdentity};
+=======
+pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
+>>>>>>> store
 pub use inspect::{Inspection, inspect};
 pub use options::{Execution, SiteOptions};
 pub use pod::{
@@ -46,4 +67,4 @@ pub use pod::{
 pub use receipt::{NotAReceiptKey, ReceiptKey, ReceiptSigner};
 pub use simulated::SimulatedSite;
 pub use site_dir::OpenSiteError;
-pub use writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
+pub use upkeep::Upkeep;
