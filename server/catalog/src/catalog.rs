@@ -274,6 +274,15 @@ impl Catalog {
         self.writer.write(move |db| log::append(db, &leaf)).await
     }
 
+    /// Appends leaves to the audit log, all of them or none; the position of
+    /// the first.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn append_leaves(&self, leaves: Vec<Leaf>) -> Result<u64, CatalogError> {
+        self.writer.write(move |db| log::append_all(db, &leaves)).await
+    }
+
     /// The bodies of the leaves from position `from`, at most `limit`.
     ///
     /// # Errors
