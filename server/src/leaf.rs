@@ -27,7 +27,12 @@ fn activity(operation: Operation) -> u8 {
         | Operation::LogRead => 2,
         Operation::Sites => 3,
         Operation::BucketRemove | Operation::ObjectDelete => 4,
-        Operation::DigestNote | Operation::DrillSign | Operation::Sweep | Operation::Rebuild => 99,
+        Operation::DigestNote
+        | Operation::DrillSign
+        | Operation::Sweep
+        | Operation::Rebuild
+        | Operation::Scrub
+        | Operation::Challenge => 99,
     }
 }
 
@@ -49,6 +54,8 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::Sites => "sites",
         Operation::Sweep => "sweep",
         Operation::Rebuild => "rebuild",
+        Operation::Scrub => "scrub",
+        Operation::Challenge => "challenge",
     }
 }
 

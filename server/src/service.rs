@@ -16,6 +16,7 @@ use crate::audit::{AuditError, AuditLog, LogReach, Signed};
 use crate::authority::{Authority, IssuedCredential};
 use crate::damage::DamageBook;
 use crate::hedge::{ReadHabits, ReadLoad, SiteReading};
+use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
 use crate::opener::{HostSites, SiteOpener};
@@ -85,6 +86,8 @@ pub struct Service {
     pub(crate) damage: DamageBook,
     /// What reads have learnt about the sites.
     pub(crate) reads: Arc<ReadHabits>,
+    /// What the background jobs keep.
+    pub(crate) watch: Watch,
     /// One tenant is created at a time.
     pub(crate) creating: Mutex<()>,
 }
@@ -281,6 +284,7 @@ impl Service {
             principals: RwLock::new(operators),
             damage: DamageBook::default(),
             reads: Arc::default(),
+            watch: Watch::default(),
             creating: Mutex::new(()),
         }
     }
