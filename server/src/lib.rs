@@ -18,32 +18,45 @@ mod fetch;
 mod get;
 mod grpc;
 mod guard;
+mod hedge;
 mod history;
+mod jobs;
 mod keystore;
 mod kit;
+mod latency;
 mod leaf;
 mod list;
 mod opener;
+mod plain;
 mod put;
+mod race;
 mod reach;
 mod rebuild;
 mod registry;
+mod sealed;
 mod serve;
 mod service;
 mod service_error;
 mod site_file;
 mod sites;
+mod small;
 mod stored;
 mod sweep;
 mod tenant;
 mod tenant_create;
+mod window;
 mod write;
 
 pub use authority::{AuthorityError, IssuedCredential};
+pub use hedge::{ReadLoad, SiteReading};
+pub use jobs::{
+    CompletedPass, Coverage, DelayState, JobError, JobSettings, RunningPass, SiteChallenges, SiteScrub,
+    SiteScrubbed,
+};
 pub use kit::{KitError, RecoveryKit, SiteAddress};
 pub use opener::{HostSites, OpenedSite, SiteOpener};
 pub use reach::ReleaseError;
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, serve, serve_with};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
 pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
 pub use site_file::{SiteFile, SiteFileError};

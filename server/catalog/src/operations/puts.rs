@@ -3,9 +3,11 @@
 use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, RecordId, TenantId, VersionId};
 use rusqlite::{Connection, Row, params};
 
-use super::{change, every, first, log};
+use super::{challenges, change, every, first, log};
 use crate::stored::{decode, decode_manifest, encode, encode_manifest, id, integer, number};
-use crate::{CatalogError, CommitError, Leaf, ManifestRow, NewReservation, ReservationRow, Reserved};
+use crate::{
+    CatalogError, CommitError, Leaf, ManifestRow, NewChallenges, NewReservation, ReservationRow, Reserved,
+};
 
 /// Gives the next order and the key's object, and keeps the intent.
 pub(crate) fn reserve(
@@ -49,11 +51,13 @@ pub(crate) fn reserve(
     Ok(Reserved { order, object, audit_seq: log::append(connection, leaf)? })
 }
 
-/// Turns a reservation into a version, together with its outcome leaf.
+/// Turns a reservation into a version, together with its challenges and its
+/// outcome leaf.
 pub(crate) fn commit(
     connection: &Connection,
     tenant: TenantId,
     row: &ManifestRow,
+    new: &NewChallenges,
     leaf: &Leaf,
 ) -> Result<u64, CommitError> {
     let reserved = reservation(connection, row.manifest.version)?.ok_or(CommitError::NoReservation)?;
@@ -62,6 +66,7 @@ pub(crate) fn commit(
     }
     remove_reservation(connection, reserved.version)?;
     insert_version(connection, row)?;
+    challenges::add(connection, row.manifest.version, new)?;
     Ok(log::append(connection, leaf)?)
 }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use super::{buckets, change, deletes, facts, first, log, puts};
 use crate::stored::integer;
-use crate::{CatalogError, Leaf, ManifestRow, RebuildBatch};
+use crate::{CatalogError, ManifestRow, RebuildBatch};
 
 pub(crate) fn load(
     connection: &Connection,
@@ -34,7 +34,9 @@ pub(crate) fn load(
     }
     highest = batch.manifests.iter().map(|row| row.manifest.order).fold(highest, u64::max);
     load_versions(connection, &batch.manifests)?;
-    load_leaves(connection, &batch.leaves)?;
+    if !batch.leaves.is_empty() {
+        log::append_all(connection, &batch.leaves)?;
+    }
     for fact in &batch.facts {
         facts::put(connection, &fact.kind, fact.id, &fact.body)?;
     }
@@ -79,7 +81,7 @@ fn load_versions(connection: &Connection, manifests: &[ManifestRow]) -> Result<(
         }
         entered.push((name, row));
     }
-    entered.sort_unstable_by_key(|(_, row)| row.manifest.version);
+    entered.sort_unstable_by_key(|(_, row)| (row.manifest.version, row.manifest.revision, row.record));
     for (name, row) in entered {
         if !puts::superseded(connection, row)? {
             puts::enter_version(connection, name, row)?;
@@ -92,16 +94,6 @@ fn hidden(connection: &Connection, object: ObjectId, order: u64) -> Result<bool,
     let sql = "SELECT 1 FROM tombstone WHERE object = ?1 AND ord >= ?2";
     let key = params![object.as_bytes(), integer(order, "order")?];
     Ok(first(connection, sql, key, |_| Ok(()))?.is_some())
-}
-
-fn load_leaves(connection: &Connection, leaves: &[Leaf]) -> Result<(), CatalogError> {
-    if leaves.is_empty() {
-        return Ok(());
-    }
-    for (seq, leaf) in (log::size(connection)?..).zip(leaves) {
-        log::insert(connection, seq, leaf)?;
-    }
-    Ok(())
 }
 
 /// Lets the connection keep more pages while much is loaded: loads touch pages
