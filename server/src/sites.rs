@@ -150,11 +150,13 @@ impl Sites {
         }
     }
 
-    /// Reads that were reported against a site; a site that is there and does
-    /// not open counts as one.
+    /// Reads that were reported against a site; one that is there and does not
+    /// open, or is older than it was, counts as one.
     pub(crate) fn reported(&self, site: SiteId) -> u64 {
         let unopened = u64::from(self.unopened.contains_key(&site));
-        self.reached.get(&site).map_or(unopened, |reached| reached.reported.load(Ordering::Relaxed))
+        self.reached.get(&site).map_or(unopened, |reached| {
+            reached.reported.load(Ordering::Relaxed) + u64::from(reached.guard.is_quarantined())
+        })
     }
 
     /// Names of the sites that are there and do not open, and why.
