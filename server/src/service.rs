@@ -259,8 +259,11 @@ impl Service {
                 (false, false) => lost.push(tenant),
             }
         }
+        let held = service.hold_sites_against_the_last_run().await;
         service.rebuild(&realm, progress, &mut report).await?;
-        service.hold_sites_against_the_past().await.map_err(OpenError::Catalog)?;
+        if !held {
+            service.hold_sites_against_the_log().await.map_err(OpenError::Catalog)?;
+        }
         report.missing_sites = service.missing_sites();
         service.rebuild(&lost, progress, &mut report).await?;
         service.load_principals().await?;

@@ -100,6 +100,13 @@ impl Sites {
         self.reached.iter().map(|(id, reached)| (*id, reached.guard.as_ref()))
     }
 
+    /// A site without what stands before it: for the repair that brings a
+    /// quarantined one what it lacks, and nothing else.
+    #[expect(dead_code, reason = "the repair of quarantined sites comes with its own change")]
+    pub(crate) fn unguarded(&self, id: SiteId) -> Option<Arc<dyn Site>> {
+        self.guard(id).map(Guard::inner)
+    }
+
     /// Whether a site is older than it was, and has not been refilled yet.
     pub(crate) fn is_quarantined(&self, id: SiteId) -> bool {
         self.guard(id).is_some_and(Guard::is_quarantined)
@@ -143,11 +150,13 @@ impl Sites {
         }
     }
 
-    /// Reads that were reported against a site; a site that is there and does
-    /// not open counts as one.
+    /// Reads that were reported against a site; one that is there and does not
+    /// open, or is older than it was, counts as one.
     pub(crate) fn reported(&self, site: SiteId) -> u64 {
         let unopened = u64::from(self.unopened.contains_key(&site));
-        self.reached.get(&site).map_or(unopened, |reached| reached.reported.load(Ordering::Relaxed))
+        self.reached.get(&site).map_or(unopened, |reached| {
+            reached.reported.load(Ordering::Relaxed) + u64::from(reached.guard.is_quarantined())
+        })
     }
 
     /// Names of the sites that are there and do not open, and why.
