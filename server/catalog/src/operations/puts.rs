@@ -1,11 +1,13 @@
 //! The story of a put: reserved, then committed or abandoned.
 
-use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, TenantId, VersionId};
+use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, RecordId, TenantId, VersionId};
 use rusqlite::{Connection, Row, params};
 
-use super::{change, every, first, log};
-use crate::stored::{decode, encode, id, integer, number};
-use crate::{CatalogError, CommitError, Leaf, ManifestRow, NewReservation, ReservationRow, Reserved};
+use super::{challenges, change, every, first, log};
+use crate::stored::{decode, decode_manifest, encode, encode_manifest, id, integer, number};
+use crate::{
+    CatalogError, CommitError, Leaf, ManifestRow, NewChallenges, NewReservation, ReservationRow, Reserved,
+};
 
 /// Gives the next order and the key's object, and keeps the intent.
 pub(crate) fn reserve(
@@ -49,11 +51,13 @@ pub(crate) fn reserve(
     Ok(Reserved { order, object, audit_seq: log::append(connection, leaf)? })
 }
 
-/// Turns a reservation into a version, together with its outcome leaf.
+/// Turns a reservation into a version, together with its challenges and its
+/// outcome leaf.
 pub(crate) fn commit(
     connection: &Connection,
     tenant: TenantId,
     row: &ManifestRow,
+    new: &NewChallenges,
     leaf: &Leaf,
 ) -> Result<u64, CommitError> {
     let reserved = reservation(connection, row.manifest.version)?.ok_or(CommitError::NoReservation)?;
@@ -62,6 +66,7 @@ pub(crate) fn commit(
     }
     remove_reservation(connection, reserved.version)?;
     insert_version(connection, row)?;
+    challenges::add(connection, row.manifest.version, new)?;
     Ok(log::append(connection, leaf)?)
 }
 
@@ -77,10 +82,35 @@ pub(crate) fn reservations(connection: &Connection) -> Result<Vec<ReservationRow
     every(connection, "SELECT body FROM reservation ORDER BY ord", [], read_reservation)
 }
 
+/// Whether the catalogue has a later manifest of the same version than `row`:
+/// one with a higher revision, or, where two repairs gave the same number, with
+/// the higher record id, so that the order in which they come does not matter.
+pub(super) fn superseded(connection: &Connection, row: &ManifestRow) -> Result<bool, CatalogError> {
+    let sql = "SELECT record, manifest FROM version WHERE id = ?1";
+    let known = first(connection, sql, params![row.manifest.version.as_bytes()], |found| {
+        let manifest = found.get_ref(1)?.as_blob().map_err(|_| CatalogError::Damaged("manifest"))?;
+        let record: RecordId = id(found, 0, "record id")?;
+        Ok((decode_manifest(manifest)?.revision, record))
+    })?;
+    Ok(known.is_some_and(|known| known > (row.manifest.revision, row.record)))
+}
+
 /// Enters a version and makes it the latest of its name if it is.
 pub(super) fn insert_version(connection: &Connection, row: &ManifestRow) -> Result<(), CatalogError> {
     let manifest = &row.manifest;
     let (name, _) = name(connection, manifest.bucket, &manifest.key, manifest.object)?;
+    enter_version(connection, name, row)?;
+    refresh_latest(connection, name)
+}
+
+/// Enters a version under the row of its name, and leaves it to the caller to
+/// compute what the name shows.
+pub(super) fn enter_version(
+    connection: &Connection,
+    name: i64,
+    row: &ManifestRow,
+) -> Result<(), CatalogError> {
+    let manifest = &row.manifest;
     change(
         connection,
         "INSERT OR REPLACE INTO version
@@ -98,10 +128,10 @@ pub(super) fn insert_version(connection: &Connection, row: &ManifestRow) -> Resu
             row.reduced,
             row.inline,
             row.wrap,
-            encode::<Manifest>(manifest, "manifest")?,
+            encode_manifest(manifest)?,
         ],
     )?;
-    refresh_latest(connection, name)
+    Ok(())
 }
 
 /// Computes the latest visible version of a name again: the highest order
@@ -126,11 +156,7 @@ fn name(
     key: &ObjectKey,
     offered: ObjectId,
 ) -> Result<(i64, ObjectId), CatalogError> {
-    let find = "SELECT id, object FROM name WHERE bucket = ?1 AND key = ?2";
-    let found = first(connection, find, params![bucket.as_bytes(), key.as_bytes()], |row| {
-        Ok((row.get(0)?, id(row, 1, "object id")?))
-    })?;
-    if let Some(found) = found {
+    if let Some(found) = find_name(connection, bucket, key)? {
         return Ok(found);
     }
     change(
@@ -139,6 +165,37 @@ fn name(
         params![bucket.as_bytes(), key.as_bytes(), offered.as_bytes()],
     )?;
     Ok((connection.last_insert_rowid(), offered))
+}
+
+/// The row of a key and its object, if there is one.
+pub(super) fn find_name(
+    connection: &Connection,
+    bucket: BucketId,
+    key: &ObjectKey,
+) -> Result<Option<(i64, ObjectId)>, CatalogError> {
+    let find = "SELECT id, object FROM name WHERE bucket = ?1 AND key = ?2";
+    first(connection, find, params![bucket.as_bytes(), key.as_bytes()], |row| {
+        Ok((row.get(0)?, id(row, 1, "object id")?))
+    })
+}
+
+/// Enters the name of a version that has none yet, with what it shows.
+pub(super) fn insert_name(
+    connection: &Connection,
+    manifest: &Manifest,
+    latest: Option<VersionId>,
+) -> Result<i64, CatalogError> {
+    change(
+        connection,
+        "INSERT INTO name (bucket, key, object, latest) VALUES (?1, ?2, ?3, ?4)",
+        params![
+            manifest.bucket.as_bytes(),
+            manifest.key.as_bytes(),
+            manifest.object.as_bytes(),
+            latest.as_ref().map(VersionId::as_bytes),
+        ],
+    )?;
+    Ok(connection.last_insert_rowid())
 }
 
 /// Takes the next order. It is given once, even if its reservation ends in nothing.
