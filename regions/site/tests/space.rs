@@ -1,6 +1,7 @@
 //! A full site refuses early, reads always, and can be emptied again.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+#![expect(clippy::disallowed_methods, reason = "a test fills a file system on purpose")]
 
 #[expect(dead_code, reason = "shared with tests that need more of it")]
 mod support;
