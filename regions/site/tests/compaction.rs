@@ -157,6 +157,48 @@ async fn a_damaged_record_is_not_copied_and_keeps_its_volume_until_it_is_repaire
 }
 
 #[tokio::test]
+async fn a_copy_torn_at_any_byte_costs_nothing_while_the_volume_it_came_from_is_there() {
+    let dir = TempDir::new().unwrap();
+    let options = SiteOptions { volume_bytes: Some(2048), ..quick() };
+    let site = open_with(dir.path(), options.clone()).unwrap();
+    for n in 0..10 {
+        site.put(vec![record(n, 150)]).await.unwrap();
+    }
+    site.delete((0..4).map(id).collect()).await.unwrap();
+    let (names, before) = (volumes(dir.path()), site.state().await.volume_bytes);
+    assert!(matches!(site.maintain().await, Ok(Upkeep::Copied(_))));
+    let grown = usize::try_from(site.state().await.volume_bytes - before).unwrap();
+    let last = volumes(dir.path()).pop().unwrap();
+    assert_eq!(Some(&last), names.last(), "the copies follow in the same volume");
+    let bytes = support::read(&dir.path().join("volumes").join(&last));
+    let living: Vec<_> = (4..10).map(|n| record(n, 150)).collect();
+    let image = TempDir::new().unwrap();
+    for torn in 0..grown {
+        support::copy_dir(dir.path(), image.path());
+        let _ = std::fs::remove_file(image.path().join("CHECKPOINT"));
+        let mut cut = bytes[..bytes.len() - torn].to_vec();
+        for lost in [false, true] {
+            // Cut short, or as long as it should be and lost from there on.
+            if lost {
+                cut.resize(bytes.len(), 0);
+            }
+            support::write(&image.path().join("volumes").join(&last), &cut);
+            let site = open_with(image.path(), options.clone()).unwrap();
+            assert_eq!(readable(&site, &living).await, 6, "{torn} bytes are lost: {lost}");
+            assert_eq!(site.get(id(0)).await, Err(SiteError::Missing));
+            drop(site);
+            let _ = std::fs::remove_file(image.path().join("CHECKPOINT"));
+            let site = open_with(image.path(), options.clone()).unwrap();
+            assert_eq!(readable(&site, &living).await, 6, "{torn} bytes are lost: {lost}, reopened");
+            drop(site);
+            std::fs::remove_dir_all(image.path().join("volumes")).unwrap();
+            support::copy_dir(dir.path(), image.path());
+            let _ = std::fs::remove_file(image.path().join("CHECKPOINT"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_volume_with_damaged_framing_is_left_as_it_is() {
     let dir = TempDir::new().unwrap();
     let site = open(dir.path());
