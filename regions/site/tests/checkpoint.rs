@@ -23,13 +23,18 @@ fn open(dir: &Path) -> DirectorySite {
 
 /// A site of several volumes, closed, with removals and replaced records.
 async fn closed() -> TempDir {
+    closed_with(0).await
+}
+
+/// The same with other ids: the same lengths everywhere, other content.
+async fn closed_with(first: u64) -> TempDir {
     let dir = TempDir::new().unwrap();
     let site = open(dir.path());
     for n in 0..18 {
-        site.put(vec![record(n, 400), record(100 + n, 0)]).await.unwrap();
+        site.put(vec![record(first + n, 400), record(first + 100 + n, 0)]).await.unwrap();
     }
-    site.delete((0..6).map(|n| id(n * 3)).collect()).await.unwrap();
-    site.put(vec![record(3, 77)]).await.unwrap();
+    site.delete((0..6).map(|n| id(first + n * 3)).collect()).await.unwrap();
+    site.put(vec![record(first + 3, 77)]).await.unwrap();
     dir
 }
 
@@ -133,18 +138,13 @@ async fn an_old_checkpoint_is_continued_and_one_of_other_volumes_is_ignored() {
     assert_eq!(seen(&site).await, expected);
     drop(site);
 
-    // The same site in another history: same id, same names, other nonces.
-    let other = TempDir::new().unwrap();
-    let site = open(other.path());
-    for n in 0..20 {
-        site.put(vec![record(n, 300)]).await.unwrap();
-    }
-    drop(site);
+    // The same site in another history: the same id, names and lengths.
+    let other = closed_with(5000).await;
     let (expected, all) = scanned(other.path()).await;
     for checkpoint in [&old, &latest] {
-        support::write(&other.path().join("CHECKPOINT"), checkpoint);
         let copy = TempDir::new().unwrap();
         copy_dir(other.path(), copy.path());
+        support::write(&copy.path().join("CHECKPOINT"), checkpoint);
         let site = open(copy.path());
         assert_eq!(site.scanned_bytes(), all);
         assert_eq!(seen(&site).await, expected);

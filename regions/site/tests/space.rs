@@ -13,7 +13,7 @@ use std::sync::Arc;
 use coffer_model::SlotId;
 use coffer_regions::{Site, SiteError, SlotContent};
 use coffer_site::faults::RecordingDisk;
-use coffer_site::{DirectorySite, Room, SiteOptions};
+use coffer_site::{DirectorySite, Room, SiteOptions, Upkeep};
 use support::{id, inline, maintain_all, open_with, record};
 use tempfile::TempDir;
 
@@ -77,6 +77,27 @@ async fn a_site_keeps_to_the_size_that_it_was_given() {
     let site = open_with(dir.path(), options).unwrap();
     is_full_and_can_be_emptied(&site).await;
     assert!(site.state().await.volume_bytes <= 4 * MIB);
+}
+
+#[tokio::test]
+async fn a_site_without_room_for_a_checkpoint_compacts_nevertheless() {
+    let dir = TempDir::new().unwrap();
+    let disk = RecordingDisk::default();
+    let options = SiteOptions {
+        disk: Arc::new(disk.clone()),
+        volume_bytes: Some(64 << 10),
+        checkpoint_bytes: 1,
+        ..inline()
+    };
+    let site = open_with(dir.path(), options).unwrap();
+    for n in 0..60 {
+        site.put((0..50).map(|m| record(n * 50 + m, 10)).collect()).await.unwrap();
+    }
+    site.delete((0..900).map(id).collect()).await.unwrap();
+    disk.set_room(Some(Room { total: 8 * MIB, free: 200 << 10 }));
+    let done = maintain_all(&site).await;
+    assert!(done.iter().any(|step| matches!(step, Upkeep::Reclaimed(_))), "{done:?}");
+    assert!(!done.iter().any(|step| matches!(step, Upkeep::Checkpoint(_))), "{done:?}");
 }
 
 /// A file system of its own, as long as this lives.
