@@ -4,6 +4,7 @@
 mod challenge;
 mod codec;
 mod delay;
+pub mod durability;
 mod placement;
 mod port;
 mod record;

@@ -9,7 +9,9 @@ use coffer_client::{Client, ConnectOptions, Credentials, LogWatch, NewTenant};
 use coffer_custody::{OsEntropy, SystemClock};
 use coffer_keys::{RootKey, VerifyingKey};
 use coffer_model::{BucketName, Degraded, Entropy, Geometry, ObjectKey, ResidencyPolicy, TenantId, Tier};
-use coffer_server::{Host, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve};
+use coffer_server::{
+    Host, JobSettings, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve_with,
+};
 use coffer_site::DirectorySite;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -25,6 +27,7 @@ pub struct Deployment {
     host: Host,
     running: Option<Running>,
     operator: Credentials,
+    jobs: JobSettings,
 }
 
 struct Running {
@@ -55,18 +58,27 @@ fn host() -> Host {
 impl Deployment {
     /// Six sites without latency, in six countries: DE FR NL CH SE ES.
     pub async fn six_sites() -> Self {
+        Self::six_sites_on(host()).await
+    }
+
+    /// The same on a host of the story's own.
+    pub async fn six_sites_on(host: Host) -> Self {
         let fast = SiteFile::SHIPPED
             .lines()
             .filter(|line| !line.starts_with("latency_ms") && !line.starts_with("bandwidth_mib"))
             .collect::<Vec<_>>()
             .join("\n");
-        Self::with_sites(&fast).await
+        Self::on(host, &fast).await
     }
 
     /// The sites of a site file.
     pub async fn with_sites(site_file: &str) -> Self {
+        Self::on(host(), site_file).await
+    }
+
+    /// The sites of a site file on a host of the story's own.
+    pub async fn on(host: Host, site_file: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let host = host();
         let root = RootKey::generate(host.entropy.as_ref());
         let sites = SiteFile::parse(site_file).unwrap();
         let (service, operator) =
@@ -77,7 +89,7 @@ impl Deployment {
             key_pem: operator.key_pem,
             endpoint: String::new(),
         };
-        let mut deployment = Self { dir, root, host, running: None, operator };
+        let mut deployment = Self { dir, root, host, running: None, operator, jobs: JobSettings::BY_HAND };
         deployment.run(service).await;
         deployment
     }
@@ -86,16 +98,21 @@ impl Deployment {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("https://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let served = Arc::clone(&service);
+        let (served, jobs) = (Arc::clone(&service), self.jobs);
         let server = tokio::spawn(async move {
             let shutdown = async {
                 // A dropped sender stops the server as well as a sent word.
                 let _ = stopped.await;
             };
-            serve(served, listener, shutdown).await.unwrap();
+            serve_with(served, listener, jobs, shutdown).await.unwrap();
         });
         self.operator.endpoint.clone_from(&endpoint);
         self.running = Some(Running { service, endpoint, stop, server });
+    }
+
+    /// What runs in the background from the next start on.
+    pub fn set_jobs(&mut self, jobs: JobSettings) {
+        self.jobs = jobs;
     }
 
     /// The data directory.
@@ -249,6 +266,14 @@ impl Deployment {
         sites.into_iter().find(|site| site.name == name).unwrap()
     }
 
+    /// The log of the service's own realm, read from its catalogue while the
+    /// service is stopped.
+    pub async fn service_leaves(&self) -> Vec<AuditLeaf> {
+        let keys = crate::catalogue_keys(&self.data(), &self.root).await;
+        let (realm, key) = keys.iter().find(|(_, key)| key.name == "service").unwrap();
+        crate::leaves(&self.data(), *realm, key).iter().map(|leaf| AuditLeaf::read(leaf)).collect()
+    }
+
     /// Chance for the tests themselves.
     pub fn entropy(&self) -> &dyn Entropy {
         self.host.entropy.as_ref()
@@ -310,7 +335,8 @@ pub struct AuditLeaf {
 }
 
 impl AuditLeaf {
-    fn read(leaf: &[u8]) -> Self {
+    /// Reads a leaf's body.
+    pub fn read(leaf: &[u8]) -> Self {
         let value: serde_json::Value = serde_json::from_slice(leaf).unwrap();
         let text = |pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
         Self {
