@@ -108,6 +108,7 @@ pub async fn serve_with(
         .serve_with_incoming_shutdown(incoming, shutdown);
     // The watch over the sites ends with the server, whichever way that ends.
     let served = tokio::select! {
+        biased;
         served = served => served,
         never = watch_sites(&service) => match never {},
     };

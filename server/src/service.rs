@@ -90,10 +90,10 @@ pub struct Service {
     pub(crate) damage: DamageBook,
     /// What reads have learnt about the sites.
     pub(crate) reads: Arc<ReadHabits>,
-    /// What the background jobs keep.
-    pub(crate) watch: Watch,
     /// What is on disk about how far the sites reach.
     pub(crate) reach_noted: Mutex<reach::Book>,
+    /// What the background jobs keep.
+    pub(crate) watch: Watch,
     /// One tenant is created at a time.
     pub(crate) creating: Mutex<()>,
 }
@@ -317,8 +317,8 @@ impl Service {
             principals: RwLock::new(operators),
             damage: DamageBook::default(),
             reads: Arc::default(),
-            watch: Watch::default(),
             reach_noted: Mutex::default(),
+            watch: Watch::default(),
             creating: Mutex::new(()),
         }
     }

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::watched::{WatchedSites, Watches};
 use crate::wire::Wire;
 
 /// One deployment and the directory it lives in.
@@ -55,6 +56,12 @@ fn host() -> Host {
     Host::of_this_machine(Arc::new(SystemClock), Arc::new(OsEntropy))
 }
 
+/// The shipped sites, without their links.
+fn fast_sites() -> String {
+    let of_a_link = |line: &&str| line.starts_with("latency_ms") || line.starts_with("bandwidth_mib");
+    SiteFile::SHIPPED.lines().filter(|line| !of_a_link(line)).collect::<Vec<_>>().join("\n")
+}
+
 impl Deployment {
     /// Six sites without latency, in six countries: DE FR NL CH SE ES.
     pub async fn six_sites() -> Self {
@@ -63,21 +70,23 @@ impl Deployment {
 
     /// The same on a host of the story's own.
     pub async fn six_sites_on(host: Host) -> Self {
-        let fast = SiteFile::SHIPPED
-            .lines()
-            .filter(|line| !line.starts_with("latency_ms") && !line.starts_with("bandwidth_mib"))
-            .collect::<Vec<_>>()
-            .join("\n");
-        Self::on(host, &fast).await
+        Self::with_host(host, &fast_sites()).await
+    }
+
+    /// The same, each behind a watch.
+    pub async fn six_watched_sites() -> (Self, Watches) {
+        let watches = Watches::default();
+        let mut host = host();
+        host.sites = Arc::new(WatchedSites { inner: host.sites, watches: watches.clone() });
+        (Self::with_host(host, &fast_sites()).await, watches)
     }
 
     /// The sites of a site file.
     pub async fn with_sites(site_file: &str) -> Self {
-        Self::on(host(), site_file).await
+        Self::with_host(host(), site_file).await
     }
 
-    /// The sites of a site file on a host of the story's own.
-    pub async fn on(host: Host, site_file: &str) -> Self {
+    async fn with_host(host: Host, site_file: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = RootKey::generate(host.entropy.as_ref());
         let sites = SiteFile::parse(site_file).unwrap();
