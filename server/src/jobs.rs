@@ -173,6 +173,16 @@ impl Service {
         Ok(())
     }
 
+    /// The bodies of the leaves of the service's own log from position `from`,
+    /// at most `limit`: what the jobs found is there.
+    ///
+    /// # Errors
+    /// [`JobError`].
+    pub async fn own_leaves(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, JobError> {
+        let realm = self.service_realm().ok_or(JobError::NoRealm)?;
+        Ok(realm.catalog.leaves(from, limit).await?)
+    }
+
     /// Enters damage that a job found into the book and, where it is news,
     /// into the log.
     async fn note_damage(

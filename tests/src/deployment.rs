@@ -9,7 +9,9 @@ use coffer_client::{Client, ConnectOptions, Credentials, LogWatch, NewTenant};
 use coffer_custody::{OsEntropy, SystemClock};
 use coffer_keys::{RootKey, VerifyingKey};
 use coffer_model::{BucketName, Degraded, Entropy, Geometry, ObjectKey, ResidencyPolicy, TenantId, Tier};
-use coffer_server::{Host, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve};
+use coffer_server::{
+    Host, JobSettings, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve_with,
+};
 use coffer_site::DirectorySite;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -26,6 +28,7 @@ pub struct Deployment {
     host: Host,
     running: Option<Running>,
     operator: Credentials,
+    jobs: JobSettings,
 }
 
 struct Running {
@@ -62,7 +65,12 @@ fn fast_sites() -> String {
 impl Deployment {
     /// Six sites without latency, in six countries: DE FR NL CH SE ES.
     pub async fn six_sites() -> Self {
-        Self::with_sites(&fast_sites()).await
+        Self::six_sites_on(host()).await
+    }
+
+    /// The same on a host of the story's own.
+    pub async fn six_sites_on(host: Host) -> Self {
+        Self::with_host(host, &fast_sites()).await
     }
 
     /// The same, each behind a watch.
@@ -90,7 +98,7 @@ impl Deployment {
             key_pem: operator.key_pem,
             endpoint: String::new(),
         };
-        let mut deployment = Self { dir, root, host, running: None, operator };
+        let mut deployment = Self { dir, root, host, running: None, operator, jobs: JobSettings::BY_HAND };
         deployment.run(service).await;
         deployment
     }
@@ -99,16 +107,21 @@ impl Deployment {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("https://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let served = Arc::clone(&service);
+        let (served, jobs) = (Arc::clone(&service), self.jobs);
         let server = tokio::spawn(async move {
             let shutdown = async {
                 // A dropped sender stops the server as well as a sent word.
                 let _ = stopped.await;
             };
-            serve(served, listener, shutdown).await.unwrap();
+            serve_with(served, listener, jobs, shutdown).await.unwrap();
         });
         self.operator.endpoint.clone_from(&endpoint);
         self.running = Some(Running { service, endpoint, stop, server });
+    }
+
+    /// What runs in the background from the next start on.
+    pub fn set_jobs(&mut self, jobs: JobSettings) {
+        self.jobs = jobs;
     }
 
     /// The data directory.
@@ -331,7 +344,8 @@ pub struct AuditLeaf {
 }
 
 impl AuditLeaf {
-    fn read(leaf: &[u8]) -> Self {
+    /// Reads a leaf's body.
+    pub fn read(leaf: &[u8]) -> Self {
         let value: serde_json::Value = serde_json::from_slice(leaf).unwrap();
         let text = |pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
         Self {

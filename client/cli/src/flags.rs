@@ -2,6 +2,7 @@
 
 #[cfg(feature = "embedded")]
 mod durability;
+mod scrub;
 mod values;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use coffer_model::{BucketName, Geometry, Jurisdiction, Tier};
 
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
+pub(crate) use scrub::{JobFlags, ScrubCommand};
 pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName};
 use values::{bucket, metadata, object, object_prefix, range, seconds, snapshot};
 
@@ -111,6 +113,9 @@ pub(crate) enum Command {
     /// Sites: any credentials may look, only the operator's change them.
     #[command(subcommand, after_help = "Example: coffer site ls")]
     Site(SiteCommand),
+    /// Whether the sites hold what they were given (operator).
+    #[command(subcommand, after_help = "Example: coffer scrub status")]
+    Scrub(ScrubCommand),
     /// The tenant's audit log.
     #[command(subcommand, after_help = "Example: coffer log checkpoint")]
     Log(LogCommand),
@@ -186,6 +191,8 @@ pub(crate) struct ServeFlags {
     /// Where the recovery kit goes [default: recovery-kit.json in the config directory].
     #[arg(long, value_name = "FILE")]
     pub(crate) kit_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) jobs: JobFlags,
     /// Stop when stdin closes: for a service that lives no longer than its parent.
     #[arg(long, hide = true)]
     pub(crate) exit_with_stdin: bool,
