@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_catalog::{BucketRow, CatalogError, ManifestRow};
-use coffer_keys::{
-    CHUNK_BYTES, Context, Dek, HEADER_BYTES, OpenError, RangeOpener, SEALED_CHUNK_BYTES, open_bytes,
-};
+use coffer_keys::{CHUNK_BYTES, Context, Dek, HEADER_BYTES, OpenError, RangeOpener, SEALED_CHUNK_BYTES};
 use coffer_model::{BucketName, Layout, Manifest, ObjectKey, Outcome, SiteId};
 use coffer_regions::{Codec, Record, SiteError};
 use tokio::sync::mpsc;
@@ -122,14 +120,18 @@ async fn deliver(
 ) -> Result<(), GetError> {
     let manifest = &row.manifest;
     let wrap = wrap_of(row).ok_or(GetError::Wrap)?;
-    let key = grant.tenant().secrets.unwrap(manifest.version, &wrap)?.subkey("content");
+    let dek = grant.tenant().secrets.unwrap(manifest.version, &wrap)?;
+    if let Layout::Inline { sites } = &manifest.layout {
+        let content = read_inline(service, row, sites, &dek).await?;
+        return deliver_inline(&content, &range, send).await;
+    }
+    let key = dek.subkey("content");
     let context = Context::object(manifest.tenant, manifest.bucket, manifest.object, manifest.version);
-    let seal = Seal { key, context };
     let chunks = Chunks::covering(&range, manifest.size);
     let needed = chunks.sealed(manifest.sealed_size);
-    let mut sealed = SealedReader::new(service, row, &seal, &needed).await?;
+    let mut sealed = SealedReader::new(service, row, &needed)?;
     let header = sealed.header().await?;
-    let opener = RangeOpener::new(&seal.key, &seal.context, &header)?;
+    let opener = RangeOpener::new(&key, &context, &header)?;
     sealed.skip_to(needed.start).await?;
     let mut plain = Vec::with_capacity(coffer_proto::DATA_BYTES_MAX);
     for index in chunks.first..=chunks.last {
@@ -144,6 +146,21 @@ async fn deliver(
                 return Err(GetError::Stopped);
             }
         }
+    }
+    Ok(())
+}
+
+/// Sends what a range asks for of a small object's content.
+async fn deliver_inline(
+    content: &Bytes,
+    range: &Range<u64>,
+    send: &mpsc::Sender<Result<Bytes, GetError>>,
+) -> Result<(), GetError> {
+    let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+    let mut rest = content.slice(at(range.start)..at(range.end));
+    while !rest.is_empty() {
+        let piece = rest.split_to(rest.len().min(coffer_proto::DATA_BYTES_MAX));
+        send.send(Ok(piece)).await.map_err(|_| GetError::Stopped)?;
     }
     Ok(())
 }
@@ -183,16 +200,10 @@ fn cut(plain: Vec<u8>, end: u64, range: &Range<u64>) -> Bytes {
     Bytes::from(plain).slice(from..to.max(from))
 }
 
-/// What opens the content of a version.
-struct Seal {
-    key: Dek,
-    context: Context,
-}
-
 /// The sealed bytes of a version in order, stripes fetched ahead.
 struct SealedReader {
     service: Arc<Service>,
-    stripes: Option<Arc<Stripes>>,
+    stripes: Arc<Stripes>,
     buffer: Bytes,
     /// Sealed offset of the buffer's first byte.
     position: u64,
@@ -202,34 +213,22 @@ struct SealedReader {
 }
 
 impl SealedReader {
-    async fn new(
-        service: &Arc<Service>,
-        row: &ManifestRow,
-        seal: &Seal,
-        needed: &Range<u64>,
-    ) -> Result<Self, GetError> {
-        let service = Arc::clone(service);
-        let (next, position, ahead) = (0, 0, VecDeque::new());
-        match &row.manifest.layout {
-            Layout::Inline { .. } => {
-                let buffer = read_inline(&service, row, seal).await?;
-                Ok(Self { service, stripes: None, buffer, position, next, end: 0, ahead })
-            }
-            Layout::Striped { geometry, sites, stripe_bytes, locator, digests } => {
-                let stripe_bytes = u64::from((*stripe_bytes).max(1));
-                let end = u32::try_from(needed.end.div_ceil(stripe_bytes)).unwrap_or(u32::MAX);
-                let stripes = Stripes {
-                    codec: Codec::new(*geometry).map_err(FetchError::from)?,
-                    sites: sites.clone(),
-                    stripe_bytes,
-                    locator: *locator,
-                    digests: digests.clone(),
-                    sealed_size: row.manifest.sealed_size,
-                };
-                let stripes = Some(Arc::new(stripes));
-                Ok(Self { service, stripes, buffer: Bytes::new(), position, next, end, ahead })
-            }
-        }
+    fn new(service: &Arc<Service>, row: &ManifestRow, needed: &Range<u64>) -> Result<Self, GetError> {
+        let Layout::Striped { geometry, sites, stripe_bytes, locator, digests } = &row.manifest.layout else {
+            return Err(GetError::Open(OpenError::Truncated));
+        };
+        let stripe_bytes = u64::from((*stripe_bytes).max(1));
+        let end = u32::try_from(needed.end.div_ceil(stripe_bytes)).unwrap_or(u32::MAX);
+        let stripes = Arc::new(Stripes {
+            codec: Codec::new(*geometry).map_err(FetchError::from)?,
+            sites: sites.clone(),
+            stripe_bytes,
+            locator: *locator,
+            digests: digests.clone(),
+            sealed_size: row.manifest.sealed_size,
+        });
+        let (service, ahead) = (Arc::clone(service), VecDeque::new());
+        Ok(Self { service, stripes, buffer: Bytes::new(), position: 0, next: 0, end, ahead })
     }
 
     /// The seal's header. Call first.
@@ -241,13 +240,13 @@ impl SealedReader {
     /// Moves to a later sealed offset without fetching the stripes between.
     async fn skip_to(&mut self, offset: u64) -> Result<(), GetError> {
         let buffered = self.position + self.buffer.len() as u64;
-        if let (Some(stripes), true) = (&self.stripes, offset > buffered) {
-            let stripe = u32::try_from(offset / stripes.stripe_bytes).unwrap_or(u32::MAX);
+        if offset > buffered {
+            let stripe = u32::try_from(offset / self.stripes.stripe_bytes).unwrap_or(u32::MAX);
             if stripe > self.next {
                 self.ahead.drain(..).for_each(|read| read.abort());
                 self.next = stripe;
                 self.buffer = Bytes::new();
-                self.position = u64::from(stripe) * stripes.stripe_bytes;
+                self.position = u64::from(stripe) * self.stripes.stripe_bytes;
             }
         }
         let rest = usize::try_from(offset.saturating_sub(self.position)).unwrap_or(usize::MAX);
@@ -273,9 +272,9 @@ impl SealedReader {
     }
 
     async fn next_stripe(&mut self) -> Result<Bytes, GetError> {
-        let Some(stripes) = &self.stripes else { return Err(GetError::Open(OpenError::Truncated)) };
         while self.ahead.len() < AHEAD && self.next < self.end {
-            let (service, stripes, stripe) = (Arc::clone(&self.service), Arc::clone(stripes), self.next);
+            let (service, stripes, stripe) =
+                (Arc::clone(&self.service), Arc::clone(&self.stripes), self.next);
             self.ahead.push_back(tokio::spawn(async move { service.fetch_stripe(&stripes, stripe).await }));
             self.next += 1;
         }
@@ -291,21 +290,26 @@ impl Drop for SealedReader {
     }
 }
 
-/// The sealed content of a small object from the first holder whose copy is
-/// whole and belongs to this version. Holders that answered otherwise are
-/// reported, and get the good copy.
-async fn read_inline(service: &Service, row: &ManifestRow, seal: &Seal) -> Result<Bytes, GetError> {
+/// The content of a small object from the first holder whose copy is whole and
+/// belongs to this version. Holders that answered otherwise are reported, and
+/// get the good copy.
+async fn read_inline(
+    service: &Service,
+    row: &ManifestRow,
+    sites: &[SiteId],
+    dek: &Dek,
+) -> Result<Bytes, GetError> {
     let mut failed = Vec::new();
     let mut blamed = Vec::new();
-    for id in row.manifest.layout.sites() {
-        let error = match read_holder(service, row, seal, *id).await {
-            Ok((record, sealed)) => {
+    for id in sites {
+        let error = match read_holder(service, row, dek, *id).await {
+            Ok((record, content)) => {
                 for id in blamed {
                     if service.sites.replace(id, record.clone()).await {
                         service.damage.mended(id, row.record);
                     }
                 }
-                return Ok(sealed);
+                return Ok(content);
             }
             Err(error) => error,
         };
@@ -322,17 +326,13 @@ async fn read_inline(service: &Service, row: &ManifestRow, seal: &Seal) -> Resul
 async fn read_holder(
     service: &Service,
     row: &ManifestRow,
-    seal: &Seal,
+    dek: &Dek,
     id: SiteId,
 ) -> Result<(Record, Bytes), SiteError> {
     let record = service.sites.get(id).ok_or(SiteError::Unreachable)?.get(row.record).await?;
     let body = ManifestBody::parse(&record).map_err(|_| SiteError::Damaged)?;
     // A site can make up a record whose digest is right; it cannot make up one
     // that opens. Opened here, so that the next holder is asked if it does not.
-    let opens = open_bytes(&seal.key, &seal.context, &body.inline).is_ok();
-    if opens && body.inline.len() as u64 == row.manifest.sealed_size {
-        Ok((record, body.inline))
-    } else {
-        Err(SiteError::Damaged)
-    }
+    let opened = body.open_whole(row.manifest.tenant, dek).map_err(|_| SiteError::Damaged)?;
+    if opened.manifest == row.manifest { Ok((record, opened.content)) } else { Err(SiteError::Damaged) }
 }

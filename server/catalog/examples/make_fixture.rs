@@ -50,6 +50,7 @@ async fn put(catalog: &Catalog, number: u8, key: &str) -> Result<Manifest, Box<d
         content: Digest([number; 32]),
         metadata: BTreeMap::from([("made".to_owned(), "for the tests".to_owned())]),
         layout: Layout::Inline { sites: new.sites },
+        revision: 0,
     };
     let row = ManifestRow {
         record: new.record,

@@ -165,7 +165,8 @@ pub struct FactRow {
 pub struct RebuildBatch {
     /// Buckets; one that is there already is replaced.
     pub buckets: Vec<BucketRow>,
-    /// Versions; one that is there already is replaced.
+    /// Versions; one that is there already is replaced, unless its manifest has
+    /// a higher revision.
     pub manifests: Vec<ManifestRow>,
     /// Tombstones, whether or not their versions came yet.
     pub tombstones: Vec<TombstoneRow>,

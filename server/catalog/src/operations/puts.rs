@@ -1,10 +1,10 @@
 //! The story of a put: reserved, then committed or abandoned.
 
-use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, TenantId, VersionId};
+use coffer_model::{BucketId, ObjectId, ObjectKey, RecordId, TenantId, VersionId};
 use rusqlite::{Connection, Row, params};
 
 use super::{change, every, first, log};
-use crate::stored::{decode, encode, id, integer, number};
+use crate::stored::{decode, decode_manifest, encode, encode_manifest, id, integer, number};
 use crate::{CatalogError, CommitError, Leaf, ManifestRow, NewReservation, ReservationRow, Reserved};
 
 /// Gives the next order and the key's object, and keeps the intent.
@@ -77,6 +77,19 @@ pub(crate) fn reservations(connection: &Connection) -> Result<Vec<ReservationRow
     every(connection, "SELECT body FROM reservation ORDER BY ord", [], read_reservation)
 }
 
+/// Whether the catalogue has a later manifest of the same version than `row`:
+/// one with a higher revision, or, where two repairs gave the same number, with
+/// the higher record id, so that the order in which they come does not matter.
+pub(super) fn superseded(connection: &Connection, row: &ManifestRow) -> Result<bool, CatalogError> {
+    let sql = "SELECT record, manifest FROM version WHERE id = ?1";
+    let known = first(connection, sql, params![row.manifest.version.as_bytes()], |found| {
+        let manifest = found.get_ref(1)?.as_blob().map_err(|_| CatalogError::Damaged("manifest"))?;
+        let record: RecordId = id(found, 0, "record id")?;
+        Ok((decode_manifest(manifest)?.revision, record))
+    })?;
+    Ok(known.is_some_and(|known| known > (row.manifest.revision, row.record)))
+}
+
 /// Enters a version and makes it the latest of its name if it is.
 pub(super) fn insert_version(connection: &Connection, row: &ManifestRow) -> Result<(), CatalogError> {
     let manifest = &row.manifest;
@@ -98,7 +111,7 @@ pub(super) fn insert_version(connection: &Connection, row: &ManifestRow) -> Resu
             row.reduced,
             row.inline,
             row.wrap,
-            encode::<Manifest>(manifest, "manifest")?,
+            encode_manifest(manifest)?,
         ],
     )?;
     refresh_latest(connection, name)
