@@ -59,6 +59,11 @@ pub enum Operation {
     Sweep,
     /// The catalogue was rebuilt from the sites.
     Rebuild,
+    /// What lay below its promise, or where it should not, was put right, or
+    /// looked at, or found to be beyond repair.
+    Repair,
+    /// A bucket was given another policy.
+    BucketPolicy,
 }
 
 /// How it ended, or that it is about to begin.

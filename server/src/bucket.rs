@@ -68,7 +68,7 @@ async fn admit(
     policy: Option<ResidencyPolicy>,
 ) -> Result<ResidencyPolicy, BucketStoryError> {
     let policy = policy.unwrap_or_else(|| tenant.policy.clone());
-    let topology = service.sites.topology();
+    let topology = service.sites.taking();
     satisfiable(topology, &policy).map_err(BucketStoryError::Unsatisfiable)?;
     // A bucket may be stricter than its tenant, never wider.
     let wider = topology.sites.iter().find(|site| policy.admits(site) && !tenant.policy.admits(site));

@@ -25,9 +25,13 @@ fn activity(operation: Operation) -> u8 {
         | Operation::ObjectStat
         | Operation::ObjectList
         | Operation::LogRead => 2,
-        Operation::Sites => 3,
+        Operation::Sites | Operation::BucketPolicy => 3,
         Operation::BucketRemove | Operation::ObjectDelete => 4,
-        Operation::DigestNote | Operation::DrillSign | Operation::Sweep | Operation::Rebuild => 99,
+        Operation::DigestNote
+        | Operation::DrillSign
+        | Operation::Sweep
+        | Operation::Rebuild
+        | Operation::Repair => 99,
     }
 }
 
@@ -49,6 +53,8 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::Sites => "sites",
         Operation::Sweep => "sweep",
         Operation::Rebuild => "rebuild",
+        Operation::Repair => "repair",
+        Operation::BucketPolicy => "bucket_policy",
     }
 }
 

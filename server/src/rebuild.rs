@@ -8,7 +8,8 @@ use std::sync::Arc;
 use coffer_catalog::{BucketRow, CatalogError, FactRow, Leaf, ManifestRow, RebuildBatch};
 use coffer_keys::leaf_hash;
 use coffer_model::{
-    Actor, AuditEvent, BucketId, Digest, Layout, Operation, Outcome, RecordId, SiteId, TenantId, VersionId,
+    Actor, AuditEvent, BucketId, Digest, Layout, Operation, Outcome, RecordId, SiteId, TenantId, Timestamp,
+    VersionId,
 };
 use coffer_regions::{Record, RecordKind, SiteError};
 use futures::stream::{self, StreamExt};
@@ -163,6 +164,7 @@ async fn load_facts(service: &Service, tenant: &Tenant) -> Result<HashSet<Bucket
         .filter_map(|(_, fact)| if let Fact::BucketRemoved { id, .. } = fact { Some(*id) } else { None })
         .collect();
     let mut batch = RebuildBatch::default();
+    let mut policies: BTreeMap<BucketId, (Timestamp, BucketRow)> = BTreeMap::new();
     for (record, fact) in facts {
         match fact {
             Fact::BucketCreated { id, name, policy, created } if !removed.contains(&id) => {
@@ -176,9 +178,24 @@ async fn load_facts(service: &Service, tenant: &Tenant) -> Result<HashSet<Bucket
                     body,
                 });
             }
-            Fact::BucketCreated { .. } | Fact::BucketRemoved { .. } => {}
+            Fact::BucketPolicy { id, name, policy, created, changed } if !removed.contains(&id) => {
+                let row = BucketRow { id, name, policy, created, record };
+                let newest = policies.entry(id).or_insert_with(|| (changed, row.clone()));
+                if changed > newest.0 {
+                    *newest = (changed, row);
+                }
+            }
+            Fact::Sites { generation, sites } => {
+                let indexed = crate::standing::index(generation, &sites);
+                let (id, body) = indexed.map_err(|_| RebuildError::Serialise)?;
+                batch.facts.push(FactRow { kind: crate::standing::SITES.to_owned(), id, body });
+            }
+            Fact::BucketCreated { .. } | Fact::BucketRemoved { .. } | Fact::BucketPolicy { .. } => {}
         }
     }
+    // A bucket whose policy was changed is what the last change says.
+    batch.buckets.retain(|bucket| !policies.contains_key(&bucket.id));
+    batch.buckets.extend(policies.into_values().map(|(_, row)| row));
     // Two creations of one name can only be a removal whose fact is lost: the
     // newer one stands.
     batch.buckets.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));

@@ -75,15 +75,24 @@ impl Catalog {
         self.writer().write(move |db| repair::set_policy(db, &bucket, &leaf)).await
     }
 
-    /// The records of tombstones after `after`, in order, at most `limit`.
+    /// Whether the tombstone with this record stands.
     ///
     /// # Errors
     /// [`CatalogError`].
-    pub async fn tombstone_records(
+    pub async fn has_tombstone(&self, record: RecordId) -> Result<bool, CatalogError> {
+        self.readers().read(move |db| repair::has_tombstone(db, record)).await
+    }
+
+    /// Versions after `after` with their manifest records, in order of their
+    /// ids, at most `limit`.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn manifest_records(
         &self,
-        after: Option<RecordId>,
+        after: Option<VersionId>,
         limit: usize,
-    ) -> Result<Vec<RecordId>, CatalogError> {
-        self.readers().read(move |db| repair::tombstones(db, after, limit)).await
+    ) -> Result<Vec<(VersionId, RecordId)>, CatalogError> {
+        self.readers().read(move |db| repair::manifest_records(db, after, limit)).await
     }
 }

@@ -105,13 +105,21 @@ pub(crate) fn set_policy(connection: &Connection, row: &BucketRow, leaf: &Leaf) 
     Ok(log::append(connection, leaf)?)
 }
 
-/// All records of tombstones with their buckets, after `after`, in order.
-pub(crate) fn tombstones(
+/// Whether a tombstone with this record stands.
+pub(crate) fn has_tombstone(connection: &Connection, record: RecordId) -> Result<bool, CatalogError> {
+    let sql = "SELECT 1 FROM tombstone WHERE record = ?1";
+    Ok(first(connection, sql, params![record.as_bytes()], |_| Ok(()))?.is_some())
+}
+
+/// The ids of versions after `after` with their manifest records, in order.
+pub(crate) fn manifest_records(
     connection: &Connection,
-    after: Option<RecordId>,
+    after: Option<VersionId>,
     most: usize,
-) -> Result<Vec<RecordId>, CatalogError> {
+) -> Result<Vec<(VersionId, RecordId)>, CatalogError> {
     let after = after.map(|id| id.as_bytes().to_vec()).unwrap_or_default();
-    let sql = "SELECT record FROM tombstone WHERE record > ?1 ORDER BY record LIMIT ?2";
-    every(connection, sql, params![after, limit(most)], |row| id(row, 0, "record id"))
+    let sql = "SELECT id, record FROM version WHERE id > ?1 ORDER BY id LIMIT ?2";
+    every(connection, sql, params![after, limit(most)], |row| {
+        Ok((id(row, 0, "version id")?, id(row, 1, "record id")?))
+    })
 }
