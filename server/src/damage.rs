@@ -46,6 +46,11 @@ impl DamageBook {
         self.known().clone()
     }
 
+    /// Whether a record is known to be wrong at a site.
+    pub(crate) fn knows(&self, site: SiteId, record: RecordId) -> bool {
+        self.known().get(&site).is_some_and(|records| records.contains(&record))
+    }
+
     /// Forgets everything about a site whose disk is a new one.
     pub(crate) fn forget(&self, site: SiteId) {
         self.known().remove(&site);

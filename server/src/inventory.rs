@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coffer_catalog::{CatalogError, ManifestRow, VersionRow};
+use coffer_catalog::{CatalogError, ManifestRow};
 use coffer_model::{BucketId, Layout, RecordId, ResidencyPolicy, SiteId, VersionId};
 use coffer_regions::{
     Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Stray, VersionInventory,
@@ -36,6 +36,8 @@ pub(crate) struct Census {
 impl Census {
     pub(crate) fn new(service: &Service) -> Self {
         let alive = service.sites.alive();
+        let now = service.host.clock.now();
+        alive.iter().for_each(|id| service.sites.saw(*id, now));
         let one = |listed: &crate::sites::ListedSite| RepairSite {
             site: listed.address.site.clone(),
             standing: listed.standing,
@@ -103,22 +105,6 @@ pub(crate) async fn walk(
 async fn policies(tenant: &Tenant) -> Result<BTreeMap<BucketId, ResidencyPolicy>, CatalogError> {
     let buckets = tenant.catalog.buckets().await?;
     Ok(buckets.into_iter().map(|bucket| (bucket.id, bucket.policy)).collect())
-}
-
-/// What is found of one version alone, asking the sites for its records only.
-pub(crate) async fn of_version(
-    service: &Service,
-    census: &mut Census,
-    tenant: &Arc<Tenant>,
-    version: VersionRow,
-) -> Result<Option<Found>, CatalogError> {
-    let policies = policies(tenant).await?;
-    let policy = policies.get(&version.manifest.manifest.bucket).unwrap_or(&tenant.policy);
-    let mut batch = Batch::default();
-    batch.add(tenant, version, policy);
-    let mut found = None;
-    batch.settle(service, census, &Superseded::new(), &mut |_, version| found = Some(version)).await;
-    Ok(found)
 }
 
 /// Every line of a listing, page by page.

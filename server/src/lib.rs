@@ -21,6 +21,7 @@ mod inventory;
 mod keystore;
 mod kit;
 mod leaf;
+mod ledger;
 mod list;
 mod moves;
 mod opener;

@@ -284,9 +284,9 @@ impl Service {
             self.note_repair(*tenant, format!("{steps} steps"), Outcome::Intent).await?;
         }
         let steps = plan.steps.clone();
-        let acts = steps.iter().map(|step| async move {
+        let acts = steps.into_iter().map(|step| async move {
             let turn = pace.turn(step.bytes).await;
-            let done = execute::act(self, step).await;
+            let done = execute::act(self, &step).await;
             pace.end(turn).await;
             (step, done)
         });

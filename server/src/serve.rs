@@ -7,6 +7,7 @@ use coffer_proto::v1::buckets_server::BucketsServer;
 use coffer_proto::v1::drills_server::DrillsServer;
 use coffer_proto::v1::log_server::LogServer;
 use coffer_proto::v1::objects_server::ObjectsServer;
+use coffer_proto::v1::repair_server::RepairServer;
 use coffer_proto::v1::sites_server::SitesServer;
 use coffer_proto::v1::tenants_server::TenantsServer;
 use coffer_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
@@ -16,7 +17,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
-use crate::grpc::{BucketsApi, DrillsApi, LogApi, ObjectsApi, SitesApi, TenantsApi};
+use crate::grpc::{BucketsApi, DrillsApi, LogApi, ObjectsApi, RepairApi, SitesApi, TenantsApi};
 use crate::service::Service;
 
 /// Why the service stopped serving, or never started.
@@ -77,6 +78,7 @@ pub async fn serve(
         .add_service(objects)
         .add_service(LogServer::new(LogApi(api(&service))))
         .add_service(SitesServer::new(SitesApi(api(&service))))
+        .add_service(RepairServer::new(RepairApi(api(&service))))
         .add_service(DrillsServer::new(DrillsApi(api(&service))))
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Topology};
+use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Timestamp, Topology};
 use coffer_regions::{ListedRecord, Receipt, Record, RecordKind, Site, SiteError, SiteState, Standing};
 use coffer_site::{OpenSiteError, SimulatedSite};
 
@@ -20,11 +20,13 @@ struct Reached {
     opened: RwLock<Option<OpenedSite>>,
     /// Reads that brought damaged, wrong or no bytes.
     reported: AtomicU64,
+    /// When it was last seen to answer; 0: not yet.
+    seen: AtomicU64,
 }
 
 impl Reached {
     fn new(opened: Option<OpenedSite>) -> Arc<Self> {
-        Arc::new(Self { opened: RwLock::new(opened), reported: AtomicU64::new(0) })
+        Arc::new(Self { opened: RwLock::new(opened), reported: AtomicU64::new(0), seen: AtomicU64::new(0) })
     }
 
     fn opened(&self) -> Option<OpenedSite> {
@@ -244,6 +246,19 @@ impl Sites {
         let unopened = u64::from(self.shape().unopened.contains_key(&site) && self.get(site).is_none());
         let reported = |reached: &Arc<Reached>| reached.reported.load(Ordering::Relaxed);
         self.shape().reached.get(&site).map_or(unopened, |reached| unopened.max(reported(reached)))
+    }
+
+    /// Notes that a site answered.
+    pub(crate) fn saw(&self, site: SiteId, now: Timestamp) {
+        if let Some(reached) = self.shape().reached.get(&site) {
+            reached.seen.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// When a site was last seen to answer.
+    pub(crate) fn last_seen(&self, site: SiteId) -> Option<Timestamp> {
+        let seen = self.shape().reached.get(&site)?.seen.load(Ordering::Relaxed);
+        (seen > 0).then_some(Timestamp(seen))
     }
 
     /// Names of the sites that are there and do not open, and why.

@@ -48,7 +48,8 @@ pub struct TenantClient {
     pub log_key: VerifyingKey,
 }
 
-fn host() -> Host {
+/// The host that deployments run on if the story brings none.
+pub fn host() -> Host {
     Host::of_this_machine(Arc::new(SystemClock), Arc::new(OsEntropy))
 }
 
@@ -65,8 +66,12 @@ impl Deployment {
 
     /// The sites of a site file.
     pub async fn with_sites(site_file: &str) -> Self {
+        Self::on(host(), site_file).await
+    }
+
+    /// The sites of a site file, on a host of the story's own.
+    pub async fn on(host: Host, site_file: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let host = host();
         let root = RootKey::generate(host.entropy.as_ref());
         let sites = SiteFile::parse(site_file).unwrap();
         let (service, operator) =

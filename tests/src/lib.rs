@@ -6,10 +6,12 @@
 
 mod deployment;
 mod files;
+mod lying;
 mod tree;
 mod wire;
 
-pub use deployment::{AuditLeaf, Deployment, TenantClient, bucket_name, object_key, pattern, policy};
+pub use deployment::{AuditLeaf, Deployment, TenantClient, bucket_name, host, object_key, pattern, policy};
 pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, write_at};
+pub use lying::{Lies, LyingSites};
 pub use tree::{Backups, source_tree};
 pub use wire::Wire;

@@ -5,7 +5,7 @@ use coffer_model::{RecordId, VersionId};
 use rusqlite::{Connection, Row, params};
 
 use super::{buckets, change, every, first, limit, log};
-use crate::stored::{decode, encode, id};
+use crate::stored::{decode_manifest, encode_manifest, id};
 use crate::{BucketError, BucketRow, CatalogError, Leaf, ManifestRow, ReplaceError, VersionRow};
 
 /// Bytes of manifests in one page, beyond which it ends early.
@@ -45,7 +45,7 @@ fn read(row: &Row<'_>) -> Result<VersionRow, CatalogError> {
     let manifest = row.get_ref(1)?.as_blob().map_err(|_| CatalogError::Damaged("manifest"))?;
     let manifest = ManifestRow {
         record: id(row, 0, "record id")?,
-        manifest: decode(manifest, "manifest")?,
+        manifest: decode_manifest(manifest)?,
         wrap: row.get(2)?,
         reduced: row.get(3)?,
         inline: row.get(4)?,
@@ -70,7 +70,7 @@ pub(crate) fn replace(
             row.record.as_bytes(),
             row.reduced,
             row.wrap,
-            encode(&row.manifest, "manifest")?,
+            encode_manifest(&row.manifest)?,
         ],
     )?;
     if changed == 0 {
