@@ -35,7 +35,7 @@ pub(crate) struct Census {
 
 impl Census {
     pub(crate) fn new(service: &Service) -> Self {
-        let alive = service.sites.alive();
+        let alive = service.sites.alive_for_repair();
         let now = service.host.clock.now();
         alive.iter().for_each(|id| service.sites.saw(*id, now));
         let one = |listed: &crate::sites::ListedSite| RepairSite {
@@ -114,7 +114,7 @@ async fn each_line(
     kind: RecordKind,
     mut line: impl FnMut(ListedRecord),
 ) -> Result<(), SiteError> {
-    let adapter = service.sites.get(site).ok_or(SiteError::Unreachable)?;
+    let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable)?;
     let mut after = None;
     loop {
         let page = adapter.list(kind, after, LIST_PAGE).await?;

@@ -29,9 +29,12 @@ fn activity(operation: Operation) -> u8 {
         Operation::BucketRemove | Operation::ObjectDelete => 4,
         Operation::DigestNote
         | Operation::DrillSign
+        | Operation::Repair
+        | Operation::SiteReach
+        | Operation::SiteQuarantine
+        | Operation::SiteRelease
         | Operation::Sweep
-        | Operation::Rebuild
-        | Operation::Repair => 99,
+        | Operation::Rebuild => 99,
     }
 }
 
@@ -51,6 +54,9 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::LogRead => "log_read",
         Operation::DrillSign => "drill_sign",
         Operation::Sites => "sites",
+        Operation::SiteReach => "site_reach",
+        Operation::SiteQuarantine => "site_quarantine",
+        Operation::SiteRelease => "site_release",
         Operation::Sweep => "sweep",
         Operation::Rebuild => "rebuild",
         Operation::Repair => "repair",

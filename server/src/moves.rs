@@ -54,7 +54,7 @@ pub(crate) async fn relocate(
         None => tenant.policy.clone(),
     };
     // Asked again at the last moment: the policy may have changed since.
-    let alive = service.sites.alive();
+    let alive = service.sites.alive_for_repair();
     let taking = service.sites.taking();
     let legal = |id: &SiteId| taking.site(*id).is_some_and(|site| policy.admits(site));
     let receivers: Vec<SiteId> = sites.iter().filter(|id| alive.contains(id) && legal(id)).copied().collect();
@@ -179,7 +179,7 @@ async fn commit(
 async fn delete(service: &Service, sites: &[SiteId], record: RecordId) {
     let calls = sites.iter().map(|id| async {
         if let Some(site) =
-            service.sites.get(*id).filter(|_| service.sites.standing(*id) != Standing::Retired)
+            service.sites.for_repair(*id).filter(|_| service.sites.standing(*id) != Standing::Retired)
         {
             let _ = site.delete(vec![record]).await;
         }

@@ -122,6 +122,8 @@ struct Memory {
     nobodys: BTreeSet<RecordId>,
     owners: BTreeMap<RecordId, Owner>,
     verified: BTreeSet<(SiteId, RecordId)>,
+    /// Sites that failed while the latest survey looked at them.
+    silent: BTreeSet<SiteId>,
 }
 
 impl Repairs {
@@ -161,6 +163,10 @@ impl Repairs {
         if memory.verified.len() < REMEMBERED_MAX {
             memory.verified.insert((site, record));
         }
+    }
+
+    fn fell_silent(&self, site: SiteId) -> bool {
+        self.memory().silent.contains(&site)
     }
 
     /// Forgets what was read back from a site whose disk is a new one.
@@ -259,6 +265,8 @@ impl Service {
         })
         .await?;
         survey.plan = builder.finish();
+        let silent = census.sites.iter().filter(|site| !site.alive).map(|site| site.site.id);
+        self.repairs.memory().silent = silent.collect();
         Ok(survey)
     }
 
@@ -276,6 +284,13 @@ impl Service {
             ..RepairReport::default()
         };
         let Survey { plan, whole_again, .. } = self.survey(&tenants, budget, true).await?;
+        let quarantined: Vec<SiteId> = self
+            .sites
+            .guards()
+            .iter()
+            .filter(|(_, guard)| guard.is_quarantined())
+            .map(|(id, _)| *id)
+            .collect();
         self.note_whole(whole_again).await?;
         self.name_beyond_repair(&plan).await?;
         told(Told::Planned(&plan));
@@ -316,7 +331,22 @@ impl Service {
             report.add(&done);
         }
         report.plan = plan;
+        if report.is_over() {
+            self.release_repaired(&quarantined).await;
+        }
         Ok(report)
+    }
+
+    /// A quarantined site of which a whole round found nothing that it lacks
+    /// is believed again. One that fell silent meanwhile is not there to be.
+    async fn release_repaired(&self, quarantined: &[SiteId]) {
+        for id in quarantined {
+            let answers = self.sites.for_repair(*id).is_some_and(|site| site.answers());
+            if answers && !self.repairs.fell_silent(*id) {
+                // If the log does not take it, it stays as it is for a round.
+                let _ = self.release_site(*id).await;
+            }
+        }
     }
 
     /// The count of what is missing goes to zero where nothing is missing.

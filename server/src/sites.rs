@@ -8,16 +8,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Timestamp, Topology};
-use coffer_regions::{ListedRecord, Receipt, Record, RecordKind, Site, SiteError, SiteState, Standing};
+use coffer_regions::{Receipt, Record, Site, SiteError, SiteState, Standing};
 use coffer_site::{OpenSiteError, SimulatedSite};
 
+use crate::guard::Guard;
 use crate::kit::SiteAddress;
 use crate::opener::OpenedSite;
 use crate::service::Host;
 
+/// An open site, and what everybody asks in its place.
+#[derive(Clone)]
+struct Guarded {
+    opened: OpenedSite,
+    guard: Arc<Guard>,
+}
+
+impl Guarded {
+    fn new(opened: OpenedSite) -> Self {
+        let guard = Arc::new(Guard::new(Arc::clone(&opened.site)));
+        Self { opened, guard }
+    }
+}
+
 struct Reached {
     /// `None`: there is nothing that could be asked.
-    opened: RwLock<Option<OpenedSite>>,
+    opened: RwLock<Option<Guarded>>,
     /// Reads that brought damaged, wrong or no bytes.
     reported: AtomicU64,
     /// When it was last seen to answer; 0: not yet.
@@ -26,10 +41,11 @@ struct Reached {
 
 impl Reached {
     fn new(opened: Option<OpenedSite>) -> Arc<Self> {
-        Arc::new(Self { opened: RwLock::new(opened), reported: AtomicU64::new(0), seen: AtomicU64::new(0) })
+        let opened = RwLock::new(opened.map(Guarded::new));
+        Arc::new(Self { opened, reported: AtomicU64::new(0), seen: AtomicU64::new(0) })
     }
 
-    fn opened(&self) -> Option<OpenedSite> {
+    fn opened(&self) -> Option<Guarded> {
         self.opened.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -75,9 +91,6 @@ impl Shape {
     }
 }
 
-/// How many records a listing asks for at a time.
-const LIST_PAGE: usize = 4096;
-
 impl Sites {
     /// Opens what is there; creates nothing. A directory that is missing or
     /// damaged makes its site unreachable: one lost site must not cost the
@@ -119,8 +132,8 @@ impl Sites {
     }
 
     /// Takes another list of sites: opens those that are new, lets go of those
-    /// that are retired; `new` is one that was just made. One change at a time: whoever calls holds the lock
-    /// of the topology.
+    /// that are retired; `new` is one that was just made. One change at a time:
+    /// whoever calls holds the lock of the topology.
     pub(crate) async fn change(
         &self,
         host: &Host,
@@ -160,7 +173,7 @@ impl Sites {
         let Some(listed) = shape.listed.iter().find(|site| site.address.site.id == id) else { return Ok(()) };
         let opened = host.sites.create(data_dir, &listed.address).await?;
         if let Some(reached) = shape.reached.get(&id) {
-            *reached.opened.write().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+            *reached.opened.write().unwrap_or_else(PoisonError::into_inner) = Some(Guarded::new(opened));
             reached.reported.store(0, Ordering::Relaxed);
         }
         Ok(())
@@ -193,19 +206,48 @@ impl Sites {
         listed.map_or(Standing::Retired, |site| site.standing)
     }
 
-    fn opened(&self, id: SiteId) -> Option<OpenedSite> {
+    fn opened(&self, id: SiteId) -> Option<Guarded> {
         self.shape().reached.get(&id)?.opened()
     }
 
-    /// The site, if it could be opened. It may still be dead.
+    /// The site, if it could be opened. It may still be dead, or quarantined.
     pub(crate) fn get(&self, id: SiteId) -> Option<Arc<dyn Site>> {
-        self.opened(id).map(|opened| opened.site)
+        Some(self.guard(id)? as Arc<dyn Site>)
+    }
+
+    /// The site as repair sees it: one that is quarantined is compared record
+    /// by record, and brought what it lacks.
+    pub(crate) fn for_repair(&self, id: SiteId) -> Option<Arc<dyn Site>> {
+        let guard = self.guard(id)?;
+        Some(if guard.is_quarantined() { guard.inner() } else { guard })
+    }
+
+    /// The sites that answer, the quarantined among them.
+    pub(crate) fn alive_for_repair(&self) -> Vec<SiteId> {
+        let answers = |id: &SiteId| self.for_repair(*id).is_some_and(|site| site.answers());
+        self.topology().sites.iter().map(|site| site.id).filter(answers).collect()
+    }
+
+    /// What stands before a site that could be opened.
+    pub(crate) fn guard(&self, id: SiteId) -> Option<Arc<Guard>> {
+        self.opened(id).map(|opened| opened.guard)
+    }
+
+    /// What stands before each site that could be opened.
+    pub(crate) fn guards(&self) -> Vec<(SiteId, Arc<Guard>)> {
+        let all = self.shape().reached.iter();
+        all.filter_map(|(id, reached)| Some((*id, reached.opened()?.guard))).collect()
+    }
+
+    /// Whether a site is older than it was, and has not been refilled yet.
+    pub(crate) fn is_quarantined(&self, id: SiteId) -> bool {
+        self.guard(id).is_some_and(|guard| guard.is_quarantined())
     }
 
     /// The simulated site of that name, for killing and reviving.
     pub(crate) fn simulated(&self, name: &str) -> Option<(&SiteDescription, Arc<SimulatedSite>)> {
         let description = self.topology().sites.iter().find(|site| site.name == name)?;
-        Some((description, self.opened(description.id)?.link?))
+        Some((description, self.opened(description.id)?.opened.link?))
     }
 
     /// The sites that answered when last heard of.
@@ -292,24 +334,6 @@ impl Sites {
             }
         }
         answer
-    }
-
-    /// Every record of a kind at one site.
-    pub(crate) async fn list_all(
-        &self,
-        id: SiteId,
-        kind: RecordKind,
-    ) -> Result<Vec<ListedRecord>, SiteError> {
-        let site = self.get(id).ok_or(SiteError::Unreachable)?;
-        let mut all: Vec<ListedRecord> = Vec::new();
-        loop {
-            let page = site.list(kind, all.last().map(|last| last.id), LIST_PAGE).await?;
-            let last = page.len() < LIST_PAGE;
-            all.extend(page);
-            if last {
-                return Ok(all);
-            }
-        }
     }
 }
 

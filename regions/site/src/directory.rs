@@ -226,6 +226,12 @@ impl Site for DirectorySite {
         self.blocking(move |shared| shared.read(id)).await
     }
 
+    async fn get_many(&self, ids: Vec<RecordId>) -> Vec<Result<Record, SiteError>> {
+        let count = ids.len();
+        let read = self.blocking(move |shared| Ok(ids.into_iter().map(|id| shared.read(id)).collect()));
+        read.await.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
     async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {
         self.blocking(move |shared| shared.read_range(id, range)).await.map(UnverifiedBytes)
     }

@@ -111,6 +111,15 @@ impl Site for SimulatedSite {
         self.request(0, self.inner.get(id), |record| length(record.body().len())).await
     }
 
+    async fn get_many(&self, ids: Vec<RecordId>) -> Vec<Result<Record, SiteError>> {
+        let count = ids.len();
+        let work = async { Ok(self.inner.get_many(ids).await) };
+        let bodies = |records: &Vec<Result<Record, SiteError>>| {
+            records.iter().flatten().map(|record| length(record.body().len())).sum()
+        };
+        self.request(0, work, bodies).await.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
     async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {
         self.request(0, self.inner.get_range(id, range), |bytes| length(bytes.0.len())).await
     }

@@ -22,6 +22,6 @@ pub use error::{
     BucketError, CatalogError, CommitError, OpenCatalogError, ReplaceError, StorageError, TombstoneError,
 };
 pub use rows::{
-    BucketRow, Counts, FactRow, Leaf, ListRow, ManifestRow, NewReservation, RebuildBatch, ReservationRow,
-    Reserved, TombstoneRow, VersionRow,
+    BucketRow, ChallengeCounts, ChallengeRow, Counts, DrawnChallenge, FactRow, Leaf, ListRow, ManifestRow,
+    NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, TombstoneRow, VersionRow,
 };

@@ -37,6 +37,7 @@ pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
         volume_bytes: state.volume_bytes,
         damaged: state.damaged.max(known_damage),
         reported: service.sites.reported(site.id),
+        quarantined: service.sites.is_quarantined(site.id),
         standing: listed.standing.name().to_owned(),
         dead_bytes: state.dead_bytes,
         free_bytes: state.free_bytes,

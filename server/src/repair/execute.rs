@@ -125,7 +125,7 @@ impl<'a> Shards<'a> {
         site: SiteId,
     ) -> Result<Bytes, SiteError> {
         let id = self.id(stripe, index);
-        let read = match service.sites.get(site) {
+        let read = match service.sites.for_repair(site) {
             Some(adapter) => adapter.get(id).await,
             None => Err(SiteError::Unreachable),
         };
@@ -208,7 +208,7 @@ pub(crate) async fn put_and_read_back(
     record: Record,
 ) -> Result<u64, StepError> {
     let (id, length) = (record.id(), record.body().len() as u64);
-    let first = put_verified(service.sites.get(site), site, record.clone()).await;
+    let first = put_verified(service.sites.for_repair(site), site, record.clone()).await;
     let there = match first {
         Ok(()) => read_back(service, site, &record).await,
         Err(error) => Err(error),
@@ -219,10 +219,10 @@ pub(crate) async fn put_and_read_back(
         }
         // Something wrong lies in its place; what is there with the right
         // digest but damaged is acknowledged without being written anew.
-        let adapter = service.sites.get(site).ok_or(SiteError::Unreachable);
+        let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable);
         let target = |error| service.blamed(site, error, StepError::Target);
         adapter.map_err(target)?.delete(vec![id]).await.map_err(target)?;
-        put_verified(service.sites.get(site), site, record.clone()).await.map_err(target)?;
+        put_verified(service.sites.for_repair(site), site, record.clone()).await.map_err(target)?;
         if let Err(error) = read_back(service, site, &record).await {
             service.sites.report(site);
             service.damage.note(site, id);
@@ -235,7 +235,7 @@ pub(crate) async fn put_and_read_back(
 }
 
 async fn read_back(service: &Service, site: SiteId, wanted: &Record) -> Result<(), SiteError> {
-    let adapter = service.sites.get(site).ok_or(SiteError::Unreachable)?;
+    let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable)?;
     let read = adapter.get(wanted.id()).await?;
     if read == *wanted { Ok(()) } else { Err(SiteError::Damaged) }
 }
@@ -313,7 +313,7 @@ async fn remove(
             }
         }
     }
-    let adapter = service.sites.get(stray.site).ok_or(SiteError::Unreachable);
+    let adapter = service.sites.for_repair(stray.site).ok_or(SiteError::Unreachable);
     let target = |error| service.blamed(stray.site, error, StepError::Target);
     adapter.map_err(target)?.delete(vec![stray.record]).await.map_err(target)?;
     service.damage.mended(stray.site, stray.record);

@@ -16,7 +16,7 @@ pub(crate) async fn heal(service: &Service) -> u64 {
             if service.sites.standing(id) != Standing::Active {
                 continue;
             }
-            let Some(site) = service.sites.get(id).filter(|site| site.answers()) else { continue };
+            let Some(site) = service.sites.for_repair(id).filter(|site| site.answers()) else { continue };
             if site.read_slot(slot).await.is_ok_and(|own| own.generation >= content.generation) {
                 continue;
             }

@@ -80,7 +80,8 @@ struct Cursor {
 impl Merge {
     async fn new(service: &Service, kind: RecordKind) -> Self {
         let cursor = |site| Cursor { site, page: Default::default(), after: None, ended: false };
-        let mut merge = Self { kind, cursors: service.sites.alive().into_iter().map(cursor).collect() };
+        let mut merge =
+            Self { kind, cursors: service.sites.alive_for_repair().into_iter().map(cursor).collect() };
         merge.fill(service).await;
         merge
     }
@@ -89,7 +90,7 @@ impl Merge {
     async fn fill(&mut self, service: &Service) {
         let mut failed = Vec::new();
         for cursor in self.cursors.iter_mut().filter(|cursor| cursor.page.is_empty() && !cursor.ended) {
-            let page = match service.sites.get(cursor.site) {
+            let page = match service.sites.for_repair(cursor.site) {
                 Some(site) => site.list(self.kind, cursor.after, LIST_PAGE).await,
                 None => Err(SiteError::Unreachable),
             };
@@ -174,7 +175,7 @@ async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Vec<Sit
         None => None,
     };
     let policy = policy.as_ref().unwrap_or(&tenant.policy);
-    let alive = service.sites.alive();
+    let alive = service.sites.alive_for_repair();
     let taking = service.sites.taking().sites.iter();
     let wanted = taking.filter(|site| policy.admits(site) && alive.contains(&site.id));
     Ok(wanted.map(|site| site.id).collect())
@@ -188,7 +189,7 @@ async fn first_good(
     holders: &Holders,
 ) -> Result<Option<(Record, Owner)>, RepairError> {
     for (site, _) in holders {
-        let Some(adapter) = service.sites.get(*site) else { continue };
+        let Some(adapter) = service.sites.for_repair(*site) else { continue };
         let Ok(record) = adapter.get(id).await else { continue };
         let Some((tenant, key)) = keys.of(&record) else { continue };
         if let Some(bucket) = stands(keys.kind, tenant, key, &record).await? {
