@@ -11,7 +11,10 @@ use coffer_client::{RepairOptions, ShardLedger, SiteChange};
 use coffer_model::{Degraded, Digest, Geometry, RecordId, ResidencyPolicy};
 use coffer_regions::{RecordKind, Site};
 use coffer_server::{Host, HostSites, RecoveryKit, RepairBudget, RepairReport, RepairRun, SiteFile};
-use coffer_tests::{Deployment, LyingSites, TenantClient, bucket_name, host, object_key, pattern, policy};
+use coffer_tests::{
+    Deployment, LyingSites, TenantClient, bucket_name, copy_tree, host, object_key, pattern, policy,
+    replace_tree,
+};
 
 const THINGS: &str = "things";
 
@@ -273,8 +276,7 @@ async fn another_policy_moves_what_must_move_and_no_byte_goes_outside_meanwhile(
     let kit = stored.kit().await;
     let eu = ResidencyPolicy { allow: vec!["EU".parse().unwrap()], ..anywhere };
     stored.tenant.client.set_bucket_policy(&bucket_name(THINGS), &eu).await.unwrap();
-    let service = Arc::clone(stored.deployment.service());
-    let plan = service.plan_repair(RepairBudget::default()).await.unwrap();
+    let plan = stored.deployment.service().plan_repair(RepairBudget::default()).await.unwrap();
     assert!(plan.out_of_place > 0 && !plan.steps.is_empty(), "what lies in CH is found");
     stored.tenant.put(&bucket_name(THINGS), "new", pattern(5, 70_000)).await;
     stored.objects.push(("new".to_owned(), pattern(5, 70_000)));
@@ -282,8 +284,8 @@ async fn another_policy_moves_what_must_move_and_no_byte_goes_outside_meanwhile(
     let outside = |listings: &BTreeMap<String, Listing>| listings["zrh1"].clone();
     let mut last: Option<[Listing; 2]> = None;
     loop {
-        let report =
-            service.repair_once(RepairBudget { steps: 20, ..RepairBudget::default() }).await.unwrap();
+        let budget = RepairBudget { steps: 20, ..RepairBudget::default() };
+        let report = stored.deployment.service().repair_once(budget).await.unwrap();
         assert_eq!(report.reasons, Vec::<String>::new());
         stored.all_right("while it moves").await;
         stored.deployment.stop().await;
@@ -435,4 +437,25 @@ async fn a_run_within_a_bandwidth_that_gives_way_to_tenants_comes_to_the_same_en
     let (last, progress) = service.repair(run, &|_| ()).await.unwrap();
     assert!(last.is_over() && progress.failed == 0 && progress.shards > 0, "{last:?}");
     assert_eq!(stored.ledger("large", true).await.redundancy, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_came_back_older_is_brought_what_it_lacks_and_is_then_believed_again() {
+    let mut stored = Stored::new().await;
+    let kept = stored.deployment.scratch().join("kept");
+    stored.restart(async |deployment| copy_tree(&deployment.site_dir("ams1"), &kept)).await;
+    stored.tenant.put(&bucket_name(THINGS), "newer", pattern(11, 2 << 20)).await;
+    stored.objects.push(("newer".to_owned(), pattern(11, 2 << 20)));
+    stored.tenant.client.delete(&bucket_name(THINGS), &object_key("striped-3")).await.unwrap();
+    stored.objects.retain(|(key, _)| key != "striped-3");
+    stored.restart(async |deployment| replace_tree(&kept, &deployment.site_dir("ams1"))).await;
+    assert!(stored.deployment.site("ams1").await.quarantined);
+    let report = stored.repair().await;
+    assert!(report.shards > 0 && report.small > 0, "{report:?}");
+    assert!(!stored.deployment.site("ams1").await.quarantined, "nothing is lacking there any more");
+    let ledger = stored.ledger("newer", true).await;
+    assert!(ledger.states.iter().all(|state| state.state == "verified"), "{ledger:?}");
+    stored.restart(async |_| ()).await;
+    assert!(!stored.deployment.site("ams1").await.quarantined);
+    stored.all_right("after the quarantine").await;
 }
