@@ -18,6 +18,7 @@ mod log;
 mod objects;
 pub mod profile;
 mod repair;
+mod scrub;
 mod sites;
 mod store;
 mod tenants;
@@ -35,6 +36,10 @@ pub use objects::{
 pub use repair::{
     RepairOptions, RepairPlan, RepairRound, RepairStatus, RepairStep, RepairSums, RepairTrouble, ShardLedger,
     ShardState, ShortVersion, SiteChange,
+};
+pub use scrub::{
+    ChallengeRequest, ScrubPassInfo, ScrubStatusInfo, ScrubStepInfo, SiteChallengeInfo, SiteDelayInfo,
+    SiteScrubInfo,
 };
 pub use sites::SiteInfo;
 pub use store::BucketStore;

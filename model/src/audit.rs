@@ -70,6 +70,10 @@ pub enum Operation {
     Repair,
     /// A bucket was given another policy.
     BucketPolicy,
+    /// A site was read and verified, and with what end.
+    Scrub,
+    /// A site was asked what only a holder of a shard can answer.
+    Challenge,
 }
 
 /// How it ended, or that it is about to begin.

@@ -34,7 +34,9 @@ fn activity(operation: Operation) -> u8 {
         | Operation::SiteQuarantine
         | Operation::SiteRelease
         | Operation::Sweep
-        | Operation::Rebuild => 99,
+        | Operation::Rebuild
+        | Operation::Scrub
+        | Operation::Challenge => 99,
     }
 }
 
@@ -61,6 +63,8 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::Rebuild => "rebuild",
         Operation::Repair => "repair",
         Operation::BucketPolicy => "bucket_policy",
+        Operation::Scrub => "scrub",
+        Operation::Challenge => "challenge",
     }
 }
 

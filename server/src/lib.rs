@@ -21,6 +21,7 @@ mod guard;
 mod hedge;
 mod history;
 mod inventory;
+mod jobs;
 mod keystore;
 mod kit;
 mod latency;
@@ -53,13 +54,17 @@ mod write;
 
 pub use authority::{AuthorityError, IssuedCredential};
 pub use hedge::{ReadLoad, SiteReading};
+pub use jobs::{
+    CompletedPass, Coverage, DelayState, JobError, JobSettings, RunningPass, SiteChallenges, SiteScrub,
+    SiteScrubbed,
+};
 pub use kit::{KitError, RecoveryKit, SiteAddress};
 pub use opener::{HostSites, OpenedSite, SiteOpener};
 pub use reach::ReleaseError;
 pub use repair::{
     RepairBudget, RepairError, RepairProgress, RepairReport, RepairRun, Short, repair_in_background,
 };
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, serve, serve_with};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
 pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
 pub use site_file::{SiteFile, SiteFileError};

@@ -177,12 +177,12 @@ impl Service {
             return Err(SiteChangeError::Occupied { name: name.to_owned(), versions });
         }
         self.write_sites(list, None).await?;
-        self.forget(id).await;
+        self.forget_disk(id).await;
         Ok(id)
     }
 
     /// What was known of a disk that is not there any more.
-    async fn forget(&self, id: SiteId) {
+    async fn forget_disk(&self, id: SiteId) {
         self.damage.forget(id);
         self.repairs.forget(id);
         self.reach_noted.lock().await.remove(&id);
@@ -198,7 +198,7 @@ impl Service {
         let site = list.get(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
         self.sites.replace_store(&self.host, &self.data_dir, id).await?;
-        self.forget(id).await;
+        self.forget_disk(id).await;
         crate::repair::heal_slots(self).await;
         Ok(id)
     }

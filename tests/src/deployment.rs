@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::watched::{WatchedSites, Watches};
 use crate::wire::Wire;
 
 /// One deployment and the directory it lives in.
@@ -53,15 +54,24 @@ pub fn host() -> Host {
     Host::of_this_machine(Arc::new(SystemClock), Arc::new(OsEntropy))
 }
 
+/// The shipped sites, without their links.
+fn fast_sites() -> String {
+    let of_a_link = |line: &&str| line.starts_with("latency_ms") || line.starts_with("bandwidth_mib");
+    SiteFile::SHIPPED.lines().filter(|line| !of_a_link(line)).collect::<Vec<_>>().join("\n")
+}
+
 impl Deployment {
     /// Six sites without latency, in six countries: DE FR NL CH SE ES.
     pub async fn six_sites() -> Self {
-        let fast = SiteFile::SHIPPED
-            .lines()
-            .filter(|line| !line.starts_with("latency_ms") && !line.starts_with("bandwidth_mib"))
-            .collect::<Vec<_>>()
-            .join("\n");
-        Self::with_sites(&fast).await
+        Self::with_sites(&fast_sites()).await
+    }
+
+    /// The same, each behind a watch.
+    pub async fn six_watched_sites() -> (Self, Watches) {
+        let watches = Watches::default();
+        let mut host = host();
+        host.sites = Arc::new(WatchedSites { inner: host.sites, watches: watches.clone() });
+        (Self::on(host, &fast_sites()).await, watches)
     }
 
     /// The sites of a site file.

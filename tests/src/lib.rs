@@ -9,6 +9,7 @@ mod files;
 mod ledger;
 mod lying;
 mod tree;
+mod watched;
 mod wire;
 
 pub use deployment::{AuditLeaf, Deployment, TenantClient, bucket_name, host, object_key, pattern, policy};
@@ -16,4 +17,5 @@ pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, 
 pub use ledger::{Ledger, Lines, TenantKey, catalogue_keys, leaves};
 pub use lying::{Lies, LyingSites};
 pub use tree::{Backups, source_tree};
+pub use watched::{Returned, Watch, WatchedSites, Watches};
 pub use wire::Wire;

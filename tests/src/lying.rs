@@ -1,6 +1,7 @@
 //! Sites of this machine that lie when they are told to: they acknowledge what
 //! they are given, and keep nothing of it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +28,7 @@ pub struct Lies {
     liar: Mutex<String>,
     on: AtomicBool,
     told: AtomicU64,
+    opened: Mutex<BTreeMap<String, Arc<dyn Site>>>,
 }
 
 impl Lies {
@@ -39,6 +41,16 @@ impl Lies {
     /// Nobody lies any more.
     pub fn end(&self) {
         self.on.store(false, Ordering::SeqCst);
+    }
+
+    /// The site of that name as it was opened last, past the service.
+    pub fn site(&self, name: &str) -> Option<Arc<dyn Site>> {
+        self.opened.lock().unwrap().get(name).cloned()
+    }
+
+    /// Lets go of the sites, so that their directories can be opened again.
+    pub fn forget(&self) {
+        self.opened.lock().unwrap().clear();
     }
 
     /// Records that were acknowledged and not kept.
@@ -55,6 +67,8 @@ impl LyingSites {
     }
 
     fn wrap(&self, opened: OpenedSite) -> OpenedSite {
+        let name = opened.site.description().name.clone();
+        self.lies.opened.lock().unwrap().insert(name, Arc::clone(&opened.site));
         let site = Liar { inner: Arc::clone(&opened.site), lies: Arc::clone(&self.lies) };
         OpenedSite { site: Arc::new(site), link: opened.link }
     }

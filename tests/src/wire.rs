@@ -8,6 +8,7 @@ use coffer_proto::v1::drills_client::DrillsClient;
 use coffer_proto::v1::log_client::LogClient;
 use coffer_proto::v1::objects_client::ObjectsClient;
 use coffer_proto::v1::repair_client::RepairClient;
+use coffer_proto::v1::scrub_client::ScrubClient;
 use coffer_proto::v1::sites_client::SitesClient;
 use coffer_proto::v1::tenants_client::TenantsClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
@@ -29,6 +30,8 @@ pub struct Wire {
     pub repair: RepairClient<Channel>,
     /// `coffer.v1.Drills`.
     pub drills: DrillsClient<Channel>,
+    /// `coffer.v1.Scrub`.
+    pub scrub: ScrubClient<Channel>,
 }
 
 impl Wire {
@@ -62,7 +65,8 @@ impl Wire {
             log: LogClient::new(channel.clone()),
             sites: SitesClient::new(channel.clone()),
             repair: RepairClient::new(channel.clone()),
-            drills: DrillsClient::new(channel),
+            drills: DrillsClient::new(channel.clone()),
+            scrub: ScrubClient::new(channel),
         })
     }
 }

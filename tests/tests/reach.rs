@@ -181,13 +181,9 @@ async fn a_quarantined_site_gets_nothing_until_it_is_released_and_then_again() {
     let bucket = bucket_name("things");
     let before = story.deployment.site("fra1").await.records;
     // All n sites of 4+2 are needed, and one of the six is not believed.
-    let refused = story.tenant.client.put_bytes(
-        &bucket,
-        &object_key("striped"),
-        &Default::default(),
-        pattern(1, 70_000),
-    );
-    assert!(matches!(refused.await, Err(coffer_client::PutError::Call(CallError::Unavailable(_)))));
+    let (key, metadata) = (object_key("striped"), Default::default());
+    let refused = story.tenant.client.put_bytes(&bucket, &key, &metadata, pattern(1, 70_000)).await;
+    assert!(matches!(refused, Err(CallError::Unavailable(_))));
     for n in 0..10 {
         story.tenant.put(&bucket, &format!("small-{n}"), pattern(n, 100)).await;
     }

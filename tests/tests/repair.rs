@@ -250,7 +250,12 @@ async fn a_site_that_acknowledges_and_keeps_nothing_is_not_counted_as_healed() {
     let (liars, lies) = LyingSites::new(HostSites { entropy });
     let host = Host { sites: Arc::new(liars), ..host() };
     let mut stored = Stored::on(Deployment::on(host, &sites(&[])).await, policy(&[])).await;
-    stored.restart(async |deployment| std::fs::remove_dir_all(deployment.site_dir("zrh1")).unwrap()).await;
+    stored
+        .restart(async |deployment| {
+            lies.forget();
+            std::fs::remove_dir_all(deployment.site_dir("zrh1")).unwrap();
+        })
+        .await;
     let service = Arc::clone(stored.deployment.service());
     service.replace_site("zrh1").await.unwrap();
     lies.begin("zrh1");

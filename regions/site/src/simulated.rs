@@ -15,7 +15,7 @@ use coffer_regions::{
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::writer::body_bytes;
+use crate::group::body_bytes;
 
 /// Another site behind a link with latency and bandwidth, which can be cut.
 ///

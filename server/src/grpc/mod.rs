@@ -6,6 +6,7 @@ mod drills;
 mod log;
 mod objects;
 mod repair;
+mod scrub;
 mod sites;
 mod status;
 mod tenants;
@@ -21,6 +22,7 @@ pub(crate) use drills::DrillsApi;
 pub(crate) use log::LogApi;
 pub(crate) use objects::ObjectsApi;
 pub(crate) use repair::RepairApi;
+pub(crate) use scrub::ScrubApi;
 pub(crate) use sites::SitesApi;
 pub(crate) use tenants::TenantsApi;
 

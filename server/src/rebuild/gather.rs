@@ -83,7 +83,11 @@ pub(crate) async fn each<T: Send + 'static, E>(
         receive.close();
         Ok(walk)
     };
-    let mut walk = futures::try_join!(async { Ok::<(), E>(produce.await) }, consume)?.1;
+    let produce = async {
+        produce.await;
+        Ok::<(), E>(())
+    };
+    let mut walk = futures::try_join!(produce, consume)?.1;
     walk.silent.extend(merge.silent());
     Ok(walk)
 }

@@ -63,7 +63,8 @@ pub(crate) fn replace(
 ) -> Result<u64, ReplaceError> {
     let changed = change(
         connection,
-        "UPDATE version SET record = ?3, reduced = ?4, wrap = ?5, manifest = ?6 WHERE id = ?1 AND record = ?2",
+        "UPDATE version SET record = ?3, reduced = ?4, wrap = ?5, manifest = ?6, challenged = 0
+         WHERE id = ?1 AND record = ?2",
         params![
             row.manifest.version.as_bytes(),
             old.as_bytes(),
@@ -76,6 +77,9 @@ pub(crate) fn replace(
     if changed == 0 {
         return Err(ReplaceError::Superseded);
     }
+    // A site that is left would fail the questions about what was there.
+    let questions = "DELETE FROM challenge WHERE version = ?1";
+    change(connection, questions, params![row.manifest.version.as_bytes()])?;
     Ok(log::append(connection, leaf)?)
 }
 
