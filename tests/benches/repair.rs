@@ -143,8 +143,8 @@ async fn foreground(bench: &Bench, stop: &Arc<AtomicBool>) -> Vec<f64> {
                 if n.is_multiple_of(2) {
                     took.push(elapsed(tenant.get(&bucket, &key)).await.0);
                 } else {
-                    let put =
-                        tenant.put(&bucket, &format!("put/{client}/{n}"), Bytes::from_static(&[7; 4096]));
+                    let key = format!("put/{client}/{n}");
+                    let put = tenant.put(&bucket, &key, Bytes::from_static(&[7; 4096]));
                     took.push(elapsed(put).await.0);
                 }
             }
