@@ -52,7 +52,8 @@ pub struct TenantClient {
     pub log_key: VerifyingKey,
 }
 
-fn host() -> Host {
+/// The host that deployments run on if the story brings none.
+pub fn host() -> Host {
     Host::of_this_machine(Arc::new(SystemClock), Arc::new(OsEntropy))
 }
 
@@ -70,7 +71,7 @@ impl Deployment {
 
     /// The same on a host of the story's own.
     pub async fn six_sites_on(host: Host) -> Self {
-        Self::with_host(host, &fast_sites()).await
+        Self::on(host, &fast_sites()).await
     }
 
     /// The same, each behind a watch.
@@ -78,15 +79,16 @@ impl Deployment {
         let watches = Watches::default();
         let mut host = host();
         host.sites = Arc::new(WatchedSites { inner: host.sites, watches: watches.clone() });
-        (Self::with_host(host, &fast_sites()).await, watches)
+        (Self::on(host, &fast_sites()).await, watches)
     }
 
     /// The sites of a site file.
     pub async fn with_sites(site_file: &str) -> Self {
-        Self::with_host(host(), site_file).await
+        Self::on(host(), site_file).await
     }
 
-    async fn with_host(host: Host, site_file: &str) -> Self {
+    /// The sites of a site file, on a host of the story's own.
+    pub async fn on(host: Host, site_file: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = RootKey::generate(host.entropy.as_ref());
         let sites = SiteFile::parse(site_file).unwrap();

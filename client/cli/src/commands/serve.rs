@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
-use crate::flags::{CustodianKind, JobFlags, ServeFlags};
+use crate::flags::{CustodianKind, JobFlags, Seconds, ServeFlags};
 
 /// No site file comes near. In bytes.
 const SITE_FILE_LIMIT: u64 = 1 << 20;
@@ -85,10 +85,12 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
 }
 
 fn jobs(flags: &JobFlags) -> JobSettings {
+    let every = |beat: Seconds| Some(Duration::from_secs(beat.0)).filter(|beat| !beat.is_zero());
     JobSettings {
         scrub_rate: NonZeroU64::new(flags.scrub_rate << 20),
         scrub_within: Duration::from_secs(flags.scrub_within.0),
-        challenge_every: Some(Duration::from_secs(flags.challenge_every.0)).filter(|every| !every.is_zero()),
+        challenge_every: every(flags.challenge_every),
+        repair_every: every(flags.repair_every),
     }
 }
 

@@ -48,4 +48,7 @@ pub(crate) struct JobFlags {
     /// Time between two rounds of challenges; 0s runs none.
     #[arg(long, default_value = "1h", value_parser = seconds, value_name = "DURATION")]
     pub(crate) challenge_every: Seconds,
+    /// Time between two looks for what repair has to do; 0s runs none.
+    #[arg(long, default_value = "10m", value_parser = seconds, value_name = "DURATION")]
+    pub(crate) repair_every: Seconds,
 }
