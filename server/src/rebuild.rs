@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::audit::AuditError;
 use crate::rebuild::gather::{Found, Open, Opened, Walk, each};
 use crate::service::{RecoveryProgress, RecoveryReport, Service};
+use crate::service_error::OpenError;
 use crate::stored::{Fact, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::sweep::tombstone_row;
 use crate::tenant::{Tenant, TenantSecrets, mark_whole};
@@ -71,8 +72,39 @@ struct Lost {
     versions: u64,
 }
 
+impl Service {
+    /// Rebuilds the catalogues of these tenants, if enough sites answer.
+    pub(crate) async fn rebuild_lost(
+        &self,
+        lost: &[Arc<Tenant>],
+        progress: RecoveryProgress<'_>,
+        report: &mut RecoveryReport,
+    ) -> Result<(), OpenError> {
+        let alive = self.sites.alive();
+        lost.iter().try_for_each(|tenant| self.refuse_if_too_many_lost(tenant, &alive))?;
+        Ok(rebuild(self, lost, progress, report).await?)
+    }
+
+    /// Names of the sites that do not answer, or not as who they were.
+    pub(crate) fn missing_sites(&self) -> Vec<String> {
+        let alive = self.sites.alive();
+        let missing = self.sites.topology().sites.iter().filter(|site| !alive.contains(&site.id));
+        missing.map(|site| site.name.clone()).collect()
+    }
+
+    /// A rebuild must meet every version and tombstone that was acknowledged.
+    fn refuse_if_too_many_lost(&self, tenant: &Tenant, alive: &[SiteId]) -> Result<(), OpenError> {
+        let admitted = self.sites.admitted(&tenant.policy);
+        let silent =
+            admitted.iter().filter(|id| !alive.contains(id)).filter_map(|id| self.sites.topology().site(*id));
+        let missing: Vec<String> = silent.map(|site| site.name.clone()).collect();
+        let more = missing.len().saturating_sub(tenant.policy.geometry.m());
+        if more == 0 { Ok(()) } else { Err(OpenError::TooManyLost { tenant: tenant.id, missing, more }) }
+    }
+}
+
 /// Rebuilds the catalogues of these tenants.
-pub(crate) async fn rebuild(
+async fn rebuild(
     service: &Service,
     lost: &[Arc<Tenant>],
     progress: RecoveryProgress<'_>,

@@ -21,7 +21,6 @@ use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
 use crate::opener::{HostSites, SiteOpener};
 use crate::reach;
-use crate::rebuild;
 use crate::registry::{RegistryError, service_geometry, write_fact};
 use crate::repair::{Foreground, Repairs};
 use crate::service_error::{FoundError, IssueError, OpenError, RecoverError};
@@ -266,7 +265,7 @@ impl Service {
             }
         }
         let held = service.hold_sites_against_the_last_run().await;
-        service.rebuild(&realm, progress, &mut report).await?;
+        service.rebuild_lost(&realm, progress, &mut report).await?;
         // It also knows which sites there are: what they hold is looked at
         // when all of them are open.
         service.adopt_sites().await?;
@@ -276,30 +275,11 @@ impl Service {
             service.hold_sites_against_the_log().await.map_err(OpenError::Catalog)?;
         }
         report.missing_sites = service.missing_sites();
-        service.rebuild(&lost, progress, &mut report).await?;
+        service.rebuild_lost(&lost, progress, &mut report).await?;
         service.load_principals().await?;
         report.unsettled = sweep(&service).await?;
         service.note_reach().await?;
         Ok((service, report))
-    }
-
-    /// Rebuilds the catalogues of these tenants, if enough sites answer.
-    async fn rebuild(
-        &self,
-        lost: &[Arc<Tenant>],
-        progress: RecoveryProgress<'_>,
-        report: &mut RecoveryReport,
-    ) -> Result<(), OpenError> {
-        let alive = self.sites.alive();
-        lost.iter().try_for_each(|tenant| self.refuse_if_too_many_lost(tenant, &alive))?;
-        Ok(rebuild::rebuild(self, lost, progress, report).await?)
-    }
-
-    /// Names of the sites that do not answer, or not as who they were.
-    fn missing_sites(&self) -> Vec<String> {
-        let alive = self.sites.alive();
-        let missing = self.sites.topology().sites.iter().filter(|site| !alive.contains(&site.id));
-        missing.map(|site| site.name.clone()).collect()
     }
 
     fn assemble(
@@ -383,16 +363,6 @@ impl Service {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         tenants.insert(tenant.id, Arc::clone(&tenant));
         tenant
-    }
-
-    /// A rebuild must meet every version and tombstone that was acknowledged.
-    fn refuse_if_too_many_lost(&self, tenant: &Tenant, alive: &[SiteId]) -> Result<(), OpenError> {
-        let admitted = self.sites.admitted(&tenant.policy);
-        let silent =
-            admitted.iter().filter(|id| !alive.contains(id)).filter_map(|id| self.sites.topology().site(*id));
-        let missing: Vec<String> = silent.map(|site| site.name.clone()).collect();
-        let more = missing.len().saturating_sub(tenant.policy.geometry.m());
-        if more == 0 { Ok(()) } else { Err(OpenError::TooManyLost { tenant: tenant.id, missing, more }) }
     }
 
     async fn load_principals(&self) -> Result<(), OpenError> {
