@@ -6,6 +6,7 @@
 
 mod deployment;
 mod files;
+pub mod storm;
 mod tree;
 mod wire;
 

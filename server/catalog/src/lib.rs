@@ -16,7 +16,7 @@ mod schema;
 mod stored;
 mod writer;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Execution};
 pub use error::{BucketError, CatalogError, CommitError, OpenCatalogError, StorageError, TombstoneError};
 pub use rows::{
     BucketRow, Counts, FactRow, Leaf, ListRow, ManifestRow, NewReservation, RebuildBatch, ReservationRow,
