@@ -15,7 +15,7 @@ pub use audit::{Actor, AuditEvent, Operation, Outcome, Role};
 pub use ids::{
     BucketId, IdError, KeyId, ObjectId, PrincipalId, RecordId, SiteId, SlotId, TenantId, VersionId,
 };
-pub use manifest::{Geometry, GeometryError, Layout, Manifest, ShardDigests};
+pub use manifest::{Geometry, GeometryError, Layout, Manifest, ManifestV1, ShardDigests};
 pub use names::{BucketName, NameError, ObjectKey, escape_bytes, unescape_bytes};
 pub use place::{
     Country, FailureDomain, Jurisdiction, JurisdictionGroup, PlaceError, SiteDescription, Tier, Topology,

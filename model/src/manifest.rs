@@ -130,7 +130,7 @@ pub struct Manifest {
     pub created: Timestamp,
     /// Plaintext length in bytes.
     pub size: u64,
-    /// Sealed length in bytes.
+    /// Length in bytes of the content, sealed on its own.
     pub sealed_size: u64,
     /// BLAKE3 of the plaintext.
     pub content: Digest,
@@ -138,4 +138,48 @@ pub struct Manifest {
     pub metadata: BTreeMap<String, String>,
     /// Where the sealed bytes lie.
     pub layout: Layout,
+    /// Zero at birth. What moves a shard to another site writes a new record
+    /// of the same version with the next higher number: of two manifests of
+    /// one version the higher is true.
+    pub revision: u32,
+}
+
+/// A manifest as it was stored before there were revisions, field for field:
+/// what format 1 of bodies at sites and of rows in catalogues decodes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestV1 {
+    tenant: TenantId,
+    bucket: BucketId,
+    object: ObjectId,
+    version: VersionId,
+    key: ObjectKey,
+    order: u64,
+    created: Timestamp,
+    size: u64,
+    sealed_size: u64,
+    content: Digest,
+    metadata: BTreeMap<String, String>,
+    layout: Layout,
+}
+
+impl From<ManifestV1> for Manifest {
+    fn from(old: ManifestV1) -> Self {
+        let ManifestV1 { tenant, bucket, object, version, key, order, created, .. } = old;
+        let ManifestV1 { size, sealed_size, content, metadata, layout, .. } = old;
+        Self {
+            tenant,
+            bucket,
+            object,
+            version,
+            key,
+            order,
+            created,
+            size,
+            sealed_size,
+            content,
+            metadata,
+            layout,
+            revision: 0,
+        }
+    }
 }

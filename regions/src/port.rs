@@ -154,6 +154,11 @@ pub enum SiteError {
     /// reopened, reads go on.
     #[error("the site takes no writes since a write to its disk failed")]
     ReadOnly,
+    /// What answers is not the site that it should be, or its word does not
+    /// stand: a wrong certificate, a receipt that is forged or replayed, bytes
+    /// that are no message of a site. Nothing it says counts.
+    #[error("what answers there is not to be believed")]
+    Untrusted,
     /// The request breaks a stated limit.
     #[error("the request is over a limit of the site")]
     OverLimit,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 use coffer_catalog::{BucketRow, CatalogError, CommitError, ManifestRow, NewReservation};
-use coffer_keys::{Context, Dek, SealError, Sealer, Wrap};
+use coffer_keys::{Context, Dek, SealError, Sealer, Wrap, sealed_size};
 use coffer_model::{
     BucketName, Digest, Geometry, Layout, Manifest, ObjectId, ObjectKey, Outcome, RecordId, Timestamp,
     VersionId,
@@ -236,14 +236,15 @@ async fn reserve(
     })
 }
 
-/// Sealed bytes that every site of the acknowledgement rule has fsynced.
+/// What the manifest says of the content. That of a striped object is on every
+/// site of the acknowledgement rule, fsynced.
 struct Durable {
     size: u64,
     sealed_size: u64,
     content: Digest,
     layout: Layout,
-    /// The sealed bytes themselves, for a small object: they ride in the manifest record.
-    inline: Vec<u8>,
+    /// The plaintext of a small object: it rides, sealed, in the manifest record.
+    inline: Bytes,
     /// Sites of the placement that missed a shard, where the policy accepts that.
     missed: Vec<coffer_model::SiteId>,
 }
@@ -257,7 +258,7 @@ async fn write_and_commit(
     source: impl Source,
 ) -> Result<Committed, PutError> {
     let durable = if head.whole {
-        seal_small(service, grant, reservation, &head.bytes)?
+        small(reservation, head.bytes)
     } else {
         seal_and_write(service, grant, reservation, head.bytes, source).await?
     };
@@ -268,26 +269,17 @@ fn context(grant: &Grant, reservation: &Reservation) -> Context {
     Context::object(grant.tenant().id, reservation.bucket.id, reservation.object, reservation.version)
 }
 
-fn seal_small(
-    service: &Service,
-    grant: &Grant,
-    reservation: &Reservation,
-    plain: &[u8],
-) -> Result<Durable, PutError> {
-    let mut sealed = Vec::new();
-    let key = reservation.dek.subkey("content");
-    let mut sealer =
-        Sealer::new(&key, &context(grant, reservation), service.host.entropy.as_ref(), &mut sealed);
-    sealer.push(plain, &mut sealed)?;
-    sealer.finish(&mut sealed)?;
-    Ok(Durable {
-        size: plain.len() as u64,
-        sealed_size: sealed.len() as u64,
-        content: Digest(*blake3::hash(plain).as_bytes()),
+/// A small object goes to its sites with its manifest, under one seal.
+fn small(reservation: &Reservation, plain: Bytes) -> Durable {
+    let size = plain.len() as u64;
+    Durable {
+        size,
+        sealed_size: sealed_size(size),
+        content: Digest(*blake3::hash(&plain).as_bytes()),
         layout: Layout::Inline { sites: reservation.placement.sites().to_vec() },
-        inline: sealed,
+        inline: plain,
         missed: reservation.placement.absent().to_vec(),
-    })
+    }
 }
 
 /// One pass over the bytes: each piece is hashed, sealed, and, whenever a
@@ -331,7 +323,7 @@ async fn seal_and_write(
     }
     let Striped { layout, sealed_size, missed } = writer.finish(STRIPE_BYTES).await?;
     let content = Digest(*content.finalize().as_bytes());
-    Ok(Durable { size, sealed_size, content, layout, inline: Vec::new(), missed })
+    Ok(Durable { size, sealed_size, content, layout, inline: Bytes::new(), missed })
 }
 
 /// Room for a stripe, what the last piece adds to it, and its parity, so that
@@ -372,6 +364,7 @@ async fn commit(
         content: durable.content,
         metadata: put.metadata,
         layout: durable.layout,
+        revision: 0,
     };
     let record = ManifestBody::encode(
         reservation.record,

@@ -12,6 +12,7 @@ use coffer_model::{AuditEvent, CatalogKey, Entropy, KeyId, ResidencyPolicy, Tena
 
 use crate::audit::AuditLog;
 use crate::keystore::{TenantKeys, WrappedKek};
+use crate::leaf::leaf;
 
 /// Why a tenant's keys did not open.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +153,16 @@ impl Tenant {
     /// Appends one event to the tenant's log.
     pub(crate) async fn note(&self, event: &AuditEvent) -> Result<u64, crate::audit::AuditError> {
         self.log.append(&self.catalog, event).await
+    }
+
+    /// Appends intent and outcome of a call in one commit: both are there, or
+    /// neither is.
+    pub(crate) async fn note_both(
+        &self,
+        intent: &AuditEvent,
+        outcome: &AuditEvent,
+    ) -> Result<u64, crate::audit::AuditError> {
+        Ok(self.catalog.append_leaves(vec![leaf(intent)?, leaf(outcome)?]).await?)
     }
 }
 

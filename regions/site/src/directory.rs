@@ -3,34 +3,30 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
+use crate::disk::is_full;
+use crate::options::{Execution, SiteOptions};
+use crate::pen::Pen;
+use crate::recover;
+use crate::shared::Shared;
+use crate::site_dir::{OpenSiteError, SiteDir};
+use crate::slots::{SLOT_BODY_BYTES_MAX, SlotError, SlotStore};
+use crate::writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX, Request, Writer, body_bytes};
 use async_trait::async_trait;
 use coffer_model::{Entropy, RecordId, SiteDescription, SlotId};
 use coffer_regions::{
     Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
     ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes, answer_of,
 };
-use tokio::sync::{mpsc, oneshot};
-
-use crate::disk::{Disk, HostDisk, is_full};
-use crate::recover;
-use crate::shared::Shared;
-use crate::site_dir::{OpenSiteError, SiteDir};
-use crate::slots::{SLOT_BODY_BYTES_MAX, SlotError, SlotStore};
-use crate::writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX, Request, Writer, body_bytes};
-
-/// Requests that wait for the writer; more wait in their callers.
-const QUEUE_REQUESTS: usize = 1024;
 
 /// A site in a local directory. It is locked while this lives; dropping it
 /// waits for the batch that is being written.
 pub struct DirectorySite {
     description: SiteDescription,
     shared: Arc<Shared>,
+    execution: Execution,
     /// `None` only while it is dropped.
-    queue: Option<mpsc::Sender<Request>>,
-    writer: Option<JoinHandle<()>>,
+    pen: Option<Pen>,
 }
 
 impl DirectorySite {
@@ -46,7 +42,7 @@ impl DirectorySite {
         description: SiteDescription,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, OpenSiteError> {
-        Self::open_on(path, description, entropy, Box::new(HostDisk))
+        Self::open_with(path, description, entropy, SiteOptions::default())
     }
 
     /// Creates the site in `path`, which may not hold one, and opens it.
@@ -58,8 +54,7 @@ impl DirectorySite {
         description: SiteDescription,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, OpenSiteError> {
-        SiteDir::new(path).create(description.id)?;
-        Self::open(path, description, entropy)
+        Self::create_with(path, description, entropy, SiteOptions::default())
     }
 
     /// Opens the site in `path`, and creates it first if there is none.
@@ -78,12 +73,31 @@ impl DirectorySite {
         }
     }
 
-    /// Opens with a disk of the caller's, for tests that make it fail.
-    pub(crate) fn open_on(
+    /// As [`DirectorySite::create`], with a disk, an execution and a size of
+    /// the caller's choice.
+    ///
+    /// # Errors
+    /// As [`DirectorySite::create`].
+    pub fn create_with(
         path: &Path,
         description: SiteDescription,
         entropy: Arc<dyn Entropy>,
-        disk: Box<dyn Disk>,
+        options: SiteOptions,
+    ) -> Result<Self, OpenSiteError> {
+        SiteDir::new(path).create(description.id, options.disk.as_ref())?;
+        Self::open_with(path, description, entropy, options)
+    }
+
+    /// As [`DirectorySite::open`], with a disk, an execution and a size of
+    /// the caller's choice.
+    ///
+    /// # Errors
+    /// As [`DirectorySite::open`].
+    pub fn open_with(
+        path: &Path,
+        description: SiteDescription,
+        entropy: Arc<dyn Entropy>,
+        options: SiteOptions,
     ) -> Result<Self, OpenSiteError> {
         let dir = SiteDir::new(path);
         let found = dir.site()?;
@@ -91,15 +105,11 @@ impl DirectorySite {
             return Err(OpenSiteError::OtherSite { path: path.to_owned(), found, expected: description.id });
         }
         let lock = dir.lock()?;
-        let (opened, start) = recover::open(&dir, found, lock, disk.as_ref())?;
-        let shared = Arc::new(Shared::new(opened, disk));
-        let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
+        let (opened, start) = recover::open(&dir, found, lock, &options.disk)?;
+        let shared = Arc::new(Shared::new(opened, options.disk));
         let writer = Writer::new(shared.clone(), entropy, start);
-        let writer = std::thread::Builder::new()
-            .name("site-writer".to_owned())
-            .spawn(move || writer.run(requests))
-            .map_err(OpenSiteError::at(path))?;
-        Ok(Self { description, shared, queue: Some(queue), writer: Some(writer) })
+        let pen = Pen::new(writer, options.execution).map_err(OpenSiteError::at(path))?;
+        Ok(Self { description, shared, execution: options.execution, pen: Some(pen) })
     }
 
     /// How many fsyncs of batches succeeded since the site was opened: one
@@ -116,13 +126,9 @@ impl DirectorySite {
 
     async fn ask<T>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, SiteError>>) -> Request,
+        request: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, SiteError>>) -> Request,
     ) -> Result<T, SiteError> {
-        let (reply, answer) = oneshot::channel();
-        let queue = self.queue.as_ref().ok_or(SiteError::ReadOnly)?;
-        // The writer only ends with the site; if it is gone, nothing is written.
-        queue.send(request(reply)).await.map_err(|_| SiteError::ReadOnly)?;
-        answer.await.map_err(|_| SiteError::ReadOnly)?
+        self.pen.as_ref().ok_or(SiteError::ReadOnly)?.ask(request).await
     }
 
     /// Runs disk work where it may block.
@@ -130,6 +136,9 @@ impl DirectorySite {
         &self,
         work: impl FnOnce(&Shared) -> Result<T, SiteError> + Send + 'static,
     ) -> Result<T, SiteError> {
+        if self.execution == Execution::Inline {
+            return work(&self.shared);
+        }
         let shared = self.shared.clone();
         let done = tokio::task::spawn_blocking(move || work(&shared)).await;
         done.map_err(|_| SiteError::Unreachable)?
@@ -170,9 +179,8 @@ fn site_error(error: &SlotError) -> SiteError {
 
 impl Drop for DirectorySite {
     fn drop(&mut self) {
-        self.queue.take();
-        if let Some(writer) = self.writer.take() {
-            drop(writer.join());
+        if let Some(pen) = self.pen.take() {
+            pen.put_down();
         }
     }
 }

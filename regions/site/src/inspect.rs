@@ -2,11 +2,12 @@
 //! `coffer-site check` and `coffer-site info`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use coffer_model::SiteId;
 use coffer_regions::ScrubFinding;
 
-use crate::disk::HostDisk;
+use crate::disk::{Disk, HostDisk};
 use crate::recover;
 use crate::scan::Tail;
 use crate::shared::{Opened, Shared};
@@ -46,11 +47,12 @@ pub fn inspect(path: &Path, read_bodies: bool) -> Result<Inspection, OpenSiteErr
     let dir = SiteDir::new(path);
     let site = dir.site()?;
     let lock = dir.lock()?;
-    let mut recovered = recover::scan_site(&dir, site, true)?;
+    let disk: Arc<dyn Disk> = Arc::new(HostDisk);
+    let mut recovered = recover::scan_site(&dir, site, disk.as_ref(), true)?;
     let torn_bytes = leave_out_torn_tail(&mut recovered);
     let quarantine = dir.quarantine();
     let quarantined = std::fs::read_dir(&quarantine).map_err(OpenSiteError::at(&quarantine))?.count();
-    let slots = SlotStore::new(dir.slots());
+    let slots = SlotStore::new(dir.slots(), disk.clone());
     let listed = slots.list().map_err(OpenSiteError::at(&dir.slots()))?;
     let opened = Opened {
         site,
@@ -65,7 +67,7 @@ pub fn inspect(path: &Path, read_bodies: bool) -> Result<Inspection, OpenSiteErr
         lock,
     };
     let volumes = count(opened.volumes.len());
-    let shared = Shared::new(opened, Box::new(HostDisk));
+    let shared = Shared::new(opened, disk);
     let unreadable = || std::io::Error::other("a volume cannot be read");
     let scrub = if read_bodies { shared.scrub() } else { shared.check_framing() };
     let findings = scrub.map_err(|_| OpenSiteError::at(path)(unreadable()))?;

@@ -1,10 +1,7 @@
 //! Opening: from the volume files to the index, and what is done with a tail
 //! that a crash left. `LAYOUT.md` argues why each case is treated as it is.
-#![expect(clippy::disallowed_methods, reason = "this module is a disk adapter")]
-
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +13,7 @@ use crate::index::Index;
 use crate::scan::{self, Chain, Found, Tail};
 use crate::shared::{DurableVolume, Opened};
 use crate::site_dir::{OpenSiteError, SiteDir, SiteLock};
-use crate::slots::{self, SlotStore};
+use crate::slots::SlotStore;
 use crate::volume::{self, HeaderError, VOLUME_HEADER_BYTES, Volume, place};
 
 /// Bytes copied at a time into quarantine.
@@ -41,7 +38,12 @@ pub(crate) struct Recovered {
 }
 
 /// Reads all volumes of `dir`; changes nothing.
-pub(crate) fn scan_site(dir: &SiteDir, site: SiteId, read_only: bool) -> Result<Recovered, OpenSiteError> {
+pub(crate) fn scan_site(
+    dir: &SiteDir,
+    site: SiteId,
+    disk: &dyn Disk,
+    read_only: bool,
+) -> Result<Recovered, OpenSiteError> {
     let volumes_dir = dir.volumes();
     let files = volume::list_files(&volumes_dir).map_err(OpenSiteError::at(&volumes_dir))?;
     let mut out = Recovered {
@@ -70,7 +72,7 @@ pub(crate) fn scan_site(dir: &SiteDir, site: SiteId, read_only: bool) -> Result<
                 }
                 out.damaged += u64::from(damaged_copy);
                 let volume = Volume { number: *number, file: Arc::new(file), key: header.batch_key() };
-                out.volume(volume, last == Some(*number)).map_err(at())?;
+                out.volume(volume, disk, last == Some(*number)).map_err(at())?;
             }
             Err(HeaderError::Format(found)) => {
                 return Err(OpenSiteError::Format { path: path.clone(), found: u32::from(found) });
@@ -88,14 +90,14 @@ pub(crate) fn scan_site(dir: &SiteDir, site: SiteId, read_only: bool) -> Result<
 }
 
 impl Recovered {
-    fn volume(&mut self, volume: Volume, last: bool) -> io::Result<()> {
+    fn volume(&mut self, volume: Volume, disk: &dyn Disk, last: bool) -> io::Result<()> {
         let length = volume.file.metadata()?.len();
         if last {
             // What a killed process left in the cache must be on the medium
             // before it counts, and what the cache only pretends to have
             // stored after a failed fsync must be read from the medium.
-            self.synced = volume.file.sync_data().is_ok();
-            let _ = rustix::fs::fadvise(&volume.file, 0, None, rustix::fs::Advice::DontNeed);
+            self.synced = disk.sync_data(&volume.file).is_ok();
+            disk.forget_cached(&volume.file);
         }
         let mut chain = self.chain.clone();
         let end = scan::scan_volume(&volume, length, &mut chain, &mut |found| match found {
@@ -145,16 +147,16 @@ pub(crate) fn open(
     dir: &SiteDir,
     site: SiteId,
     lock: SiteLock,
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
 ) -> Result<(Opened, WriterStart), OpenSiteError> {
     let volumes_dir = dir.volumes();
-    slots::remove_leftovers(&volumes_dir).map_err(OpenSiteError::at(&volumes_dir))?;
-    let slots = SlotStore::new(dir.slots());
+    disk::remove_leftovers(disk.as_ref(), &volumes_dir).map_err(OpenSiteError::at(&volumes_dir))?;
+    let slots = SlotStore::new(dir.slots(), disk.clone());
     slots.remove_leftovers().map_err(OpenSiteError::at(&dir.slots()))?;
-    let mut recovered = scan_site(dir, site, false)?;
+    let mut recovered = scan_site(dir, site, disk.as_ref(), false)?;
     // A tail that can be neither kept aside nor cut closes the site for
     // writing only: what it holds can still be read.
-    let settled = settle_tail(&mut recovered, &dir.quarantine(), disk);
+    let settled = settle_tail(&mut recovered, &dir.quarantine(), disk.as_ref());
     let current = recovered.volumes.values().next_back().filter(|_| recovered.appendable).cloned();
     let last_batch = recovered.chain.reach();
     let start = WriterStart { current, next_number: recovered.next_number, chain: recovered.chain };
@@ -195,27 +197,28 @@ fn settle_tail(recovered: &mut Recovered, quarantine: &Path, disk: &dyn Disk) ->
             return Ok(());
         }
     };
-    keep_aside(&last.volume, at, last.length, quarantine)?;
+    keep_aside(&last.volume, at, last.length, quarantine, disk)?;
     disk.cut(&last.volume.file, at)?;
+    disk.sync_all(&last.volume.file)?;
     last.length = at;
     Ok(())
 }
 
 /// Copies the bytes from `at` to `end` into quarantine, under a name that is
 /// not taken, durably.
-fn keep_aside(volume: &Volume, at: u64, end: u64, quarantine: &Path) -> io::Result<()> {
+fn keep_aside(volume: &Volume, at: u64, end: u64, quarantine: &Path, disk: &dyn Disk) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     let free = (0..u32::MAX).map(|n| quarantine.join(format!("{:08}-{at}-{n}.cut", volume.number)));
     let mut free = free.filter(|path| !path.exists());
     let path = free.next().ok_or(io::ErrorKind::AlreadyExists)?;
-    let copy = File::create(&path)?;
+    let copy = disk.create(&path)?;
     let mut from = at;
     while from < end {
         let mut bytes = vec![0; usize::try_from(COPY_BYTES.min(end - from)).unwrap_or(VOLUME_HEADER_BYTES)];
         volume.file.read_exact_at(&mut bytes, from)?;
-        copy.write_all_at(&bytes, from - at)?;
+        disk.write(&copy, &mut [IoSlice::new(&bytes)], from - at)?;
         from += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     }
-    copy.sync_all()?;
-    disk::sync_dir(quarantine)
+    disk.sync_all(&copy)?;
+    disk.sync_dir(quarantine)
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use coffer_model::{RecordId, SiteId};
@@ -30,7 +30,7 @@ pub(crate) struct DurableVolume {
 pub(crate) struct Shared {
     pub(crate) site: SiteId,
     pub(crate) volumes_dir: PathBuf,
-    pub(crate) disk: Box<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) slots: Mutex<SlotStore>,
     index: RwLock<Index>,
     volumes: RwLock<BTreeMap<u32, DurableVolume>>,
@@ -59,7 +59,7 @@ pub(crate) struct Opened {
 }
 
 impl Shared {
-    pub(crate) fn new(opened: Opened, disk: Box<dyn Disk>) -> Self {
+    pub(crate) fn new(opened: Opened, disk: Arc<dyn Disk>) -> Self {
         Self {
             site: opened.site,
             volumes_dir: opened.volumes_dir,

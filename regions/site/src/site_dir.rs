@@ -8,7 +8,7 @@ use coffer_model::SiteId;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::disk;
+use crate::disk::{self, Disk};
 
 /// Why a site's directory was not opened or created; each message names the path.
 #[derive(Debug, thiserror::Error)]
@@ -155,26 +155,28 @@ impl SiteDir {
 
     /// Makes the directories and, last, the `SITE` file: a directory has one
     /// only if everything else is there, durably.
-    pub(crate) fn create(&self, site: SiteId) -> Result<(), OpenSiteError> {
-        std::fs::create_dir_all(&self.root).map_err(OpenSiteError::at(&self.root))?;
+    pub(crate) fn create(&self, site: SiteId, disk: &dyn Disk) -> Result<(), OpenSiteError> {
+        disk.make_dir(&self.root).map_err(OpenSiteError::at(&self.root))?;
         let _lock = self.lock()?;
         if self.exists() {
             return Err(OpenSiteError::AlreadyASite { path: self.root.clone() });
         }
         for dir in [self.volumes(), self.slots(), self.quarantine()] {
-            std::fs::create_dir_all(&dir).map_err(OpenSiteError::at(&dir))?;
+            disk.make_dir(&dir).map_err(OpenSiteError::at(&dir))?;
             let mut entries = std::fs::read_dir(&dir).map_err(OpenSiteError::at(&dir))?;
             if entries.next().is_some() {
                 return Err(OpenSiteError::AlreadyASite { path: self.root.clone() });
             }
         }
         if let Some(parent) = self.root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            disk::sync_dir(parent).map_err(OpenSiteError::at(parent))?;
+            disk.sync_dir(parent).map_err(OpenSiteError::at(parent))?;
         }
+        // Names keep no order until they are fsynced: SITE must not be first.
+        disk.sync_dir(&self.root).map_err(OpenSiteError::at(&self.root))?;
         let path = self.site_file();
         let text = serde_json::to_vec_pretty(&SiteFile { format: FORMAT, site: site.to_string() })
             .map_err(|error| OpenSiteError::at(&path)(error.into()))?;
-        disk::create_file(&path, &text).map_err(OpenSiteError::at(&path))?;
+        disk::create_file(disk, &path, &text).map_err(OpenSiteError::at(&path))?;
         Ok(())
     }
 

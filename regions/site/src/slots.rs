@@ -3,16 +3,17 @@
 //! current, and a crash in it leaves the current one.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_model::SlotId;
 use coffer_regions::{ScrubFinding, SlotContent, SlotListing};
 
 use crate::batch::field;
-use crate::disk;
+use crate::disk::{self, Disk};
 
 /// Longest body of a slot.
 pub(crate) const SLOT_BODY_BYTES_MAX: usize = 64 << 10;
@@ -50,11 +51,12 @@ enum Half {
 /// The slots of one site.
 pub(crate) struct SlotStore {
     dir: PathBuf,
+    disk: Arc<dyn Disk>,
 }
 
 impl SlotStore {
-    pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+    pub(crate) fn new(dir: PathBuf, disk: Arc<dyn Disk>) -> Self {
+        Self { dir, disk }
     }
 
     fn path(&self, slot: SlotId) -> PathBuf {
@@ -70,7 +72,7 @@ impl SlotStore {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let both = [bytes, vec![0; HALF_BYTES]].concat();
-                disk::create_file(&path, &both)?;
+                disk::create_file(self.disk.as_ref(), &path, &both)?;
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -79,15 +81,15 @@ impl SlotStore {
         let current = current_half(&halves);
         if let Some((_, now)) = current {
             if now == content {
-                return Ok(file.sync_data()?);
+                return Ok(self.disk.sync_data(&file)?);
             }
             if now.generation >= content.generation {
                 return Err(SlotError::Conflict);
             }
         }
         let target = current.map_or(0, |(position, _)| 1 - position);
-        file.write_all_at(&bytes, half_offset(target))?;
-        file.sync_data()?;
+        self.disk.write(&file, &mut [IoSlice::new(&bytes)], half_offset(target))?;
+        self.disk.sync_data(&file)?;
         Ok(())
     }
 
@@ -105,8 +107,8 @@ impl SlotStore {
         let file = self.open(slot, false)?;
         let halves = read_halves(slot, &file)?;
         let (position, _) = current_half(&halves).ok_or(SlotError::Damaged)?;
-        file.write_all_at(&vec![0; HALF_BYTES], half_offset(1 - position))?;
-        file.sync_data()?;
+        self.disk.write(&file, &mut [IoSlice::new(&[0; HALF_BYTES])], half_offset(1 - position))?;
+        self.disk.sync_data(&file)?;
         Ok(())
     }
 
@@ -159,20 +161,8 @@ impl SlotStore {
 
     /// Removes what a crash left of a slot that was being created.
     pub(crate) fn remove_leftovers(&self) -> io::Result<()> {
-        remove_leftovers(&self.dir)
+        disk::remove_leftovers(self.disk.as_ref(), &self.dir)
     }
-}
-
-/// Removes the files of `dir` that a crash left under their temporary names;
-/// nothing in them was ever acknowledged.
-pub(crate) fn remove_leftovers(dir: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "new") {
-            std::fs::remove_file(path)?;
-        }
-    }
-    Ok(())
 }
 
 fn half_offset(position: u8) -> u64 {

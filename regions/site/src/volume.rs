@@ -10,7 +10,7 @@ use std::sync::Arc;
 use coffer_model::{Entropy, SiteId};
 
 use crate::batch::{BatchKey, field};
-use crate::disk;
+use crate::disk::{self, Disk};
 
 /// A volume that has reached this length takes no further batch.
 pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 30;
@@ -104,10 +104,16 @@ pub(crate) struct Volume {
 
 impl Volume {
     /// Creates volume `number` of `site`; it exists durably when this returns.
-    pub(crate) fn create(dir: &Path, site: SiteId, number: u32, entropy: &dyn Entropy) -> io::Result<Self> {
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        dir: &Path,
+        site: SiteId,
+        number: u32,
+        entropy: &dyn Entropy,
+    ) -> io::Result<Self> {
         let header = VolumeHeader { site, number, nonce: entropy.sixteen() };
         let bytes = [header.encode(), header.encode()].concat();
-        let file = disk::create_file(&dir.join(file_name(number)), &bytes)?;
+        let file = disk::create_file(disk, &dir.join(file_name(number)), &bytes)?;
         Ok(Self { number, file: Arc::new(file), key: header.batch_key() })
     }
 }

@@ -11,8 +11,8 @@ use coffer_model::{Entropy, FailureDomain, RecordId, SiteDescription, SiteId, Sl
 use coffer_regions::{ClearGeometry, Record, RecordKind, Site, SiteError, SlotContent};
 use tempfile::TempDir;
 
-use crate::disk::{Disk, HostDisk};
-use crate::{DirectorySite, inspect};
+use crate::disk::{Disk, HostDisk, Room};
+use crate::{DirectorySite, SiteOptions, inspect};
 
 const SOUND: u8 = 0;
 /// Half of the bytes are written, then there is no room.
@@ -34,19 +34,19 @@ impl FaultyDisk {
 }
 
 impl Disk for FaultyDisk {
-    fn append(&self, file: &File, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+    fn write(&self, file: &File, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         let half: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         let error = match self.mode() {
             FULL | FULL_AND_STUCK => io::ErrorKind::StorageFull,
             BROKEN => io::ErrorKind::Other,
-            _ => return HostDisk.append(file, parts, offset),
+            _ => return HostDisk.write(file, parts, offset),
         };
-        HostDisk.append(file, &mut [IoSlice::new(&half[..half.len() / 2])], offset)?;
+        HostDisk.write(file, &mut [IoSlice::new(&half[..half.len() / 2])], offset)?;
         Err(error.into())
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
-        if self.mode() == FSYNC { Err(io::ErrorKind::Other.into()) } else { HostDisk.sync(file) }
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        if self.mode() == FSYNC { Err(io::ErrorKind::Other.into()) } else { HostDisk.sync_data(file) }
     }
 
     fn cut(&self, file: &File, length: u64) -> io::Result<()> {
@@ -55,6 +55,42 @@ impl Disk for FaultyDisk {
         } else {
             HostDisk.cut(file, length)
         }
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        HostDisk.create(path)
+    }
+
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        HostDisk.sync_all(file)
+    }
+
+    fn reserve(&self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+        HostDisk.reserve(file, offset, bytes)
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        HostDisk.make_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        HostDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        HostDisk.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        HostDisk.sync_dir(path)
+    }
+
+    fn forget_cached(&self, file: &File) {
+        HostDisk.forget_cached(file);
+    }
+
+    fn room(&self, path: &Path) -> io::Result<Room> {
+        HostDisk.room(path)
     }
 }
 
@@ -82,7 +118,8 @@ fn open(dir: &Path, disk: &FaultyDisk) -> DirectorySite {
     if inspect(dir, false).is_err() {
         drop(DirectorySite::create(dir, description.clone(), Arc::new(Zeros)).unwrap());
     }
-    DirectorySite::open_on(dir, description, Arc::new(Zeros), Box::new(disk.clone())).unwrap()
+    let options = SiteOptions { disk: Arc::new(disk.clone()), ..SiteOptions::default() };
+    DirectorySite::open_with(dir, description, Arc::new(Zeros), options).unwrap()
 }
 
 #[tokio::test]

@@ -183,17 +183,29 @@ impl Writer {
     pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         let mut carried = None;
         while let Some(first) = carried.take().or_else(|| queue.blocking_recv()) {
-            let mut group = Group::default();
-            group.stage(&self.shared, first);
-            while let Ok(request) = queue.try_recv() {
-                if !group.has_room_for(&request) {
-                    carried = Some(request);
-                    break;
-                }
-                group.stage(&self.shared, request);
-            }
-            self.commit(group);
+            carried = self.serve(first, || queue.try_recv().ok());
         }
+    }
+
+    /// Writes one batch: `first`, and of `more` what fits. Returns what was
+    /// taken and does not fit.
+    pub(crate) fn serve(
+        &mut self,
+        first: Request,
+        mut more: impl FnMut() -> Option<Request>,
+    ) -> Option<Request> {
+        let mut group = Group::default();
+        group.stage(&self.shared, first);
+        let mut carried = None;
+        while let Some(request) = more() {
+            if !group.has_room_for(&request) {
+                carried = Some(request);
+                break;
+            }
+            group.stage(&self.shared, request);
+        }
+        self.commit(group);
+        carried
     }
 
     fn commit(&mut self, group: Group) {
@@ -215,10 +227,10 @@ impl Writer {
         parts.push(IoSlice::new(&head));
         parts.extend(group.bodies.iter().map(|body| IoSlice::new(body)));
         let file = &durable.volume.file;
-        if let Err(error) = self.shared.disk.append(file, &mut parts, at) {
+        if let Err(error) = self.shared.disk.write(file, &mut parts, at) {
             return Err(self.append_failed(&durable, &error));
         }
-        if self.shared.disk.sync(file).is_err() {
+        if self.shared.disk.sync_data(file).is_err() {
             // What the kernel did with the pages is unknown; a second fsync
             // that succeeds would prove nothing.
             self.shared.close_for_writing();
@@ -274,7 +286,8 @@ impl Writer {
             return Ok(durable.clone());
         }
         let (dir, site) = (&self.shared.volumes_dir, self.shared.site);
-        let created = Volume::create(dir, site, self.next_number, self.entropy.as_ref());
+        let disk = self.shared.disk.as_ref();
+        let created = Volume::create(disk, dir, site, self.next_number, self.entropy.as_ref());
         let volume = created.map_err(|error| self.refuse(&error))?;
         self.next_number += 1;
         let durable = DurableVolume { volume, length: FIRST_BATCH };
@@ -286,7 +299,9 @@ impl Writer {
     /// A batch was written in part, or not at all, and not fsynced. Where
     /// only room was lacking, it is cut away and the site goes on.
     fn append_failed(&self, durable: &DurableVolume, error: &io::Error) -> SiteError {
-        if is_full(error) && self.shared.disk.cut(&durable.volume.file, durable.length).is_err() {
+        let (disk, file) = (self.shared.disk.as_ref(), &durable.volume.file);
+        let cut = || disk.cut(file, durable.length).and_then(|()| disk.sync_all(file));
+        if is_full(error) && cut().is_err() {
             self.shared.close_for_writing();
             return SiteError::ReadOnly;
         }

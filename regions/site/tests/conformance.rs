@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coffer_regions::{Site, SiteError};
-use coffer_site::SimulatedSite;
 use coffer_site::conformance::conformance;
+use coffer_site::faults::RecordingDisk;
+use coffer_site::{SimulatedSite, SiteOptions};
 use tempfile::TempDir;
 
 /// Fresh sites whose directories live as long as this.
@@ -17,10 +18,14 @@ use tempfile::TempDir;
 struct Dirs(Mutex<Vec<TempDir>>);
 
 impl Dirs {
-    #[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
     fn fresh(&self) -> Arc<dyn Site> {
+        self.fresh_with(SiteOptions::default())
+    }
+
+    #[expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+    fn fresh_with(&self, options: SiteOptions) -> Arc<dyn Site> {
         let dir = TempDir::new().unwrap();
-        let site = support::open(dir.path());
+        let site = support::open_with(dir.path(), options).unwrap();
         self.0.lock().unwrap().push(dir);
         Arc::new(site)
     }
@@ -30,6 +35,19 @@ impl Dirs {
 async fn a_directory_keeps_the_promises() {
     let dirs = Dirs::default();
     conformance(async || dirs.fresh()).await;
+}
+
+#[tokio::test]
+async fn a_directory_without_threads_keeps_the_promises() {
+    let dirs = Dirs::default();
+    conformance(async || dirs.fresh_with(support::inline())).await;
+}
+
+#[tokio::test]
+async fn a_directory_on_a_recording_disk_keeps_the_promises() {
+    let dirs = Dirs::default();
+    let options = || SiteOptions { disk: Arc::new(RecordingDisk::default()), ..support::inline() };
+    conformance(async || dirs.fresh_with(options())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

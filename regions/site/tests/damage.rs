@@ -1,6 +1,7 @@
 //! Damage to what was acknowledged is reported, costs as little as possible,
 //! and never comes back as wrong bytes.
 
+#[expect(dead_code, reason = "shared with tests that need more of it")]
 mod support;
 
 use coffer_regions::{Record, Site, SiteError};

@@ -1,6 +1,7 @@
 //! What a crash leaves behind the last acknowledged batch costs nothing that
 //! was acknowledged, and the site goes on.
 
+#[expect(dead_code, reason = "shared with tests that need more of it")]
 mod support;
 
 use coffer_regions::{Record, Site};

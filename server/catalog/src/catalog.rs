@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use coffer_model::{BucketId, BucketName, CatalogKey, Digest, ObjectKey, TenantId, VersionId};
+use coffer_model::{BucketId, BucketName, CatalogKey, Digest, ObjectKey, SiteId, TenantId, VersionId};
 use tokio::task;
 
 use crate::file::{self, Opened};
-use crate::operations::{buckets, deletes, facts, log, lookups, puts, rebuild};
+use crate::operations::{buckets, challenges, deletes, facts, log, lookups, puts, rebuild};
 use crate::readers::Readers;
 use crate::writer::Writer;
 use crate::{
-    BucketError, BucketRow, CatalogError, CommitError, Counts, Leaf, ListRow, ManifestRow, NewReservation,
-    OpenCatalogError, RebuildBatch, ReservationRow, Reserved, TombstoneError, TombstoneRow,
+    BucketError, BucketRow, CatalogError, ChallengeCounts, CommitError, Counts, DrawnChallenge, Leaf,
+    ListRow, ManifestRow, NewChallenges, NewReservation, OpenCatalogError, RebuildBatch, ReservationRow,
+    Reserved, TombstoneError, TombstoneRow,
 };
 
 /// On which threads a catalogue works.
@@ -175,8 +176,73 @@ impl Catalog {
     /// # Errors
     /// [`CommitError::NoReservation`], [`CommitError::Mismatch`].
     pub async fn commit(&self, manifest: ManifestRow, leaf: Leaf) -> Result<u64, CommitError> {
+        self.commit_challenged(manifest, NewChallenges::default(), leaf).await
+    }
+
+    /// As [`Self::commit`], with the challenges that were made while the
+    /// shards were at hand.
+    ///
+    /// # Errors
+    /// Those of [`Self::commit`].
+    pub async fn commit_challenged(
+        &self,
+        manifest: ManifestRow,
+        challenges: NewChallenges,
+        leaf: Leaf,
+    ) -> Result<u64, CommitError> {
         let tenant = self.tenant;
-        self.writer.write(move |db| puts::commit(db, tenant, &manifest, &leaf)).await
+        self.writer.write(move |db| puts::commit(db, tenant, &manifest, &challenges, &leaf)).await
+    }
+
+    /// Enters challenges of a version; without effect if it is gone.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn add_challenges(&self, version: VersionId, new: NewChallenges) -> Result<(), CatalogError> {
+        self.writer.write(move |db| challenges::add(db, version, &new)).await
+    }
+
+    /// One challenge of the site for each of `chance`, among those that were
+    /// asked least often; none twice. They count as asked when this returns,
+    /// so that a crash never makes a question that its site has seen look new.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn draw_challenges(
+        &self,
+        site: SiteId,
+        chance: Vec<u64>,
+    ) -> Result<Vec<DrawnChallenge>, CatalogError> {
+        self.writer.write(move |db| challenges::draw(db, site, &chance)).await
+    }
+
+    /// Forgets challenges whose record is no longer where it was.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn drop_challenges(&self, ids: Vec<u64>) -> Result<(), CatalogError> {
+        self.writer.write(move |db| challenges::forget(db, &ids)).await
+    }
+
+    /// Striped versions after `after` of which a shard has no challenge, in
+    /// order of their ids, at most `limit`.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn unchallenged(
+        &self,
+        after: Option<VersionId>,
+        limit: usize,
+    ) -> Result<Vec<VersionId>, CatalogError> {
+        self.readers.read(move |db| challenges::unchallenged(db, after, limit)).await
+    }
+
+    /// How many challenges there are; counts, so not for every request.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn challenge_counts(&self) -> Result<ChallengeCounts, CatalogError> {
+        self.readers.read(challenges::counts).await
     }
 
     /// Takes the reservation of a failed put back, with its outcome leaf; the
@@ -254,6 +320,15 @@ impl Catalog {
     /// [`CatalogError`].
     pub async fn append_leaf(&self, leaf: Leaf) -> Result<u64, CatalogError> {
         self.writer.write(move |db| log::append(db, &leaf)).await
+    }
+
+    /// Appends leaves to the audit log, all of them or none; the position of
+    /// the first.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn append_leaves(&self, leaves: Vec<Leaf>) -> Result<u64, CatalogError> {
+        self.writer.write(move |db| log::append_all(db, &leaves)).await
     }
 
     /// The bodies of the leaves from position `from`, at most `limit`.

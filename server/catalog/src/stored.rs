@@ -1,7 +1,7 @@
 //! How typed values become columns: numbers within SQLite's 63 bits, and
 //! blobs that begin with a version byte.
 
-use coffer_model::{Digest, TenantId};
+use coffer_model::{Digest, Manifest, ManifestV1, TenantId};
 use rusqlite::Row;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,25 @@ pub(crate) fn decode<T: DeserializeOwned>(blob: &[u8], what: &'static str) -> Re
             _ => Err(CatalogError::Damaged(what)),
         },
         _ => Err(CatalogError::Damaged(what)),
+    }
+}
+
+/// Blob format 2, of manifests only: with their revision.
+const MANIFEST_2: u8 = 2;
+
+/// Encodes a manifest in its newest format.
+pub(crate) fn encode_manifest(manifest: &Manifest) -> Result<Vec<u8>, CatalogError> {
+    postcard::to_extend(manifest, vec![MANIFEST_2]).map_err(|_| CatalogError::TooLarge("manifest"))
+}
+
+/// Decodes a manifest of any format.
+pub(crate) fn decode_manifest(blob: &[u8]) -> Result<Manifest, CatalogError> {
+    match blob.split_first() {
+        Some((&MANIFEST_2, body)) => match postcard::take_from_bytes(body) {
+            Ok((manifest, [])) => Ok(manifest),
+            _ => Err(CatalogError::Damaged("manifest")),
+        },
+        _ => decode::<ManifestV1>(blob, "manifest").map(Manifest::from),
     }
 }
 
@@ -61,8 +80,8 @@ macro_rules! from_16 {
         }
     )*};
 }
-use coffer_model::{BucketId, ObjectId, RecordId, VersionId};
-from_16!(BucketId, ObjectId, RecordId, TenantId, VersionId);
+use coffer_model::{BucketId, ObjectId, RecordId, SiteId, VersionId};
+from_16!(BucketId, ObjectId, RecordId, SiteId, TenantId, VersionId);
 
 #[cfg(test)]
 mod tests {

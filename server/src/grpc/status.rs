@@ -14,8 +14,10 @@ use crate::drill::SignError;
 use crate::fetch::FetchError;
 use crate::get::GetError;
 use crate::list::ListError;
+use crate::plain::PlainError;
 use crate::put::PutError;
 use crate::registry::RegistryError;
+use crate::sealed::SealedError;
 use crate::sweep::SweepError;
 use crate::tenant_create::CreateTenantError;
 
@@ -110,9 +112,10 @@ impl Coded for GetError {
         match self {
             Self::NoBucket(_) | Self::NoObject => Code::NotFound,
             Self::Range { .. } => Code::OutOfRange,
-            Self::Fetch(FetchError::TooFewShards { .. }) | Self::NoHolder(_) => Code::Unavailable,
-            Self::Fetch(_) | Self::Open(_) => Code::DataLoss,
-            Self::Stopped => Code::Cancelled,
+            Self::Plain(PlainError::Sealed(SealedError::Fetch(FetchError::TooFewShards { .. })))
+            | Self::NoHolder(_) => Code::Unavailable,
+            Self::Stopped | Self::Plain(PlainError::Sealed(SealedError::Stopped)) => Code::Cancelled,
+            Self::Plain(_) => Code::DataLoss,
             Self::Audit(error) => error.code(),
             Self::Keys(_) | Self::Catalog(_) | Self::Wrap => Code::Internal,
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use coffer_model::{Entropy, FailureDomain, RecordId, SiteDescription, SiteId, Tier};
 use coffer_regions::{ClearGeometry, Record, RecordKind, Site, SiteError};
-use coffer_site::{DirectorySite, OpenSiteError};
+use coffer_site::{DirectorySite, Execution, OpenSiteError, SiteOptions};
 use tempfile::TempDir;
 
 /// Counts; every nonce differs.
@@ -41,6 +41,21 @@ pub(crate) fn open_as(dir: &Path, n: u8) -> Result<DirectorySite, OpenSiteError>
 
 pub(crate) fn open(dir: &Path) -> DirectorySite {
     open_as(dir, 1).unwrap()
+}
+
+/// Opens or creates a site with these options.
+pub(crate) fn open_with(dir: &Path, options: SiteOptions) -> Result<DirectorySite, OpenSiteError> {
+    let (description, entropy) = (description(1), Arc::new(CountingEntropy::default()));
+    if dir.join("SITE").exists() {
+        DirectorySite::open_with(dir, description, entropy, options)
+    } else {
+        DirectorySite::create_with(dir, description, entropy, options)
+    }
+}
+
+/// Everything in the task that asks.
+pub(crate) fn inline() -> SiteOptions {
+    SiteOptions { execution: Execution::Inline, ..SiteOptions::default() }
 }
 
 pub(crate) fn id(n: u64) -> RecordId {

@@ -4,7 +4,7 @@ use coffer_model::{BucketId, ObjectKey, Timestamp, VersionId};
 use rusqlite::{Connection, Row, params};
 
 use super::{every, first, limit};
-use crate::stored::{decode, digest, id, number};
+use crate::stored::{decode_manifest, digest, id, number};
 use crate::{CatalogError, Counts, ListRow, ManifestRow};
 
 const COLUMNS: &str = "SELECT v.record, v.manifest, v.wrap, v.reduced, v.inline FROM version v";
@@ -87,7 +87,7 @@ fn read(row: &Row<'_>) -> Result<ManifestRow, CatalogError> {
     let manifest = row.get_ref(1)?.as_blob().map_err(|_| CatalogError::Damaged("manifest"))?;
     Ok(ManifestRow {
         record: id(row, 0, "record id")?,
-        manifest: decode(manifest, "manifest")?,
+        manifest: decode_manifest(manifest)?,
         wrap: row.get(2)?,
         reduced: row.get(3)?,
         inline: row.get(4)?,

@@ -1,11 +1,13 @@
 //! The story of a put: reserved, then committed or abandoned.
 
-use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, TenantId, VersionId};
+use coffer_model::{BucketId, ObjectId, ObjectKey, RecordId, TenantId, VersionId};
 use rusqlite::{Connection, Row, params};
 
-use super::{change, every, first, log};
-use crate::stored::{decode, encode, id, integer, number};
-use crate::{CatalogError, CommitError, Leaf, ManifestRow, NewReservation, ReservationRow, Reserved};
+use super::{challenges, change, every, first, log};
+use crate::stored::{decode, decode_manifest, encode, encode_manifest, id, integer, number};
+use crate::{
+    CatalogError, CommitError, Leaf, ManifestRow, NewChallenges, NewReservation, ReservationRow, Reserved,
+};
 
 /// Gives the next order and the key's object, and keeps the intent.
 pub(crate) fn reserve(
@@ -49,11 +51,13 @@ pub(crate) fn reserve(
     Ok(Reserved { order, object, audit_seq: log::append(connection, leaf)? })
 }
 
-/// Turns a reservation into a version, together with its outcome leaf.
+/// Turns a reservation into a version, together with its challenges and its
+/// outcome leaf.
 pub(crate) fn commit(
     connection: &Connection,
     tenant: TenantId,
     row: &ManifestRow,
+    new: &NewChallenges,
     leaf: &Leaf,
 ) -> Result<u64, CommitError> {
     let reserved = reservation(connection, row.manifest.version)?.ok_or(CommitError::NoReservation)?;
@@ -62,6 +66,7 @@ pub(crate) fn commit(
     }
     remove_reservation(connection, reserved.version)?;
     insert_version(connection, row)?;
+    challenges::add(connection, row.manifest.version, new)?;
     Ok(log::append(connection, leaf)?)
 }
 
@@ -75,6 +80,19 @@ pub(crate) fn abandon(connection: &Connection, version: VersionId, leaf: &Leaf) 
 
 pub(crate) fn reservations(connection: &Connection) -> Result<Vec<ReservationRow>, CatalogError> {
     every(connection, "SELECT body FROM reservation ORDER BY ord", [], read_reservation)
+}
+
+/// Whether the catalogue has a later manifest of the same version than `row`:
+/// one with a higher revision, or, where two repairs gave the same number, with
+/// the higher record id, so that the order in which they come does not matter.
+pub(super) fn superseded(connection: &Connection, row: &ManifestRow) -> Result<bool, CatalogError> {
+    let sql = "SELECT record, manifest FROM version WHERE id = ?1";
+    let known = first(connection, sql, params![row.manifest.version.as_bytes()], |found| {
+        let manifest = found.get_ref(1)?.as_blob().map_err(|_| CatalogError::Damaged("manifest"))?;
+        let record: RecordId = id(found, 0, "record id")?;
+        Ok((decode_manifest(manifest)?.revision, record))
+    })?;
+    Ok(known.is_some_and(|known| known > (row.manifest.revision, row.record)))
 }
 
 /// Enters a version and makes it the latest of its name if it is.
@@ -98,7 +116,7 @@ pub(super) fn insert_version(connection: &Connection, row: &ManifestRow) -> Resu
             row.reduced,
             row.inline,
             row.wrap,
-            encode::<Manifest>(manifest, "manifest")?,
+            encode_manifest(manifest)?,
         ],
     )?;
     refresh_latest(connection, name)

@@ -32,7 +32,9 @@ pub(crate) fn load(
             return Err(CatalogError::OtherTenant(row.manifest.tenant));
         }
         highest = highest.max(row.manifest.order);
-        puts::insert_version(connection, row)?;
+        if !puts::superseded(connection, row)? {
+            puts::insert_version(connection, row)?;
+        }
     }
     for leaf in &batch.leaves {
         log::append(connection, leaf)?;

@@ -130,3 +130,23 @@ async fn two_objects_under_one_name_show_the_newest_that_is_not_hidden() {
     new.load(RebuildBatch { tombstones: vec![grave], ..RebuildBatch::default() }).await.unwrap();
     assert_eq!(new.latest(BUCKET, &name).await.unwrap(), Some(first));
 }
+
+#[tokio::test]
+async fn of_two_manifests_of_one_version_the_higher_revision_stands_in_whatever_order_they_come() {
+    let (_folder, _old, batch) = original().await;
+    let born = batch.manifests[1].clone();
+    let mut moved = born.clone();
+    moved.record = RecordId::from_bytes([0; 16]);
+    moved.manifest.revision = 1;
+    let mut again = moved.clone();
+    again.record = RecordId::from_bytes([1; 16]);
+    let version = born.manifest.version;
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
+        let (_other, new) = empty().await;
+        let rows = [&born, &moved, &again];
+        for row in order.map(|i| rows[i].clone()) {
+            new.load(RebuildBatch { manifests: vec![row], ..RebuildBatch::default() }).await.unwrap();
+        }
+        assert_eq!(new.version(version).await.unwrap().as_ref(), Some(&again), "{order:?}");
+    }
+}

@@ -94,6 +94,7 @@ pub(crate) fn manifest(new: &NewReservation, reserved: Reserved) -> ManifestRow 
                 locator: new.locator,
                 digests: vec![vec![Digest([1; 32]); 6]],
             },
+            revision: 0,
         },
         wrap: new.wrap.clone(),
         reduced: 1,

@@ -1,0 +1,35 @@
+//! How a directory site is opened: on which disk, in which threads, how large.
+
+use std::sync::Arc;
+
+use crate::disk::{Disk, HostDisk};
+
+/// Who does the work of a site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Execution {
+    /// A thread of the site's own writes, with group commit; reads run where
+    /// they may block.
+    #[default]
+    Threads,
+    /// Everything runs to its end in the task that asks, without a thread, so
+    /// that a seeded simulation replays. Each put is a batch of its own.
+    Inline,
+}
+
+/// How a [`DirectorySite`](crate::DirectorySite) is opened.
+#[derive(Clone)]
+pub struct SiteOptions {
+    /// What it writes to.
+    pub disk: Arc<dyn Disk>,
+    /// Who does the work.
+    pub execution: Execution,
+    /// Bytes that the site may occupy; `None`: as many as the file system has.
+    pub capacity_bytes: Option<u64>,
+}
+
+impl Default for SiteOptions {
+    /// The disk of this machine, threads, no bound but that of the file system.
+    fn default() -> Self {
+        Self { disk: Arc::new(HostDisk), execution: Execution::Threads, capacity_bytes: None }
+    }
+}

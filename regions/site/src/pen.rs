@@ -1,0 +1,58 @@
+//! Who holds the writer: a thread of its own that is fed by a queue, or
+//! whoever asks, one after the other.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use coffer_regions::SiteError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::options::Execution;
+use crate::writer::{Request, Writer};
+
+/// Requests that wait for the writer; more wait in their callers.
+const QUEUE_REQUESTS: usize = 1024;
+
+/// The way to the one writer of a site.
+pub(crate) enum Pen {
+    /// The queue of its thread, and the thread.
+    Thread(mpsc::Sender<Request>, JoinHandle<()>),
+    /// The writer itself.
+    Inline(Box<Mutex<Writer>>),
+}
+
+impl Pen {
+    pub(crate) fn new(writer: Writer, execution: Execution) -> std::io::Result<Self> {
+        if execution == Execution::Inline {
+            return Ok(Self::Inline(Box::new(Mutex::new(writer))));
+        }
+        let (queue, requests) = mpsc::channel(QUEUE_REQUESTS);
+        let thread = std::thread::Builder::new().name("site-writer".to_owned());
+        Ok(Self::Thread(queue, thread.spawn(move || writer.run(requests))?))
+    }
+
+    /// Hands a request to the writer and waits for its answer.
+    pub(crate) async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, SiteError>>) -> Request,
+    ) -> Result<T, SiteError> {
+        let (reply, answer) = oneshot::channel();
+        let request = request(reply);
+        match self {
+            // The writer only ends with the site; if it is gone, nothing is written.
+            Self::Thread(queue, _) => queue.send(request).await.map_err(|_| SiteError::ReadOnly)?,
+            Self::Inline(writer) => {
+                writer.lock().unwrap_or_else(PoisonError::into_inner).serve(request, || None);
+            }
+        }
+        answer.await.map_err(|_| SiteError::ReadOnly)?
+    }
+
+    /// Waits until everything that was asked for is written.
+    pub(crate) fn put_down(self) {
+        if let Self::Thread(queue, thread) = self {
+            drop(queue);
+            drop(thread.join());
+        }
+    }
+}
