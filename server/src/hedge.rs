@@ -407,3 +407,83 @@ impl Inner {
         Some(turn)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(count: u8) -> Vec<Candidate> {
+        (0..count).map(|n| Candidate { site: SiteId::from_bytes([n; 16]), answers: true }).collect()
+    }
+
+    fn order(plan: &Plan) -> Vec<usize> {
+        plan.turns.iter().map(|turn| turn.candidate).collect()
+    }
+
+    #[test]
+    fn whoever_wants_to_hedge_always_gets_a_tenth_and_a_burst() {
+        let habits = ReadHabits::default();
+        for _ in 0..1000 {
+            habits.asked(4);
+            while habits.may_hedge(1) {}
+        }
+        let load = habits.load();
+        assert_eq!(load.requests, 4000);
+        assert!((400..=432).contains(&load.hedges), "{load:?}");
+    }
+
+    #[test]
+    fn one_hiccup_or_five_do_not_make_a_site_slow_and_six_do() {
+        let (habits, all) = (ReadHabits::default(), candidates(3));
+        let answers = |place: usize, millis| {
+            habits.answered(all[place].site, Size::Small, Duration::from_millis(millis));
+        };
+        for _ in 0..20 {
+            (0..3).for_each(|place| answers(place, 2));
+            habits.plan(Size::Small, &all, 1, Preference::InOrder);
+        }
+        (0..5).for_each(|_| answers(0, 500));
+        assert_eq!(order(&habits.plan(Size::Small, &all, 1, Preference::InOrder)), [0, 1, 2]);
+        answers(0, 500);
+        assert_eq!(order(&habits.plan(Size::Small, &all, 1, Preference::InOrder)), [1, 2, 0]);
+        assert!(habits.of(all[0].site).slow);
+        // Large reads of it are another matter.
+        assert_eq!(order(&habits.plan(Size::Large, &all, 1, Preference::InOrder)), [0, 1, 2]);
+    }
+
+    #[test]
+    fn when_all_are_slow_none_is_slower_than_the_others() {
+        let (habits, all) = (ReadHabits::default(), candidates(6));
+        for round in 0..100 {
+            let millis = if round < 50 { 2 } else { 300 };
+            for candidate in &all {
+                habits.answered(candidate.site, Size::Small, Duration::from_millis(millis));
+            }
+            habits.plan(Size::Small, &all, 4, Preference::InOrder);
+        }
+        assert_eq!(order(&habits.plan(Size::Small, &all, 4, Preference::InOrder)), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn the_nearest_come_first_where_that_is_wanted_and_equals_keep_their_order() {
+        let (habits, all) = (ReadHabits::default(), candidates(4));
+        for _ in 0..20 {
+            for (candidate, millis) in all.iter().zip([40, 10, 11, 200]) {
+                habits.answered(candidate.site, Size::Small, Duration::from_millis(millis));
+            }
+        }
+        assert_eq!(order(&habits.plan(Size::Small, &all, 1, Preference::Nearest)), [1, 2, 0, 3]);
+        assert_eq!(order(&habits.plan(Size::Small, &all, 1, Preference::InOrder))[0], 0);
+    }
+
+    #[test]
+    fn suspects_come_first_whatever_their_standing() {
+        let (habits, mut all) = (ReadHabits::default(), candidates(6));
+        habits.silent(all[4].site);
+        all[5].answers = false;
+        assert_eq!(order(&habits.plan(Size::Large, &all, 4, Preference::InOrder)), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(order(&habits.plan(Size::Large, &all, 4, Preference::First(&[4, 2])))[..2], [2, 4]);
+        habits.silent(all[0].site);
+        assert_eq!(order(&habits.plan(Size::Large, &all, 4, Preference::InOrder)), [1, 2, 3, 0, 4, 5]);
+    }
+}

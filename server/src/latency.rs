@@ -9,8 +9,8 @@ const STEPS: u64 = 8;
 /// Times of two minutes and more are one bucket.
 const BUCKETS: usize = 200;
 
-/// What one fresh sample weighs; it halves seven times before it is gone.
-const WEIGHT: u32 = 64;
+/// What one fresh sample weighs; it halves sixteen times before it is gone.
+const WEIGHT: u32 = 1 << 16;
 
 /// When this many fresh samples' worth is at hand, all of it weighs half.
 const MEMORY: u32 = 128;
@@ -107,7 +107,7 @@ mod tests {
                 below += weight;
                 below >= total * share
             });
-            found.or(self.0.last()).unwrap().0
+            found.or_else(|| self.0.last()).unwrap().0
         }
     }
 

@@ -1,7 +1,9 @@
 //! The socket: mutual TLS, every service, health and reflection.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_proto::v1::buckets_server::BucketsServer;
 use coffer_proto::v1::drills_server::DrillsServer;
@@ -67,11 +69,17 @@ pub async fn serve(
     // without this, every small answer waits for the client's delayed ACK.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder().tls_config(tls)?;
-    with_services(server, &service)
+    let served = with_services(server, &service)
         .add_service(health_service)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(incoming, shutdown)
-        .await?;
+        .serve_with_incoming_shutdown(incoming, shutdown);
+    // The watch over the sites ends with the server, whichever way that ends.
+    let served = tokio::select! {
+        biased;
+        served = served => served,
+        never = watch_sites(&service) => match never {},
+    };
+    served?;
     service.shut_down().await?;
     Ok(())
 }
@@ -87,7 +95,13 @@ pub async fn serve_in_process(
     service: Arc<Service>,
     incoming: impl Stream<Item = Result<InProcess, std::io::Error>>,
 ) -> Result<(), ServeError> {
-    Ok(with_services(Server::builder(), &service).serve_with_incoming(incoming).await?)
+    let served = with_services(Server::builder(), &service).serve_with_incoming(incoming);
+    let served = tokio::select! {
+        biased;
+        served = served => served,
+        never = watch_sites(&service) => match never {},
+    };
+    Ok(served?)
 }
 
 /// The services of the product itself.
@@ -103,4 +117,16 @@ fn with_services(server: Server, service: &Arc<Service>) -> Router {
         .add_service(LogServer::new(LogApi(api(service))))
         .add_service(SitesServer::new(SitesApi(api(service))))
         .add_service(DrillsServer::new(DrillsApi(api(service))))
+}
+
+/// How often it is looked how far the sites reach: what a site loses of a
+/// shorter time before the service itself dies is not noticed by its reach.
+const REACH_EVERY: Duration = Duration::from_secs(2);
+
+async fn watch_sites(service: &Service) -> Infallible {
+    loop {
+        tokio::time::sleep(REACH_EVERY).await;
+        // A log that cannot be written refuses every call by itself.
+        let _ = service.note_reach().await;
+    }
 }

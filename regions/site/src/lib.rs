@@ -7,6 +7,7 @@
 
 mod batch;
 mod bench;
+mod checkpoint;
 pub mod conformance;
 pub mod daemon;
 mod directory;
@@ -14,6 +15,8 @@ mod disk;
 pub mod faults;
 mod host;
 mod identity;
+mod group;
+mod holdings;
 mod index;
 mod inspect;
 mod options;
@@ -23,12 +26,17 @@ mod pod;
 mod pod_process;
 pub mod program;
 mod receipt;
+mod pulse;
 mod recover;
+mod retired;
 mod scan;
+mod scrub;
 mod shared;
 mod simulated;
 mod site_dir;
 mod slots;
+mod space;
+mod upkeep;
 mod volume;
 mod wire;
 #[cfg(test)]
@@ -38,6 +46,7 @@ mod writer;
 pub use directory::DirectorySite;
 pub use disk::{Disk, HostDisk, Room};
 pub use identity::{IdentityError, SiteIdentity};
+pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
 pub use inspect::{Inspection, inspect};
 pub use options::{Execution, SiteOptions};
 pub use pod::{
@@ -46,4 +55,4 @@ pub use pod::{
 pub use receipt::{NotAReceiptKey, ReceiptKey, ReceiptSigner};
 pub use simulated::SimulatedSite;
 pub use site_dir::OpenSiteError;
-pub use writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
+pub use upkeep::Upkeep;

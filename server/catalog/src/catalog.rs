@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use coffer_model::{BucketId, BucketName, CatalogKey, Digest, ObjectKey, SiteId, TenantId, VersionId};
+use coffer_model::{
+    BucketId, BucketName, CatalogKey, Digest, ObjectKey, RecordId, SiteId, TenantId, VersionId,
+};
 use tokio::task;
 
 use crate::file::{self, Opened};
@@ -314,6 +316,39 @@ impl Catalog {
         self.writer.write(move |db| deletes::tombstone(db, version, &tombstone, &leaf)).await
     }
 
+    /// Keeps a deletion that is about to be written to the sites as the record
+    /// `record`, with its intent leaf; the position of the leaf. It stays until
+    /// [`Self::tombstone`] for this record, or [`Self::drop_deletion`].
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn reserve_deletion(
+        &self,
+        record: RecordId,
+        body: Vec<u8>,
+        leaf: Leaf,
+    ) -> Result<u64, CatalogError> {
+        self.writer.write(move |db| deletes::reserve(db, record, &body, &leaf)).await
+    }
+
+    /// The deletions under way, record and body, in order of their records.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn deletions(&self) -> Result<Vec<(RecordId, Vec<u8>)>, CatalogError> {
+        let pending = self.facts(deletes::PENDING).await?;
+        Ok(pending.into_iter().map(|(id, body)| (RecordId::from_bytes(id), body)).collect())
+    }
+
+    /// Forgets a deletion that has nothing left to hide, with its outcome
+    /// leaf; the position of the leaf.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn drop_deletion(&self, record: RecordId, leaf: Leaf) -> Result<u64, CatalogError> {
+        self.writer.write(move |db| deletes::forget(db, record, &leaf)).await
+    }
+
     /// Appends a leaf to the audit log; its position, counted from zero.
     ///
     /// # Errors
@@ -388,6 +423,23 @@ impl Catalog {
     pub async fn facts(&self, kind: &str) -> Result<Vec<([u8; 16], Vec<u8>)>, CatalogError> {
         let kind = kind.to_owned();
         self.readers.read(move |db| facts::all(db, &kind)).await
+    }
+
+    /// Readies the catalogue for many loads: until [`Self::finish_loading`] it
+    /// keeps up to `cache_mib` of its pages in memory.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn begin_loading(&self, cache_mib: u16) -> Result<(), CatalogError> {
+        self.writer.write(move |db| rebuild::begin(db, cache_mib)).await
+    }
+
+    /// Gives the memory of the loads back.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn finish_loading(&self) -> Result<(), CatalogError> {
+        self.writer.write(rebuild::finish).await
     }
 
     /// Loads a part of what the sites hold, in one transaction and without

@@ -24,7 +24,7 @@ pub use refusal::{PodRefusal, Witness};
 
 use crate::slots::SLOT_BODY_BYTES_MAX;
 use crate::wire;
-use crate::writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX, body_bytes};
+use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX, body_bytes};
 use call::Caller;
 use link::Link;
 
