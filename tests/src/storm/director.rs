@@ -100,9 +100,11 @@ fn power_cut(stage: &Arc<Stage>, machines: &[Arc<Machine>], back_after: Duration
     stage.trace.fault(kind, machines.first().map_or("", |machine| machine.name()));
     for machine in machines {
         let chance = Chance::new(stage.seed, &format!("cut {} {}", machine.name(), stage.clock.elapsed_ms()));
-        machine.crash(&chance);
+        machine.storage.power_fails_soon(&chance);
         let (stage, machine) = (Arc::clone(stage), Arc::clone(machine));
         tokio::spawn(async move {
+            sleep(chance.up_to(Duration::from_millis(400))).await;
+            machine.crash(&chance);
             sleep(back_after).await;
             come_back(&stage, &machine).await;
         });

@@ -16,6 +16,8 @@ pub(crate) trait Storage: Send + Sync {
     /// The power goes: what was not fsynced may be lost, in part or whole.
     /// The site that was started is gone.
     fn power_off(&self, chance: &Chance);
+    /// The power will fail in the middle of one of the next writes.
+    fn power_fails_soon(&self, chance: &Chance);
     /// Remembers the disk as it is, fsynced or not.
     fn take_image(&self);
     /// Makes the disk what it was at the last image. Whether there was one.

@@ -109,6 +109,10 @@ impl Storage for MemoryDisk {
         }
     }
 
+    fn power_fails_soon(&self, _: &Chance) {
+        // Writes take time here, so that any power cut can come between.
+    }
+
     fn take_image(&self) {
         let mut disk = self.disk();
         disk.image = Some(disk.durable.clone());

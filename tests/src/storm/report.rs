@@ -82,6 +82,8 @@ struct Tally {
     faults: Counts,
     operations: Counts,
     failed: BTreeMap<u64, String>,
+    /// Events, trace and end of the last few seeds, for whoever replays them.
+    digests: BTreeMap<u64, String>,
 }
 
 impl Tally {
@@ -92,6 +94,11 @@ impl Tally {
             [(&mut self.faults, &outcome.faults), (&mut self.operations, &outcome.operations)]
         {
             part.iter().for_each(|(kind, count)| *total.entry(kind.clone()).or_default() += count);
+        }
+        let told = format!("{} {} {}", outcome.events, outcome.trace, outcome.state);
+        self.digests.insert(outcome.seed, told);
+        if self.digests.len() > 100 {
+            self.digests.pop_first();
         }
         if let Some(violation) = &outcome.violation {
             self.failed.insert(outcome.seed, format!("{}: {}", violation.checker, violation.finding));
@@ -180,6 +187,8 @@ fn print_summary(tally: &Tally, seconds: f64) {
 fn print_json(tally: &Tally, arguments: &Arguments, seconds: f64) {
     let failed: BTreeMap<String, &String> =
         tally.failed.iter().map(|(seed, finding)| (seed.to_string(), finding)).collect();
+    let digests: BTreeMap<String, &String> =
+        tally.digests.iter().map(|(seed, told)| (seed.to_string(), told)).collect();
     let summary = serde_json::json!({
         "from": arguments.from,
         "seeds": tally.seeds,
@@ -188,6 +197,7 @@ fn print_json(tally: &Tally, arguments: &Arguments, seconds: f64) {
         "faults": tally.faults,
         "operations": tally.operations,
         "failed": failed,
+        "digests": digests,
     });
     println!("{summary:#}");
 }

@@ -18,7 +18,9 @@ pub(crate) async fn set(
     operator: &IssuedCredential,
     contents: &Arc<Contents>,
 ) -> Option<Vec<Arc<Tenant>>> {
-    // The service's own log, so that its tag is known.
+    // A leaf in the service's own log, and the log at the sites, so that its
+    // tag is known.
+    stage.client("operator", &operator.certificate_pem)?.list_sites().await.ok()?;
     if !stage.refresh_kit().await {
         return None;
     }
