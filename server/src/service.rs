@@ -39,7 +39,7 @@ pub struct Host {
     pub entropy: Arc<dyn Entropy>,
     /// Where the adapters of sites come from.
     pub sites: Arc<dyn SiteOpener>,
-    /// On which threads the catalogues work.
+    /// On which threads the catalogues work, and whatever else fills a core.
     pub catalogues: Execution,
 }
 

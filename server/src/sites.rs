@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use coffer_catalog::Execution;
 use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Topology};
 use coffer_regions::{Receipt, Record, Site, SiteError, SiteState};
 use coffer_site::{OpenSiteError, SimulatedSite};
@@ -37,6 +38,7 @@ pub(crate) struct Sites {
     reached: BTreeMap<SiteId, Reached>,
     /// Sites whose directory is there and is not what it should be, and why.
     unopened: BTreeMap<SiteId, OpenSiteError>,
+    execution: Execution,
 }
 
 impl Sites {
@@ -64,7 +66,7 @@ impl Sites {
                 }
             }
         }
-        Ok(Self { topology: topology(addresses), reached, unopened })
+        Ok(Self { topology: topology(addresses), reached, unopened, execution: host.catalogues })
     }
 
     /// Creates every site; refuses one that exists.
@@ -78,7 +80,17 @@ impl Sites {
             let opened = host.sites.create(data_dir, address).await?;
             reached.insert(address.site.id, Reached::new(opened));
         }
-        Ok(Self { topology: topology(addresses), reached, unopened: BTreeMap::new() })
+        Ok(Self {
+            topology: topology(addresses),
+            reached,
+            unopened: BTreeMap::new(),
+            execution: host.catalogues,
+        })
+    }
+
+    /// Where work that fills a core runs.
+    pub(crate) fn execution(&self) -> Execution {
+        self.execution
     }
 
     pub(crate) fn topology(&self) -> &Topology {

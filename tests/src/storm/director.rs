@@ -128,7 +128,13 @@ pub(crate) async fn come_back(stage: &Stage, machine: &Machine) {
     }
     // What is acknowledged or deleted while this looks is not asked for.
     let before = stage.ledger.held(machine.description.id);
+    let gone = stage.ledger.gone(machine.description.id);
     let Some(listed) = everything(machine).await else { return };
+    let still_gone = stage.ledger.gone(machine.description.id);
+    if let Some(id) = gone.iter().find(|id| still_gone.contains(*id) && listed.contains(*id)) {
+        let finding = format!("{} acknowledged that {id} is deleted and has it again", machine.name());
+        stage.trace.violated("durability", finding);
+    }
     let after = stage.ledger.held(machine.description.id);
     let lost = before.iter().find(|(id, digest)| after.get(*id) == Some(*digest) && !listed.contains(*id));
     if let Some((id, _)) = lost {

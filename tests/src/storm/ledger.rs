@@ -39,6 +39,8 @@ struct Inner {
     scanned: BTreeSet<Digest>,
     /// Acknowledged by the site itself, and not deleted since.
     held: BTreeMap<SiteId, BTreeMap<RecordId, Digest>>,
+    /// Deleted for good, as the site itself acknowledged.
+    gone: BTreeMap<SiteId, BTreeSet<RecordId>>,
     deleting: BTreeMap<(SiteId, RecordId), u32>,
     /// Manifest records of a version, and who acknowledged them.
     manifests: BTreeMap<VersionId, BTreeSet<SiteId>>,
@@ -106,6 +108,9 @@ impl Ledger {
     /// A record's bytes reach a machine, whatever comes of it.
     pub(crate) fn arrives(&self, site: SiteId, name: &str, record: &Record) {
         let mut inner = self.inner();
+        if let Some(gone) = inner.gone.get_mut(&site) {
+            gone.remove(&record.id());
+        }
         match Self::owner(&mut inner, record) {
             None => self.trace.violated(
                 "residency",
@@ -182,9 +187,12 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn deletion_ends(&self, site: SiteId, ids: &[RecordId]) {
+    pub(crate) fn deletion_ends(&self, site: SiteId, ids: &[RecordId], acknowledged: bool) {
         let mut inner = self.inner();
         for id in ids {
+            if acknowledged {
+                inner.gone.entry(site).or_default().insert(*id);
+            }
             inner.held.entry(site).or_default().remove(id);
             if let Some(count) = inner.deleting.get_mut(&(site, *id)) {
                 *count -= 1;
@@ -198,6 +206,11 @@ impl Ledger {
     /// What a site acknowledged and has to have.
     pub(crate) fn held(&self, site: SiteId) -> BTreeMap<RecordId, Digest> {
         self.inner().held.get(&site).cloned().unwrap_or_default()
+    }
+
+    /// What a site acknowledged to have deleted, and may not have.
+    pub(crate) fn gone(&self, site: SiteId) -> BTreeSet<RecordId> {
+        self.inner().gone.get(&site).cloned().unwrap_or_default()
     }
 
     /// A site of the loss budget lost what it had, or some of it.

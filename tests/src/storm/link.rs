@@ -283,7 +283,7 @@ impl Site for Link {
                 let id = machine.description.id;
                 network.ledger.deletion_begins(id, &ids);
                 let answer = site.delete(ids.clone()).await;
-                network.ledger.deletion_ends(id, &ids);
+                network.ledger.deletion_ends(id, &ids, answer.is_ok());
                 answer
             }
         });
