@@ -104,6 +104,12 @@ impl Client {
         Ok(Self { channel, patience: options.patience, entropy: options.entropy })
     }
 
+    /// A client over a channel that the caller made and authenticated by other
+    /// means: inside one process, for example.
+    pub fn over(channel: Channel, options: ConnectOptions) -> Self {
+        Self { channel, patience: options.patience, entropy: options.entropy }
+    }
+
     pub(crate) fn tenants(&self) -> v1::tenants_client::TenantsClient<Channel> {
         v1::tenants_client::TenantsClient::new(self.channel.clone())
     }

@@ -20,6 +20,7 @@ mod grpc;
 mod guard;
 mod hedge;
 mod history;
+mod in_process;
 mod inventory;
 mod jobs;
 mod keystore;
@@ -53,7 +54,9 @@ mod window;
 mod write;
 
 pub use authority::{AuthorityError, IssuedCredential};
+pub use coffer_catalog::Execution;
 pub use hedge::{ReadLoad, SiteReading};
+pub use in_process::{InProcess, InProcessCaller};
 pub use jobs::{
     CompletedPass, Coverage, DelayState, JobError, JobSettings, RunningPass, SiteChallenges, SiteScrub,
     SiteScrubbed,
@@ -64,7 +67,7 @@ pub use reach::ReleaseError;
 pub use repair::{
     RepairBudget, RepairError, RepairProgress, RepairReport, RepairRun, Short, repair_in_background,
 };
-pub use serve::{ServeError, serve, serve_with};
+pub use serve::{ServeError, serve, serve_in_process, serve_with};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
 pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
 pub use site_file::{SiteFile, SiteFileError};

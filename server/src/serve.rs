@@ -14,13 +14,15 @@ use coffer_proto::v1::scrub_server::ScrubServer;
 use coffer_proto::v1::sites_server::SitesServer;
 use coffer_proto::v1::tenants_server::TenantsServer;
 use coffer_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
+use futures::Stream;
 use tokio::net::TcpListener;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
 use crate::grpc::{BucketsApi, DrillsApi, LogApi, ObjectsApi, RepairApi, ScrubApi, SitesApi, TenantsApi};
+use crate::in_process::InProcess;
 use crate::jobs::{JobError, JobSettings, Jobs};
 use crate::service::Service;
 
@@ -82,8 +84,6 @@ pub async fn serve_with(
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let api = |service: &Arc<Service>| Arc::clone(service);
-    let objects = ObjectsServer::new(ObjectsApi(api(&service))).max_decoding_message_size(MESSAGE_BYTES_MAX);
     // The builder's own setting is not for listeners that it did not open:
     // without this, every small answer waits for the client's delayed ACK.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -94,19 +94,9 @@ pub async fn serve_with(
         shutdown.await;
         leaving.watch.leave();
     };
-    let served = server
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+    let served = with_services(server, &service)
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(TenantsServer::new(TenantsApi(api(&service))))
-        .add_service(BucketsServer::new(BucketsApi(api(&service))))
-        .add_service(objects)
-        .add_service(LogServer::new(LogApi(api(&service))))
-        .add_service(SitesServer::new(SitesApi(api(&service))))
-        .add_service(RepairServer::new(RepairApi(api(&service))))
-        .add_service(DrillsServer::new(DrillsApi(api(&service))))
-        .add_service(ScrubServer::new(ScrubApi(api(&service))))
         .serve_with_incoming_shutdown(incoming, shutdown);
     // The watch over the sites ends with the server, whichever way that ends.
     let served = tokio::select! {
@@ -118,6 +108,43 @@ pub async fn serve_with(
     service.shut_down().await?;
     stopped?;
     Ok(served?)
+}
+
+/// Serves connections inside this process, without a socket and without TLS,
+/// until `incoming` ends: for a simulation of the whole system. Whoever calls
+/// this vouches for the certificate that each connection carries; nothing
+/// that comes over a connection can claim another.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve_in_process(
+    service: Arc<Service>,
+    incoming: impl Stream<Item = Result<InProcess, std::io::Error>>,
+) -> Result<(), ServeError> {
+    let served = with_services(Server::builder(), &service).serve_with_incoming(incoming);
+    let served = tokio::select! {
+        biased;
+        served = served => served,
+        never = watch_sites(&service) => match never {},
+    };
+    Ok(served?)
+}
+
+/// The services of the product itself.
+fn with_services(server: Server, service: &Arc<Service>) -> Router {
+    let api = |service: &Arc<Service>| Arc::clone(service);
+    let objects = ObjectsServer::new(ObjectsApi(api(service))).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    server
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .add_service(TenantsServer::new(TenantsApi(api(service))))
+        .add_service(BucketsServer::new(BucketsApi(api(service))))
+        .add_service(objects)
+        .add_service(LogServer::new(LogApi(api(service))))
+        .add_service(SitesServer::new(SitesApi(api(service))))
+        .add_service(RepairServer::new(RepairApi(api(service))))
+        .add_service(ScrubServer::new(ScrubApi(api(service))))
+        .add_service(DrillsServer::new(DrillsApi(api(service))))
 }
 
 /// How often it is looked how far the sites reach: what a site loses of a

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use coffer_catalog::Execution;
 use coffer_keys::RootKey;
 use coffer_keys::{SigningKey, VerifyingKey};
 use coffer_model::{
@@ -39,13 +40,15 @@ pub struct Host {
     pub entropy: Arc<dyn Entropy>,
     /// Where the adapters of sites come from.
     pub sites: Arc<dyn SiteOpener>,
+    /// On which threads the catalogues work, and whatever else fills a core.
+    pub catalogues: Execution,
 }
 
 impl Host {
     /// A host whose sites are directories of this machine.
     pub fn of_this_machine(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let sites = Arc::new(HostSites { entropy: Arc::clone(&entropy) });
-        Self { clock, entropy, sites }
+        Self { clock, entropy, sites, catalogues: Execution::Threads }
     }
 }
 
@@ -255,7 +258,8 @@ impl Service {
         // were seen to reach, where nothing else does any more.
         let (mut realm, mut lost) = (Vec::new(), Vec::new());
         for keys in &found.tenants {
-            let (secrets, catalog, whole) = open_or_create(data_dir, keys, root).await?;
+            let (secrets, catalog, whole) =
+                open_or_create(data_dir, keys, root, service.host.catalogues).await?;
             let tenant = service.insert_tenant(service.tenant_of(keys, secrets, catalog));
             report.tenants += usize::from(!tenant.service);
             match (whole, tenant.service) {
@@ -334,7 +338,7 @@ impl Service {
         let keys = TenantSecrets::generate(new, root, root_key, entropy);
         let slot = SlotId::generate(entropy);
         keystore::write_tenant(&self.sites, &self.deployment, slot, 1, &keys, entropy).await?;
-        let (secrets, catalog, _) = open_or_create(&self.data_dir, &keys, root).await?;
+        let (secrets, catalog, _) = open_or_create(&self.data_dir, &keys, root, self.host.catalogues).await?;
         mark_whole(&catalog).await.map_err(OpenTenantError::Catalog)?;
         Ok(self.insert_tenant(self.tenant_of(&keys, secrets, catalog)))
     }

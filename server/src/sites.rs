@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use coffer_catalog::Execution;
 use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Timestamp, Topology};
 use coffer_regions::{Receipt, Record, Site, SiteError, SiteState, Standing};
 use coffer_site::{OpenSiteError, SimulatedSite};
@@ -53,6 +54,7 @@ impl Reached {
 /// All sites of the deployment.
 pub(crate) struct Sites {
     first: Shape,
+    execution: Execution,
 }
 
 /// The sites as they are from one change to the next. Changes are rare and
@@ -106,7 +108,8 @@ impl Sites {
             let opened = open_or_why(host, data_dir, address, &mut unopened).await?;
             reached.insert(address.site.id, Reached::new(opened));
         }
-        Ok(Self { first: Shape::new(active(addresses), reached, unopened) })
+        let first = Shape::new(active(addresses), reached, unopened);
+        Ok(Self { first, execution: host.catalogues })
     }
 
     /// Creates every site; refuses one that exists.
@@ -120,7 +123,13 @@ impl Sites {
             let opened = host.sites.create(data_dir, address).await?;
             reached.insert(address.site.id, Reached::new(Some(opened)));
         }
-        Ok(Self { first: Shape::new(active(addresses), reached, BTreeMap::new()) })
+        let first = Shape::new(active(addresses), reached, BTreeMap::new());
+        Ok(Self { first, execution: host.catalogues })
+    }
+
+    /// Where work that fills a core runs.
+    pub(crate) fn execution(&self) -> Execution {
+        self.execution
     }
 
     fn shape(&self) -> &Shape {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coffer_catalog::{Catalog, CatalogError, OpenCatalogError};
+use coffer_catalog::{Catalog, CatalogError, Execution, OpenCatalogError};
 use coffer_keys::{
     Dek, Kek, RootKey, TenantRoot, UnwrapError, Wrap, WrapFormatError, unwrap_catalog_key, unwrap_dek,
     unwrap_kek, unwrap_tenant_root, wrap_catalog_key, wrap_dek, wrap_kek, wrap_tenant_root,
@@ -187,12 +187,13 @@ pub(crate) async fn open_or_create(
     data_dir: &Path,
     keys: &TenantKeys,
     root: &RootKey,
+    execution: Execution,
 ) -> Result<(TenantSecrets, Catalog, bool), OpenTenantError> {
     let (secrets, key) = TenantSecrets::open(keys, root)?;
     let path = catalog_path(data_dir, keys.tenant);
     let disk = |source| OpenTenantError::Disk { path: path.clone(), source };
     if path.exists() {
-        match open_whole(&path, key, keys.tenant).await {
+        match open_whole(&path, key, keys.tenant, execution).await {
             Ok(Some(catalog)) => return Ok((secrets, catalog, true)),
             Ok(None) => crate::disk::remove_catalogue(&path).map_err(disk)?,
             Err(error) if unreadable(&error) => crate::disk::set_aside(&path).map_err(disk)?,
@@ -200,7 +201,7 @@ pub(crate) async fn open_or_create(
         }
     }
     let (secrets, key) = TenantSecrets::open(keys, root)?;
-    Ok((secrets, Catalog::create(path, key, keys.tenant).await?, false))
+    Ok((secrets, Catalog::create_with(path, key, keys.tenant, execution).await?, false))
 }
 
 /// The catalogue, if it was ever filled.
@@ -208,8 +209,9 @@ async fn open_whole(
     path: &Path,
     key: CatalogKey,
     tenant: TenantId,
+    execution: Execution,
 ) -> Result<Option<Catalog>, OpenCatalogError> {
-    let catalog = Catalog::open(path.to_owned(), key, tenant).await?;
+    let catalog = Catalog::open_with(path.to_owned(), key, tenant, execution).await?;
     if catalog.facts(WHOLE).await?.is_empty() {
         catalog.close().await;
         return Ok(None);

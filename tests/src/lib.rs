@@ -9,6 +9,7 @@ mod deployment;
 mod files;
 mod ledger;
 mod lying;
+pub mod storm;
 mod tree;
 mod watched;
 mod wire;

@@ -17,6 +17,18 @@ use crate::{
     Reserved, TombstoneError, TombstoneRow,
 };
 
+/// On which threads a catalogue works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Execution {
+    /// One writer thread, which groups commits, and the runtime's blocking
+    /// threads for reads: what a service uses.
+    #[default]
+    Threads,
+    /// The calling task, which blocks its thread meanwhile, and nothing else:
+    /// for a simulation that runs everything in one thread, in one order.
+    Inline,
+}
+
 /// The catalogue of one tenant. A clone is the same catalogue; when the last
 /// one is dropped, what was sent is finished and the file is closed.
 ///
@@ -36,11 +48,24 @@ impl Catalog {
     /// # Errors
     /// [`OpenCatalogError`].
     pub async fn create(path: PathBuf, key: CatalogKey, tenant: TenantId) -> Result<Self, OpenCatalogError> {
-        Self::start(tenant, move || {
+        Self::create_with(path, key, tenant, Execution::Threads).await
+    }
+
+    /// [`Self::create`] with another execution than threads.
+    ///
+    /// # Errors
+    /// [`OpenCatalogError`].
+    pub async fn create_with(
+        path: PathBuf,
+        key: CatalogKey,
+        tenant: TenantId,
+        execution: Execution,
+    ) -> Result<Self, OpenCatalogError> {
+        let make = move || {
             file::create(&path, &key, tenant)?;
-            file::open(&path, &key, tenant)
-        })
-        .await
+            file::open(&path, &key, tenant, execution)
+        };
+        Self::start(tenant, execution, make).await
     }
 
     /// Opens the catalogue of `tenant` at `path`. The key is wiped before this
@@ -49,16 +74,39 @@ impl Catalog {
     /// # Errors
     /// [`OpenCatalogError`].
     pub async fn open(path: PathBuf, key: CatalogKey, tenant: TenantId) -> Result<Self, OpenCatalogError> {
-        Self::start(tenant, move || file::open(&path, &key, tenant)).await
+        Self::open_with(path, key, tenant, Execution::Threads).await
+    }
+
+    /// [`Self::open`] with another execution than threads.
+    ///
+    /// # Errors
+    /// [`OpenCatalogError`].
+    pub async fn open_with(
+        path: PathBuf,
+        key: CatalogKey,
+        tenant: TenantId,
+        execution: Execution,
+    ) -> Result<Self, OpenCatalogError> {
+        Self::start(tenant, execution, move || file::open(&path, &key, tenant, execution)).await
     }
 
     async fn start(
         tenant: TenantId,
+        execution: Execution,
         open: impl FnOnce() -> Result<Opened, OpenCatalogError> + Send + 'static,
     ) -> Result<Self, OpenCatalogError> {
-        let opened = task::spawn_blocking(open).await.map_err(|_| CatalogError::Closed)??;
-        let writer = Writer::start(opened.writer).map_err(|_| CatalogError::Closed)?;
-        Ok(Self { tenant, writer, readers: Readers::new(opened.readers) })
+        let (readers, writer) = match execution {
+            Execution::Threads => {
+                let opened = task::spawn_blocking(open).await.map_err(|_| CatalogError::Closed)??;
+                let writer = Writer::start(opened.writer).map_err(|_| CatalogError::Closed)?;
+                (opened.readers, writer)
+            }
+            Execution::Inline => {
+                let opened = open()?;
+                (opened.readers, Writer::inline(opened.writer))
+            }
+        };
+        Ok(Self { tenant, writer, readers: Readers::new(readers, execution) })
     }
 
     /// Finishes what was sent before, and closes the file; returns when it is

@@ -13,7 +13,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use zeroize::Zeroizing;
 
-use crate::{CatalogError, OpenCatalogError, schema};
+use crate::{CatalogError, Execution, OpenCatalogError, schema};
 
 /// SQLCipher's page, in bytes; every file is a whole number of them.
 const PAGE_BYTES: u64 = 4096;
@@ -79,7 +79,12 @@ fn fill(draft: &Path, key: &CatalogKey, tenant: TenantId) -> Result<(), OpenCata
 
 /// Opens the catalogue of `tenant`, brings it to the newest format, and
 /// returns its connections. A file that is refused is not changed.
-pub(crate) fn open(path: &Path, key: &CatalogKey, tenant: TenantId) -> Result<Opened, OpenCatalogError> {
+pub(crate) fn open(
+    path: &Path,
+    key: &CatalogKey,
+    tenant: TenantId,
+    execution: Execution,
+) -> Result<Opened, OpenCatalogError> {
     check_outside(path)?;
     let mut writer = connect(path, key, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // Until the file is known to be ours, closing must not move pages into it.
@@ -94,7 +99,12 @@ pub(crate) fn open(path: &Path, key: &CatalogKey, tenant: TenantId) -> Result<Op
         reader.pragma_update(None, "query_only", true)?;
         Ok::<_, OpenCatalogError>(reader)
     };
-    let readers = (0..READERS).map(|_| reader()).collect::<Result<_, _>>()?;
+    let readers = match execution {
+        Execution::Threads => READERS,
+        // Only one of them ever has its turn.
+        Execution::Inline => 1,
+    };
+    let readers = (0..readers).map(|_| reader()).collect::<Result<_, _>>()?;
     Ok(Opened { writer, readers })
 }
 

@@ -17,7 +17,7 @@ mod schema;
 mod stored;
 mod writer;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Execution};
 pub use error::{
     BucketError, CatalogError, CommitError, OpenCatalogError, ReplaceError, StorageError, TombstoneError,
 };

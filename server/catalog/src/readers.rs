@@ -7,11 +7,12 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 use tokio::task;
 
-use crate::CatalogError;
+use crate::{CatalogError, Execution};
 
 /// The pool; a clone is the same pool.
 #[derive(Clone)]
 pub(crate) struct Readers {
+    execution: Execution,
     turns: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
@@ -34,23 +35,23 @@ impl Drop for Borrowed {
 
 impl Readers {
     /// A pool of these connections.
-    pub(crate) fn new(connections: Vec<Connection>) -> Self {
+    pub(crate) fn new(connections: Vec<Connection>, execution: Execution) -> Self {
         let turns = Arc::new(Semaphore::new(connections.len()));
-        Self { turns, idle: Arc::new(Mutex::new(connections)) }
+        Self { execution, turns, idle: Arc::new(Mutex::new(connections)) }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `work` on one connection, off the async threads.
+    /// Runs `work` on one connection, off the async threads where there are others.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, CatalogError> + Send + 'static,
     ) -> Result<T, CatalogError> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| CatalogError::Closed)?;
         let borrowed = Borrowed { connection: self.idle().pop(), home: self.clone() };
-        let done = task::spawn_blocking(move || {
+        let run = move || {
             let result = match &borrowed.connection {
                 Some(connection) => work(connection),
                 None => Err(CatalogError::Closed),
@@ -59,8 +60,14 @@ impl Readers {
             drop(borrowed);
             drop(turn);
             result
-        });
-        done.await.map_err(|_| CatalogError::Closed)?
+        };
+        match self.execution {
+            Execution::Threads => task::spawn_blocking(run).await.map_err(|_| CatalogError::Closed)?,
+            Execution::Inline => {
+                task::yield_now().await;
+                run()
+            }
+        }
     }
 
     /// Refuses further reads and closes the connections; one that is in use

@@ -4,10 +4,12 @@
 //! so one fsync carries many operations, and one that fails takes no other
 //! with it.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 
 use crate::CatalogError;
 
@@ -19,7 +21,7 @@ const GROUP_MAX: usize = 256;
 const QUEUE_MAX: usize = 1024;
 
 /// One operation on its way through the writer.
-trait Job: Send {
+pub(crate) trait Job: Send {
     /// Does the work inside a savepoint; whether to keep it.
     fn run(&mut self, connection: &Connection) -> bool;
     /// Answers the caller: with the work's result, or with why it does not stand.
@@ -55,16 +57,28 @@ where
     }
 }
 
-enum Message {
+/// What the writer thread is sent.
+pub(crate) enum Message {
+    /// Work for the next group.
     Do(Box<dyn Job>),
+    /// Nothing comes any more.
     Close(oneshot::Sender<()>),
 }
 
-/// The way to the writer thread. When the last one is dropped, the thread
-/// finishes what waits and ends.
+/// The way to the write connection. When the last one is dropped, what waits
+/// is finished and the connection closed.
 #[derive(Clone)]
-pub(crate) struct Writer {
-    queue: mpsc::Sender<Message>,
+pub(crate) enum Writer {
+    /// A thread owns the connection and groups what waits for it.
+    Thread(mpsc::Sender<Message>),
+    /// Each operation is a group of its own, on the task that asks.
+    Inline(Arc<Mutex<Inline>>),
+}
+
+/// The write connection without a thread; none once it is closed.
+pub(crate) struct Inline {
+    connection: Option<Connection>,
+    poisoned: bool,
 }
 
 impl Writer {
@@ -74,7 +88,12 @@ impl Writer {
         thread::Builder::new()
             .name("catalogue-writer".to_owned())
             .spawn(move || serve(connection, waiting))?;
-        Ok(Self { queue })
+        Ok(Self::Thread(queue))
+    }
+
+    /// Takes over the connection, and starts nothing.
+    pub(crate) fn inline(connection: Connection) -> Self {
+        Self::Inline(Arc::new(Mutex::new(Inline { connection: Some(connection), poisoned: false })))
     }
 
     /// Runs `work` in the next group; returns when it is fsynced. An answer
@@ -89,16 +108,44 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Operation { work: Some(work), result: None, reply });
-        self.queue.send(Message::Do(job)).await.map_err(|_| CatalogError::Closed)?;
+        match self {
+            Self::Thread(queue) => {
+                queue.send(Message::Do(job)).await.map_err(|_| CatalogError::Closed)?;
+            }
+            Self::Inline(inline) => {
+                // Others go first, as they do before a queue.
+                yield_now().await;
+                lock(inline).run(job);
+            }
+        }
         answer.await.map_err(|_| CatalogError::Closed)?
     }
 
     /// Lets what waits finish, then ends the thread; returns when the
     /// connection is closed.
     pub(crate) async fn close(&self) {
-        let (reply, closed) = oneshot::channel();
-        if self.queue.send(Message::Close(reply)).await.is_ok() {
-            let _ = closed.await;
+        match self {
+            Self::Thread(queue) => {
+                let (reply, closed) = oneshot::channel();
+                if queue.send(Message::Close(reply)).await.is_ok() {
+                    let _ = closed.await;
+                }
+            }
+            Self::Inline(inline) => drop(lock(inline).connection.take()),
+        }
+    }
+}
+
+fn lock(inline: &Mutex<Inline>) -> MutexGuard<'_, Inline> {
+    inline.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inline {
+    fn run(&mut self, job: Box<dyn Job>) {
+        match &self.connection {
+            None => job.answer(Err(CatalogError::Closed)),
+            Some(_) if self.poisoned => job.answer(Err(CatalogError::ReadOnly)),
+            Some(connection) => self.poisoned = !commit_group(connection, vec![job]),
         }
     }
 }

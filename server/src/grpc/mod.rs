@@ -16,6 +16,7 @@ use tonic::Request;
 
 use crate::authority::fingerprint;
 use crate::authorize::Call;
+use crate::in_process::InProcessCaller;
 
 pub(crate) use buckets::BucketsApi;
 pub(crate) use drills::DrillsApi;
@@ -26,8 +27,12 @@ pub(crate) use scrub::ScrubApi;
 pub(crate) use sites::SitesApi;
 pub(crate) use tenants::TenantsApi;
 
-/// The fingerprint of the certificate that the TLS layer verified.
+/// The fingerprint of the certificate that the TLS layer verified, or that
+/// the host vouches for on a connection inside this process.
 fn bearer<T>(request: &Request<T>) -> Option<[u8; 32]> {
+    if let Some(caller) = request.extensions().get::<InProcessCaller>() {
+        return Some(caller.fingerprint());
+    }
     let certificates = request.peer_certs()?;
     certificates.first().map(|certificate| fingerprint(certificate))
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use coffer_catalog::Execution;
 use coffer_model::{Digest, RecordId, SiteId};
 use coffer_regions::{Record, RecordKind, SiteError};
 use futures::stream::{self, StreamExt};
@@ -105,11 +106,14 @@ pub(crate) async fn read<T: Send + 'static>(sites: &Sites, listed: Vec<Listed>, 
     let mut batch = Batch { found: Vec::with_capacity(listed.len()), silent: BTreeSet::new(), unreadable: 0 };
     let copies = first_copies(sites, &listed).await;
     let opening = Arc::clone(&open);
-    let opened = tokio::task::spawn_blocking(move || {
+    let look_at_all = move || {
         let look = |copy: Result<Record, SiteError>| Look::at(copy, &opening);
         copies.into_iter().map(look).collect::<Vec<_>>()
-    });
-    let opened = opened.await.unwrap_or_default();
+    };
+    let opened = match sites.execution() {
+        Execution::Threads => tokio::task::spawn_blocking(look_at_all).await.unwrap_or_default(),
+        Execution::Inline => look_at_all(),
+    };
     for (listed, look) in listed.into_iter().zip(opened) {
         let Listed { id, holders, .. } = listed;
         let settled = match look {

@@ -1,0 +1,196 @@
+//! The liveness phase: faults end, every site that is not destroyed is back,
+//! the service starts. Everything acknowledged must be readable, the catalogue
+//! rebuilt from the sites must say the same, the log must only have grown, and
+//! the disks may hold nothing that is not theirs.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use coffer_model::ObjectKey;
+use tokio::time::sleep;
+
+use super::director::{come_back, restart};
+use super::merkle::{leaf_hash, tree_hash};
+use super::register::Value;
+use super::stage::{Loss, Stage};
+use super::workload::{Contents, Seen, Tenant, Worker};
+
+/// What each key holds in the end, tenant by tenant.
+pub(crate) type Settled = Vec<BTreeMap<ObjectKey, Value>>;
+
+/// Ends the storm and checks what is left of it.
+pub(crate) async fn finale(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents: &Arc<Contents>) -> Settled {
+    calm(stage).await;
+    if stage.trace.is_violated() || !started(stage, Loss::Nothing).await {
+        return Vec::new();
+    }
+    // What was still under way arrives.
+    sleep(Duration::from_secs(60)).await;
+    let workers: Vec<Worker> =
+        tenants.iter().filter_map(|tenant| Worker::new(stage, tenant, contents, 900)).collect();
+    let settled = read_all(stage, &workers).await;
+    for worker in &workers {
+        worker.list().await;
+        worker.checkpoint().await;
+    }
+    if stage.trace.is_violated() {
+        return settled;
+    }
+    let loss = if stage.chance.permille(400) { Loss::Everything } else { Loss::Catalogues };
+    let loss = if loss == Loss::Everything && !stage.refresh_kit().await { Loss::Catalogues } else { loss };
+    if stage.chance.permille(500) {
+        for machine in
+            stage.machines().iter().filter(|machine| machine.is_expendable() && !machine.is_destroyed())
+        {
+            stage.trace.fault("site destroyed", machine.name());
+            machine.destroy(&stage.chance);
+        }
+    }
+    if !started(stage, loss).await {
+        return settled;
+    }
+    stage.trace.operation("rebuild", "ok");
+    let again = read_all(stage, &workers).await;
+    compare(stage, &workers, &settled, &again);
+    for worker in &workers {
+        worker.list().await;
+        check_log(stage, worker).await;
+    }
+    check_disks(stage);
+    settled
+}
+
+async fn calm(stage: &Arc<Stage>) {
+    stage.trace.note("the storm is over", "");
+    stage.weather.set_calm(true);
+    for machine in stage.machines() {
+        machine.cut_off(false);
+        machine.stall(None);
+        machine.lie(false);
+        machine.storage.set_full(false);
+        // Off and on, so that a disk whose fsync failed takes writes again.
+        if !machine.is_destroyed() {
+            machine.crash(&stage.chance);
+            come_back(stage, &machine).await;
+        }
+    }
+}
+
+async fn started(stage: &Arc<Stage>, loss: Loss) -> bool {
+    stage.crash(loss).await;
+    if restart(stage, 5).await {
+        return true;
+    }
+    stage
+        .trace
+        .violated("liveness", format!("with {loss:?} lost and all sites back, the service does not start"));
+    false
+}
+
+/// Reads every key of every tenant; all of them must be readable.
+async fn read_all(stage: &Arc<Stage>, workers: &[Worker]) -> Settled {
+    let mut settled = Vec::new();
+    for worker in workers {
+        let keys: Vec<ObjectKey> = worker.tenant.registers().keys().cloned().collect();
+        let mut values = BTreeMap::new();
+        for key in keys {
+            let seen = worker.read_whole(&key).await;
+            let weak = worker.tenant.registers().get(&key).is_some_and(|register| register.is_weak());
+            match seen {
+                Seen::Value(value, version) => {
+                    let (before, possible) = {
+                        let mut registers = worker.tenant.registers();
+                        let register = registers.entry(key.clone()).or_default();
+                        (register.possible(), register.read_by_writer(value, version))
+                    };
+                    if !possible {
+                        let finding = format!(
+                            "tenant {}: {key:?} holds {value:?} in the end; possible: {before:?}",
+                            worker.tenant.owner
+                        );
+                        stage.trace.violated("registers", finding);
+                    }
+                    values.insert(key, value);
+                }
+                Seen::Nothing if weak => {}
+                Seen::Nothing | Seen::Wrong => {
+                    let finding = format!(
+                        "tenant {}: {key:?} cannot be read in the end: {seen:?}",
+                        worker.tenant.owner
+                    );
+                    stage.trace.violated("liveness", finding);
+                }
+            }
+        }
+        settled.push(values);
+    }
+    settled
+}
+
+fn compare(stage: &Stage, workers: &[Worker], settled: &Settled, again: &Settled) {
+    for ((worker, before), after) in workers.iter().zip(settled).zip(again) {
+        for (key, value) in before {
+            let weak = worker.tenant.registers().get(key).is_some_and(|register| register.is_weak());
+            if !weak && after.get(key) != Some(value) {
+                let finding = format!(
+                    "tenant {}: {key:?} held {value:?} and holds {:?} after a rebuild",
+                    worker.tenant.owner,
+                    after.get(key)
+                );
+                stage.trace.violated("rebuild", finding);
+            }
+        }
+    }
+}
+
+/// Every checkpoint that was ever signed is a prefix of the log as it is now.
+async fn check_log(stage: &Stage, worker: &Worker) {
+    let mut watch = worker.tenant.watch.lock().await;
+    let checkpoint = match watch.advance(&worker.client).await {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            return stage.trace.violated(
+                "log",
+                format!("tenant {}: no checkpoint in the end: {error}", worker.tenant.owner),
+            );
+        }
+    };
+    let mut hashes = Vec::new();
+    for index in 0..checkpoint.size {
+        match watch.leaf(&worker.client, index, &checkpoint).await {
+            Ok(proof) => hashes.push(leaf_hash(&proof.leaf)),
+            Err(error) => {
+                return stage
+                    .trace
+                    .violated("log", format!("tenant {}: leaf {index}: {error}", worker.tenant.owner));
+            }
+        }
+    }
+    let mut seen = worker.tenant.checkpoints.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    seen.push((checkpoint.size, checkpoint.root.0));
+    for (size, root) in seen {
+        let prefix = usize::try_from(size).ok().and_then(|size| hashes.get(..size));
+        if prefix.map(tree_hash) != Some(root) {
+            let finding = format!(
+                "tenant {}: the log of {} leaves does not extend the checkpoint of {size}",
+                worker.tenant.owner,
+                hashes.len()
+            );
+            stage.trace.violated("log", finding);
+        }
+    }
+}
+
+/// Nothing of a tenant's words and no key on any disk, live or dead.
+fn check_disks(stage: &Stage) {
+    use super::chance::SeededEntropy;
+    SeededEntropy::keys(&stage.entropy).iter().for_each(|key| stage.patterns.add(key, "a key"));
+    for machine in stage.machines() {
+        for (file, bytes) in machine.storage.raw() {
+            if let Some(found) = stage.patterns.find(&bytes) {
+                stage.trace.violated("secrets", format!("{found} of {file} at {}", machine.name()));
+            }
+        }
+    }
+}

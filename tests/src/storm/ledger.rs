@@ -1,0 +1,252 @@
+//! The independent book of what lies where: fed at the door of each machine,
+//! below everything that the service believes. It knows whose a record is only
+//! from its clear parts, as an outsider would: the tag of a fact, the key id
+//! of a wrap, the geometry of a shard (each tenant of a storm has its own).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use coffer_model::{Digest, RecordId, SiteId, SlotId, VersionId};
+use coffer_regions::{Record, RecordKind};
+
+use super::secrets::Patterns;
+use super::trace::Trace;
+
+/// A tenant of the storm, by its number; the service's own realm is 0.
+pub(crate) type Owner = usize;
+
+/// Where a wrap's key id lies in a manifest body: after format, version and
+/// the wrap's own format byte.
+const KEY_ID_AT: usize = 1 + 16 + 1;
+
+/// The book.
+pub(crate) struct Ledger {
+    inner: Mutex<Inner>,
+    patterns: Arc<Patterns>,
+    trace: Arc<Trace>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Tags and key ids in clear, and whose they are.
+    tags: BTreeMap<[u8; 16], Owner>,
+    slots: BTreeMap<SlotId, Owner>,
+    geometries: BTreeMap<(u8, u8), Owner>,
+    admitted: BTreeMap<Owner, BTreeSet<SiteId>>,
+    everywhere: BTreeSet<Owner>,
+    /// While only one owner does anything, what is new is its.
+    learning: Option<Owner>,
+    scanned: BTreeSet<Digest>,
+    /// Acknowledged by the site itself, and not deleted since.
+    held: BTreeMap<SiteId, BTreeMap<RecordId, Digest>>,
+    /// Deleted for good, as the site itself acknowledged.
+    gone: BTreeMap<SiteId, BTreeSet<RecordId>>,
+    deleting: BTreeMap<(SiteId, RecordId), u32>,
+    /// Manifest records of a version, and who acknowledged them.
+    manifests: BTreeMap<VersionId, BTreeSet<SiteId>>,
+    /// Tombstone records by owner, and who acknowledged them, in order of appearance.
+    tombstones: BTreeMap<Owner, Vec<(RecordId, BTreeSet<SiteId>)>>,
+    /// Stripes of an owner: who acknowledged a shard, since the last reset.
+    shards: BTreeMap<Owner, BTreeSet<SiteId>>,
+}
+
+impl Inner {
+    fn may_lie_at(&self, owner: Owner, site: SiteId) -> bool {
+        let admitted = self.admitted.get(&owner).is_some_and(|sites| sites.contains(&site));
+        admitted || self.everywhere.contains(&owner)
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new(patterns: Arc<Patterns>, trace: Arc<Trace>) -> Self {
+        Self { inner: Mutex::default(), patterns, trace }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on everything new belongs to `owner`, who alone is at work.
+    pub(crate) fn learn(&self, owner: Owner, admitted: BTreeSet<SiteId>, geometry: Option<(u8, u8)>) {
+        let mut inner = self.inner();
+        inner.learning = Some(owner);
+        inner.admitted.insert(owner, admitted);
+        if let Some(geometry) = geometry {
+            inner.geometries.insert(geometry, owner);
+        }
+    }
+
+    /// As [`Self::learn`], of an owner that may lie anywhere.
+    pub(crate) fn learn_everywhere(&self, owner: Owner) {
+        let mut inner = self.inner();
+        inner.learning = Some(owner);
+        inner.everywhere.insert(owner);
+    }
+
+    /// From now on, what belongs to nobody is a finding.
+    pub(crate) fn stop_learning(&self) {
+        self.inner().learning = None;
+    }
+
+    /// Whose record it is, by what everybody can see of it.
+    fn owner(inner: &mut Inner, record: &Record) -> Option<Owner> {
+        let tag = match record.kind() {
+            RecordKind::Shard => {
+                let geometry = record.geometry();
+                return inner.geometries.get(&(geometry.k, geometry.m)).copied();
+            }
+            RecordKind::Manifest => record.body().get(KEY_ID_AT..KEY_ID_AT + 16)?,
+            _ => record.body().get(1..17)?,
+        };
+        let tag: [u8; 16] = tag.try_into().ok()?;
+        if let Some(owner) = inner.learning {
+            inner.tags.entry(tag).or_insert(owner);
+        }
+        inner.tags.get(&tag).copied()
+    }
+
+    /// A record's bytes reach a machine, whatever comes of it.
+    pub(crate) fn arrives(&self, site: SiteId, name: &str, record: &Record) {
+        let mut inner = self.inner();
+        if let Some(gone) = inner.gone.get_mut(&site) {
+            gone.remove(&record.id());
+        }
+        match Self::owner(&mut inner, record) {
+            None => self.trace.violated(
+                "residency",
+                format!("a {:?} record {} of no known owner reached {name}", record.kind(), record.id()),
+            ),
+            Some(owner) if !inner.may_lie_at(owner, site) => {
+                self.trace.violated(
+                    "residency",
+                    format!("{:?} record {} of tenant {owner} reached {name}", record.kind(), record.id()),
+                );
+            }
+            Some(_) => {}
+        }
+        if inner.scanned.insert(record.digest()) {
+            drop(inner);
+            if let Some(found) = self.patterns.find(record.body()) {
+                self.trace
+                    .violated("secrets", format!("{found} in {:?} record {}", record.kind(), record.id()));
+            }
+        }
+    }
+
+    /// A slot's bytes reach a machine.
+    pub(crate) fn slot_arrives(&self, site: SiteId, name: &str, slot: SlotId, body: &[u8]) {
+        let mut inner = self.inner();
+        if let Some(owner) = inner.learning {
+            inner.slots.entry(slot).or_insert(owner);
+        }
+        let owner = inner.slots.get(&slot).copied();
+        let legal = owner.is_some_and(|owner| inner.may_lie_at(owner, site));
+        if !legal {
+            self.trace.violated("residency", format!("key slot {slot} of {owner:?} reached {name}"));
+        }
+        drop(inner);
+        if let Some(found) = self.patterns.find(body) {
+            self.trace.violated("secrets", format!("{found} in key slot {slot}"));
+        }
+    }
+
+    /// The site itself, and no lie, acknowledged these records.
+    pub(crate) fn acknowledged(&self, site: SiteId, records: &[Record]) {
+        let mut inner = self.inner();
+        for record in records {
+            let id = record.id();
+            if !inner.deleting.contains_key(&(site, id)) {
+                inner.held.entry(site).or_default().insert(id, record.digest());
+            }
+            let owner = Self::owner(&mut inner, record);
+            match (record.kind(), owner) {
+                (RecordKind::Manifest, _) => {
+                    if let Some(version) = version_of(record) {
+                        inner.manifests.entry(version).or_default().insert(site);
+                    }
+                }
+                (RecordKind::Tombstone, Some(owner)) => {
+                    let list = inner.tombstones.entry(owner).or_default();
+                    match list.iter_mut().find(|(known, _)| *known == id) {
+                        Some((_, sites)) => drop(sites.insert(site)),
+                        None => list.push((id, BTreeSet::from([site]))),
+                    }
+                }
+                (RecordKind::Shard, Some(owner)) => drop(inner.shards.entry(owner).or_default().insert(site)),
+                _ => {}
+            }
+        }
+    }
+
+    /// A deletion begins: from here on the record may be there or not.
+    pub(crate) fn deletion_begins(&self, site: SiteId, ids: &[RecordId]) {
+        let mut inner = self.inner();
+        for id in ids {
+            *inner.deleting.entry((site, *id)).or_default() += 1;
+            inner.held.entry(site).or_default().remove(id);
+        }
+    }
+
+    pub(crate) fn deletion_ends(&self, site: SiteId, ids: &[RecordId], acknowledged: bool) {
+        let mut inner = self.inner();
+        for id in ids {
+            if acknowledged {
+                inner.gone.entry(site).or_default().insert(*id);
+            }
+            inner.held.entry(site).or_default().remove(id);
+            if let Some(count) = inner.deleting.get_mut(&(site, *id)) {
+                *count -= 1;
+                if *count == 0 {
+                    inner.deleting.remove(&(site, *id));
+                }
+            }
+        }
+    }
+
+    /// What a site acknowledged and has to have.
+    pub(crate) fn held(&self, site: SiteId) -> BTreeMap<RecordId, Digest> {
+        self.inner().held.get(&site).cloned().unwrap_or_default()
+    }
+
+    /// What a site acknowledged to have deleted, and may not have.
+    pub(crate) fn gone(&self, site: SiteId) -> BTreeSet<RecordId> {
+        self.inner().gone.get(&site).cloned().unwrap_or_default()
+    }
+
+    /// A site of the loss budget lost what it had, or some of it.
+    pub(crate) fn forget(&self, site: SiteId) {
+        self.inner().held.remove(&site);
+    }
+
+    /// Sites that acknowledged a manifest of this version.
+    pub(crate) fn manifest_holders(&self, version: VersionId) -> usize {
+        self.inner().manifests.get(&version).map_or(0, BTreeSet::len)
+    }
+
+    /// How many tombstones of an owner were seen.
+    pub(crate) fn tombstones_seen(&self, owner: Owner) -> usize {
+        self.inner().tombstones.get(&owner).map_or(0, Vec::len)
+    }
+
+    /// The most sites that acknowledged one of an owner's tombstones after
+    /// the first `from`.
+    pub(crate) fn tombstone_holders(&self, owner: Owner, from: usize) -> usize {
+        let inner = self.inner();
+        let list = inner.tombstones.get(&owner).and_then(|list| list.get(from..)).unwrap_or_default();
+        list.iter().map(|(_, sites)| sites.len()).max().unwrap_or(0)
+    }
+
+    /// Begins to count the sites that acknowledge shards of an owner.
+    pub(crate) fn watch_shards(&self, owner: Owner) {
+        self.inner().shards.remove(&owner);
+    }
+
+    pub(crate) fn shard_holders(&self, owner: Owner) -> usize {
+        self.inner().shards.get(&owner).map_or(0, BTreeSet::len)
+    }
+}
+
+/// The version that a manifest body names in clear.
+pub(crate) fn version_of(record: &Record) -> Option<VersionId> {
+    VersionId::try_from(record.body().get(1..17)?).ok()
+}

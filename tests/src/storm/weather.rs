@@ -1,0 +1,93 @@
+//! How bad it is: the rates of small faults, drawn once for each seed, and the
+//! conditions of the wires at this moment. In the calm there are none.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chance::Chance;
+use super::wire::LEAST_DELAY;
+
+/// Shares of a thousand calls of a site. Each kind of fault is off in some
+/// seeds, so that the others are not always drowned by it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rates {
+    /// The request never arrives.
+    pub(crate) lost_request: u64,
+    /// The request is carried out, the answer never arrives.
+    pub(crate) lost_answer: u64,
+    /// The request arrives again, later.
+    pub(crate) twice: u64,
+    /// The request is given up as unreachable, and arrives later.
+    pub(crate) late: u64,
+    /// The call is much slower than others.
+    pub(crate) slow: u64,
+    /// A site of the loss budget does not tell the truth.
+    pub(crate) lie: u64,
+    /// A site says that it answers although it does not, or the reverse.
+    pub(crate) hearsay: u64,
+    /// The connection between client and service is slow.
+    pub(crate) slow_wire: u64,
+}
+
+impl Rates {
+    pub(crate) fn draw(chance: &Chance) -> Self {
+        let rate = |most: u64| if chance.permille(500) { chance.below(most + 1) } else { 0 };
+        Self {
+            lost_request: rate(40),
+            lost_answer: rate(40),
+            twice: rate(60),
+            late: rate(40),
+            slow: rate(100),
+            lie: rate(500),
+            hearsay: rate(60),
+            slow_wire: rate(100),
+        }
+    }
+}
+
+/// Rates, and whether they count now.
+pub(crate) struct Weather {
+    rates: Rates,
+    calm: AtomicBool,
+    stalled_until: Mutex<Option<Instant>>,
+}
+
+impl Weather {
+    /// Begins calm: a deployment is founded in fine weather.
+    pub(crate) fn new(rates: Rates) -> Self {
+        Self { rates, calm: AtomicBool::new(true), stalled_until: Mutex::default() }
+    }
+
+    pub(crate) fn set_calm(&self, calm: bool) {
+        self.calm.store(calm, Ordering::Relaxed);
+        if calm {
+            *self.stalled() = None;
+        }
+    }
+
+    /// The rates now.
+    pub(crate) fn rates(&self) -> Rates {
+        if self.calm.load(Ordering::Relaxed) { Rates::default() } else { self.rates }
+    }
+
+    /// Nothing passes between clients and service until then.
+    pub(crate) fn stall_wires(&self, until: Instant) {
+        *self.stalled() = Some(until);
+    }
+
+    fn stalled(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.stalled_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the next bytes take between client and service.
+    pub(crate) fn wire_delay(&self, chance: &Chance) -> Duration {
+        let slow = chance.permille(self.rates().slow_wire);
+        let usual = chance.up_to(Duration::from_millis(if slow { 2000 } else { 4 }));
+        let stalled =
+            self.stalled().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        LEAST_DELAY + usual + stalled
+    }
+}
