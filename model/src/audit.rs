@@ -55,6 +55,12 @@ pub enum Operation {
     DrillSign,
     /// Sites were listed, killed or revived.
     Sites,
+    /// How far each site reaches was noted.
+    SiteReach,
+    /// A site came back older than it was, and is not believed.
+    SiteQuarantine,
+    /// A quarantined site was refilled, and is believed again.
+    SiteRelease,
     /// A reservation that a crash left was rolled forward or tombstoned.
     Sweep,
     /// The catalogue was rebuilt from the sites.

@@ -3,6 +3,7 @@
 
 mod challenge;
 mod codec;
+pub mod durability;
 mod placement;
 mod port;
 mod record;

@@ -107,7 +107,7 @@ mod tests {
                 below += weight;
                 below >= total * share
             });
-            found.or(self.0.last()).unwrap().0
+            found.or_else(|| self.0.last()).unwrap().0
         }
     }
 

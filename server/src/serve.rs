@@ -1,7 +1,9 @@
 //! The socket: mutual TLS, every service, health and reflection.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_proto::v1::buckets_server::BucketsServer;
 use coffer_proto::v1::drills_server::DrillsServer;
@@ -66,7 +68,7 @@ pub async fn serve(
     // The builder's own setting is not for listeners that it did not open:
     // without this, every small answer waits for the client's delayed ACK.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Server::builder()
+    let served = Server::builder()
         .tls_config(tls)?
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -78,8 +80,25 @@ pub async fn serve(
         .add_service(LogServer::new(LogApi(api(&service))))
         .add_service(SitesServer::new(SitesApi(api(&service))))
         .add_service(DrillsServer::new(DrillsApi(api(&service))))
-        .serve_with_incoming_shutdown(incoming, shutdown)
-        .await?;
+        .serve_with_incoming_shutdown(incoming, shutdown);
+    // The watch over the sites ends with the server, whichever way that ends.
+    let served = tokio::select! {
+        served = served => served,
+        never = watch_sites(&service) => match never {},
+    };
+    served?;
     service.shut_down().await?;
     Ok(())
+}
+
+/// How often it is looked how far the sites reach: what a site loses of a
+/// shorter time before the service itself dies is not noticed by its reach.
+const REACH_EVERY: Duration = Duration::from_secs(2);
+
+async fn watch_sites(service: &Service) -> Infallible {
+    loop {
+        tokio::time::sleep(REACH_EVERY).await;
+        // A log that cannot be written refuses every call by itself.
+        let _ = service.note_reach().await;
+    }
 }

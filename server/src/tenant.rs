@@ -106,9 +106,9 @@ impl TenantSecrets {
         Ok(wrap_dek(&newest.kek, newest.id, newest.epoch, self.tenant, version, dek, entropy))
     }
 
-    /// Whether a wrap names one of this tenant's KEK epochs.
-    pub(crate) fn owns(&self, wrap: &Wrap) -> bool {
-        self.keks.iter().any(|kek| kek.id == wrap.key_id())
+    /// The ids of this tenant's KEK epochs.
+    pub(crate) fn epochs(&self) -> impl Iterator<Item = KeyId> + '_ {
+        self.keks.iter().map(|kek| kek.id)
     }
 
     /// Unwraps a version's DEK.

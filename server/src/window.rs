@@ -89,18 +89,18 @@ impl Service {
     /// once when they are known to be quicker.
     async fn fetch_part(&self, part: &Part<'_>) -> Result<Found, NotFound> {
         let turn = self.reads.turn(part.size, &part.candidates, part.index).ok_or(NotFound::Away)?;
-        let mut holder = self.from_holder(part).boxed();
+        let mut holder = self.read_holder(part).boxed();
         if turn.standing != Standing::Good {
-            return match self.from_others(part).await {
+            return match self.read_others(part).await {
                 Ok(found) => Ok(found),
                 Err(_) => holder.await,
             };
         }
         let waited = self.wait_for(&mut holder, turn.patience, part).await;
         match waited {
-            Some(Err(NotFound::Away)) => self.from_others(part).await,
+            Some(Err(NotFound::Away)) => self.read_others(part).await,
             Some(found) => found,
-            None => Ok(select_ok([holder, self.from_others(part).boxed()]).await?.0),
+            None => Ok(select_ok([holder, self.read_others(part).boxed()]).await?.0),
         }
     }
 
@@ -124,7 +124,7 @@ impl Service {
         None
     }
 
-    async fn from_holder(&self, part: &Part<'_>) -> Result<Found, NotFound> {
+    async fn read_holder(&self, part: &Part<'_>) -> Result<Found, NotFound> {
         let holder = part.candidates.get(part.index).ok_or(NotFound::Away)?;
         let candidates = std::slice::from_ref(holder);
         let race = Race { habits: &self.reads, size: part.size, candidates, prefer: Preference::InOrder };
@@ -138,7 +138,7 @@ impl Service {
 
     /// The same bytes of k other shards give those of this one: the code works
     /// on each byte for itself.
-    async fn from_others(&self, part: &Part<'_>) -> Result<Found, NotFound> {
+    async fn read_others(&self, part: &Part<'_>) -> Result<Found, NotFound> {
         let index = u8::try_from(part.index).map_err(|_| NotFound::Away)?;
         let mut candidates = part.candidates.clone();
         if part.index >= candidates.len() {

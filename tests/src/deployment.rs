@@ -262,6 +262,14 @@ impl Deployment {
         sites.into_iter().find(|site| site.name == name).unwrap()
     }
 
+    /// The log of the service's own realm, read from its catalogue while the
+    /// service is stopped.
+    pub async fn service_leaves(&self) -> Vec<AuditLeaf> {
+        let keys = crate::catalogue_keys(&self.data(), &self.root).await;
+        let (realm, key) = keys.iter().find(|(_, key)| key.name == "service").unwrap();
+        crate::leaves(&self.data(), *realm, key).iter().map(|leaf| AuditLeaf::read(leaf)).collect()
+    }
+
     /// Chance for the tests themselves.
     pub fn entropy(&self) -> &dyn Entropy {
         self.host.entropy.as_ref()

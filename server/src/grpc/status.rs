@@ -18,7 +18,6 @@ use crate::plain::PlainError;
 use crate::put::PutError;
 use crate::registry::RegistryError;
 use crate::sealed::SealedError;
-use crate::sweep::SweepError;
 use crate::tenant_create::CreateTenantError;
 
 /// An error that has a status code.
@@ -136,9 +135,10 @@ impl Coded for DeleteError {
     fn code(&self) -> Code {
         match self {
             Self::Locate(error) => error.code(),
-            Self::Tombstone(SweepError::TooFewSites { .. }) | Self::TooFewHolders { .. } => Code::Unavailable,
-            Self::Catalog(TombstoneError::Missing) => Code::NotFound,
-            Self::Catalog(_) | Self::Tombstone(_) => Code::Internal,
+            Self::TooFewHolders { .. } => Code::Unavailable,
+            Self::Undecided(_) => Code::Unavailable,
+            Self::Hide(TombstoneError::Missing) => Code::NotFound,
+            Self::Catalog(_) | Self::Hide(_) | Self::Seal(_) => Code::Internal,
             Self::Audit(error) => error.code(),
         }
     }
