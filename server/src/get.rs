@@ -55,7 +55,7 @@ pub(crate) enum GetError {
 const AT_ONCE_BYTES_MAX: u64 = 1 << 20;
 
 /// Pieces that wait for the wire.
-const PIECES_WAITING: usize = 4;
+const PIECES_WAITING: usize = 8;
 
 /// A version found, its pieces about to follow.
 pub(crate) struct Found {

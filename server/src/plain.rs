@@ -33,7 +33,7 @@ const HEADER: u64 = HEADER_BYTES as u64;
 
 /// Plaintext in one piece, and so in one message: little enough to stay in a
 /// processor's cache on its way to the socket.
-const PIECE_BYTES: usize = 256 << 10;
+const PIECE_BYTES: usize = 128 << 10;
 
 /// The chunks that a range of plaintext touches. A range that ends with the
 /// object includes its last chunk, which is always short and may be empty, so

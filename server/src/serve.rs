@@ -42,6 +42,9 @@ pub enum ServeError {
 /// A window that lets one stream fill a fast link.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Longer frames than the default of 16 KiB make fewer records of TLS and
+/// fewer wake-ups.
+const FRAME_BYTES: u32 = 64 << 10;
 
 /// Serves until `shutdown` completes; then finishes what is under way and
 /// makes the logs durable.
@@ -72,6 +75,7 @@ pub async fn serve(
         .tls_config(tls)?
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(TenantsServer::new(TenantsApi(api(&service))))
