@@ -65,6 +65,10 @@ pub enum Operation {
     Sweep,
     /// The catalogue was rebuilt from the sites.
     Rebuild,
+    /// A site was read and verified, and with what end.
+    Scrub,
+    /// A site was asked what only a holder of a shard can answer.
+    Challenge,
 }
 
 /// How it ended, or that it is about to begin.

@@ -33,7 +33,9 @@ fn activity(operation: Operation) -> u8 {
         | Operation::SiteQuarantine
         | Operation::SiteRelease
         | Operation::Sweep
-        | Operation::Rebuild => 99,
+        | Operation::Rebuild
+        | Operation::Scrub
+        | Operation::Challenge => 99,
     }
 }
 
@@ -58,6 +60,8 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::SiteRelease => "site_release",
         Operation::Sweep => "sweep",
         Operation::Rebuild => "rebuild",
+        Operation::Scrub => "scrub",
+        Operation::Challenge => "challenge",
     }
 }
 

@@ -20,6 +20,7 @@ mod grpc;
 mod guard;
 mod hedge;
 mod history;
+mod jobs;
 mod keystore;
 mod kit;
 mod latency;
@@ -48,10 +49,14 @@ mod write;
 
 pub use authority::{AuthorityError, IssuedCredential};
 pub use hedge::{ReadLoad, SiteReading};
+pub use jobs::{
+    CompletedPass, Coverage, DelayState, JobError, JobSettings, RunningPass, SiteChallenges, SiteScrub,
+    SiteScrubbed,
+};
 pub use kit::{KitError, RecoveryKit, SiteAddress};
 pub use opener::{HostSites, OpenedSite, SiteOpener};
 pub use reach::ReleaseError;
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, serve, serve_with};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
 pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
 pub use site_file::{SiteFile, SiteFileError};

@@ -16,6 +16,7 @@ use crate::audit::{AuditError, AuditLog, LogReach, Signed};
 use crate::authority::{Authority, IssuedCredential};
 use crate::damage::DamageBook;
 use crate::hedge::{ReadHabits, ReadLoad, SiteReading};
+use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
 use crate::opener::{HostSites, SiteOpener};
@@ -91,6 +92,8 @@ pub struct Service {
     pub(crate) reads: Arc<ReadHabits>,
     /// What is on disk about how far the sites reach.
     pub(crate) reach_noted: Mutex<reach::Book>,
+    /// What the background jobs keep.
+    pub(crate) watch: Watch,
     /// One tenant is created at a time.
     pub(crate) creating: Mutex<()>,
 }
@@ -315,6 +318,7 @@ impl Service {
             damage: DamageBook::default(),
             reads: Arc::default(),
             reach_noted: Mutex::default(),
+            watch: Watch::default(),
             creating: Mutex::new(()),
         }
     }

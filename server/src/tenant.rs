@@ -132,6 +132,11 @@ impl TenantSecrets {
         self.root.sealing_key("tombstone v1")
     }
 
+    /// Keys the challenges of shards; no site ever sees it.
+    pub(crate) fn challenge_key(&self) -> Dek {
+        self.root.sealing_key("challenge v1")
+    }
+
     /// Seals runs of log leaves.
     pub(crate) fn log_key(&self) -> Dek {
         self.root.sealing_key("log v1")

@@ -107,7 +107,7 @@ pub(crate) enum Command {
     /// of sites that are only supposed, without asking any service.
     #[cfg(feature = "embedded")]
     #[command(after_help = "Example: coffer durability --losses-per-year 0.02 --repair 3d --gib 500")]
-    Durability(durability::DurabilityFlags),
+    Durability(DurabilityFlags),
     /// Sites: any credentials may look, only the operator's change them.
     #[command(subcommand, after_help = "Example: coffer site ls")]
     Site(SiteCommand),

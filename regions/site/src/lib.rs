@@ -6,36 +6,27 @@
 //! the crash argument are in `regions/LAYOUT.md`. A site never sees a key.
 
 mod batch;
-<<<<<<< HEAD
 mod bench;
-=======
 mod checkpoint;
->>>>>>> store
 pub mod conformance;
 pub mod daemon;
 mod directory;
 mod disk;
 pub mod faults;
-<<<<<<< HEAD
-mod host;
-mod identity;
-=======
 mod group;
 mod holdings;
->>>>>>> store
+mod host;
+mod identity;
 mod index;
 mod inspect;
 mod options;
 mod parts;
 mod pen;
-<<<<<<< HEAD
 mod pod;
 mod pod_process;
 pub mod program;
-mod receipt;
-=======
 mod pulse;
->>>>>>> store
+mod receipt;
 mod recover;
 mod retired;
 mod scan;
@@ -54,11 +45,8 @@ mod writer;
 
 pub use directory::DirectorySite;
 pub use disk::{Disk, HostDisk, Room};
-<<<<<<< HEAD
-pub use identity::{IdentityError, SiteIdentity};
-=======
 pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
->>>>>>> store
+pub use identity::{IdentityError, SiteIdentity};
 pub use inspect::{Inspection, inspect};
 pub use options::{Execution, SiteOptions};
 pub use pod::{

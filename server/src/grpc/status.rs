@@ -13,6 +13,7 @@ use crate::delete::DeleteError;
 use crate::drill::SignError;
 use crate::fetch::FetchError;
 use crate::get::GetError;
+use crate::jobs::JobError;
 use crate::list::ListError;
 use crate::plain::PlainError;
 use crate::put::PutError;
@@ -140,6 +141,17 @@ impl Coded for DeleteError {
             Self::Hide(TombstoneError::Missing) => Code::NotFound,
             Self::Catalog(_) | Self::Hide(_) | Self::Seal(_) => Code::Internal,
             Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for JobError {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoSite(_) => Code::NotFound,
+            Self::Silent(_) => Code::Unavailable,
+            Self::Audit(error) => error.code(),
+            Self::Catalog(_) | Self::Serialise | Self::NoRealm => Code::Internal,
         }
     }
 }

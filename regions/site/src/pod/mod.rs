@@ -22,9 +22,9 @@ use tokio::task::JoinHandle;
 pub use link::{PodConfigError, PodCredentials, is_pod_endpoint};
 pub use refusal::{PodRefusal, Witness};
 
+use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX, body_bytes};
 use crate::slots::SLOT_BODY_BYTES_MAX;
 use crate::wire;
-use crate::writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX, body_bytes};
 use call::Caller;
 use link::Link;
 
