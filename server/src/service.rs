@@ -525,6 +525,7 @@ impl Service {
     /// [`AuditError`], of the first log that failed; its leaves stay in the
     /// catalogue and follow at the next start.
     pub async fn shut_down(&self) -> Result<(), AuditError> {
+        self.reads.close();
         let mut outcome = self.pin_reach().await;
         for tenant in self.all_tenants() {
             outcome = outcome.and(self.checkpoint(&tenant).await.map(drop));
