@@ -204,11 +204,14 @@ mod tests {
 
     use super::*;
 
+    /// After how long a site answers, and what.
+    type Answer = (Duration, Result<(), SiteError>);
+
     /// Sites that answer after a time that a test sets.
     struct Sites {
         habits: Arc<ReadHabits>,
         candidates: Vec<Candidate>,
-        answers: Arc<Mutex<Vec<(Duration, Result<(), SiteError>)>>>,
+        answers: Arc<Mutex<Vec<Answer>>>,
         /// How often each was asked.
         asked: Arc<Mutex<Vec<usize>>>,
     }
@@ -344,10 +347,10 @@ mod tests {
     async fn hedges_and_probes_stay_within_a_tenth_whatever_the_sites_do() {
         let sites = Sites::new(6);
         sites.warm_up(4).await;
-        for read in 0..3000 {
+        for read in 0..3000_usize {
             // Everybody is late in turn, too rarely to be called slow.
             for place in 0..6 {
-                sites.set(place, if (read + place * 5) % 29 == 0 { SLOW } else { QUICK }, Ok(()));
+                sites.set(place, if (read + place * 5).is_multiple_of(29) { SLOW } else { QUICK }, Ok(()));
             }
             sites.read(4).await;
         }
@@ -400,7 +403,7 @@ mod tests {
         for _ in 0..2 {
             let sites = Sites::new(6);
             for read in 0..500_usize {
-                let late = |place: usize| (read * 7 + place * 3) % 11 == 0;
+                let late = |place: usize| (read * 7 + place * 3).is_multiple_of(11);
                 (0..6).for_each(|place| sites.set(place, if late(place) { SLOW } else { QUICK }, Ok(())));
                 sites.read(4).await;
             }
