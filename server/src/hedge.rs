@@ -10,6 +10,7 @@ use coffer_model::SiteId;
 use tokio::task::AbortHandle;
 
 use crate::latency::Latency;
+use crate::service::Service;
 
 /// Short and long reads are estimated apart: a long one says little about
 /// how long a short one takes.
@@ -412,6 +413,20 @@ impl Inner {
         self.credit -= PRICE;
         self.load.probes += 1;
         Some(turn)
+    }
+}
+
+impl Service {
+    /// What reading has asked of the sites since the service started, and how
+    /// much of it was beside what the reads needed.
+    pub fn read_load(&self) -> ReadLoad {
+        self.reads.load()
+    }
+
+    /// What reads have learnt about the site of that name.
+    pub fn site_reading(&self, name: &str) -> Option<SiteReading> {
+        let site = self.sites.topology().sites.iter().find(|site| site.name == name)?;
+        Some(self.reads.of(site.id))
     }
 }
 

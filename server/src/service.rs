@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::audit::{AuditError, AuditLog, LogReach, Signed};
 use crate::authority::{Authority, IssuedCredential};
 use crate::damage::DamageBook;
-use crate::hedge::{ReadHabits, ReadLoad, SiteReading};
+use crate::hedge::ReadHabits;
 use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
@@ -423,18 +423,6 @@ impl Service {
     /// they count as lost until that is mended and the service starts again.
     pub fn unopened_sites(&self) -> Vec<(String, String)> {
         self.sites.unopened()
-    }
-
-    /// What reading has asked of the sites since the service started, and how
-    /// much of it was beside what the reads needed.
-    pub fn read_load(&self) -> ReadLoad {
-        self.reads.load()
-    }
-
-    /// What reads have learnt about the site of that name.
-    pub fn site_reading(&self, name: &str) -> Option<SiteReading> {
-        let site = self.sites.topology().sites.iter().find(|site| site.name == name)?;
-        Some(self.reads.of(site.id))
     }
 
     /// The certificate of the deployment's CA, PEM.
