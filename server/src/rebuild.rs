@@ -13,13 +13,14 @@ use std::sync::Arc;
 
 use coffer_catalog::{BucketRow, CatalogError, FactRow, RebuildBatch};
 use coffer_keys::Dek;
-use coffer_model::{Actor, AuditEvent, BucketId, Operation, Outcome, SiteId, TenantId, VersionId};
+use coffer_model::{Actor, AuditEvent, BucketId, Operation, Outcome, SiteId, TenantId, Timestamp, VersionId};
 use coffer_regions::{Record, RecordKind};
 use serde::de::DeserializeOwned;
 
 use crate::audit::AuditError;
 use crate::rebuild::gather::{Found, Open, Opened, Walk, each};
 use crate::service::{RecoveryProgress, RecoveryReport, Service};
+use crate::service_error::OpenError;
 use crate::stored::{Fact, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::sweep::tombstone_row;
 use crate::tenant::{Tenant, TenantSecrets, mark_whole};
@@ -71,8 +72,39 @@ struct Lost {
     versions: u64,
 }
 
+impl Service {
+    /// Rebuilds the catalogues of these tenants, if enough sites answer.
+    pub(crate) async fn rebuild_lost(
+        &self,
+        lost: &[Arc<Tenant>],
+        progress: RecoveryProgress<'_>,
+        report: &mut RecoveryReport,
+    ) -> Result<(), OpenError> {
+        let alive = self.sites.alive();
+        lost.iter().try_for_each(|tenant| self.refuse_if_too_many_lost(tenant, &alive))?;
+        Ok(rebuild(self, lost, progress, report).await?)
+    }
+
+    /// Names of the sites that do not answer, or not as who they were.
+    pub(crate) fn missing_sites(&self) -> Vec<String> {
+        let alive = self.sites.alive();
+        let missing = self.sites.topology().sites.iter().filter(|site| !alive.contains(&site.id));
+        missing.map(|site| site.name.clone()).collect()
+    }
+
+    /// A rebuild must meet every version and tombstone that was acknowledged.
+    fn refuse_if_too_many_lost(&self, tenant: &Tenant, alive: &[SiteId]) -> Result<(), OpenError> {
+        let admitted = self.sites.admitted(&tenant.policy);
+        let silent =
+            admitted.iter().filter(|id| !alive.contains(id)).filter_map(|id| self.sites.topology().site(*id));
+        let missing: Vec<String> = silent.map(|site| site.name.clone()).collect();
+        let more = missing.len().saturating_sub(tenant.policy.geometry.m());
+        if more == 0 { Ok(()) } else { Err(OpenError::TooManyLost { tenant: tenant.id, missing, more }) }
+    }
+}
+
 /// Rebuilds the catalogues of these tenants.
-pub(crate) async fn rebuild(
+async fn rebuild(
     service: &Service,
     lost: &[Arc<Tenant>],
     progress: RecoveryProgress<'_>,
@@ -179,10 +211,11 @@ async fn load_facts(service: &Service, lost: &mut [Lost]) -> Result<Walk, Rebuil
 fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, RebuildError> {
     let removed = |(_, fact): &(_, Fact)| match fact {
         Fact::BucketRemoved { id, .. } => Some(*id),
-        Fact::BucketCreated { .. } | Fact::PrincipalCreated(_) => None,
+        _ => None,
     };
     let removed: BTreeSet<BucketId> = facts.iter().filter_map(removed).collect();
     let mut batch = RebuildBatch::default();
+    let mut policies: BTreeMap<BucketId, (Timestamp, BucketRow)> = BTreeMap::new();
     for (record, fact) in facts {
         match fact {
             Fact::BucketCreated { id, name, policy, created } if !removed.contains(&id) => {
@@ -196,9 +229,24 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
                     body,
                 });
             }
-            Fact::BucketCreated { .. } | Fact::BucketRemoved { .. } => {}
+            Fact::BucketPolicy { id, name, policy, created, changed } if !removed.contains(&id) => {
+                let row = BucketRow { id, name, policy, created, record };
+                let newest = policies.entry(id).or_insert_with(|| (changed, row.clone()));
+                if changed > newest.0 {
+                    *newest = (changed, row);
+                }
+            }
+            Fact::Sites { generation, sites } => {
+                let indexed = crate::standing::index(generation, &sites);
+                let (id, body) = indexed.map_err(|_| RebuildError::Serialise)?;
+                batch.facts.push(FactRow { kind: crate::standing::SITES.to_owned(), id, body });
+            }
+            Fact::BucketCreated { .. } | Fact::BucketRemoved { .. } | Fact::BucketPolicy { .. } => {}
         }
     }
+    // A bucket whose policy was changed is what the last change says.
+    batch.buckets.retain(|bucket| !policies.contains_key(&bucket.id));
+    batch.buckets.extend(policies.into_values().map(|(_, row)| row));
     // Two creations of one name can only be a removal whose fact is lost: the
     // newer one stands.
     batch.buckets.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));

@@ -196,7 +196,8 @@ async fn lose_and_rebuild(deployment: &mut Deployment, tenant: &mut TenantClient
     let rebuilt = read(&leaves, &ids);
     let mut differences: Vec<String> = Vec::new();
     for (id, ledger) in &lost {
-        let found = rebuilt.get(id).map_or(vec!["not rebuilt".to_owned()], |other| ledger.differences(other));
+        let found =
+            rebuilt.get(id).map_or_else(|| vec!["not rebuilt".to_owned()], |other| ledger.differences(other));
         differences.extend(found.into_iter().map(|found| format!("tenant {}: {found}", keys[id].name)));
     }
     if answer["signing_key"] != json!(signing_key.to_vec()) {

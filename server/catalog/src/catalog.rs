@@ -68,6 +68,14 @@ impl Catalog {
         self.writer.close().await;
     }
 
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
     /// Whose catalogue it is.
     pub fn tenant(&self) -> TenantId {
         self.tenant
