@@ -14,6 +14,9 @@ use crate::call::Patience;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// In flight on the connection, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// What the peer may send in one frame, in bytes: longer ones than the default
+/// of 16 KiB make fewer records of TLS and fewer wake-ups.
+const FRAME_BYTES: u32 = 64 << 10;
 
 /// Who calls, and whom.
 pub struct Credentials {
@@ -92,6 +95,7 @@ impl Client {
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(60))
             .keep_alive_while_idle(true)

@@ -51,8 +51,11 @@ pub(crate) enum GetError {
     Stopped,
 }
 
+/// Plaintext that is opened before anything is said.
+const AT_ONCE_BYTES_MAX: u64 = 1 << 20;
+
 /// Pieces that wait for the wire.
-const PIECES_WAITING: usize = 2;
+const PIECES_WAITING: usize = 8;
 
 /// A version found, its pieces about to follow.
 pub(crate) struct Found {
@@ -61,14 +64,14 @@ pub(crate) struct Found {
 }
 
 /// The whole story; the pieces come through the receiver as they are opened.
-/// What fits into one piece is opened before anything is said, so that its
-/// two leaves take one commit.
+/// What is small is opened before anything is said, so that its two leaves
+/// take one commit.
 pub(crate) async fn get(service: &Arc<Service>, get: Granted<Get>) -> Result<Found, GetError> {
     let (get, grant) = get.into_parts();
     let found = locate(&grant, &get.bucket, &get.key).await;
     let (_, row) = grant.settled(service, found).await?;
     let range = grant.settled(service, check_range(get.range, row.manifest.size)).await?;
-    if range.end - range.start <= coffer_proto::DATA_BYTES_MAX as u64 {
+    if range.end - range.start <= AT_ONCE_BYTES_MAX {
         at_once(service, &grant, row, range).await
     } else {
         piece_by_piece(service, grant, row, range).await
@@ -108,11 +111,10 @@ async fn at_once(
     let opened = open_all(service, grant, &row, range).await;
     let outcome = if opened.is_ok() { Outcome::Done } else { Outcome::Failed };
     grant.tenant().note_both(&intent, &grant.event(service, subject, outcome)).await?;
-    let (send, pieces) = mpsc::channel(1);
-    if !opened.as_ref().is_ok_and(Bytes::is_empty) {
-        // There is room for it, and the receiver lives.
-        drop(send.try_send(opened));
-    }
+    let opened = opened.map_or_else(|error| vec![Err(error)], |pieces| pieces.into_iter().map(Ok).collect());
+    let (send, pieces) = mpsc::channel(opened.len().max(1));
+    // There is room for all of it, and the receiver lives.
+    opened.into_iter().for_each(|piece| drop(send.try_send(piece)));
     Ok(Found { manifest: row.manifest, pieces })
 }
 
@@ -121,17 +123,18 @@ async fn open_all(
     grant: &Grant,
     row: &ManifestRow,
     range: Range<u64>,
-) -> Result<Bytes, GetError> {
+) -> Result<Vec<Bytes>, GetError> {
+    let mut pieces = Vec::new();
     if matches!(row.manifest.layout, Layout::Inline { .. }) {
-        return Ok(service.read_small(row, dek_of(grant, row)?, range).await?);
+        pieces.push(service.read_small(row, dek_of(grant, row)?, range).await?);
+    } else {
+        let mut plain = open_striped(service, grant, row, range).await?;
+        while let Some(piece) = plain.next().await? {
+            pieces.push(piece);
+        }
     }
-    let mut plain = open_striped(service, grant, row, range).await?;
-    let Some(mut all) = plain.next().await? else { return Ok(Bytes::new()) };
-    // A range that begins within a chunk touches one chunk more than a piece holds.
-    while let Some(more) = plain.next().await? {
-        all = Bytes::from([all, more].concat());
-    }
-    Ok(all)
+    pieces.retain(|piece| !piece.is_empty());
+    Ok(pieces)
 }
 
 /// Fetches while the intent becomes durable, and hands on each piece.

@@ -3,12 +3,14 @@
 //! addition, and how much of that is allowed. Decides; asks nobody.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coffer_model::SiteId;
+use tokio::task::AbortHandle;
 
 use crate::latency::Latency;
+use crate::service::Service;
 
 /// Short and long reads are estimated apart: a long one says little about
 /// how long a short one takes.
@@ -164,8 +166,8 @@ struct Reputation {
     small: Times,
     large: Times,
     silent: bool,
-    /// Held by the one read of it that may run in the background.
-    background: Weak<()>,
+    /// The one read of it that may run in the background.
+    background: Option<AbortHandle>,
 }
 
 impl Reputation {
@@ -325,16 +327,22 @@ impl ReadHabits {
         self.inner().sites.entry(site).or_default().silent = true;
     }
 
-    /// Whether a read of `site` may go on in the background; one does at a
-    /// time, as long as `token` lives.
-    pub(crate) fn may_linger(&self, site: SiteId, token: &Arc<()>) -> bool {
+    /// Whether a read of `site` may go on in the background; one does at a time.
+    pub(crate) fn may_linger(&self, site: SiteId, read: AbortHandle) -> bool {
         let mut inner = self.inner();
-        let known = inner.sites.entry(site).or_default();
-        let may = known.background.strong_count() == 0;
+        let background = &mut inner.sites.entry(site).or_default().background;
+        let may = background.as_ref().is_none_or(AbortHandle::is_finished);
         if may {
-            known.background = Arc::downgrade(token);
+            *background = Some(read);
         }
         may
+    }
+
+    /// Cuts off what runs in the background: the sites are being closed.
+    pub(crate) fn close(&self) {
+        let mut inner = self.inner();
+        let background = inner.sites.values_mut().filter_map(|known| known.background.take());
+        background.for_each(|read| read.abort());
     }
 }
 
@@ -405,6 +413,20 @@ impl Inner {
         self.credit -= PRICE;
         self.load.probes += 1;
         Some(turn)
+    }
+}
+
+impl Service {
+    /// What reading has asked of the sites since the service started, and how
+    /// much of it was beside what the reads needed.
+    pub fn read_load(&self) -> ReadLoad {
+        self.reads.load()
+    }
+
+    /// What reads have learnt about the site of that name.
+    pub fn site_reading(&self, name: &str) -> Option<SiteReading> {
+        let site = self.sites.topology().sites.iter().find(|site| site.name == name)?;
+        Some(self.reads.of(site.id))
     }
 }
 

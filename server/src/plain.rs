@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffer_keys::{CHUNK_BYTES, Context, Dek, HEADER_BYTES, OpenError, RangeOpener, SEALED_CHUNK_BYTES};
 use coffer_model::Manifest;
-use coffer_proto::DATA_BYTES_MAX;
 
 use crate::fetch::{FetchError, Stripes};
 use crate::sealed::{SealedError, SealedReader};
@@ -31,6 +30,10 @@ impl From<FetchError> for PlainError {
 const CHUNK: u64 = CHUNK_BYTES as u64;
 const SEALED_CHUNK: u64 = SEALED_CHUNK_BYTES as u64;
 const HEADER: u64 = HEADER_BYTES as u64;
+
+/// Plaintext in one piece, and so in one message: little enough to stay in a
+/// processor's cache on its way to the socket.
+const PIECE_BYTES: usize = 128 << 10;
 
 /// The chunks that a range of plaintext touches. A range that ends with the
 /// object includes its last chunk, which is always short and may be empty, so
@@ -95,16 +98,15 @@ impl Plain {
         Ok(Self { reader, opener, chunks, next, range })
     }
 
-    /// The next piece, as long as a message may be but for the first and the
-    /// last one; nothing after the last.
+    /// The next piece; nothing after the last.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, PlainError> {
         let left = (self.chunks.last + 1).saturating_sub(self.next);
-        let count = left.min((DATA_BYTES_MAX / CHUNK_BYTES) as u64);
+        let count = left.min((PIECE_BYTES / CHUNK_BYTES) as u64);
         if count == 0 {
             return Ok(None);
         }
         let start = self.next * CHUNK;
-        let most = usize::try_from(count * CHUNK).unwrap_or(DATA_BYTES_MAX);
+        let most = usize::try_from(count * CHUNK).unwrap_or(PIECE_BYTES);
         let mut plain = Vec::with_capacity(most);
         for _ in 0..count {
             self.open_chunk(&mut plain).await?;

@@ -128,7 +128,6 @@ struct Asked<T> {
     due: Option<Instant>,
     /// The budget did not allow that.
     refused: bool,
-    token: Arc<()>,
     /// None once it runs in the background.
     request: Option<JoinHandle<Result<T, SiteError>>>,
 }
@@ -141,20 +140,18 @@ impl<T: Send + 'static> Asked<T> {
     ) -> Option<Self> {
         let Turn { candidate, patience, .. } = turn;
         let site = race.candidates.get(candidate)?.site;
-        let (size, since, token) = (race.size, Instant::now(), Arc::new(()));
-        let (habits, alive) = (Arc::clone(race.habits), Arc::clone(&token));
+        let (size, since, habits) = (race.size, Instant::now(), Arc::clone(race.habits));
         let request = tokio::spawn(async move {
             let answer = timeout(DEADLINE, read).await.unwrap_or(Err(SiteError::Unreachable));
             match &answer {
                 Err(SiteError::Unreachable) => habits.silent(site),
                 _ => habits.answered(site, size, since.elapsed()),
             }
-            drop(alive);
             answer
         });
         let habits = Arc::clone(race.habits);
         let (due, request) = (Some(since + patience), Some(request));
-        Some(Self { candidate, site, size, habits, since, patience, due, refused: false, token, request })
+        Some(Self { candidate, site, size, habits, since, patience, due, refused: false, request })
     }
 }
 
@@ -163,7 +160,8 @@ impl<T> Asked<T> {
     /// and holds nobody up; cuts it off where another one of its site does
     /// that already. Whether it goes on.
     fn linger(&mut self) -> bool {
-        let may = self.habits.may_linger(self.site, &self.token);
+        let handle = self.request.as_ref().map(JoinHandle::abort_handle);
+        let may = handle.is_some_and(|handle| self.habits.may_linger(self.site, handle));
         if may {
             self.request = None;
         }
@@ -206,11 +204,14 @@ mod tests {
 
     use super::*;
 
+    /// After how long a site answers, and what.
+    type Answer = (Duration, Result<(), SiteError>);
+
     /// Sites that answer after a time that a test sets.
     struct Sites {
         habits: Arc<ReadHabits>,
         candidates: Vec<Candidate>,
-        answers: Arc<Mutex<Vec<(Duration, Result<(), SiteError>)>>>,
+        answers: Arc<Mutex<Vec<Answer>>>,
         /// How often each was asked.
         asked: Arc<Mutex<Vec<usize>>>,
     }
@@ -346,10 +347,10 @@ mod tests {
     async fn hedges_and_probes_stay_within_a_tenth_whatever_the_sites_do() {
         let sites = Sites::new(6);
         sites.warm_up(4).await;
-        for read in 0..3000 {
+        for read in 0..3000_usize {
             // Everybody is late in turn, too rarely to be called slow.
             for place in 0..6 {
-                sites.set(place, if (read + place * 5) % 29 == 0 { SLOW } else { QUICK }, Ok(()));
+                sites.set(place, if (read + place * 5).is_multiple_of(29) { SLOW } else { QUICK }, Ok(()));
             }
             sites.read(4).await;
         }
@@ -386,12 +387,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn when_the_service_closes_nothing_lingers_at_its_sites() {
+        let sites = Sites::new(2);
+        (0..2).for_each(|place| sites.set(place, Duration::from_secs(3600), Ok(())));
+        drop(timeout(Duration::from_millis(500), sites.read(1)).await);
+        assert!(Arc::strong_count(&sites.answers) > 1, "a late read lingers");
+        sites.habits.close();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(Arc::strong_count(&sites.answers), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_same_reads_in_the_same_world_ask_the_same_sites() {
         let mut asked = Vec::new();
         for _ in 0..2 {
             let sites = Sites::new(6);
             for read in 0..500_usize {
-                let late = |place: usize| (read * 7 + place * 3) % 11 == 0;
+                let late = |place: usize| (read * 7 + place * 3).is_multiple_of(11);
                 (0..6).for_each(|place| sites.set(place, if late(place) { SLOW } else { QUICK }, Ok(())));
                 sites.read(4).await;
             }

@@ -70,7 +70,7 @@ impl SealedReader {
 
     /// Sealed bytes that are left.
     pub(crate) fn left(&self) -> u64 {
-        self.end - self.position
+        self.end.saturating_sub(self.position)
     }
 
     /// Asks for what may be asked for ahead.

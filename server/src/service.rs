@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use crate::audit::{AuditError, AuditLog, LogReach, Signed};
 use crate::authority::{Authority, IssuedCredential};
 use crate::damage::DamageBook;
-use crate::hedge::{ReadHabits, ReadLoad, SiteReading};
+use crate::hedge::ReadHabits;
 use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
@@ -415,18 +415,6 @@ impl Service {
         self.sites.unopened()
     }
 
-    /// What reading has asked of the sites since the service started, and how
-    /// much of it was beside what the reads needed.
-    pub fn read_load(&self) -> ReadLoad {
-        self.reads.load()
-    }
-
-    /// What reads have learnt about the site of that name.
-    pub fn site_reading(&self, name: &str) -> Option<SiteReading> {
-        let site = self.sites.topology().sites.iter().find(|site| site.name == name)?;
-        Some(self.reads.of(site.id))
-    }
-
     /// The certificate of the deployment's CA, PEM.
     pub fn ca_pem(&self) -> &str {
         self.authority.ca_pem()
@@ -515,6 +503,7 @@ impl Service {
     /// [`AuditError`], of the first log that failed; its leaves stay in the
     /// catalogue and follow at the next start.
     pub async fn shut_down(&self) -> Result<(), AuditError> {
+        self.reads.close();
         let mut outcome = self.pin_reach().await;
         for tenant in self.all_tenants() {
             outcome = outcome.and(self.checkpoint(&tenant).await.map(drop));

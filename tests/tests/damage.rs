@@ -68,10 +68,11 @@ impl Stored {
         self.deployment.reconnect(&mut self.tenant).await;
     }
 
-    /// How often this site was found to be damaged, by itself or by readers.
+    /// How often this site was found to be damaged, by itself or by readers,
+    /// or to be older than it was, so that nobody reads from it any more.
     async fn found_out(&self, site: &str) -> u64 {
         let site = self.deployment.site(site).await;
-        site.damaged + site.reported
+        site.damaged + site.reported + u64::from(site.quarantined)
     }
 }
 

@@ -68,10 +68,11 @@ impl Material {
     fn open_chunk(&self, chunk: u64, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), OpenError> {
         let (body, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(OpenError::Truncated)?;
         let start = out.len();
-        out.extend_from_slice(body);
+        // From where it lies to where it goes, without a copy between.
+        out.resize(start + body.len(), 0);
         let opened = self
             .cipher
-            .open_in_place_separate_tag(self.nonce(chunk), Aad::empty(), tag, &mut out[start..])
+            .open_separate_gather(self.nonce(chunk), Aad::empty(), body, tag, &mut out[start..])
             .is_ok();
         if !opened {
             // Whatever the engine left there is not authentic.

@@ -145,7 +145,7 @@ pub fn run(arguments: &Arguments) -> bool {
 
 fn progress(tally: &Tally, arguments: &Arguments, seconds: f64) {
     let every = (arguments.seeds / 50).clamp(1, 200);
-    if tally.seeds % every == 0 && arguments.seeds > 1 {
+    if tally.seeds.is_multiple_of(every) && arguments.seeds > 1 {
         let rate = rate(tally.seeds, seconds);
         let left = (arguments.seeds - tally.seeds) as f64 / rate.max(1e-9);
         eprintln!(

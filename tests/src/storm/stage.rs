@@ -252,7 +252,7 @@ impl Stage {
         self.door.shut();
         running.server.abort();
         // From here on nothing of it reaches a site or is answered.
-        let severed = std::mem::replace(&mut *self.sites.severed(), Arc::default());
+        let severed = std::mem::take(&mut *self.sites.severed());
         severed.store(true, Ordering::Relaxed);
         let image = self.dir.path().join("image");
         let catalogues = self.data().join("service").join("catalogues");

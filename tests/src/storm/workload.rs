@@ -68,11 +68,13 @@ impl Tenant {
 /// All contents of a storm, by number and by digest.
 #[derive(Default)]
 pub(crate) struct Contents {
-    inner: Mutex<(BTreeMap<u64, Bytes>, BTreeMap<[u8; 32], u64>)>,
+    inner: Mutex<Numbered>,
 }
 
+type Numbered = (BTreeMap<u64, Bytes>, BTreeMap<[u8; 32], u64>);
+
 impl Contents {
-    fn inner(&self) -> MutexGuard<'_, (BTreeMap<u64, Bytes>, BTreeMap<[u8; 32], u64>)> {
+    fn inner(&self) -> MutexGuard<'_, Numbered> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
