@@ -10,7 +10,7 @@ use coffer_catalog::CatalogError;
 use coffer_model::{Actor, AuditEvent, BucketId, Operation, Outcome, RecordId, SiteId, TenantId, VersionId};
 use coffer_regions::{Plan, PlanBuilder, SiteTable, Step, Trouble, plan_version};
 use futures::StreamExt as _;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::audit::AuditError;
 use crate::inventory::{Census, Superseded, superseded, walk};
@@ -48,13 +48,14 @@ pub struct RepairBudget {
     pub bytes: u64,
     /// The most steps.
     pub steps: usize,
-    /// Steps under way at once: each holds one stripe in memory.
+    /// The most steps under way at once; fewer where they are long, so that
+    /// what they hold in memory stays bounded.
     pub at_once: usize,
 }
 
 impl Default for RepairBudget {
     fn default() -> Self {
-        Self { bytes: 1 << 30, steps: 1 << 14, at_once: 4 }
+        Self { bytes: 1 << 30, steps: 1 << 14, at_once: 64 }
     }
 }
 
@@ -190,6 +191,10 @@ pub struct Short {
     pub why: Vec<String>,
 }
 
+/// What the steps under way may read and write together, in KiB: that much is
+/// in memory at most.
+const MEMORY_KIB: usize = 48 << 10;
+
 /// Versions that one survey lists; it counts all.
 const SHORT_MAX: usize = 10_000;
 
@@ -299,7 +304,11 @@ impl Service {
             self.note_repair(*tenant, format!("{steps} steps"), Outcome::Intent).await?;
         }
         let steps = plan.steps.clone();
+        let memory = &Semaphore::new(MEMORY_KIB);
         let acts = steps.into_iter().map(|step| async move {
+            let kib = usize::try_from(step.bytes >> 10).unwrap_or(MEMORY_KIB).clamp(1, MEMORY_KIB);
+            // Never closed, so that this is always a permit.
+            let _room = memory.acquire_many(u32::try_from(kib).unwrap_or(1)).await;
             let turn = pace.turn(step.bytes).await;
             let done = execute::act(self, &step).await;
             pace.end(turn).await;
