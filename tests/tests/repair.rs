@@ -1,7 +1,7 @@
 //! Sites are lost, damaged, replaced, drained and retired; policies change;
 //! the process is killed. What was promised is whole again afterwards, at
 //! legal sites, and nothing is said to be healed that was not read back.
-#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "steps of stories: what fails here fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
