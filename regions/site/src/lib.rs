@@ -7,11 +7,17 @@
 
 mod batch;
 mod bench;
+mod bucket;
+mod checkpoint;
+mod circuit;
 pub mod conformance;
 pub mod daemon;
 mod directory;
 mod disk;
+pub mod entrances;
 pub mod faults;
+mod group;
+mod holdings;
 mod host;
 mod identity;
 mod index;
@@ -22,21 +28,28 @@ mod pen;
 mod pod;
 mod pod_process;
 pub mod program;
+mod pulse;
 mod receipt;
 mod recover;
+mod retired;
 mod scan;
+mod scrub;
 mod shared;
 mod simulated;
 mod site_dir;
 mod slots;
+mod space;
+mod upkeep;
 mod volume;
 mod wire;
 #[cfg(test)]
 mod write_faults;
 mod writer;
 
+pub use bucket::{BucketError, BucketOptions, BucketSite, BucketTiming};
 pub use directory::DirectorySite;
 pub use disk::{Disk, HostDisk, Room};
+pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
 pub use identity::{IdentityError, SiteIdentity};
 pub use inspect::{Inspection, inspect};
 pub use options::{Execution, SiteOptions};
@@ -46,4 +59,4 @@ pub use pod::{
 pub use receipt::{NotAReceiptKey, ReceiptKey, ReceiptSigner};
 pub use simulated::SimulatedSite;
 pub use site_dir::OpenSiteError;
-pub use writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
+pub use upkeep::Upkeep;

@@ -3,12 +3,16 @@
 mod backup;
 mod bucket;
 mod drill;
+#[cfg(feature = "embedded")]
+mod durability;
 mod log;
 mod object;
 mod policy;
 #[cfg(feature = "embedded")]
 mod serve;
 mod site;
+#[cfg(feature = "embedded")]
+mod site_enroll;
 mod tenant;
 #[cfg(feature = "embedded")]
 mod trial;
@@ -59,6 +63,8 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
             backup::list(context, snapshot, path.as_deref(), &bucket).await
         }
         Command::Drill(command) => drill::run(context, command).await,
+        #[cfg(feature = "embedded")]
+        Command::Durability(flags) => durability::run(context, flags).await,
         Command::Site(command) => site::run(context, command).await,
         Command::Log(command) => log::run(context, command).await,
         // Answered above, without a profile or a runtime.

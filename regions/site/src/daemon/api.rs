@@ -21,11 +21,11 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Notice;
 use super::callers::CallerName;
+use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
 use crate::parts::{Assembly, Parts, PartsError};
 use crate::receipt::{Nonce, ReceiptSigner, SignedReceipts};
 use crate::slots::SLOT_BODY_BYTES_MAX;
 use crate::wire;
-use crate::writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
 
 /// Bodies of puts that are in memory at the same time, in KiB.
 const PUT_ROOM_KIB: usize = 256 << 10;
