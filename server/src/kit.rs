@@ -5,12 +5,17 @@ use coffer_keys::VerifyingKey;
 use coffer_model::SiteDescription;
 use serde::{Deserialize, Serialize};
 
+use crate::home::SiteHome;
+
 /// Where a site is found, and how the embedded default simulates it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiteAddress {
     /// What the topology says about it.
     pub site: SiteDescription,
+    /// Where it lives; absent in what older programs wrote: a directory.
+    #[serde(default, skip_serializing_if = "SiteHome::is_directory")]
+    pub home: SiteHome,
     /// Simulated: milliseconds added to every call.
     pub latency_ms: u32,
     /// Simulated: MiB a second; 0 for no limit.

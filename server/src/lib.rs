@@ -20,6 +20,7 @@ mod grpc;
 mod guard;
 mod hedge;
 mod history;
+mod home;
 mod in_process;
 mod inventory;
 mod jobs;
@@ -36,12 +37,14 @@ mod put;
 mod race;
 mod reach;
 mod rebuild;
+mod refusals;
 mod registry;
 mod repair;
 mod sealed;
 mod serve;
 mod service;
 mod service_error;
+mod site_authority;
 mod site_file;
 mod sites;
 mod small;
@@ -56,6 +59,7 @@ mod write;
 pub use authority::{AuthorityError, IssuedCredential};
 pub use coffer_catalog::Execution;
 pub use hedge::{ReadLoad, SiteReading};
+pub use home::SiteHome;
 pub use in_process::{InProcess, InProcessCaller};
 pub use jobs::{
     CompletedPass, Coverage, DelayState, JobError, JobSettings, RunningPass, SiteChallenges, SiteScrub,
@@ -64,11 +68,13 @@ pub use jobs::{
 pub use kit::{KitError, RecoveryKit, SiteAddress};
 pub use opener::{HostSites, OpenedSite, SiteOpener};
 pub use reach::ReleaseError;
+pub use refusals::Refusals;
 pub use repair::{
     RepairBudget, RepairError, RepairProgress, RepairReport, RepairRun, Short, repair_in_background,
 };
 pub use serve::{ServeError, serve, serve_in_process, serve_with};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
 pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
+pub use site_authority::{CallerFiles, PodFiles, SiteAuthority, SiteAuthorityError, write_site_files};
 pub use site_file::{SiteFile, SiteFileError};
 pub use standing::SiteChangeError;

@@ -108,6 +108,7 @@ pub async fn serve_with(
         never = watch_sites(&service) => match never {},
     };
     let stopped = jobs.stop().await;
+    service.note_refusals().await;
     service.shut_down().await?;
     stopped?;
     Ok(served?)
@@ -160,5 +161,6 @@ async fn watch_sites(service: &Service) -> Infallible {
         tokio::time::sleep(REACH_EVERY).await;
         // A log that cannot be written refuses every call by itself.
         let _ = service.note_reach().await;
+        service.note_refusals().await;
     }
 }

@@ -47,7 +47,7 @@ pub struct Host {
 impl Host {
     /// A host whose sites are directories of this machine.
     pub fn of_this_machine(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        let sites = Arc::new(HostSites { entropy: Arc::clone(&entropy) });
+        let sites = Arc::new(HostSites::new(Arc::clone(&entropy)));
         Self { clock, entropy, sites, catalogues: Execution::Threads }
     }
 }
@@ -555,7 +555,7 @@ fn mint(sites: &SiteFile, entropy: &dyn Entropy) -> Vec<SiteAddress> {
 }
 
 fn refuse_if_too_many_lost(data_dir: &Path, kit: &RecoveryKit) -> Result<(), RecoverError> {
-    let gone = |address: &&SiteAddress| !data_dir.join("sites").join(&address.site.name).is_dir();
+    let gone = |address: &&SiteAddress| address.home.is_gone(data_dir, &address.site.name);
     let missing: Vec<String> =
         kit.sites.iter().filter(gone).map(|address| address.site.name.clone()).collect();
     let losable = coffer_model::Geometry::DEFAULT.m().min(kit.sites.len().saturating_sub(1));

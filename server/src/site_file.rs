@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 
 use coffer_model::{Country, Entropy, FailureDomain, SiteDescription, SiteId, Tier};
-use serde::Deserialize;
+use coffer_site::is_pod_endpoint;
+use serde::{Deserialize, Deserializer};
 
+use crate::home::SiteHome;
 use crate::kit::SiteAddress;
 
 /// Why a site file is refused.
@@ -20,6 +22,24 @@ pub enum SiteFileError {
     /// A name that is no plain directory name.
     #[error("a site name has 1 to 32 of a-z, 0-9 and '-', not {0:?}")]
     Name(String),
+    /// A pod and a bucket at once.
+    #[error("the site {0:?} is a pod or a bucket, not both")]
+    TwoHomes(String),
+    /// A pod without the id that its certificate names.
+    #[error("the pod {0:?} has no id; `coffer site enroll` prints the one in its certificate")]
+    PodId(String),
+    /// An id given to a site that gets one by itself, or the same to two.
+    #[error("the site {0:?} has an id that is another's, or that only a pod has")]
+    Id(String),
+    /// Not an endpoint.
+    #[error("{0:?} is not the endpoint of a pod; it reads https://HOST:PORT")]
+    Endpoint(String),
+    /// A simulated link before a real one.
+    #[error("the site {0:?} is real: latency_ms and bandwidth_mib are for directories")]
+    Simulated(String),
+    /// A name of credentials that is no plain name.
+    #[error("credentials are called by 1 to 32 of a-z, 0-9 and '-', not {0:?}")]
+    Credentials(String),
     /// No site at all, or more than [`SiteFile::SITES_MAX`].
     #[error("a site file has 1 to {} sites", SiteFile::SITES_MAX)]
     Count,
@@ -37,6 +57,82 @@ pub(crate) struct SiteEntry {
     pub(crate) latency_ms: u32,
     #[serde(default)]
     pub(crate) bandwidth_mib: u32,
+    #[serde(default, deserialize_with = "site_id")]
+    pub(crate) id: Option<SiteId>,
+    pod: Option<String>,
+    bucket: Option<BucketEntry>,
+    credentials: Option<String>,
+}
+
+/// A bucket as the file describes it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BucketEntry {
+    endpoint: String,
+    name: String,
+    #[serde(default)]
+    prefix: String,
+    region: String,
+}
+
+/// An id as people read it, `site-…`.
+fn site_id<'de, D: Deserializer<'de>>(text: D) -> Result<Option<SiteId>, D::Error> {
+    String::deserialize(text)?.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// What the credentials of pods are called unless the file says otherwise:
+/// one certificate opens all of a deployment's pods.
+const POD_CREDENTIALS: &str = "pods";
+
+impl SiteEntry {
+    /// Where it lives.
+    pub(crate) fn home(&self) -> SiteHome {
+        let credentials = |default: &str| self.credentials.clone().unwrap_or_else(|| default.to_owned());
+        match (&self.pod, &self.bucket) {
+            (Some(endpoint), _) => {
+                SiteHome::Pod { endpoint: endpoint.clone(), credentials: credentials(POD_CREDENTIALS) }
+            }
+            (None, Some(bucket)) => SiteHome::Bucket {
+                endpoint: bucket.endpoint.clone(),
+                name: bucket.name.clone(),
+                prefix: bucket.prefix.clone(),
+                region: bucket.region.clone(),
+                credentials: credentials(&self.name),
+            },
+            (None, None) => SiteHome::Directory,
+        }
+    }
+
+    fn check_home(&self) -> Result<(), SiteFileError> {
+        let name = || self.name.clone();
+        if self.pod.is_some() && self.bucket.is_some() {
+            return Err(SiteFileError::TwoHomes(name()));
+        }
+        if let Some(credentials) = &self.credentials
+            && !is_plain(credentials)
+        {
+            return Err(SiteFileError::Credentials(credentials.clone()));
+        }
+        match &self.pod {
+            Some(endpoint) if !is_pod_endpoint(endpoint) => {
+                return Err(SiteFileError::Endpoint(endpoint.clone()));
+            }
+            Some(_) if self.id.is_none() => return Err(SiteFileError::PodId(name())),
+            None if self.id.is_some() => return Err(SiteFileError::Id(name())),
+            _ => {}
+        }
+        let simulated = self.latency_ms > 0 || self.bandwidth_mib > 0;
+        if simulated && (self.pod.is_some() || self.bucket.is_some()) {
+            return Err(SiteFileError::Simulated(name()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a name can be that of a directory, and no way out of one.
+fn is_plain(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=32).contains(&name.len()) && name.bytes().all(plain)
 }
 
 impl SiteEntry {
@@ -44,12 +140,13 @@ impl SiteEntry {
     pub(crate) fn mint(&self, entropy: &dyn Entropy) -> SiteAddress {
         SiteAddress {
             site: SiteDescription {
-                id: SiteId::generate(entropy),
+                id: self.id.unwrap_or_else(|| SiteId::generate(entropy)),
                 name: self.name.clone(),
                 country: self.country,
                 domain: self.domain.clone(),
                 tier: self.tier,
             },
+            home: self.home(),
             latency_ms: self.latency_ms,
             bandwidth_mib: self.bandwidth_mib,
         }
@@ -77,14 +174,17 @@ impl SiteFile {
         if file.sites.is_empty() || file.sites.len() > Self::SITES_MAX {
             return Err(SiteFileError::Count);
         }
-        let mut names = BTreeSet::new();
+        let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
         for site in &file.sites {
-            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-            if !(1..=32).contains(&site.name.len()) || !site.name.bytes().all(plain) {
+            if !is_plain(&site.name) {
                 return Err(SiteFileError::Name(site.name.clone()));
             }
             if !names.insert(&site.name) {
                 return Err(SiteFileError::Twice(site.name.clone()));
+            }
+            site.check_home()?;
+            if site.id.is_some_and(|id| !ids.insert(id)) {
+                return Err(SiteFileError::Id(site.name.clone()));
             }
         }
         Ok(file)
@@ -126,5 +226,29 @@ mod tests {
         }
         assert!(matches!(with("ok", "colour = 1"), Err(SiteFileError::Form(_))));
         assert!(matches!(with("ok", "latency_ms = -1"), Err(SiteFileError::Form(_))));
+    }
+
+    #[test]
+    fn pods_and_buckets_have_what_they_need_and_nothing_that_is_not_theirs() {
+        let with = |more: &str| {
+            SiteFile::parse(&format!(
+                "[[site]]\nname = \"ok\"\ncountry = \"DE\"\ndomain = \"d\"\ntier = \"I\"\n{more}"
+            ))
+        };
+        let id = format!("id = \"site-{}\"\n", "0a".repeat(16));
+        let pod = format!("{id}pod = \"https://127.0.0.2:7441\"\n");
+        let bucket = "bucket = { endpoint = \"https://s3\", name = \"b\", region = \"r\" }\n";
+        let home = |more: &str| with(more).unwrap().sites[0].home();
+        assert!(matches!(home(&pod), SiteHome::Pod { credentials, .. } if credentials == "pods"));
+        assert!(matches!(home(bucket), SiteHome::Bucket { credentials, .. } if credentials == "ok"));
+        assert_eq!(home(""), SiteHome::Directory);
+        assert!(matches!(with("pod = \"https://a:1\""), Err(SiteFileError::PodId(_))));
+        assert!(matches!(with(&id), Err(SiteFileError::Id(_))));
+        assert!(matches!(with(&format!("{pod}{bucket}")), Err(SiteFileError::TwoHomes(_))));
+        assert!(matches!(with(&format!("{id}pod = \"http://a:1\"")), Err(SiteFileError::Endpoint(_))));
+        assert!(matches!(with(&format!("{pod}latency_ms = 1")), Err(SiteFileError::Simulated(_))));
+        let out = format!("{pod}credentials = \"../up\"");
+        assert!(matches!(with(&out), Err(SiteFileError::Credentials(_))));
+        assert!(matches!(with("id = \"rec-00\""), Err(SiteFileError::Form(_))));
     }
 }

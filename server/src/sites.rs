@@ -15,6 +15,7 @@ use coffer_site::{OpenSiteError, SimulatedSite};
 use crate::guard::Guard;
 use crate::kit::SiteAddress;
 use crate::opener::OpenedSite;
+use crate::refusals::Refusals;
 use crate::service::Host;
 
 /// An open site, and what everybody asks in its place.
@@ -55,6 +56,8 @@ impl Reached {
 pub(crate) struct Sites {
     first: Shape,
     execution: Execution,
+    /// Where bad reads wait for their leaf, where the host keeps such a list.
+    refusals: Option<Arc<Refusals>>,
 }
 
 /// The sites as they are from one change to the next. Changes are rare and
@@ -109,7 +112,7 @@ impl Sites {
             reached.insert(address.site.id, Reached::new(opened));
         }
         let first = Shape::new(active(addresses), reached, unopened);
-        Ok(Self { first, execution: host.catalogues })
+        Ok(Self { first, execution: host.catalogues, refusals: host.sites.refusals() })
     }
 
     /// Creates every site; refuses one that exists.
@@ -124,7 +127,7 @@ impl Sites {
             reached.insert(address.site.id, Reached::new(Some(opened)));
         }
         let first = Shape::new(active(addresses), reached, BTreeMap::new());
-        Ok(Self { first, execution: host.catalogues })
+        Ok(Self { first, execution: host.catalogues, refusals: host.sites.refusals() })
     }
 
     /// Where work that fills a core runs.
@@ -288,6 +291,9 @@ impl Sites {
     pub(crate) fn report(&self, site: SiteId) {
         if let Some(reached) = self.shape().reached.get(&site) {
             reached.reported.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(refusals) = &self.refusals {
+            refusals.note(site, "bad-read");
         }
     }
 

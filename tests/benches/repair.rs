@@ -79,7 +79,7 @@ impl Bench {
             .filter(|line| !line.starts_with("latency_ms") && !line.starts_with("bandwidth_mib"))
             .collect::<Vec<_>>()
             .join("\n");
-        let (sites, lies) = LyingSites::new(HostSites { entropy: host().entropy });
+        let (sites, lies) = LyingSites::new(HostSites::new(host().entropy));
         let deployment = Deployment::on(Host { sites: Arc::new(sites), ..host() }, &plain).await;
         let tenant = Arc::new(deployment.tenant("benchmark").await);
         let bucket = bucket_name("objects");

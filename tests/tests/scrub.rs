@@ -454,7 +454,7 @@ async fn crooked_deployment(how: Crook) -> (Deployment, Arc<AtomicBool>) {
     let crooked = Arc::new(AtomicBool::new(false));
     let clock = Arc::new(HandClock::still());
     let mut host = Host::of_this_machine(Arc::clone(&clock) as _, Arc::new(OsEntropy));
-    let honest = HostSites { entropy: Arc::clone(&host.entropy) };
+    let honest = HostSites::new(Arc::clone(&host.entropy));
     host.sites = Arc::new(CrookedSites { honest, crooked: Arc::clone(&crooked), how, clock });
     (Deployment::six_sites_on(host).await, crooked)
 }

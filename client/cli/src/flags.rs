@@ -538,6 +538,29 @@ pub(crate) enum SiteCommand {
         /// Name of the site.
         name: String,
     },
+    /// Make the certificate and the keys of a new pod, and print its entry
+    /// for the site file.
+    ///
+    /// The site authority that signs them is made with the first pod. What
+    /// the service shows to pods goes to DATA/credentials/pods.
+    #[cfg(feature = "embedded")]
+    #[command(after_help = "Example: coffer site enroll fra1 --country DE --out ./fra1")]
+    Enroll {
+        /// Short name of the site.
+        name: String,
+        /// Where its disks stand, ISO 3166-1 alpha-2.
+        #[arg(long, value_name = "CC")]
+        country: coffer_model::Country,
+        /// A new directory for the files that the pod is started with.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// The directory of the site authority [default: site-authority in the config directory].
+        #[arg(long, value_name = "DIR")]
+        authority: Option<PathBuf>,
+        /// The deployment's data directory, for what the service shows to pods.
+        #[arg(long, value_name = "DIR", default_value = "coffer-data")]
+        data_dir: PathBuf,
+    },
     /// Make a simulated site stop answering (operator).
     #[command(after_help = "Example: coffer site kill fra1")]
     Kill {

@@ -7,11 +7,14 @@
 
 mod batch;
 mod bench;
+mod bucket;
 mod checkpoint;
+mod circuit;
 pub mod conformance;
 pub mod daemon;
 mod directory;
 mod disk;
+pub mod entrances;
 pub mod faults;
 mod group;
 mod holdings;
@@ -43,6 +46,7 @@ mod wire;
 mod write_faults;
 mod writer;
 
+pub use bucket::{BucketError, BucketOptions, BucketSite, BucketTiming};
 pub use directory::DirectorySite;
 pub use disk::{Disk, HostDisk, Room};
 pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};

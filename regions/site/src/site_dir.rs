@@ -71,6 +71,43 @@ pub enum OpenSiteError {
         /// The number in its header.
         found: u32,
     },
+    /// The files that would let the service into a pod or bucket cannot be read.
+    #[error("{path}: {source}; the site's credentials belong there")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The pod cannot be called.
+    #[error(transparent)]
+    Pod(crate::PodConfigError),
+    /// The pod does not answer, and must: a new deployment needs it.
+    #[error("the pod {name} does not answer at {endpoint}; start it first")]
+    Silent {
+        /// Name of the site.
+        name: String,
+        /// Where it should be.
+        endpoint: String,
+    },
+    /// The pod does not let this deployment in, or is not the one that the
+    /// topology means.
+    #[error("the pod {name} is refused: {refusal}")]
+    Refused {
+        /// Name of the site.
+        name: String,
+        /// Why.
+        refusal: crate::PodRefusal,
+    },
+    /// The pod holds records or slots of somebody.
+    #[error("the store of the pod {name} is not empty; a new deployment begins with new stores")]
+    Used {
+        /// Name of the site.
+        name: String,
+    },
+    /// The bucket cannot be this site.
+    #[error(transparent)]
+    Bucket(crate::BucketError),
     /// The disk failed.
     #[error("{path}: {source}")]
     Disk {

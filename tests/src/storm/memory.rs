@@ -392,7 +392,7 @@ mod tests {
             id: SiteId::from_bytes([9; 16]),
             name: "memory".to_owned(),
             country: "DE".parse().unwrap(),
-            domain: "one".parse().unwrap(),
+            domain: coffer_model::FailureDomain("one".to_owned()),
             tier: Tier::I,
         }
     }

@@ -13,6 +13,8 @@ mod scrub;
 #[cfg(feature = "embedded")]
 mod serve;
 mod site;
+#[cfg(feature = "embedded")]
+mod site_enroll;
 mod tenant;
 #[cfg(feature = "embedded")]
 mod trial;

@@ -71,6 +71,10 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
             let word = "has a new, empty disk; `coffer repair run` fills it";
             change_site(context, &name, SiteChange::Replace, word).await?;
         }
+        #[cfg(feature = "embedded")]
+        SiteCommand::Enroll { name, country, out, authority, data_dir } => {
+            super::site_enroll::enroll(context, &name, country, &out, authority, &data_dir)?;
+        }
         SiteCommand::Kill { name } => switch(context, &name, false).await?,
         SiteCommand::Revive { name } => switch(context, &name, true).await?,
     }

@@ -15,11 +15,12 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use super::PodTiming;
-use super::circuit::Circuit;
+
 use super::link::Link;
 use super::refusal::{PodRefusal, Witness};
+use crate::circuit::Circuit;
 use crate::parts::{Assembly, Parts};
-use crate::receipt::{Nonce, SignedReceipts};
+use crate::receipt::{Nonce, ReceiptKey, SignedReceipts};
 use crate::wire;
 
 pub(super) type Client = StoreClient<Channel>;
@@ -201,33 +202,12 @@ impl Caller {
             let messages = messages.map(move |parts| PutRequest { header: header.take(), parts });
             async move {
                 let answer = client.put(tokio_stream::iter(messages)).await?.into_inner();
-                self.verify(&answer, nonce, expected).map_err(CallFailure::Refused)
+                let key = self.link.receipts().ok_or(CallFailure::Refused(PodRefusal::ForgedReceipt))?;
+                verify(&answer, self.link.description().id, nonce, expected, key)
+                    .map_err(CallFailure::Refused)
             }
         };
         self.call(bytes, true, put).await
-    }
-
-    fn verify(&self, answer: &PutResponse, nonce: Nonce, expected: &[Receipt]) -> Result<(), PodRefusal> {
-        if answer.nonce != nonce.as_slice() {
-            return Err(PodRefusal::ReplayedReceipt);
-        }
-        let site: SiteId = id("site", &answer.site)?;
-        if site != self.link.description().id {
-            return Err(PodRefusal::ReceiptOfOtherSite(site));
-        }
-        if answer.receipts.len() != expected.len() {
-            return Err(PodRefusal::WrongReceipt);
-        }
-        for (line, expected) in answer.receipts.iter().zip(expected) {
-            let (record, digest) = (id("record", &line.record)?, digest("digest", &line.digest)?);
-            if (Receipt { site, record, digest }) != *expected {
-                return Err(PodRefusal::WrongReceipt);
-            }
-        }
-        let reach = wire::reach(answer.reach.clone())?;
-        let signed = SignedReceipts { site, nonce, receipts: expected, reach };
-        let key = self.link.receipts().ok_or(PodRefusal::ForgedReceipt)?;
-        if key.verifies(&signed, &answer.signature) { Ok(()) } else { Err(PodRefusal::ForgedReceipt) }
     }
 
     /// Reads one record, and verifies that it is that one.
@@ -273,6 +253,35 @@ impl Caller {
         };
         self.call(bytes.into(), true, get).await
     }
+}
+
+/// Holds the answer to a put against what was sent.
+fn verify(
+    answer: &PutResponse,
+    asked: SiteId,
+    nonce: Nonce,
+    expected: &[Receipt],
+    key: ReceiptKey,
+) -> Result<(), PodRefusal> {
+    if answer.nonce != nonce.as_slice() {
+        return Err(PodRefusal::ReplayedReceipt);
+    }
+    let site: SiteId = id("site", &answer.site)?;
+    if site != asked {
+        return Err(PodRefusal::ReceiptOfOtherSite(site));
+    }
+    if answer.receipts.len() != expected.len() {
+        return Err(PodRefusal::WrongReceipt);
+    }
+    for (line, expected) in answer.receipts.iter().zip(expected) {
+        let (record, digest) = (id("record", &line.record)?, digest("digest", &line.digest)?);
+        if (Receipt { site, record, digest }) != *expected {
+            return Err(PodRefusal::WrongReceipt);
+        }
+    }
+    let signed =
+        SignedReceipts { site, nonce, receipts: expected, reach: wire::reach(answer.reach.clone())? };
+    if key.verifies(&signed, &answer.signature) { Ok(()) } else { Err(PodRefusal::ForgedReceipt) }
 }
 
 /// Whether the connection failed, rather than the call.

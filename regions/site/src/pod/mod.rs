@@ -2,7 +2,6 @@
 //! Every call has a deadline; what a pod says is checked before it counts.
 
 mod call;
-mod circuit;
 mod link;
 mod refusal;
 
@@ -27,6 +26,9 @@ use crate::slots::SLOT_BODY_BYTES_MAX;
 use crate::wire;
 use call::Caller;
 use link::Link;
+
+/// Reads of one `get_many` that are on the way at the same time.
+const READS_AT_ONCE: usize = 16;
 
 /// How long what may take.
 #[derive(Clone, Debug)]
@@ -213,6 +215,13 @@ impl Site for PodSite {
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
         self.caller.get(id).await
+    }
+
+    /// Many at the same time: one after the other would wait for the way
+    /// there and back each time.
+    async fn get_many(&self, ids: Vec<RecordId>) -> Vec<Result<Record, SiteError>> {
+        let reads = futures::stream::iter(ids.into_iter().map(|id| self.caller.get(id)));
+        futures::StreamExt::collect(futures::StreamExt::buffered(reads, READS_AT_ONCE)).await
     }
 
     async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {

@@ -1,0 +1,123 @@
+//! A real S3 server on a loopback address, over files of a directory. What
+//! it lacks of S3 is added here: its conditional puts look first and write
+//! then, so that two of them could both succeed; here one waits for the other.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hyper::body::Incoming;
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+
+/// What the server knows its caller by.
+pub const ACCESS_KEY: &str = "AKTESTTESTTESTTEST";
+/// And its secret.
+pub const SECRET_KEY: &str = "secretsecretsecretsecretsecretsecretsecr";
+
+/// A server that runs as long as this lives.
+pub struct S3Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    faults: Arc<Faults>,
+    /// Dropped last: ends the server.
+    _stop: watch::Sender<bool>,
+}
+
+/// What goes wrong on purpose.
+#[derive(Default)]
+struct Faults {
+    /// Requests that are answered with 503 from now on.
+    busy: AtomicU64,
+    /// Requests so far.
+    requests: AtomicU64,
+    /// Parts of uploads so far.
+    parts: AtomicU64,
+    conditional: Mutex<()>,
+}
+
+impl S3Server {
+    /// Serves the buckets that are directories of `root`.
+    pub async fn over(root: &Path, buckets: &[&str]) -> Self {
+        for bucket in buckets {
+            std::fs::create_dir_all(root.join(bucket)).unwrap();
+        }
+        let mut builder = S3ServiceBuilder::new(FileSystem::new(root).unwrap());
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let service = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, mut stopped) = watch::channel(false);
+        let faults = Arc::<Faults>::default();
+        let shared = Arc::clone(&faults);
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = stopped.changed() => return,
+                };
+                let (stream, _) = accepted.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let (service, faults, mut stopped) = (service.clone(), Arc::clone(&shared), stopped.clone());
+                tokio::spawn(async move {
+                    let answer = |request| answer(service.clone(), Arc::clone(&faults), request);
+                    let serving = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer));
+                    tokio::select! {
+                        _ = serving => {}
+                        _ = stopped.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { address, faults, _stop: stop }
+    }
+
+    /// The next so many requests are answered with 503, as a busy bucket does.
+    pub fn be_busy(&self, requests: u64) {
+        self.faults.busy.store(requests, Ordering::SeqCst);
+    }
+
+    /// Requests so far.
+    pub fn requests(&self) -> u64 {
+        self.faults.requests.load(Ordering::SeqCst)
+    }
+
+    /// Parts of uploads so far.
+    pub fn parts(&self) -> u64 {
+        self.faults.parts.load(Ordering::SeqCst)
+    }
+
+    /// `http://ADDRESS`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+async fn answer(
+    service: S3Service,
+    faults: Arc<Faults>,
+    request: Request<Incoming>,
+) -> Result<hyper::Response<s3s::Body>, s3s::HttpError> {
+    faults.requests.fetch_add(1, Ordering::SeqCst);
+    if request.uri().query().is_some_and(|query| query.contains("partNumber=")) {
+        faults.parts.fetch_add(1, Ordering::SeqCst);
+    }
+    let busy = |left: u64| left.checked_sub(1);
+    if faults.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, busy).is_ok() {
+        let response = hyper::Response::builder().status(503).body(s3s::Body::empty());
+        return Ok(response.unwrap());
+    }
+    let headers = request.headers();
+    let conditional = request.method() == Method::PUT
+        && (headers.contains_key("if-none-match") || headers.contains_key("if-match"));
+    let _alone = if conditional { Some(faults.conditional.lock().await) } else { None };
+    service.call(request.map(s3s::Body::from)).await
+}

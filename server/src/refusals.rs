@@ -1,0 +1,65 @@
+//! What sites did that no site may do, on its way into the service's own
+//! log: counted by site and kind, so that a site that lies all day costs a
+//! leaf a round and not one for each lie.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use coffer_model::{Actor, AuditEvent, Operation, Outcome, SiteId};
+use coffer_site::{PodRefusal, Witness};
+
+use crate::service::Service;
+
+/// Kinds at sites that wait for their leaf; there are fewer in any deployment.
+const WAITING_MAX: usize = 4096;
+
+/// Who did what.
+type Kind = (SiteId, &'static str);
+
+/// Refusals that have no leaf yet.
+#[derive(Default)]
+pub struct Refusals {
+    waiting: Mutex<BTreeMap<Kind, u64>>,
+}
+
+impl Refusals {
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<Kind, u64>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes one refusal.
+    pub(crate) fn note(&self, site: SiteId, name: &'static str) {
+        let mut waiting = self.waiting();
+        if waiting.len() < WAITING_MAX || waiting.contains_key(&(site, name)) {
+            *waiting.entry((site, name)).or_default() += 1;
+        }
+    }
+}
+
+impl Witness for Refusals {
+    fn refused(&self, site: SiteId, refusal: &PodRefusal) {
+        self.note(site, refusal.name());
+    }
+}
+
+impl Service {
+    /// Writes a leaf for every kind of refusal at every site that waits. One
+    /// that the log does not take is counted again by the next of its kind.
+    pub(crate) async fn note_refusals(&self) {
+        let Some(refusals) = self.host.sites.refusals() else { return };
+        let waiting = std::mem::take(&mut *refusals.waiting());
+        let Some(realm) = self.service_realm() else { return };
+        for ((site, name), count) in waiting {
+            let event = AuditEvent {
+                time: self.host.clock.now(),
+                tenant: None,
+                actor: Actor::Service,
+                operation: Operation::Sites,
+                subject: format!("{site} {name} {count}"),
+                outcome: Outcome::Denied,
+            };
+            // Nobody waits for this answer; the catalogue reports its own failures.
+            let _ = realm.note(&event).await;
+        }
+    }
+}
