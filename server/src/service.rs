@@ -434,12 +434,10 @@ impl Service {
 
     /// A signed checkpoint of a tenant's log, its leaves durable at the sites first.
     pub(crate) async fn checkpoint(&self, tenant: &Tenant) -> Result<Signed, AuditError> {
-        let to: Vec<SiteId> = self.sites.admitted(&tenant.policy);
         let key = tenant.secrets.log_key();
         let reach = LogReach {
             sites: &self.sites,
-            to: &to,
-            needed: tenant.policy.geometry.m() + 1,
+            policy: &tenant.policy,
             key: &key,
             entropy: self.host.entropy.as_ref(),
         };

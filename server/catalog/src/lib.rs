@@ -9,6 +9,7 @@
 mod catalog;
 mod error;
 mod file;
+mod known;
 mod operations;
 mod readers;
 mod rows;
@@ -22,3 +23,4 @@ pub use rows::{
     BucketRow, Counts, FactRow, Leaf, ListRow, ManifestRow, NewReservation, RebuildBatch, ReservationRow,
     Reserved, TombstoneRow,
 };
+pub use writer::Grouping;

@@ -4,6 +4,8 @@
 //! so one fsync carries many operations, and one that fails takes no other
 //! with it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use rusqlite::Connection;
@@ -17,6 +19,21 @@ const GROUP_MAX: usize = 256;
 
 /// Operations that may wait; more callers wait for room before they send.
 const QUEUE_MAX: usize = 1024;
+
+/// How well commits are grouped: operations for each commit is what one fsync carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grouping {
+    /// Operations that were run.
+    pub operations: u64,
+    /// Transactions that were committed.
+    pub commits: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    operations: AtomicU64,
+    commits: AtomicU64,
+}
 
 /// One operation on its way through the writer.
 trait Job: Send {
@@ -65,16 +82,27 @@ enum Message {
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Message>,
+    counters: Arc<Counters>,
 }
 
 impl Writer {
     /// Starts the thread, which takes over the connection.
     pub(crate) fn start(connection: Connection) -> std::io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let counters = Arc::new(Counters::default());
+        let counted = Arc::clone(&counters);
         thread::Builder::new()
             .name("catalogue-writer".to_owned())
-            .spawn(move || serve(connection, waiting))?;
-        Ok(Self { queue })
+            .spawn(move || serve(connection, waiting, &counted))?;
+        Ok(Self { queue, counters })
+    }
+
+    /// What was grouped so far.
+    pub(crate) fn grouping(&self) -> Grouping {
+        Grouping {
+            operations: self.counters.operations.load(Ordering::Relaxed),
+            commits: self.counters.commits.load(Ordering::Relaxed),
+        }
     }
 
     /// Runs `work` in the next group; returns when it is fsynced. An answer
@@ -103,7 +131,7 @@ impl Writer {
     }
 }
 
-fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>) {
+fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>, counters: &Counters) {
     let mut poisoned = false;
     while let Some(first) = waiting.blocking_recv() {
         let mut group = Vec::new();
@@ -121,6 +149,8 @@ fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>) {
         if poisoned {
             group.into_iter().for_each(|job| job.answer(Err(CatalogError::ReadOnly)));
         } else if !group.is_empty() {
+            counters.operations.fetch_add(group.len() as u64, Ordering::Relaxed);
+            counters.commits.fetch_add(1, Ordering::Relaxed);
             poisoned = !commit_group(&connection, group);
         }
         if let Some(reply) = closing {
