@@ -126,6 +126,10 @@ impl Client {
         v1::sites_client::SitesClient::new(self.channel.clone())
     }
 
+    pub(crate) fn scrub_calls(&self) -> v1::scrub_client::ScrubClient<Channel> {
+        v1::scrub_client::ScrubClient::new(self.channel.clone())
+    }
+
     pub(crate) fn drill_calls(&self) -> v1::drills_client::DrillsClient<Channel> {
         v1::drills_client::DrillsClient::new(self.channel.clone())
     }

@@ -17,6 +17,7 @@ mod kit;
 mod log;
 mod objects;
 pub mod profile;
+mod scrub;
 mod sites;
 mod store;
 mod tenants;
@@ -30,6 +31,10 @@ pub use kit::{PublicKit, PublicKitError, pin_checkpoint};
 pub use log::{LeafProof, LogError, LogWatch, note_subject_names};
 pub use objects::{
     GetError, ObjectBody, ObjectInfo, ObjectPlacement, PIECE_BYTES, PutError, PutOutcome, Removed,
+};
+pub use scrub::{
+    ChallengeRequest, ScrubPassInfo, ScrubStatusInfo, ScrubStepInfo, SiteChallengeInfo, SiteDelayInfo,
+    SiteScrubInfo,
 };
 pub use sites::SiteInfo;
 pub use store::BucketStore;

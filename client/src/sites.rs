@@ -32,6 +32,9 @@ pub struct SiteInfo {
     /// Reads in which it returned damaged, wrong or no bytes for a record
     /// that it had acknowledged.
     pub reported: u64,
+    /// Whether it came back older than it was, and is not believed until it
+    /// has been repaired.
+    pub quarantined: bool,
 }
 
 fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
@@ -47,6 +50,7 @@ fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
         volume_bytes: message.volume_bytes,
         damaged: message.damaged,
         reported: message.reported,
+        quarantined: message.quarantined,
     })
 }
 

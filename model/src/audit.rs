@@ -55,10 +55,20 @@ pub enum Operation {
     DrillSign,
     /// Sites were listed, killed or revived.
     Sites,
+    /// How far each site reaches was noted.
+    SiteReach,
+    /// A site came back older than it was, and is not believed.
+    SiteQuarantine,
+    /// A quarantined site was refilled, and is believed again.
+    SiteRelease,
     /// A reservation that a crash left was rolled forward or tombstoned.
     Sweep,
     /// The catalogue was rebuilt from the sites.
     Rebuild,
+    /// A site was read and verified, and with what end.
+    Scrub,
+    /// A site was asked what only a holder of a shard can answer.
+    Challenge,
 }
 
 /// How it ended, or that it is about to begin.

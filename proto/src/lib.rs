@@ -18,6 +18,20 @@ pub mod v1 {
     tonic::include_proto!("coffer.v1");
 }
 
+/// Package `coffer.site.v1`, between the service and a storage pod, as generated.
+pub mod site {
+    #[expect(
+        missing_docs,
+        unused_qualifications,
+        clippy::allow_attributes_without_reason,
+        clippy::allow_attributes,
+        reason = "generated; documented in the .proto file"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("coffer.site.v1");
+    }
+}
+
 /// The compiled descriptors of every service, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/coffer.v1.descriptors"));
 
@@ -29,6 +43,13 @@ pub const SMALL_BYTES_MAX: usize = 64 << 10;
 
 /// The largest message either side accepts, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+/// The largest message between the service and a pod, in bytes.
+pub const SITE_MESSAGE_BYTES_MAX: usize = 2 << 20;
+
+/// The server name in every pod's certificate, whatever its address; which
+/// site it is stands beside it.
+pub const SITE_SERVER_NAME: &str = "site.coffer.internal";
 
 /// The server name in every deployment's certificate, whatever its address.
 pub const SERVER_NAME: &str = "coffer.internal";

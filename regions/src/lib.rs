@@ -3,6 +3,8 @@
 
 mod challenge;
 mod codec;
+mod delay;
+pub mod durability;
 mod placement;
 mod port;
 mod record;
@@ -10,6 +12,7 @@ mod recovery;
 
 pub use challenge::{Answer, Challenge, answer_of};
 pub use codec::{Codec, CodecError, Stripe, join, shard_bytes};
+pub use delay::{BASELINE_MAX, BASELINE_MIN, Baseline, DelayError, DelayVerdict, RoundPlan};
 pub use placement::{Denial, Placement, PlacementError, Unmet, place, place_small, satisfiable};
 pub use port::{
     ListedRecord, Reach, Receipt, ScrubCursor, ScrubFinding, ScrubStep, Site, SiteError, SiteState,

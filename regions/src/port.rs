@@ -154,6 +154,11 @@ pub enum SiteError {
     /// reopened, reads go on.
     #[error("the site takes no writes since a write to its disk failed")]
     ReadOnly,
+    /// What answers is not the site that it should be, or its word does not
+    /// stand: a wrong certificate, a receipt that is forged or replayed, bytes
+    /// that are no message of a site. Nothing it says counts.
+    #[error("what answers there is not to be believed")]
+    Untrusted,
     /// The request breaks a stated limit.
     #[error("the request is over a limit of the site")]
     OverLimit,
@@ -174,6 +179,16 @@ pub trait Site: Send + Sync {
 
     /// Reads one record and verifies its digest.
     async fn get(&self, id: RecordId) -> Result<Record, SiteError>;
+
+    /// Reads many records, each verified, one answer for each id in their
+    /// order. An adapter for which one request costs less than many overrides it.
+    async fn get_many(&self, ids: Vec<RecordId>) -> Vec<Result<Record, SiteError>> {
+        let mut answers = Vec::with_capacity(ids.len());
+        for id in ids {
+            answers.push(self.get(id).await);
+        }
+        answers
+    }
 
     /// Reads a part of a record's body, for a reader that authenticates it
     /// itself; a range that reaches past the end is [`SiteError::OverLimit`].

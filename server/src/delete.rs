@@ -1,16 +1,17 @@
 //! DELETE: a tombstone, authenticated, on more sites than may be lost, before
 //! the answer. Reversible until retention ends: no shard is touched.
 
-use coffer_catalog::TombstoneError;
+use coffer_catalog::{CatalogError, TombstoneError};
 use coffer_model::{BucketName, Layout, ObjectKey, Outcome, VersionId};
 
 use crate::audit::AuditError;
 use crate::authorize::Granted;
+use crate::deletion::{Deletion, SpreadError, holders_needed};
 use crate::get::{GetError, locate};
 use crate::leaf::leaf;
 use crate::service::Service;
-use crate::stored::Tombstone;
-use crate::sweep::{SweepError, tombstone_row, write_tombstone};
+use crate::stored::{EncodeError, Tombstone};
+use crate::sweep::tombstone_row;
 
 /// The arguments of a DELETE.
 pub(crate) struct Delete {
@@ -23,16 +24,22 @@ pub(crate) struct Delete {
 pub(crate) enum DeleteError {
     #[error(transparent)]
     Locate(#[from] GetError),
-    #[error("the object stands: {0}")]
-    Tombstone(#[from] SweepError),
     #[error(
-        "the object stands for readers: {acknowledged} of the {needed} holders that a deletion needs answer; delete again when the others do"
+        "the object stands: {acknowledged} of the {needed} holders that a deletion needs answer; delete again when the others do"
     )]
     TooFewHolders { acknowledged: usize, needed: usize },
+    #[error(
+        "the outcome is undecided: {0}. Delete again when the others answer, or the next start of the service finishes it"
+    )]
+    Undecided(#[from] SpreadError),
+    #[error("the object stands: the tombstone cannot be sealed: {0}")]
+    Seal(#[from] EncodeError),
     #[error("refused, because the audit log cannot be written: {0}")]
     Audit(#[from] AuditError),
     #[error("the catalogue failed: {0}")]
-    Catalog(#[from] TombstoneError),
+    Catalog(#[from] CatalogError),
+    #[error("the catalogue failed: {0}")]
+    Hide(#[from] TombstoneError),
 }
 
 /// The whole story.
@@ -48,7 +55,6 @@ pub(crate) async fn delete(
     grant.settled(service, reachable).await?;
     let manifest = &row.manifest;
     let subject = Some(manifest.version.to_string());
-    tenant.note(&grant.event(service, subject.clone(), Outcome::Intent)).await?;
     let tombstone = Tombstone {
         bucket: manifest.bucket,
         object: manifest.object,
@@ -57,14 +63,15 @@ pub(crate) async fn delete(
         created: service.host.clock.now(),
         failed_put: false,
     };
-    let (record, stored_by) = write_tombstone(service, tenant, &bucket.policy, &tombstone).await?;
-    let acknowledged = manifest.layout.sites().iter().filter(|id| stored_by.contains(id)).count();
-    let needed = holders_needed(&manifest.layout);
-    if acknowledged < needed {
-        return Err(DeleteError::TooFewHolders { acknowledged, needed });
-    }
+    let sealed = Deletion::new(tenant, tombstone, service.host.entropy.as_ref()).map_err(DeleteError::from);
+    let (record, deletion) = grant.settled(service, sealed).await?;
+    let intent = leaf(&grant.event(service, subject.clone(), Outcome::Intent)).map_err(AuditError::from)?;
+    tenant.catalog.reserve_deletion(record, deletion.encode()?, intent).await?;
+    // From here on it is finished, if not here then by the next start.
+    deletion.spread(service, record, &bucket.policy, &manifest.layout).await?;
     let outcome = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
-    let seq = tenant.catalog.tombstone(manifest.version, tombstone_row(record, &tombstone), outcome).await?;
+    let row = tombstone_row(record, &deletion.tombstone);
+    let seq = tenant.catalog.tombstone(manifest.version, row, outcome).await?;
     Ok((manifest.version, seq))
 }
 
@@ -75,12 +82,4 @@ async fn reachable(service: &Service, layout: &Layout) -> Result<(), DeleteError
     let acknowledged = layout.sites().iter().filter(|id| alive.contains(id)).count();
     let needed = holders_needed(layout);
     if acknowledged >= needed { Ok(()) } else { Err(DeleteError::TooFewHolders { acknowledged, needed }) }
-}
-
-/// More than n - k of the version's sites; every holder of a small object.
-fn holders_needed(layout: &Layout) -> usize {
-    match layout {
-        Layout::Inline { sites } => sites.len(),
-        Layout::Striped { geometry, .. } => geometry.m() + 1,
-    }
 }

@@ -1,16 +1,17 @@
-//! Reading a stripe: the k data shards first, parity where they fail; every
-//! shard held against the digest that the manifest signs; what was damaged or
+//! Reading a stripe: the fastest k shards, data before parity; every shard
+//! held against the digest that the manifest signs; what was damaged or
 //! missing is reported and healed, never returned.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_model::{Digest, SiteId};
+use coffer_model::{Digest, Layout, Manifest, RecordId, SiteId};
 use coffer_regions::{
-    ClearGeometry, Codec, CodecError, Record, RecordKind, Site, SiteError, join, shard_record_id,
+    ClearGeometry, Codec, CodecError, Record, RecordKind, Site, SiteError, join, shard_bytes, shard_record_id,
 };
-use tokio::task::JoinSet;
 
+use crate::hedge::{Candidate, Preference, Size};
+use crate::race::{Finish, Race};
 use crate::service::Service;
 
 /// Why a stripe cannot be read.
@@ -22,131 +23,165 @@ pub(crate) enum FetchError {
     Codec(#[from] CodecError),
     #[error("the manifest does not describe stripe {0}")]
     NoStripe(u32),
+    #[error("the object has no stripes")]
+    NotStriped,
 }
 
 /// The striped layout of one version, as its manifest has it.
 pub(crate) struct Stripes {
     /// Made once for the whole read: its matrix costs more than a small stripe.
     pub(crate) codec: Codec,
-    pub(crate) sites: Vec<SiteId>,
-    pub(crate) stripe_bytes: u64,
-    pub(crate) locator: [u8; 32],
-    pub(crate) digests: Vec<Vec<Digest>>,
-    pub(crate) sealed_size: u64,
+    sites: Vec<SiteId>,
+    stripe_bytes: u64,
+    locator: [u8; 32],
+    digests: Vec<Vec<Digest>>,
+    sealed_size: u64,
 }
 
 impl Stripes {
+    /// Those of a version, as its manifest has them.
+    pub(crate) fn of(manifest: &Manifest) -> Result<Self, FetchError> {
+        let Layout::Striped { geometry, sites, stripe_bytes, locator, digests } = &manifest.layout else {
+            return Err(FetchError::NotStriped);
+        };
+        Ok(Self {
+            codec: Codec::new(*geometry)?,
+            sites: sites.clone(),
+            stripe_bytes: u64::from((*stripe_bytes).max(1)),
+            locator: *locator,
+            digests: digests.clone(),
+            sealed_size: manifest.sealed_size,
+        })
+    }
+
+    /// The stripe that holds a sealed offset.
+    pub(crate) fn at(&self, offset: u64) -> u32 {
+        u32::try_from(offset / self.stripe_bytes).unwrap_or(u32::MAX)
+    }
+
+    /// Sealed offset of a stripe's first byte.
+    pub(crate) fn start(&self, stripe: u32) -> u64 {
+        u64::from(stripe) * self.stripe_bytes
+    }
+
     /// Sealed bytes in a stripe.
-    fn bytes_in(&self, stripe: u32) -> usize {
-        let start = u64::from(stripe) * self.stripe_bytes;
-        usize::try_from(self.sealed_size.saturating_sub(start).min(self.stripe_bytes)).unwrap_or(0)
+    pub(crate) fn bytes_in(&self, stripe: u32) -> usize {
+        let rest = self.sealed_size.saturating_sub(self.start(stripe));
+        usize::try_from(rest.min(self.stripe_bytes)).unwrap_or(0)
+    }
+
+    /// Bytes in each of a stripe's shards.
+    pub(crate) fn shard_bytes(&self, stripe: u32) -> usize {
+        shard_bytes(self.bytes_in(stripe), self.codec.geometry())
+    }
+
+    /// Who holds the shards of every stripe, in their order.
+    pub(crate) fn sites(&self) -> &[SiteId] {
+        &self.sites
+    }
+
+    /// Who holds shard `index` of every stripe.
+    pub(crate) fn site(&self, index: usize) -> Option<SiteId> {
+        self.sites.get(index).copied()
+    }
+
+    /// The record of one shard.
+    pub(crate) fn record(&self, stripe: u32, index: u8) -> RecordId {
+        shard_record_id(&self.locator, stripe, index)
+    }
+
+    fn digests(&self, stripe: u32) -> Result<&[Digest], FetchError> {
+        let digests = usize::try_from(stripe).ok().and_then(|stripe| self.digests.get(stripe));
+        let whole = digests.filter(|digests| digests.len() == self.sites.len());
+        whole.map(Vec::as_slice).ok_or(FetchError::NoStripe(stripe))
     }
 }
 
-struct Shards {
-    have: Vec<Option<Bytes>>,
-    failed: Vec<(u8, SiteError)>,
-}
-
 impl Service {
-    /// The sealed bytes of one stripe.
-    pub(crate) async fn fetch_stripe(&self, stripes: &Stripes, stripe: u32) -> Result<Bytes, FetchError> {
-        let digests = usize::try_from(stripe).ok().and_then(|i| stripes.digests.get(i));
-        let digests =
-            digests.filter(|list| list.len() == stripes.sites.len()).ok_or(FetchError::NoStripe(stripe))?;
-        let shards = self.collect(stripes, stripe, digests).await;
-        let have = shards.have.iter().flatten().count();
-        if have < stripes.codec.geometry().k() {
+    /// The sealed bytes of one whole stripe, as slices of its data shards.
+    /// Shards in `suspects` are among those that are read, so that one which
+    /// is damaged is found and healed.
+    pub(crate) async fn fetch_stripe(
+        &self,
+        stripes: &Stripes,
+        stripe: u32,
+        suspects: &[usize],
+    ) -> Result<Vec<Bytes>, FetchError> {
+        let digests = stripes.digests(stripe)?;
+        let shards = self.collect(stripes, stripe, digests, suspects).await;
+        let (have, need) = (shards.have.iter().flatten().count(), stripes.codec.geometry().k());
+        if have < need {
             let failed =
                 shards.failed.iter().map(|(index, error)| self.blame(stripes, *index, error)).collect();
-            return Err(FetchError::TooFewShards {
-                stripe,
-                have,
-                need: stripes.codec.geometry().k(),
-                failed,
-            });
+            return Err(FetchError::TooFewShards { stripe, have, need, failed });
         }
         self.heal(stripes, stripe, &shards).await;
         let length = stripes.bytes_in(stripe);
         let data = stripes.codec.decode(shards.have, length)?;
-        let mut sealed = Vec::with_capacity(length);
-        join(&data, length).for_each(|piece| sealed.extend_from_slice(piece));
-        Ok(Bytes::from(sealed))
+        Ok(join(&data, length).zip(&data).map(|(piece, shard)| shard.slice_ref(piece)).collect())
     }
 
-    /// Asks the data sites at once; for each that fails, the next parity site.
-    async fn collect(&self, stripes: &Stripes, stripe: u32, digests: &[Digest]) -> Shards {
-        let mut shards = Shards { have: vec![None; stripes.sites.len()], failed: Vec::new() };
-        let candidates = (0_u8..).zip(stripes.sites.iter().zip(digests));
-        let mut reads = candidates.map(|(index, (site, digest))| {
-            let (adapter, want) = (self.sites.get(*site), Want::new(stripes, stripe, index, *digest));
-            async move { (index, want.read(adapter).await) }
-        });
-        let mut asked: JoinSet<_> = reads.by_ref().take(stripes.codec.geometry().k()).collect();
-        while let Some(answer) = asked.join_next().await {
-            // A read that was cut off says nothing about its site.
-            let Ok((index, read)) = answer else { continue };
-            match read {
-                Ok(body) => {
-                    if let Some(slot) = shards.have.get_mut(usize::from(index)) {
-                        *slot = Some(body);
-                    }
-                }
-                Err(error) => {
-                    shards.failed.push((index, error));
-                    if let Some(read) = reads.next() {
-                        asked.spawn(read);
-                    }
-                }
+    async fn collect(
+        &self,
+        stripes: &Stripes,
+        stripe: u32,
+        digests: &[Digest],
+        suspects: &[usize],
+    ) -> Finish<Bytes> {
+        let prefer = if suspects.is_empty() { Preference::InOrder } else { Preference::First(suspects) };
+        let candidates = self.candidates(&stripes.sites);
+        let size = Size::of(stripes.shard_bytes(stripe));
+        let race = Race { habits: &self.reads, size, candidates: &candidates, prefer };
+        let read = |index: usize| {
+            let site = stripes.site(index).and_then(|site| self.sites.get(site));
+            let wanted = digests.get(index).copied();
+            let id = u8::try_from(index).map(|index| stripes.record(stripe, index));
+            async move {
+                let (Some(wanted), Ok(id)) = (wanted, id) else { return Err(SiteError::Missing) };
+                read_shard(site, id, wanted).await
             }
-        }
-        shards
+        };
+        race.run(stripes.codec.geometry().k(), read).await
     }
 
-    fn blame(&self, stripes: &Stripes, index: u8, error: &SiteError) -> String {
-        let site = stripes.sites.get(usize::from(index));
-        format!("{} ({error})", site.map_or("unknown", |id| self.sites.name(*id)))
+    /// Sites as a race takes them.
+    pub(crate) fn candidates(&self, sites: &[SiteId]) -> Vec<Candidate> {
+        let answers = |site: SiteId| self.sites.get(site).is_some_and(|site| site.answers());
+        sites.iter().map(|site| Candidate { site: *site, answers: answers(*site) }).collect()
+    }
+
+    fn blame(&self, stripes: &Stripes, index: usize, error: &SiteError) -> String {
+        let name = stripes.site(index).map_or("unknown", |id| self.sites.name(id));
+        format!("{name} ({error})")
     }
 
     /// Reports the sites that answered wrongly, and writes the right shard
     /// back where the site answers.
-    async fn heal(&self, stripes: &Stripes, stripe: u32, shards: &Shards) {
+    async fn heal(&self, stripes: &Stripes, stripe: u32, shards: &Finish<Bytes>) {
         let (k, m) = stripes.codec.geometry().into();
-        for (index, error) in &shards.failed {
-            let Some(site) = stripes.sites.get(usize::from(*index)) else { continue };
+        for (place, error) in &shards.failed {
+            let (Some(site), Ok(index)) = (stripes.site(*place), u8::try_from(*place)) else { continue };
             if *error == SiteError::Unreachable {
                 continue;
             }
-            self.sites.report(*site);
-            self.damage.note(*site, shard_record_id(&stripes.locator, stripe, *index));
-            let Ok(rebuilt) = stripes.codec.rebuild(shards.have.clone(), &[*index]) else { continue };
+            let id = stripes.record(stripe, index);
+            self.sites.report(site);
+            self.damage.note(site, id);
+            let Ok(rebuilt) = stripes.codec.rebuild(shards.have.clone(), &[index]) else { continue };
             let Some(body) = rebuilt.into_iter().next() else { continue };
-            let id = shard_record_id(&stripes.locator, stripe, *index);
-            let geometry = ClearGeometry { k, m, index: *index };
+            let geometry = ClearGeometry { k, m, index };
             if let Ok(record) = Record::new(RecordKind::Shard, id, geometry, body)
-                && self.sites.replace(*site, record).await
+                && self.sites.replace(site, record).await
             {
-                self.damage.mended(*site, id);
+                self.damage.mended(site, id);
             }
         }
     }
 }
 
-/// One shard as the manifest wants it.
-struct Want {
-    id: coffer_model::RecordId,
-    digest: Digest,
-}
-
-impl Want {
-    fn new(stripes: &Stripes, stripe: u32, index: u8, digest: Digest) -> Self {
-        Self { id: shard_record_id(&stripes.locator, stripe, index), digest }
-    }
-
-    /// Reads it; a record that is whole but not the one that the manifest
-    /// signs counts as damaged.
-    async fn read(self, site: Option<Arc<dyn Site>>) -> Result<Bytes, SiteError> {
-        let record = site.ok_or(SiteError::Unreachable)?.get(self.id).await?;
-        if record.digest() == self.digest { Ok(record.into_body()) } else { Err(SiteError::Damaged) }
-    }
+/// Reads one shard; a record that is whole but not the one that the manifest
+/// signs counts as damaged.
+async fn read_shard(site: Option<Arc<dyn Site>>, id: RecordId, wanted: Digest) -> Result<Bytes, SiteError> {
+    let record = site.ok_or(SiteError::Unreachable)?.get(id).await?;
+    if record.digest() == wanted { Ok(record.into_body()) } else { Err(SiteError::Damaged) }
 }

@@ -1,7 +1,7 @@
 //! After a recovery: the rebuilt logs extend what was pinned outside.
 
 use coffer_catalog::CatalogError;
-use coffer_keys::{Checkpoint, VerifyingKey, open_checkpoint, root_of};
+use coffer_keys::{Checkpoint, Tree, VerifyingKey, open_checkpoint};
 
 use crate::kit::{PinnedCheckpoint, RecoveryKit};
 use crate::service::Service;
@@ -30,11 +30,24 @@ fn open(pinned: &PinnedCheckpoint, kit: &RecoveryKit, key: &VerifyingKey) -> Opt
     (checkpoint.origin == pinned.origin).then_some(checkpoint)
 }
 
+/// Leaf hashes in memory at once.
+const HASHES: usize = 1 << 16;
+
+/// Whether the log begins with the pinned one; hashed in pieces, so that a
+/// long log takes no more memory than a short one.
 async fn extends(tenant: &Tenant, pinned: &Checkpoint) -> Result<Result<(), HistoryError>, CatalogError> {
-    let hashes = tenant.catalog.leaf_hashes(0, usize::MAX).await?;
-    let have = hashes.len() as u64;
-    let Some(prefix) = usize::try_from(pinned.size).ok().and_then(|size| hashes.get(..size)) else {
+    let have = tenant.catalog.log_size().await?;
+    if have < pinned.size {
         return Ok(Err(HistoryError::Short { have, pinned: pinned.size }));
-    };
-    Ok(if root_of(prefix) == pinned.root { Ok(()) } else { Err(HistoryError::Root) })
+    }
+    let mut tree = Tree::new();
+    while tree.size() < pinned.size {
+        let wanted = usize::try_from(pinned.size - tree.size()).unwrap_or(HASHES).min(HASHES);
+        let hashes = tenant.catalog.leaf_hashes(tree.size(), wanted).await?;
+        if hashes.is_empty() {
+            return Ok(Err(HistoryError::Short { have: tree.size(), pinned: pinned.size }));
+        }
+        hashes.into_iter().for_each(|hash| tree.append(hash));
+    }
+    Ok(if tree.root() == pinned.root { Ok(()) } else { Err(HistoryError::Root) })
 }

@@ -27,7 +27,15 @@ fn activity(operation: Operation) -> u8 {
         | Operation::LogRead => 2,
         Operation::Sites => 3,
         Operation::BucketRemove | Operation::ObjectDelete => 4,
-        Operation::DigestNote | Operation::DrillSign | Operation::Sweep | Operation::Rebuild => 99,
+        Operation::DigestNote
+        | Operation::DrillSign
+        | Operation::SiteReach
+        | Operation::SiteQuarantine
+        | Operation::SiteRelease
+        | Operation::Sweep
+        | Operation::Rebuild
+        | Operation::Scrub
+        | Operation::Challenge => 99,
     }
 }
 
@@ -47,8 +55,13 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::LogRead => "log_read",
         Operation::DrillSign => "drill_sign",
         Operation::Sites => "sites",
+        Operation::SiteReach => "site_reach",
+        Operation::SiteQuarantine => "site_quarantine",
+        Operation::SiteRelease => "site_release",
         Operation::Sweep => "sweep",
         Operation::Rebuild => "rebuild",
+        Operation::Scrub => "scrub",
+        Operation::Challenge => "challenge",
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use coffer_catalog::{BucketRow, CatalogError, CommitError, ManifestRow, NewReservation};
+use coffer_catalog::{BucketRow, CatalogError, CommitError, ManifestRow, NewChallenges, NewReservation};
 use coffer_keys::{Context, Dek, SealError, Sealer, Wrap, sealed_size};
 use coffer_model::{
     BucketName, Digest, Geometry, Layout, Manifest, ObjectId, ObjectKey, Outcome, RecordId, Timestamp,
@@ -14,6 +14,7 @@ use coffer_regions::{CodecError, Placement, PlacementError, Record, place, place
 
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
+use crate::jobs::Sampler;
 use crate::leaf::leaf;
 use crate::service::Service;
 use crate::stored::{EncodeError, ManifestBody};
@@ -256,6 +257,8 @@ struct Durable {
     inline: Bytes,
     /// Sites of the placement that missed a shard, where the policy accepts that.
     missed: Vec<coffer_model::SiteId>,
+    /// What its sites will be asked one day.
+    challenges: NewChallenges,
 }
 
 async fn write_and_commit(
@@ -288,6 +291,7 @@ fn small(reservation: &Reservation, plain: Bytes) -> Durable {
         layout: Layout::Inline { sites: reservation.placement.sites().to_vec() },
         inline: plain,
         missed: reservation.placement.absent().to_vec(),
+        challenges: NewChallenges::default(),
     }
 }
 
@@ -305,6 +309,11 @@ async fn seal_and_write(
         &reservation.placement,
         reservation.locator,
         reservation.bucket.policy.degraded,
+        Sampler::new(
+            grant.tenant().secrets.challenge_key(),
+            reservation.version,
+            service.host.entropy.as_ref(),
+        ),
     )?;
     let mut content = blake3::Hasher::new();
     let mut size = 0_u64;
@@ -330,9 +339,9 @@ async fn seal_and_write(
     while !sealed.is_empty() {
         writer.write(take_stripe(&mut sealed)).await?;
     }
-    let Striped { layout, sealed_size, missed } = writer.finish(STRIPE_BYTES).await?;
+    let Striped { layout, sealed_size, missed, challenges } = writer.finish(STRIPE_BYTES).await?;
     let content = Digest(*content.finalize().as_bytes());
-    Ok(Durable { size, sealed_size, content, layout, inline: Bytes::new(), missed })
+    Ok(Durable { size, sealed_size, content, layout, inline: Bytes::new(), missed, challenges })
 }
 
 /// Room for a stripe, what the last piece adds to it, and its parity, so that
@@ -397,7 +406,8 @@ async fn commit(
         reduced: u8::try_from(durable.missed.len()).unwrap_or(u8::MAX),
         inline: matches!(manifest.layout, Layout::Inline { .. }),
     };
-    let audit_seq = tenant.catalog.commit(row, leaf(&outcome).map_err(AuditError::from)?).await?;
+    let leaf = leaf(&outcome).map_err(AuditError::from)?;
+    let audit_seq = tenant.catalog.commit_challenged(row, durable.challenges, leaf).await?;
     Ok(Committed { manifest, audit_seq, reduced_by: durable.missed.len() })
 }
 

@@ -1,23 +1,28 @@
-//! Rebuilding a catalogue from the sites: facts, tombstones, manifests, log.
-//! The sites' bytes are untrusted: what does not open under the tenant's keys
-//! is reported against its site and left out.
+//! Rebuilding catalogues from the sites: facts, tombstones, manifests, log.
+//! The sites' bytes are untrusted: what does not open under a tenant's keys is
+//! reported against its site and left out. All tenants are rebuilt in one walk
+//! over each kind of record, however many they are.
 
-use std::collections::{BTreeMap, HashSet};
+mod gather;
+mod log;
+mod merge;
+mod versions;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coffer_catalog::{BucketRow, CatalogError, FactRow, Leaf, ManifestRow, RebuildBatch};
-use coffer_keys::leaf_hash;
-use coffer_model::{
-    Actor, AuditEvent, BucketId, Digest, Layout, Operation, Outcome, RecordId, SiteId, TenantId, VersionId,
-};
-use coffer_regions::{Record, RecordKind, SiteError};
-use futures::stream::{self, StreamExt};
+use coffer_catalog::{BucketRow, CatalogError, FactRow, RebuildBatch};
+use coffer_keys::Dek;
+use coffer_model::{Actor, AuditEvent, BucketId, Operation, Outcome, SiteId, TenantId, VersionId};
+use coffer_regions::{Record, RecordKind};
+use serde::de::DeserializeOwned;
 
 use crate::audit::AuditError;
+use crate::rebuild::gather::{Found, Open, Opened, Walk, each};
 use crate::service::{RecoveryProgress, RecoveryReport, Service};
-use crate::stored::{Fact, LeafRun, ManifestBody, Tombstone, open_fact, tag_of, tenant_tag};
+use crate::stored::{Fact, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::sweep::tombstone_row;
-use crate::tenant::{Tenant, mark_whole};
+use crate::tenant::{Tenant, TenantSecrets, mark_whole};
 
 /// Why a catalogue was not rebuilt. The sites were only read.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +30,25 @@ pub enum RebuildError {
     /// No site answered.
     #[error("no site answered, so that there is nothing to rebuild from")]
     NoSite,
+    /// Sites fell silent while they were read: what they alone hold, a
+    /// tombstone among it, would be left out without a word.
+    #[error(
+        "{} of the sites of tenant {tenant} fell silent during the rebuild ({}); it is begun again at the next start",
+        missing.len(),
+        missing.join(", ")
+    )]
+    FellSilent {
+        /// Whose catalogue.
+        tenant: TenantId,
+        /// Names of the sites that did not answer to the end.
+        missing: Vec<String>,
+    },
     /// The new catalogue failed.
     #[error("the rebuilt catalogue failed: {0}")]
     Catalog(#[from] CatalogError),
+    /// The load into the new catalogue was cut off.
+    #[error("the rebuild was cut off by the service stopping")]
+    Stopped,
     /// The log did not take the rebuild's own leaf.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -36,132 +57,131 @@ pub enum RebuildError {
     Serialise,
 }
 
-/// Manifests read at once: bounds memory, and hides the sites' latency.
-const READS_AT_ONCE: usize = 32;
-const BATCH: usize = 512;
+/// Pages that all catalogues together keep in memory while they are filled,
+/// and the least that each does.
+const CACHE_MIB: u16 = 128;
+const CACHE_MIB_MIN: u16 = 2;
 
-/// Which sites list which record, each with the digest of its copy.
-type Holders = BTreeMap<RecordId, Vec<(SiteId, Digest)>>;
+/// A tenant whose catalogue is being filled.
+struct Lost {
+    tenant: Arc<Tenant>,
+    buckets: BTreeSet<BucketId>,
+    /// Versions that never were, for a failed put's tombstone outlaws them.
+    withdrawn: BTreeSet<VersionId>,
+    versions: u64,
+}
 
 /// Rebuilds the catalogues of these tenants.
 pub(crate) async fn rebuild(
     service: &Service,
-    lost: &[TenantId],
+    lost: &[Arc<Tenant>],
     progress: RecoveryProgress<'_>,
     report: &mut RecoveryReport,
 ) -> Result<(), RebuildError> {
-    for id in lost {
-        if let Some(tenant) = service.tenant(*id) {
-            rebuild_tenant(service, &tenant, progress, report).await?;
-        }
+    let lost = lost.iter().cloned();
+    let mut lost: Vec<Lost> = lost
+        .map(|tenant| Lost { tenant, buckets: BTreeSet::new(), withdrawn: BTreeSet::new(), versions: 0 })
+        .collect();
+    if lost.is_empty() {
+        return Ok(());
     }
-    Ok(())
-}
-
-async fn rebuild_tenant(
-    service: &Service,
-    tenant: &Arc<Tenant>,
-    progress: RecoveryProgress<'_>,
-    report: &mut RecoveryReport,
-) -> Result<(), RebuildError> {
+    let cache_mib = (CACHE_MIB / u16::try_from(lost.len()).unwrap_or(CACHE_MIB)).max(CACHE_MIB_MIN);
+    for Lost { tenant, .. } in &lost {
+        tenant.catalog.begin_loading(cache_mib).await?;
+    }
+    let mut whole = Walk::default();
     progress("facts", 0);
-    let buckets = load_facts(service, tenant).await?;
+    add(&mut whole, load_facts(service, &mut lost).await?);
     progress("tombstones", 0);
-    let graves = load_tombstones(service, tenant).await?;
-    let versions = load_manifests(service, tenant, &buckets, &graves, progress, report).await?;
+    add(&mut whole, load_tombstones(service, &mut lost).await?);
+    add(&mut whole, versions::load(service, &mut lost, progress, report).await?);
     progress("log", 0);
-    load_log(service, tenant).await?;
-    let event = AuditEvent {
-        time: service.host.clock.now(),
-        tenant: Some(tenant.id),
-        actor: Actor::Service,
-        operation: Operation::Rebuild,
-        subject: format!("{versions} versions"),
-        outcome: Outcome::Done,
-    };
-    tenant.note(&event).await?;
-    mark_whole(&tenant.catalog).await?;
+    add(&mut whole, log::load(service, &lost).await?);
+    report.unreadable += whole.unreadable;
+    for Lost { tenant, versions, .. } in &lost {
+        refuse_if_silent(service, tenant, &whole.silent)?;
+        let event = AuditEvent {
+            time: service.host.clock.now(),
+            tenant: Some(tenant.id),
+            actor: Actor::Service,
+            operation: Operation::Rebuild,
+            subject: format!("{versions} versions"),
+            outcome: Outcome::Done,
+        };
+        tenant.note(&event).await?;
+        mark_whole(&tenant.catalog).await?;
+        tenant.catalog.finish_loading().await?;
+    }
     Ok(())
 }
 
-/// Which records of a kind lie where, over all sites that answer.
-async fn holders(service: &Service, kind: RecordKind) -> Result<Holders, RebuildError> {
-    let mut holders = Holders::new();
-    let mut answered = false;
-    for description in &service.sites.topology().sites {
-        let Ok(listed) = service.sites.list_all(description.id, kind).await else { continue };
-        answered = true;
-        for line in listed {
-            holders.entry(line.id).or_default().push((description.id, line.digest));
-        }
-    }
-    if answered { Ok(holders) } else { Err(RebuildError::NoSite) }
+fn add(whole: &mut Walk, part: Walk) {
+    whole.silent.extend(part.silent);
+    whole.unreadable += part.unreadable;
 }
 
-/// The first copy of a record that `open` accepts; a copy that it does not
-/// accept is its site's fault, unless the record is not this tenant's at all.
-/// A copy that says so is not read twice, and hides no other copy: a site that
-/// lies about whose a record is would otherwise make it disappear.
-async fn first_good<T>(
-    service: &Service,
-    id: RecordId,
-    holders: &[(SiteId, Digest)],
-    open: impl Fn(&Record) -> Opened<T>,
-) -> Option<T> {
-    let mut foreign: Vec<(SiteId, Digest)> = Vec::new();
-    for (site_id, listed) in holders {
-        if foreign.iter().any(|(_, digest)| digest == listed) {
-            continue;
-        }
-        let Some(site) = service.sites.get(*site_id) else { continue };
-        match site.get(id).await.map(|record| (record.digest(), open(&record))) {
-            Ok((_, Opened::Good(value))) => {
-                foreign.iter().for_each(|(liar, _)| service.sites.report(*liar));
-                return Some(value);
-            }
-            Ok((digest, Opened::Foreign)) => foreign.push((*site_id, digest)),
-            Err(SiteError::Unreachable) => {}
-            Ok((_, Opened::Bad)) | Err(_) => service.sites.report(*site_id),
-        }
-    }
-    None
-}
-
-enum Opened<T> {
-    Good(T),
-    /// Another tenant's record.
-    Foreign,
-    /// Claims to be this tenant's, and does not open.
-    Bad,
-}
-
-/// All of the listed facts that open under the tenant's key.
-async fn open_all<T: serde::de::DeserializeOwned>(
+/// A rebuild must have met every version and tombstone that was acknowledged,
+/// to the end of every listing.
+fn refuse_if_silent(
     service: &Service,
     tenant: &Tenant,
-    holders: &Holders,
-    key: &coffer_keys::Dek,
-) -> Vec<(RecordId, T)> {
-    let tag = tenant_tag(key);
-    let open = |record: &Record| {
-        if tag_of(record) != Some(tag) {
-            return Opened::Foreign;
-        }
-        open_fact(record, key, tenant.id).map_or(Opened::Bad, Opened::Good)
-    };
-    let reads = holders.iter().map(|(id, sites)| async move {
-        first_good(service, *id, sites, open).await.map(|fact| (*id, fact))
-    });
-    stream::iter(reads).buffered(READS_AT_ONCE).filter_map(std::future::ready).collect().await
+    silent: &BTreeSet<SiteId>,
+) -> Result<(), RebuildError> {
+    let admitted = service.sites.admitted(&tenant.policy);
+    if !admitted.is_empty() && admitted.iter().all(|id| silent.contains(id)) {
+        return Err(RebuildError::NoSite);
+    }
+    let missing = admitted.iter().filter(|id| silent.contains(id));
+    let missing: Vec<String> = missing.map(|id| service.sites.name(*id).to_owned()).collect();
+    let enough = missing.len() <= tenant.policy.geometry.m();
+    if enough { Ok(()) } else { Err(RebuildError::FellSilent { tenant: tenant.id, missing }) }
 }
 
-async fn load_facts(service: &Service, tenant: &Tenant) -> Result<HashSet<BucketId>, RebuildError> {
-    let holders = holders(service, RecordKind::Registry).await?;
-    let facts = open_all::<Fact>(service, tenant, &holders, &tenant.secrets.registry_key()).await;
-    let removed: HashSet<BucketId> = facts
-        .iter()
-        .filter_map(|(_, fact)| if let Fact::BucketRemoved { id, .. } = fact { Some(*id) } else { None })
-        .collect();
+/// Opens facts of any of these tenants; each says which of them it is of.
+fn facts_of<'a, T: DeserializeOwned>(
+    tenants: impl Iterator<Item = &'a Arc<Tenant>>,
+    key: fn(&TenantSecrets) -> Dek,
+) -> Open<(usize, T)> {
+    let keys = tenants.enumerate().map(|(at, tenant)| {
+        let key = key(&tenant.secrets);
+        (tenant_tag(&key), (at, tenant.id, key))
+    });
+    let keys: BTreeMap<_, _> = keys.collect();
+    Arc::new(move |record: &Record| match tag_of(record).and_then(|tag| keys.get(&tag)) {
+        Some((at, tenant, key)) => {
+            open_fact(record, key, *tenant).map_or(Opened::Bad, |fact| Opened::Good((*at, fact)))
+        }
+        None => Opened::Foreign,
+    })
+}
+
+async fn load_facts(service: &Service, lost: &mut [Lost]) -> Result<Walk, RebuildError> {
+    let open = facts_of::<Fact>(lost.iter().map(|lost| &lost.tenant), TenantSecrets::registry_key);
+    let mut facts: Vec<Vec<_>> = lost.iter().map(|_| Vec::new()).collect();
+    let walk = each(&service.sites, RecordKind::Registry, open, async |batch| {
+        for Found { id, value: (at, fact), .. } in batch {
+            if let Some(facts) = facts.get_mut(at) {
+                facts.push((id, fact));
+            }
+        }
+        Ok::<(), RebuildError>(())
+    });
+    let walk = walk.await?;
+    for (lost, facts) in lost.iter_mut().zip(facts) {
+        let batch = batch_of(facts)?;
+        lost.buckets = batch.buckets.iter().map(|bucket| bucket.id).collect();
+        lost.tenant.catalog.load(batch).await?;
+    }
+    Ok(walk)
+}
+
+/// The buckets and principals that a tenant's facts add up to.
+fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, RebuildError> {
+    let removed = |(_, fact): &(_, Fact)| match fact {
+        Fact::BucketRemoved { id, .. } => Some(*id),
+        Fact::BucketCreated { .. } | Fact::PrincipalCreated(_) => None,
+    };
+    let removed: BTreeSet<BucketId> = facts.iter().filter_map(removed).collect();
     let mut batch = RebuildBatch::default();
     for (record, fact) in facts {
         match fact {
@@ -183,119 +203,45 @@ async fn load_facts(service: &Service, tenant: &Tenant) -> Result<HashSet<Bucket
     // newer one stands.
     batch.buckets.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));
     batch.buckets.dedup_by(|later, earlier| later.name == earlier.name);
-    let buckets = batch.buckets.iter().map(|bucket| bucket.id).collect();
-    tenant.catalog.load(batch).await?;
-    Ok(buckets)
+    Ok(batch)
 }
 
-/// What the tombstones at the sites outlaw.
-pub(crate) struct Graves {
-    /// Versions that never were.
-    failed: HashSet<VersionId>,
-}
-
-impl Graves {
-    /// Whether this very version was withdrawn by a put that failed.
-    pub(crate) fn withdrawn(&self, version: VersionId) -> bool {
-        self.failed.contains(&version)
-    }
-}
-
-/// Reads every tombstone of a tenant.
-pub(crate) async fn read_tombstones(
-    service: &Service,
-    tenant: &Tenant,
-) -> Result<(Graves, Vec<(RecordId, Tombstone)>), RebuildError> {
-    let key = tenant.secrets.tombstone_key();
-    let holders = holders(service, RecordKind::Tombstone).await?;
-    let all = open_all::<Tombstone>(service, tenant, &holders, &key).await;
-    let failed =
-        all.iter().filter(|(_, tombstone)| tombstone.failed_put).map(|(_, tombstone)| tombstone.version);
-    let graves = Graves { failed: failed.collect() };
-    Ok((graves, all))
-}
-
-async fn load_tombstones(service: &Service, tenant: &Tenant) -> Result<Graves, RebuildError> {
-    let (graves, all) = read_tombstones(service, tenant).await?;
-    let order_floor = all.iter().map(|(_, tombstone)| tombstone.order).max().unwrap_or(0);
-    let deletions = all.iter().filter(|(_, tombstone)| !tombstone.failed_put);
-    let tombstones = deletions.map(|(id, tombstone)| tombstone_row(*id, tombstone)).collect();
-    tenant.catalog.load(RebuildBatch { tombstones, order_floor, ..RebuildBatch::default() }).await?;
-    Ok(graves)
-}
-
-async fn load_manifests(
-    service: &Service,
-    tenant: &Tenant,
-    buckets: &HashSet<BucketId>,
-    graves: &Graves,
-    progress: RecoveryProgress<'_>,
-    report: &mut RecoveryReport,
-) -> Result<u64, RebuildError> {
-    let holders = holders(service, RecordKind::Manifest).await?;
-    let reads = holders.iter().map(|(id, sites)| async move {
-        let row = first_good(service, *id, sites, |record| open_manifest(tenant, record)).await;
-        row.map(|row| reduced(row, sites))
-    });
-    let mut rows = stream::iter(reads).buffered(READS_AT_ONCE).ready_chunks(BATCH);
-    let mut versions = 0;
-    while let Some(chunk) = rows.next().await {
-        let manifests: Vec<ManifestRow> = chunk
-            .into_iter()
-            .flatten()
-            .filter(|row| buckets.contains(&row.manifest.bucket) && !graves.withdrawn(row.manifest.version))
-            .collect();
-        versions += manifests.len() as u64;
-        let order_floor = manifests.iter().map(|row| row.manifest.order).max().unwrap_or(0);
-        let newest = manifests.iter().map(|row| row.manifest.created).max();
-        report.newest_write = report.newest_write.max(newest);
-        tenant.catalog.load(RebuildBatch { manifests, order_floor, ..RebuildBatch::default() }).await?;
-        progress("catalogue", versions);
-    }
-    report.versions += versions;
-    Ok(versions)
-}
-
-fn open_manifest(tenant: &Tenant, record: &Record) -> Opened<ManifestRow> {
-    let Ok(body) = ManifestBody::parse(record) else { return Opened::Bad };
-    if !tenant.secrets.owns(&body.wrap) {
-        return Opened::Foreign;
-    }
-    let Ok(dek) = tenant.secrets.unwrap(body.version, &body.wrap) else { return Opened::Bad };
-    let Ok(manifest) = body.open(tenant.id, &dek) else { return Opened::Bad };
-    if manifest.version != body.version || manifest.tenant != tenant.id {
-        return Opened::Bad;
-    }
-    let inline = matches!(manifest.layout, Layout::Inline { .. });
-    let wrap = body.wrap.to_bytes().to_vec();
-    Opened::Good(ManifestRow { record: record.id(), manifest, wrap, reduced: 0, inline })
-}
-
-/// How many of its sites lack the manifest now.
-fn reduced(mut row: ManifestRow, holders: &[(SiteId, Digest)]) -> ManifestRow {
-    let holds = |id: &SiteId| holders.iter().any(|(holder, _)| holder == id);
-    let missing = row.manifest.layout.sites().iter().filter(|id| !holds(id)).count();
-    row.reduced = u8::try_from(missing).unwrap_or(u8::MAX);
-    row
-}
-
-/// Puts the runs of leaves in order, up to the first gap.
-async fn load_log(service: &Service, tenant: &Tenant) -> Result<(), RebuildError> {
-    let holders = holders(service, RecordKind::Log).await?;
-    let mut runs = open_all::<LeafRun>(service, tenant, &holders, &tenant.secrets.log_key()).await;
-    // A run that too few sites took was never under a checkpoint, and its
-    // numbers may have been given again: what more sites hold comes last, and wins.
-    runs.sort_by_key(|(id, _)| holders.get(id).map_or(0, Vec::len));
-    let mut leaves: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-    for (_, run) in runs {
-        for (seq, leaf) in (run.first..).zip(run.leaves) {
-            leaves.insert(seq, leaf);
+async fn load_tombstones(service: &Service, lost: &mut [Lost]) -> Result<Walk, RebuildError> {
+    let open = facts_of::<Tombstone>(lost.iter().map(|lost| &lost.tenant), TenantSecrets::tombstone_key);
+    let walk = each(&service.sites, RecordKind::Tombstone, open, async |batch| {
+        let mut loads: BTreeMap<usize, RebuildBatch> = BTreeMap::new();
+        for Found { id, value: (at, tombstone), .. } in batch {
+            let load = loads.entry(at).or_default();
+            load.order_floor = load.order_floor.max(tombstone.order);
+            match (tombstone.failed_put, lost.get_mut(at)) {
+                (true, Some(lost)) => drop(lost.withdrawn.insert(tombstone.version)),
+                _ => load.tombstones.push(tombstone_row(id, &tombstone)),
+            }
         }
-    }
-    let in_order = (0_u64..).zip(leaves).take_while(|(expected, (seq, _))| expected == seq);
-    let leaves: Vec<Leaf> = in_order.map(|(_, (_, body))| Leaf { hash: leaf_hash(&body), body }).collect();
-    let size = leaves.len() as u64;
-    tenant.catalog.load(RebuildBatch { leaves, ..RebuildBatch::default() }).await?;
-    tenant.catalog.set_replicated_size(size).await?;
-    Ok(())
+        for (at, load) in loads {
+            if let Some(lost) = lost.get(at) {
+                lost.tenant.catalog.load(load).await?;
+            }
+        }
+        Ok::<(), RebuildError>(())
+    });
+    walk.await
+}
+
+/// Which of these versions a tombstone of a failed put outlaws.
+pub(crate) async fn withdrawn(
+    service: &Service,
+    tenant: &Arc<Tenant>,
+    of: &BTreeSet<VersionId>,
+) -> Result<BTreeSet<VersionId>, RebuildError> {
+    let open = facts_of::<Tombstone>(std::iter::once(tenant), TenantSecrets::tombstone_key);
+    let mut withdrawn = BTreeSet::new();
+    let walk = each(&service.sites, RecordKind::Tombstone, open, async |batch| {
+        let failed = batch.into_iter().map(|found| found.value.1).filter(|tombstone| tombstone.failed_put);
+        withdrawn.extend(failed.map(|tombstone| tombstone.version).filter(|version| of.contains(version)));
+        Ok::<(), RebuildError>(())
+    });
+    let walk = walk.await?;
+    let all_silent = service.sites.topology().sites.iter().all(|site| walk.silent.contains(&site.id));
+    if all_silent { Err(RebuildError::NoSite) } else { Ok(withdrawn) }
 }

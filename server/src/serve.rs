@@ -1,12 +1,15 @@
 //! The socket: mutual TLS, every service, health and reflection.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_proto::v1::buckets_server::BucketsServer;
 use coffer_proto::v1::drills_server::DrillsServer;
 use coffer_proto::v1::log_server::LogServer;
 use coffer_proto::v1::objects_server::ObjectsServer;
+use coffer_proto::v1::scrub_server::ScrubServer;
 use coffer_proto::v1::sites_server::SitesServer;
 use coffer_proto::v1::tenants_server::TenantsServer;
 use coffer_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
@@ -16,7 +19,8 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
-use crate::grpc::{BucketsApi, DrillsApi, LogApi, ObjectsApi, SitesApi, TenantsApi};
+use crate::grpc::{BucketsApi, DrillsApi, LogApi, ObjectsApi, ScrubApi, SitesApi, TenantsApi};
+use crate::jobs::{JobError, JobSettings, Jobs};
 use crate::service::Service;
 
 /// Why the service stopped serving, or never started.
@@ -31,6 +35,9 @@ pub enum ServeError {
     /// The compiled descriptors do not decode.
     #[error("reflection cannot be offered: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// How far the scrub came could not be kept; it reads that again.
+    #[error("stopped, but the ledgers of the scrub are not up to date: {0}")]
+    Jobs(#[from] JobError),
     /// The logs could not be made durable at the end; their leaves stay in
     /// the catalogues and follow at the next start.
     #[error("stopped, but the newest log leaves are not at the sites yet: {0}")]
@@ -41,14 +48,27 @@ pub enum ServeError {
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Serves until `shutdown` completes; then finishes what is under way and
-/// makes the logs durable.
+/// Serves until `shutdown` completes, without background jobs; then finishes
+/// what is under way and makes the logs durable.
 ///
 /// # Errors
 /// [`ServeError`].
 pub async fn serve(
     service: Arc<Service>,
     listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    serve_with(service, listener, JobSettings::BY_HAND, shutdown).await
+}
+
+/// As [`serve`], with background jobs, which end before the catalogues close.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve_with(
+    service: Arc<Service>,
+    listener: TcpListener,
+    settings: JobSettings,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let (certificate, key) = service.authority.certify_server()?;
@@ -66,8 +86,14 @@ pub async fn serve(
     // The builder's own setting is not for listeners that it did not open:
     // without this, every small answer waits for the client's delayed ACK.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Server::builder()
-        .tls_config(tls)?
+    let server = Server::builder().tls_config(tls)?;
+    let jobs = Jobs::start(&service, settings);
+    let leaving = Arc::clone(&service);
+    let shutdown = async move {
+        shutdown.await;
+        leaving.watch.leave();
+    };
+    let served = server
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .add_service(health_service)
@@ -78,8 +104,28 @@ pub async fn serve(
         .add_service(LogServer::new(LogApi(api(&service))))
         .add_service(SitesServer::new(SitesApi(api(&service))))
         .add_service(DrillsServer::new(DrillsApi(api(&service))))
-        .serve_with_incoming_shutdown(incoming, shutdown)
-        .await?;
+        .add_service(ScrubServer::new(ScrubApi(api(&service))))
+        .serve_with_incoming_shutdown(incoming, shutdown);
+    // The watch over the sites ends with the server, whichever way that ends.
+    let served = tokio::select! {
+        biased;
+        served = served => served,
+        never = watch_sites(&service) => match never {},
+    };
+    let stopped = jobs.stop().await;
     service.shut_down().await?;
-    Ok(())
+    stopped?;
+    Ok(served?)
+}
+
+/// How often it is looked how far the sites reach: what a site loses of a
+/// shorter time before the service itself dies is not noticed by its reach.
+const REACH_EVERY: Duration = Duration::from_secs(2);
+
+async fn watch_sites(service: &Service) -> Infallible {
+    loop {
+        tokio::time::sleep(REACH_EVERY).await;
+        // A log that cannot be written refuses every call by itself.
+        let _ = service.note_reach().await;
+    }
 }

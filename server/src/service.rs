@@ -15,9 +15,12 @@ use tokio::sync::Mutex;
 use crate::audit::{AuditError, AuditLog, LogReach, Signed};
 use crate::authority::{Authority, IssuedCredential};
 use crate::damage::DamageBook;
+use crate::hedge::{ReadHabits, ReadLoad, SiteReading};
+use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
 use crate::opener::{HostSites, SiteOpener};
+use crate::reach;
 use crate::rebuild;
 use crate::registry::{RegistryError, service_geometry, write_fact};
 use crate::service_error::{FoundError, IssueError, OpenError, RecoverError};
@@ -56,6 +59,9 @@ pub struct RecoveryReport {
     pub tenants: usize,
     /// Object versions indexed.
     pub versions: u64,
+    /// Records that sites list as a tenant's and of which no copy can be read:
+    /// what they said is not in the catalogues.
+    pub unreadable: u64,
     /// When the newest of them was written.
     pub newest_write: Option<Timestamp>,
     /// Sites that did not answer.
@@ -82,6 +88,12 @@ pub struct Service {
     principals: RwLock<BTreeMap<[u8; 32], Principal>>,
     /// What is known to be wrong at the sites.
     pub(crate) damage: DamageBook,
+    /// What reads have learnt about the sites.
+    pub(crate) reads: Arc<ReadHabits>,
+    /// What is on disk about how far the sites reach.
+    pub(crate) reach_noted: Mutex<reach::Book>,
+    /// What the background jobs keep.
+    pub(crate) watch: Watch,
     /// One tenant is created at a time.
     pub(crate) creating: Mutex<()>,
 }
@@ -221,32 +233,59 @@ impl Service {
         std::fs::create_dir_all(&state).map_err(|source| OpenError::Disk { path: state, source })?;
         progress("sites", addresses.len() as u64);
         let sites = Sites::open(&host, data_dir, &addresses).await?;
-        let alive = sites.alive();
-        let missing: Vec<&SiteDescription> =
-            sites.topology().sites.iter().filter(|site| !alive.contains(&site.id)).collect();
-        let missing_sites = missing.iter().map(|site| site.name.clone()).collect();
         progress("keys", 0);
         let found = keystore::read(&sites, root).await?;
         let key_pem = zeroize::Zeroizing::new(found.deployment.authority_key_pem.clone());
         let authority = Authority::load(found.deployment.authority_ca_pem.clone(), key_pem)?;
         let service = Self::assemble(host, data_dir, addresses, sites, authority, found.deployment, root);
-        let mut report =
-            RecoveryReport { tenants: 0, versions: 0, newest_write: None, missing_sites, unsettled: 0 };
-        let mut lost = Vec::new();
+        let mut report = RecoveryReport {
+            tenants: 0,
+            versions: 0,
+            unreadable: 0,
+            newest_write: None,
+            missing_sites: Vec::new(),
+            unsettled: 0,
+        };
+        // The service's own realm comes first: its log says how far the sites
+        // were seen to reach, where nothing else does any more.
+        let (mut realm, mut lost) = (Vec::new(), Vec::new());
         for keys in &found.tenants {
             let (secrets, catalog, whole) = open_or_create(data_dir, keys, root).await?;
-            let tenant = service.tenant_of(keys, secrets, catalog);
+            let tenant = service.insert_tenant(service.tenant_of(keys, secrets, catalog));
             report.tenants += usize::from(!tenant.service);
-            if !whole {
-                service.refuse_if_too_many_lost(&tenant, &alive)?;
-                lost.push(tenant.id);
+            match (whole, tenant.service) {
+                (true, _) => {}
+                (false, true) => realm.push(tenant),
+                (false, false) => lost.push(tenant),
             }
-            service.insert_tenant(tenant);
         }
-        rebuild::rebuild(&service, &lost, progress, &mut report).await?;
+        service.rebuild(&realm, progress, &mut report).await?;
+        service.hold_sites_against_the_past().await.map_err(OpenError::Catalog)?;
+        report.missing_sites = service.missing_sites();
+        service.rebuild(&lost, progress, &mut report).await?;
         service.load_principals().await?;
         report.unsettled = sweep(&service).await?;
+        service.note_reach().await?;
         Ok((service, report))
+    }
+
+    /// Rebuilds the catalogues of these tenants, if enough sites answer.
+    async fn rebuild(
+        &self,
+        lost: &[Arc<Tenant>],
+        progress: RecoveryProgress<'_>,
+        report: &mut RecoveryReport,
+    ) -> Result<(), OpenError> {
+        let alive = self.sites.alive();
+        lost.iter().try_for_each(|tenant| self.refuse_if_too_many_lost(tenant, &alive))?;
+        Ok(rebuild::rebuild(self, lost, progress, report).await?)
+    }
+
+    /// Names of the sites that do not answer, or not as who they were.
+    fn missing_sites(&self) -> Vec<String> {
+        let alive = self.sites.alive();
+        let missing = self.sites.topology().sites.iter().filter(|site| !alive.contains(&site.id));
+        missing.map(|site| site.name.clone()).collect()
     }
 
     fn assemble(
@@ -277,6 +316,9 @@ impl Service {
             tenants: RwLock::default(),
             principals: RwLock::new(operators),
             damage: DamageBook::default(),
+            reads: Arc::default(),
+            reach_noted: Mutex::default(),
+            watch: Watch::default(),
             creating: Mutex::new(()),
         }
     }
@@ -383,6 +425,18 @@ impl Service {
         self.sites.unopened()
     }
 
+    /// What reading has asked of the sites since the service started, and how
+    /// much of it was beside what the reads needed.
+    pub fn read_load(&self) -> ReadLoad {
+        self.reads.load()
+    }
+
+    /// What reads have learnt about the site of that name.
+    pub fn site_reading(&self, name: &str) -> Option<SiteReading> {
+        let site = self.sites.topology().sites.iter().find(|site| site.name == name)?;
+        Some(self.reads.of(site.id))
+    }
+
     /// The certificate of the deployment's CA, PEM.
     pub fn ca_pem(&self) -> &str {
         self.authority.ca_pem()
@@ -449,6 +503,7 @@ impl Service {
     /// # Errors
     /// [`AuditError`] if a log cannot be made durable.
     pub async fn kit(&self) -> Result<RecoveryKit, AuditError> {
+        self.pin_reach().await?;
         let mut checkpoints = Vec::new();
         for tenant in self.all_tenants() {
             let checkpoint = self.checkpoint(&tenant).await?.note;
@@ -468,9 +523,12 @@ impl Service {
     /// [`AuditError`], of the first log that failed; its leaves stay in the
     /// catalogue and follow at the next start.
     pub async fn shut_down(&self) -> Result<(), AuditError> {
-        let mut outcome = Ok(());
+        let mut outcome = self.pin_reach().await;
         for tenant in self.all_tenants() {
             outcome = outcome.and(self.checkpoint(&tenant).await.map(drop));
+        }
+        outcome = outcome.and(self.note_reach().await);
+        for tenant in self.all_tenants() {
             tenant.catalog.clone().close().await;
         }
         outcome

@@ -8,22 +8,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Topology};
-use coffer_regions::{ListedRecord, Receipt, Record, RecordKind, Site, SiteError, SiteState};
+use coffer_regions::{Receipt, Record, Site, SiteError, SiteState};
 use coffer_site::{OpenSiteError, SimulatedSite};
 
+use crate::guard::Guard;
 use crate::kit::SiteAddress;
 use crate::opener::OpenedSite;
 use crate::service::Host;
 
 struct Reached {
     opened: OpenedSite,
+    /// What everybody asks in its place.
+    guard: Arc<Guard>,
     /// Reads that brought damaged, wrong or no bytes.
     reported: AtomicU64,
 }
 
 impl Reached {
     fn new(opened: OpenedSite) -> Self {
-        Self { opened, reported: AtomicU64::new(0) }
+        let guard = Arc::new(Guard::new(Arc::clone(&opened.site)));
+        Self { opened, guard, reported: AtomicU64::new(0) }
     }
 }
 
@@ -34,9 +38,6 @@ pub(crate) struct Sites {
     /// Sites whose directory is there and is not what it should be, and why.
     unopened: BTreeMap<SiteId, OpenSiteError>,
 }
-
-/// How many records a listing asks for at a time.
-const LIST_PAGE: usize = 4096;
 
 impl Sites {
     /// Opens what is there; creates nothing. A directory that is missing or
@@ -84,9 +85,24 @@ impl Sites {
         &self.topology
     }
 
-    /// The site, if it could be opened. It may still be dead.
+    /// The site, if it could be opened. It may still be dead, or quarantined.
     pub(crate) fn get(&self, id: SiteId) -> Option<Arc<dyn Site>> {
-        self.reached.get(&id).map(|reached| Arc::clone(&reached.opened.site))
+        self.reached.get(&id).map(|reached| Arc::clone(&reached.guard) as Arc<dyn Site>)
+    }
+
+    /// What stands before a site that could be opened.
+    pub(crate) fn guard(&self, id: SiteId) -> Option<&Guard> {
+        self.reached.get(&id).map(|reached| reached.guard.as_ref())
+    }
+
+    /// What stands before each site that could be opened.
+    pub(crate) fn guards(&self) -> impl Iterator<Item = (SiteId, &Guard)> {
+        self.reached.iter().map(|(id, reached)| (*id, reached.guard.as_ref()))
+    }
+
+    /// Whether a site is older than it was, and has not been refilled yet.
+    pub(crate) fn is_quarantined(&self, id: SiteId) -> bool {
+        self.guard(id).is_some_and(Guard::is_quarantined)
     }
 
     /// The simulated site of that name, for killing and reviving.
@@ -98,7 +114,7 @@ impl Sites {
 
     /// The sites that answered when last heard of.
     pub(crate) fn alive(&self) -> Vec<SiteId> {
-        let answers = |id: &SiteId| self.reached.get(id).is_some_and(|reached| reached.opened.site.answers());
+        let answers = |id: &SiteId| self.reached.get(id).is_some_and(|reached| reached.guard.answers());
         self.topology.sites.iter().map(|site| site.id).filter(answers).collect()
     }
 
@@ -145,7 +161,7 @@ impl Sites {
     /// How a site is doing; a site without a directory is dead.
     pub(crate) async fn state(&self, site: SiteId) -> SiteState {
         match self.reached.get(&site) {
-            Some(reached) => reached.opened.site.state().await,
+            Some(reached) => reached.guard.state().await,
             None => SiteState::DEAD,
         }
     }
@@ -165,24 +181,6 @@ impl Sites {
             }
         }
         answer
-    }
-
-    /// Every record of a kind at one site.
-    pub(crate) async fn list_all(
-        &self,
-        id: SiteId,
-        kind: RecordKind,
-    ) -> Result<Vec<ListedRecord>, SiteError> {
-        let site = self.get(id).ok_or(SiteError::Unreachable)?;
-        let mut all: Vec<ListedRecord> = Vec::new();
-        loop {
-            let page = site.list(kind, all.last().map(|last| last.id), LIST_PAGE).await?;
-            let last = page.len() < LIST_PAGE;
-            all.extend(page);
-            if last {
-                return Ok(all);
-            }
-        }
     }
 }
 

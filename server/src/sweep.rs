@@ -1,7 +1,8 @@
 //! What a crash or a failed put left: rolled forward where the manifest is at
-//! the sites, withdrawn where it is not. Nothing is left half there.
+//! the sites, withdrawn where it is not; and deletions that were begun,
+//! finished. Nothing is left half there.
 
-use coffer_catalog::{CatalogError, CommitError, ManifestRow, ReservationRow, TombstoneRow};
+use coffer_catalog::{CatalogError, CommitError, ManifestRow, ReservationRow, TombstoneError, TombstoneRow};
 use coffer_keys::Wrap;
 use coffer_model::{
     Actor, AuditEvent, BucketId, Layout, Manifest, ObjectId, Operation, Outcome, RecordId, ResidencyPolicy,
@@ -10,8 +11,9 @@ use coffer_model::{
 use coffer_regions::{Record, RecordKind, shard_record_id};
 
 use crate::audit::AuditError;
+use crate::deletion;
 use crate::leaf::leaf;
-use crate::rebuild::{RebuildError, read_tombstones};
+use crate::rebuild::{RebuildError, withdrawn};
 use crate::registry::copies_needed;
 use crate::service::Service;
 use crate::stored::{EncodeError, ManifestBody, Tombstone, seal_fact};
@@ -37,6 +39,9 @@ pub enum SweepError {
     /// The catalogue refused the version that was rolled forward.
     #[error("the catalogue failed: {0}")]
     Commit(#[from] CommitError),
+    /// The catalogue refused the deletion that was finished.
+    #[error("the catalogue failed: {0}")]
+    Hide(#[from] TombstoneError),
     /// The tombstones at the sites could not be read.
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
@@ -74,19 +79,21 @@ impl From<&ReservationRow> for Traces {
 /// more than the writer ever has in flight.
 const EMPTY_STRIPES: u32 = 8;
 
-/// Settles every reservation that the last run of the service left open, and
+/// Settles every reservation and deletion that the last run of the service left open, and
 /// counts those that it could not, because too few sites answer: they stay
 /// invisible, and reading everything else must not wait for them.
 pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
     let mut unsettled = 0;
     for tenant in service.all_tenants() {
+        unsettled += deletion::finish(service, &tenant).await?;
         let reservations = tenant.catalog.reservations().await?;
         if reservations.is_empty() {
             continue;
         }
         // A withdrawal that a crash cut short is finished, never turned into
         // a version that its own tombstone would outlaw at the next rebuild.
-        let (graves, _) = read_tombstones(service, &tenant).await?;
+        let versions = reservations.iter().map(|row| row.version).collect();
+        let withdrawn = withdrawn(service, &tenant, &versions).await?;
         for row in reservations {
             let event = AuditEvent {
                 time: service.host.clock.now(),
@@ -97,7 +104,7 @@ pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
                 outcome: Outcome::Failed,
             };
             let found = manifest_at_sites(service, &tenant, &row).await;
-            let settled = match found.filter(|_| !graves.withdrawn(row.version)) {
+            let settled = match found.filter(|_| !withdrawn.contains(&row.version)) {
                 Some((record, manifest)) => roll_forward(service, &tenant, record, manifest, event).await,
                 None => undo(service, &tenant, &Traces::from(&row), event).await,
             };
@@ -174,12 +181,12 @@ pub(crate) async fn undo(
 
 /// Writes a tombstone to every site that the bucket's policy admits; it
 /// stands when more of them have it than may be lost.
-pub(crate) async fn write_tombstone(
+async fn write_tombstone(
     service: &Service,
     tenant: &Tenant,
     policy: &ResidencyPolicy,
     tombstone: &Tombstone,
-) -> Result<(RecordId, Vec<SiteId>), SweepError> {
+) -> Result<(), SweepError> {
     let key = tenant.secrets.tombstone_key();
     let record = seal_fact(RecordKind::Tombstone, &key, tenant.id, tombstone, service.host.entropy.as_ref())
         .map_err(|_: EncodeError| SweepError::Seal)?;
@@ -188,7 +195,7 @@ pub(crate) async fn write_tombstone(
     if stored.by.len() < needed {
         return Err(SweepError::TooFewSites { stored: stored.by.len(), needed });
     }
-    Ok((record.id(), stored.by))
+    Ok(())
 }
 
 /// Deletes what an unfinished version left. A site that does not answer keeps

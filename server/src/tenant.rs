@@ -12,6 +12,7 @@ use coffer_model::{AuditEvent, CatalogKey, Entropy, KeyId, ResidencyPolicy, Tena
 
 use crate::audit::AuditLog;
 use crate::keystore::{TenantKeys, WrappedKek};
+use crate::leaf::leaf;
 use crate::service::Service;
 
 /// Why a tenant's keys did not open.
@@ -106,9 +107,9 @@ impl TenantSecrets {
         Ok(wrap_dek(&newest.kek, newest.id, newest.epoch, self.tenant, version, dek, entropy))
     }
 
-    /// Whether a wrap names one of this tenant's KEK epochs.
-    pub(crate) fn owns(&self, wrap: &Wrap) -> bool {
-        self.keks.iter().any(|kek| kek.id == wrap.key_id())
+    /// The ids of this tenant's KEK epochs.
+    pub(crate) fn epochs(&self) -> impl Iterator<Item = KeyId> + '_ {
+        self.keks.iter().map(|kek| kek.id)
     }
 
     /// Unwraps a version's DEK.
@@ -132,6 +133,11 @@ impl TenantSecrets {
         self.root.sealing_key("tombstone v1")
     }
 
+    /// Keys the challenges of shards; no site ever sees it.
+    pub(crate) fn challenge_key(&self) -> Dek {
+        self.root.sealing_key("challenge v1")
+    }
+
     /// Seals runs of log leaves.
     pub(crate) fn log_key(&self) -> Dek {
         self.root.sealing_key("log v1")
@@ -153,6 +159,16 @@ impl Tenant {
     /// Appends one event to the tenant's log.
     pub(crate) async fn note(&self, event: &AuditEvent) -> Result<u64, crate::audit::AuditError> {
         self.log.append(&self.catalog, event).await
+    }
+
+    /// Appends intent and outcome of a call in one commit: both are there, or
+    /// neither is.
+    pub(crate) async fn note_both(
+        &self,
+        intent: &AuditEvent,
+        outcome: &AuditEvent,
+    ) -> Result<u64, crate::audit::AuditError> {
+        Ok(self.catalog.append_leaves(vec![leaf(intent)?, leaf(outcome)?]).await?)
     }
 }
 

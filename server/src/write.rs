@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use coffer_catalog::NewChallenges;
 use coffer_model::{Degraded, Layout, ShardDigests, SiteId};
 use coffer_regions::{
     ClearGeometry, Codec, CodecError, Placement, Record, RecordError, RecordKind, SiteError, shard_record_id,
 };
 use tokio::task::{JoinError, JoinSet};
 
+use crate::jobs::Sampler;
 use crate::sites::{Sites, put_verified};
 
 /// Why a stripe is not durable.
@@ -42,6 +44,7 @@ pub(crate) struct StripeWriter<'a> {
     sealed_size: u64,
     missed: BTreeSet<SiteId>,
     in_flight: VecDeque<JoinSet<ShardWrite>>,
+    sampler: Sampler,
 }
 
 /// A version's shards, all durable.
@@ -49,6 +52,7 @@ pub(crate) struct Striped {
     pub(crate) layout: Layout,
     pub(crate) sealed_size: u64,
     pub(crate) missed: Vec<SiteId>,
+    pub(crate) challenges: NewChallenges,
 }
 
 impl<'a> StripeWriter<'a> {
@@ -57,11 +61,24 @@ impl<'a> StripeWriter<'a> {
         placement: &'a Placement,
         locator: [u8; 32],
         degraded: Degraded,
+        sampler: Sampler,
     ) -> Result<Self, WriteError> {
         let codec = Codec::new(placement.geometry())?;
         let missed = placement.absent().iter().copied().collect();
         let (digests, in_flight) = (Vec::new(), VecDeque::new());
-        Ok(Self { sites, placement, codec, locator, degraded, digests, sealed_size: 0, missed, in_flight })
+        let sealed_size = 0;
+        Ok(Self {
+            sites,
+            placement,
+            codec,
+            locator,
+            degraded,
+            digests,
+            sealed_size,
+            missed,
+            in_flight,
+            sampler,
+        })
     }
 
     /// Codes one stripe and starts its writes; waits for the oldest stripe
@@ -77,6 +94,7 @@ impl<'a> StripeWriter<'a> {
             let id = shard_record_id(&self.locator, number, index);
             let record = Record::new(RecordKind::Shard, id, ClearGeometry { k, m, index }, shard)?;
             digests.push(record.digest());
+            self.sampler.offer(index, &record);
             if !self.missed.contains(site) {
                 let (site, adapter) = (*site, self.sites.get(*site));
                 writes.spawn(async move { (site, put_verified(adapter, site, record).await) });
@@ -102,7 +120,9 @@ impl<'a> StripeWriter<'a> {
             locator: self.locator,
             digests: self.digests,
         };
-        Ok(Striped { layout, sealed_size: self.sealed_size, missed: self.missed.into_iter().collect() })
+        let missed: Vec<SiteId> = self.missed.into_iter().collect();
+        let challenges = self.sampler.finish(self.placement.sites(), &missed);
+        Ok(Striped { layout, sealed_size: self.sealed_size, missed, challenges })
     }
 
     async fn settle_oldest(&mut self) -> Result<(), WriteError> {

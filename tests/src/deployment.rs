@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::watched::{WatchedSites, Watches};
 use crate::wire::Wire;
 
 /// One deployment and the directory it lives in.
@@ -52,21 +53,33 @@ fn host() -> Host {
     Host::of_this_machine(Arc::new(SystemClock), Arc::new(OsEntropy))
 }
 
+/// The shipped sites, without their links.
+fn fast_sites() -> String {
+    let of_a_link = |line: &&str| line.starts_with("latency_ms") || line.starts_with("bandwidth_mib");
+    SiteFile::SHIPPED.lines().filter(|line| !of_a_link(line)).collect::<Vec<_>>().join("\n")
+}
+
 impl Deployment {
     /// Six sites without latency, in six countries: DE FR NL CH SE ES.
     pub async fn six_sites() -> Self {
-        let fast = SiteFile::SHIPPED
-            .lines()
-            .filter(|line| !line.starts_with("latency_ms") && !line.starts_with("bandwidth_mib"))
-            .collect::<Vec<_>>()
-            .join("\n");
-        Self::with_sites(&fast).await
+        Self::with_sites(&fast_sites()).await
+    }
+
+    /// The same, each behind a watch.
+    pub async fn six_watched_sites() -> (Self, Watches) {
+        let watches = Watches::default();
+        let mut host = host();
+        host.sites = Arc::new(WatchedSites { inner: host.sites, watches: watches.clone() });
+        (Self::with_host(host, &fast_sites()).await, watches)
     }
 
     /// The sites of a site file.
     pub async fn with_sites(site_file: &str) -> Self {
+        Self::with_host(host(), site_file).await
+    }
+
+    async fn with_host(host: Host, site_file: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let host = host();
         let root = RootKey::generate(host.entropy.as_ref());
         let sites = SiteFile::parse(site_file).unwrap();
         let (service, operator) =
@@ -247,6 +260,14 @@ impl Deployment {
     pub async fn site(&self, name: &str) -> coffer_client::SiteInfo {
         let sites = self.operator().await.list_sites().await.unwrap();
         sites.into_iter().find(|site| site.name == name).unwrap()
+    }
+
+    /// The log of the service's own realm, read from its catalogue while the
+    /// service is stopped.
+    pub async fn service_leaves(&self) -> Vec<AuditLeaf> {
+        let keys = crate::catalogue_keys(&self.data(), &self.root).await;
+        let (realm, key) = keys.iter().find(|(_, key)| key.name == "service").unwrap();
+        crate::leaves(&self.data(), *realm, key).iter().map(|leaf| AuditLeaf::read(leaf)).collect()
     }
 
     /// Chance for the tests themselves.

@@ -6,10 +6,14 @@
 
 mod deployment;
 mod files;
+mod ledger;
 mod tree;
+mod watched;
 mod wire;
 
 pub use deployment::{AuditLeaf, Deployment, TenantClient, bucket_name, object_key, pattern, policy};
 pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, write_at};
+pub use ledger::{Ledger, Lines, TenantKey, catalogue_keys, leaves};
 pub use tree::{Backups, source_tree};
+pub use watched::{Returned, Watch, WatchedSites, Watches};
 pub use wire::Wire;

@@ -7,6 +7,7 @@ use coffer_proto::v1::buckets_client::BucketsClient;
 use coffer_proto::v1::drills_client::DrillsClient;
 use coffer_proto::v1::log_client::LogClient;
 use coffer_proto::v1::objects_client::ObjectsClient;
+use coffer_proto::v1::scrub_client::ScrubClient;
 use coffer_proto::v1::sites_client::SitesClient;
 use coffer_proto::v1::tenants_client::TenantsClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Error, Identity};
@@ -26,6 +27,8 @@ pub struct Wire {
     pub sites: SitesClient<Channel>,
     /// `coffer.v1.Drills`.
     pub drills: DrillsClient<Channel>,
+    /// `coffer.v1.Scrub`.
+    pub scrub: ScrubClient<Channel>,
 }
 
 impl Wire {
@@ -58,7 +61,8 @@ impl Wire {
             objects: ObjectsClient::new(channel.clone()),
             log: LogClient::new(channel.clone()),
             sites: SitesClient::new(channel.clone()),
-            drills: DrillsClient::new(channel),
+            drills: DrillsClient::new(channel.clone()),
+            scrub: ScrubClient::new(channel),
         })
     }
 }

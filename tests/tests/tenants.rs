@@ -11,9 +11,9 @@ use coffer_proto::DESCRIPTORS;
 use coffer_proto::v1::put_object_request::Part;
 use coffer_proto::v1::{
     CreateBucketRequest, CreateTenantRequest, DeleteObjectRequest, GetCheckpointRequest, GetLeafRequest,
-    GetObjectRequest, ListBucketsRequest, ListObjectsRequest, ListSitesRequest, NoteDigestRequest, Policy,
-    PutEnd, PutHeader, PutObjectRequest, RemoveBucketRequest, SetSiteAliveRequest, SignRecordRequest,
-    StatObjectRequest,
+    GetObjectRequest, GetScrubStatusRequest, ListBucketsRequest, ListObjectsRequest, ListSitesRequest,
+    NoteDigestRequest, Policy, PutEnd, PutHeader, PutObjectRequest, RemoveBucketRequest,
+    RunChallengesRequest, RunScrubRequest, SetSiteAliveRequest, SignRecordRequest, StatObjectRequest,
 };
 use coffer_tests::{Deployment, Files, Wire, bucket_name, copy_tree, object_key, pattern, replace_tree};
 use prost::Message as _;
@@ -120,6 +120,14 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             );
             wire.drills.sign_record(SignRecordRequest { tenant, statement }).await.map(drop)
         }
+        "Scrub/GetScrubStatus" => wire.scrub.get_scrub_status(GetScrubStatusRequest {}).await.map(drop),
+        "Scrub/RunScrub" => {
+            wire.scrub.run_scrub(RunScrubRequest { name: String::new(), anew: true }).await.map(drop)
+        }
+        "Scrub/RunChallenges" => {
+            let request = RunChallengesRequest { name: String::new(), answers: 1, enrol_delays: true };
+            wire.scrub.run_challenges(request).await.map(drop)
+        }
         other => panic!("{other} has no case here: what may a tenant do with it that is another's business?"),
     }
 }
@@ -127,7 +135,13 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
 /// What every principal may ask, because it is about no tenant.
 const OPEN_TO_ALL: &str = "Sites/ListSites";
 /// What only operators may ask.
-const OPERATORS: [&str; 2] = ["Tenants/CreateTenant", "Sites/SetSiteAlive"];
+const OPERATORS: [&str; 5] = [
+    "Tenants/CreateTenant",
+    "Sites/SetSiteAlive",
+    "Scrub/GetScrubStatus",
+    "Scrub/RunScrub",
+    "Scrub/RunChallenges",
+];
 
 async fn two_tenants(deployment: &Deployment) -> (coffer_tests::TenantClient, coffer_tests::TenantClient) {
     let (a, b) = (deployment.tenant("a").await, deployment.tenant("b").await);
@@ -160,8 +174,8 @@ async fn every_call_of_one_tenant_that_names_another_is_denied_and_is_a_leaf_of_
     let operations: BTreeSet<_> = denied.iter().map(|leaf| leaf.operation.as_str()).collect();
     assert_eq!(
         operations.len(),
-        13,
-        "two calls read the log, the others have an operation each: {operations:?}"
+        15,
+        "two calls read the log, two are about scrubs, the others have an operation each: {operations:?}"
     );
     let named = denied.iter().filter(|leaf| leaf.subject == b.tenant.to_string()).count();
     assert_eq!(named, calls.len() - OPERATORS.len(), "each says whose business it was");

@@ -1,5 +1,7 @@
 //! The command line, exactly as it is typed.
 
+#[cfg(feature = "embedded")]
+mod durability;
 mod values;
 
 use std::path::PathBuf;
@@ -8,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use coffer_client::backup::SnapshotId;
 use coffer_model::{BucketName, Geometry, Jurisdiction, Tier};
 
+#[cfg(feature = "embedded")]
+pub(crate) use durability::DurabilityFlags;
 pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName};
 use values::{bucket, metadata, object, object_prefix, range, seconds, snapshot};
 
@@ -97,6 +101,13 @@ pub(crate) enum Command {
     /// Timed restorations with signed records.
     #[command(subcommand, after_help = "Example: coffer drill verify record.json --kit recovery-kit.json")]
     Drill(DrillCommand),
+    /// How durable and available the data is, and how long a restoration takes, by a model.
+    ///
+    /// Of the buckets of this tenant and the sites of its service; with --tier
+    /// of sites that are only supposed, without asking any service.
+    #[cfg(feature = "embedded")]
+    #[command(after_help = "Example: coffer durability --losses-per-year 0.02 --repair 3d --gib 500")]
+    Durability(DurabilityFlags),
     /// Sites: any credentials may look, only the operator's change them.
     #[command(subcommand, after_help = "Example: coffer site ls")]
     Site(SiteCommand),

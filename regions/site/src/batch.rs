@@ -35,6 +35,11 @@ impl BatchKey {
         Self(blake3::derive_key("coffer 2026 site volume v1 batch header", header))
     }
 
+    /// Sixteen bytes that tell this volume from any other.
+    pub(crate) fn fingerprint(&self) -> [u8; 16] {
+        self.sixteen([b"fingerprint", b""])
+    }
+
     fn sixteen(&self, parts: [&[u8]; 2]) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         parts.into_iter().for_each(|part| {

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use clap::Args;
 use coffer_model::{Entropy, FailureDomain, RecordId, SiteDescription, SiteId, Tier};
 use coffer_regions::{ClearGeometry, Record, RecordKind, Site};
-use coffer_site::DirectorySite;
 
+use crate::DirectorySite;
 use crate::host::{HostEntropy, Stopwatch};
 
 /// Flags of `bench`.

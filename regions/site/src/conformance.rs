@@ -22,6 +22,7 @@ where
 {
     a_fresh_site_is_empty(make().await).await;
     what_was_put_is_read_back(make().await).await;
+    many_are_read_in_the_order_asked_for(make().await).await;
     the_longest_and_the_empty_body_are_kept(make().await).await;
     a_second_put_is_acknowledged_again(make().await).await;
     other_content_under_an_id_is_a_conflict(make().await).await;
@@ -89,6 +90,13 @@ async fn what_was_put_is_read_back(site: Arc<dyn Site>) {
     }
     assert_eq!(site.state().await.records, 6);
     assert_eq!(site.scrub().await, Ok(Vec::new()));
+}
+
+async fn many_are_read_in_the_order_asked_for(site: Arc<dyn Site>) {
+    site.put(vec![shard(1), shard(2), shard(3)]).await.unwrap();
+    let answers = site.get_many(vec![id(3), id(9), id(1), id(3)]).await;
+    assert_eq!(answers, [Ok(shard(3)), Err(SiteError::Missing), Ok(shard(1)), Ok(shard(3))]);
+    assert_eq!(site.get_many(Vec::new()).await, []);
 }
 
 async fn the_longest_and_the_empty_body_are_kept(site: Arc<dyn Site>) {

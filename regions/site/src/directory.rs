@@ -2,16 +2,19 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 
 use crate::disk::is_full;
+use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX, Reply, Request, body_bytes};
 use crate::options::{Execution, SiteOptions};
 use crate::pen::Pen;
 use crate::recover;
 use crate::shared::Shared;
 use crate::site_dir::{OpenSiteError, SiteDir};
 use crate::slots::{SLOT_BODY_BYTES_MAX, SlotError, SlotStore};
-use crate::writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX, Request, Writer, body_bytes};
+use crate::upkeep::{self, Upkeep};
+use crate::writer::Writer;
 use async_trait::async_trait;
 use coffer_model::{Entropy, RecordId, SiteDescription, SlotId};
 use coffer_regions::{
@@ -26,7 +29,9 @@ pub struct DirectorySite {
     shared: Arc<Shared>,
     execution: Execution,
     /// `None` only while it is dropped.
-    pen: Option<Pen>,
+    pen: Option<Arc<Pen>>,
+    /// Compacts and writes checkpoints, where there are threads.
+    keeper: Option<JoinHandle<()>>,
 }
 
 impl DirectorySite {
@@ -105,11 +110,23 @@ impl DirectorySite {
             return Err(OpenSiteError::OtherSite { path: path.to_owned(), found, expected: description.id });
         }
         let lock = dir.lock()?;
-        let (opened, start) = recover::open(&dir, found, lock, &options.disk)?;
-        let shared = Arc::new(Shared::new(opened, options.disk));
-        let writer = Writer::new(shared.clone(), entropy, start);
-        let pen = Pen::new(writer, options.execution).map_err(OpenSiteError::at(path))?;
-        Ok(Self { description, shared, execution: options.execution, pen: Some(pen) })
+        let (mut opened, current) = recover::open(&dir, found, lock, &options.disk)?;
+        let torn = std::mem::take(&mut opened.torn);
+        let shared = Arc::new(Shared::new(opened, &options));
+        let mut writer = Writer::new(shared.clone(), entropy, current);
+        writer.heal(torn);
+        let execution = options.execution;
+        let pen = Arc::new(Pen::new(writer, execution).map_err(OpenSiteError::at(path))?);
+        let keeper = match execution {
+            Execution::Inline => None,
+            Execution::Threads => {
+                let (shared, pen) = (shared.clone(), pen.clone());
+                let thread = std::thread::Builder::new().name("site-keeper".to_owned());
+                let keeper = thread.spawn(move || upkeep::run(&shared, &pen));
+                Some(keeper.map_err(OpenSiteError::at(path))?)
+            }
+        };
+        Ok(Self { description, shared, execution, pen: Some(pen), keeper })
     }
 
     /// How many fsyncs of batches succeeded since the site was opened: one
@@ -121,14 +138,30 @@ impl DirectorySite {
     /// Bytes of bodies that were removed or replaced and still lie in the
     /// volumes.
     pub fn dead_bytes(&self) -> u64 {
-        self.shared.index().dead_bytes()
+        self.shared.holdings().index.dead_bytes()
     }
 
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, SiteError>>) -> Request,
-    ) -> Result<T, SiteError> {
-        self.pen.as_ref().ok_or(SiteError::ReadOnly)?.ask(request).await
+    /// Bytes of volumes that had to be scanned when the site was opened: all
+    /// of them, or what a checkpoint did not cover.
+    pub fn scanned_bytes(&self) -> u64 {
+        self.shared.scanned_bytes()
+    }
+
+    /// Does one bounded step of upkeep, if one is due: compaction, or a
+    /// checkpoint of the index. With [`Execution::Threads`] this happens by
+    /// itself while nobody waits.
+    ///
+    /// # Errors
+    /// [`SiteError::ReadOnly`], [`SiteError::Full`], [`SiteError::Unreachable`].
+    pub async fn maintain(&self) -> Result<Upkeep, SiteError> {
+        let pen = self.pen.clone().ok_or(SiteError::ReadOnly)?;
+        self.blocking(move |shared| upkeep::step(shared, &pen)).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SiteError> {
+        let pen = self.pen.as_ref().ok_or(SiteError::ReadOnly)?;
+        self.shared.pulse.asked();
+        pen.ask(request).await
     }
 
     /// Runs disk work where it may block.
@@ -179,8 +212,17 @@ fn site_error(error: &SlotError) -> SiteError {
 
 impl Drop for DirectorySite {
     fn drop(&mut self) {
-        if let Some(pen) = self.pen.take() {
+        self.shared.pulse.stop();
+        if let Some(keeper) = self.keeper.take() {
+            drop(keeper.join());
+        }
+        if let Some(pen) = self.pen.take().and_then(Arc::into_inner) {
             pen.put_down();
+        }
+        let _alone = self.shared.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.has_uncovered() && !self.shared.is_read_only() {
+            // Without it the next opening only takes longer.
+            let _ = self.shared.write_checkpoint();
         }
     }
 }
@@ -206,9 +248,9 @@ impl Site for DirectorySite {
         // acknowledgement is true of the copy on the disk; a damaged copy is
         // marked by the reading and written anew by the writer.
         let again: Vec<_> = {
-            let index = self.shared.index();
+            let holdings = self.shared.holdings();
             let held = records.iter().filter_map(|record| {
-                index.get(record.id()).filter(|at| at.entry.digest == record.digest() && !at.damaged)
+                holdings.index.get(record.id()).filter(|at| at.entry.digest == record.digest() && !at.damaged)
             });
             held.collect()
         };
@@ -223,7 +265,16 @@ impl Site for DirectorySite {
     }
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
+        if let Some(read) = self.shared.read_cached(id) {
+            return read;
+        }
         self.blocking(move |shared| shared.read(id)).await
+    }
+
+    async fn get_many(&self, ids: Vec<RecordId>) -> Vec<Result<Record, SiteError>> {
+        let count = ids.len();
+        let read = self.blocking(move |shared| Ok(ids.into_iter().map(|id| shared.read(id)).collect()));
+        read.await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {
@@ -244,7 +295,7 @@ impl Site for DirectorySite {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<Vec<ListedRecord>, SiteError> {
-        Ok(self.shared.index().list(kind, after, limit))
+        Ok(self.shared.holdings().index.list(kind, after, limit))
     }
 
     async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
@@ -266,7 +317,7 @@ impl Site for DirectorySite {
     }
 
     async fn reaches(&self, reach: Reach) -> Result<bool, SiteError> {
-        self.blocking(move |shared| Ok(shared.reaches(reach))).await
+        self.blocking(move |shared| shared.reaches(reach)).await
     }
 
     async fn write_slot(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {
@@ -289,15 +340,18 @@ impl Site for DirectorySite {
     }
 
     async fn state(&self) -> SiteState {
+        let read_only = self.shared.is_read_only();
+        let holdings = self.shared.holdings();
+        let volume_bytes = holdings.volume_bytes();
         SiteState {
             alive: true,
-            records: self.shared.index().readable(),
-            volume_bytes: self.shared.volume_bytes(),
+            records: holdings.index.readable(),
+            volume_bytes,
             damaged: self.shared.damaged(),
-            dead_bytes: self.dead_bytes(),
-            free_bytes: None,
-            read_only: self.shared.is_read_only(),
-            reach: self.shared.last_batch(),
+            dead_bytes: holdings.index.dead_bytes(),
+            free_bytes: self.shared.space.free_for_puts(volume_bytes),
+            read_only,
+            reach: holdings.chain.reach(),
         }
     }
 }

@@ -8,7 +8,8 @@ use coffer_model::SiteId;
 use coffer_regions::ScrubFinding;
 
 use crate::disk::{Disk, HostDisk};
-use crate::recover;
+use crate::options::SiteOptions;
+use crate::recover::{self, From};
 use crate::scan::Tail;
 use crate::shared::{Opened, Shared};
 use crate::site_dir::{OpenSiteError, SiteDir};
@@ -48,36 +49,37 @@ pub fn inspect(path: &Path, read_bodies: bool) -> Result<Inspection, OpenSiteErr
     let site = dir.site()?;
     let lock = dir.lock()?;
     let disk: Arc<dyn Disk> = Arc::new(HostDisk);
-    let mut recovered = recover::scan_site(&dir, site, disk.as_ref(), true)?;
+    let mut recovered = recover::scan_site(&dir, site, disk.as_ref(), true, From::Volumes)?;
+    // The older copies count: the next opening writes them anew.
+    recovered.torn.iter().for_each(|torn| recovered.holdings.index.insert(torn.older));
     let torn_bytes = leave_out_torn_tail(&mut recovered);
     let quarantine = dir.quarantine();
     let quarantined = std::fs::read_dir(&quarantine).map_err(OpenSiteError::at(&quarantine))?.count();
-    let slots = SlotStore::new(dir.slots(), disk.clone());
+    let slots = SlotStore::new(dir.slots(), disk);
     let listed = slots.list().map_err(OpenSiteError::at(&dir.slots()))?;
     let opened = Opened {
         site,
-        volumes_dir: dir.volumes(),
+        dir,
         slots,
-        index: recovered.index,
-        volumes: recovered.volumes,
+        holdings: recovered.holdings,
         read_only: true,
         damaged: recovered.damaged,
         findings: recovered.findings,
-        last_batch: recovered.chain.reach(),
+        scanned_bytes: recovered.scanned_bytes,
+        torn: Vec::new(),
         lock,
     };
-    let volumes = count(opened.volumes.len());
-    let shared = Shared::new(opened, disk);
+    let shared = Shared::new(opened, &SiteOptions::default());
     let unreadable = || std::io::Error::other("a volume cannot be read");
     let scrub = if read_bodies { shared.scrub() } else { shared.check_framing() };
     let findings = scrub.map_err(|_| OpenSiteError::at(path)(unreadable()))?;
-    let index = shared.index();
+    let holdings = shared.holdings();
     Ok(Inspection {
         site,
-        volumes,
-        records: index.readable(),
-        volume_bytes: shared.volume_bytes(),
-        dead_bytes: index.dead_bytes(),
+        volumes: count(holdings.volumes.len()),
+        records: holdings.index.readable(),
+        volume_bytes: holdings.volume_bytes(),
+        dead_bytes: holdings.index.dead_bytes(),
         slots: count(listed.len()),
         quarantined: count(quarantined),
         torn_bytes,
@@ -87,7 +89,7 @@ pub fn inspect(path: &Path, read_bodies: bool) -> Result<Inspection, OpenSiteErr
 
 /// A write that was never fsynced is no damage; returns its length.
 fn leave_out_torn_tail(recovered: &mut recover::Recovered) -> u64 {
-    let last = recovered.volumes.values_mut().next_back().filter(|_| recovered.appendable);
+    let last = recovered.holdings.volumes.values_mut().next_back().filter(|_| recovered.appendable);
     match (recovered.tail, last) {
         (Tail::Short(at), Some(last)) => {
             let torn = last.length - at;

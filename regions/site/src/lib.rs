@@ -1,33 +1,58 @@
-//! The shard store of one site, and the site daemon.
+//! The shard store of one site, the daemon that serves it, and the adapters
+//! that reach a site: a directory, a pod, a bucket.
 //!
 //! [`DirectorySite`] keeps records in append-only volume files with group
 //! commit, and key slots in files that are overwritten. The bytes on disk and
 //! the crash argument are in `regions/LAYOUT.md`. A site never sees a key.
 
 mod batch;
+mod bench;
+mod checkpoint;
 pub mod conformance;
+pub mod daemon;
 mod directory;
 mod disk;
 pub mod faults;
+mod group;
+mod holdings;
+mod host;
+mod identity;
 mod index;
 mod inspect;
 mod options;
+mod parts;
 mod pen;
+mod pod;
+mod pod_process;
+pub mod program;
+mod pulse;
+mod receipt;
 mod recover;
+mod retired;
 mod scan;
+mod scrub;
 mod shared;
 mod simulated;
 mod site_dir;
 mod slots;
+mod space;
+mod upkeep;
 mod volume;
+mod wire;
 #[cfg(test)]
 mod write_faults;
 mod writer;
 
 pub use directory::DirectorySite;
 pub use disk::{Disk, HostDisk, Room};
+pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
+pub use identity::{IdentityError, SiteIdentity};
 pub use inspect::{Inspection, inspect};
 pub use options::{Execution, SiteOptions};
+pub use pod::{
+    PodConfigError, PodCredentials, PodOptions, PodRefusal, PodSite, PodTiming, Witness, is_pod_endpoint,
+};
+pub use receipt::{NotAReceiptKey, ReceiptKey, ReceiptSigner};
 pub use simulated::SimulatedSite;
 pub use site_dir::OpenSiteError;
-pub use writer::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
+pub use upkeep::Upkeep;

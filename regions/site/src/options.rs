@@ -7,12 +7,16 @@ use crate::disk::{Disk, HostDisk};
 /// Who does the work of a site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Execution {
-    /// A thread of the site's own writes, with group commit; reads run where
-    /// they may block.
+    /// A thread of the site's own writes, with group commit; another one
+    /// compacts and writes checkpoints of the index; reads run where they may
+    /// block.
     #[default]
     Threads,
     /// Everything runs to its end in the task that asks, without a thread, so
-    /// that a seeded simulation replays. Each put is a batch of its own.
+    /// that a seeded simulation replays. Each put is a batch of its own, and
+    /// compaction and checkpoints happen only in
+    /// [`DirectorySite::maintain`](crate::DirectorySite::maintain) and, the
+    /// checkpoint, when the site is dropped.
     Inline,
 }
 
@@ -25,11 +29,24 @@ pub struct SiteOptions {
     pub execution: Execution,
     /// Bytes that the site may occupy; `None`: as many as the file system has.
     pub capacity_bytes: Option<u64>,
+    /// Length at which a volume takes no further batch, at most 1 GiB; `None`:
+    /// 1 GiB, less on a small file system. Smaller volumes are for tests.
+    pub volume_bytes: Option<u64>,
+    /// Bytes of batches after which the index is written as a checkpoint; no
+    /// less than four times what that takes.
+    pub checkpoint_bytes: u64,
 }
 
 impl Default for SiteOptions {
-    /// The disk of this machine, threads, no bound but that of the file system.
+    /// The disk of this machine, threads, no bound but that of the file
+    /// system, a checkpoint each 64 MiB.
     fn default() -> Self {
-        Self { disk: Arc::new(HostDisk), execution: Execution::Threads, capacity_bytes: None }
+        Self {
+            disk: Arc::new(HostDisk),
+            execution: Execution::Threads,
+            capacity_bytes: None,
+            volume_bytes: None,
+            checkpoint_bytes: 64 << 20,
+        }
     }
 }

@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 use coffer_regions::SiteError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::group::{Reply, Request};
 use crate::options::Execution;
-use crate::writer::{Request, Writer};
+use crate::writer::Writer;
 
 /// Requests that wait for the writer; more wait in their callers.
 const QUEUE_REQUESTS: usize = 1024;
@@ -32,27 +33,47 @@ impl Pen {
     }
 
     /// Hands a request to the writer and waits for its answer.
-    pub(crate) async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, SiteError>>) -> Request,
-    ) -> Result<T, SiteError> {
+    pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SiteError> {
         let (reply, answer) = oneshot::channel();
         let request = request(reply);
         match self {
             // The writer only ends with the site; if it is gone, nothing is written.
             Self::Thread(queue, _) => queue.send(request).await.map_err(|_| SiteError::ReadOnly)?,
-            Self::Inline(writer) => {
-                writer.lock().unwrap_or_else(PoisonError::into_inner).serve(request, || None);
-            }
+            Self::Inline(writer) => serve(writer, request),
         }
         answer.await.map_err(|_| SiteError::ReadOnly)?
     }
 
-    /// Waits until everything that was asked for is written.
-    pub(crate) fn put_down(self) {
-        if let Self::Thread(queue, thread) = self {
-            drop(queue);
-            drop(thread.join());
+    /// The same where a thread may block.
+    pub(crate) fn ask_now<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SiteError> {
+        let (reply, mut answer) = oneshot::channel();
+        let request = request(reply);
+        match self {
+            Self::Thread(queue, _) => {
+                queue.blocking_send(request).map_err(|_| SiteError::ReadOnly)?;
+                answer.blocking_recv().map_err(|_| SiteError::ReadOnly)?
+            }
+            Self::Inline(writer) => {
+                serve(writer, request);
+                answer.try_recv().map_err(|_| SiteError::ReadOnly)?
+            }
         }
     }
+
+    /// Waits until everything that was asked for is written.
+    pub(crate) fn put_down(self) {
+        match self {
+            Self::Thread(queue, thread) => {
+                drop(queue);
+                drop(thread.join());
+            }
+            Self::Inline(writer) => {
+                writer.lock().unwrap_or_else(PoisonError::into_inner).give_back_reserved();
+            }
+        }
+    }
+}
+
+fn serve(writer: &Mutex<Writer>, request: Request) {
+    writer.lock().unwrap_or_else(PoisonError::into_inner).serve(request, || None);
 }

@@ -1,146 +1,350 @@
-//! Opening: from the volume files to the index, and what is done with a tail
-//! that a crash left. `LAYOUT.md` argues why each case is treated as it is.
-use std::collections::BTreeMap;
+//! Opening: from the volume files to what the site holds, and what is done
+//! with a tail that a crash left. `LAYOUT.md` argues why each case is treated
+//! as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use coffer_model::SiteId;
-use coffer_regions::ScrubFinding;
+use coffer_model::{RecordId, SiteId};
+use coffer_regions::{Record, ScrubFinding};
 
+use crate::checkpoint::{self, Checkpoint, CoveredVolume};
 use crate::disk::{self, Disk};
-use crate::index::Index;
+use crate::holdings::{HeldVolume, Holdings};
+use crate::index::Location;
+use crate::retired::{self, Retired};
 use crate::scan::{self, Chain, Found, Tail};
-use crate::shared::{DurableVolume, Opened};
+use crate::shared::Opened;
 use crate::site_dir::{OpenSiteError, SiteDir, SiteLock};
 use crate::slots::SlotStore;
-use crate::volume::{self, HeaderError, VOLUME_HEADER_BYTES, Volume, place};
+use crate::volume::{self, FIRST_BATCH, HeaderError, VOLUME_HEADER_BYTES, Volume, place};
 
 /// Bytes copied at a time into quarantine.
 const COPY_BYTES: u64 = 1 << 20;
 
 /// Everything that the volumes say, before anything is changed.
 pub(crate) struct Recovered {
-    pub(crate) index: Index,
-    pub(crate) volumes: BTreeMap<u32, DurableVolume>,
-    pub(crate) chain: Chain,
+    pub(crate) holdings: Holdings,
     pub(crate) damaged: u64,
     /// Damage that a later scrub cannot see again by itself.
     pub(crate) findings: Vec<ScrubFinding>,
     /// How the last volume ends, if there is a readable one.
     pub(crate) tail: Tail,
-    /// The number that the next volume file gets.
-    pub(crate) next_number: u32,
     /// Whether the last volume may take further batches.
     pub(crate) appendable: bool,
     /// Whether what the last volume shows is on the medium for certain.
     pub(crate) synced: bool,
+    /// Files of retired volumes, which a crash kept from being removed.
+    pub(crate) leftovers: Vec<PathBuf>,
+    /// Bytes of volumes that were not covered by a checkpoint.
+    pub(crate) scanned_bytes: u64,
+    /// Records torn in the last batch, of which older copies are whole.
+    pub(crate) torn: Vec<Torn>,
 }
 
-/// Reads all volumes of `dir`; changes nothing.
+/// A record whose body is torn in the last batch, while an older copy of it
+/// is whole: the batch was a compaction's or a repeated put, and nobody was
+/// told that the older copy may go.
+pub(crate) struct Torn {
+    pub(crate) at: Location,
+    pub(crate) older: Location,
+    pub(crate) record: Record,
+}
+
+/// What the index is built from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// The checkpoint, where there is a right one, and what lies behind it.
+    Checkpoint,
+    /// The volumes alone.
+    Volumes,
+}
+
+/// Reads what is in `dir`; changes nothing.
 pub(crate) fn scan_site(
     dir: &SiteDir,
     site: SiteId,
     disk: &dyn Disk,
     read_only: bool,
+    from: From,
 ) -> Result<Recovered, OpenSiteError> {
-    let volumes_dir = dir.volumes();
+    let (volumes_dir, ledger) = (dir.volumes(), dir.retired());
     let files = volume::list_files(&volumes_dir).map_err(OpenSiteError::at(&volumes_dir))?;
-    let mut out = Recovered {
-        index: Index::default(),
-        volumes: BTreeMap::new(),
-        chain: Chain::START,
-        damaged: 0,
-        findings: Vec::new(),
-        tail: Tail::Clean,
-        next_number: 0,
-        appendable: false,
-        synced: true,
+    let found = Retired::read(&ledger, site).map_err(OpenSiteError::at(&ledger))?;
+    let (retired, whole) = match found {
+        retired::Found::Whole(retired) => (retired, true),
+        retired::Found::HalfDamaged(retired) => (retired, false),
+        retired::Found::Damaged => (Retired::default(), false),
     };
-    let last = files.last().map(|(number, _)| *number);
-    for (number, path) in &files {
-        out.next_number = number.saturating_add(1);
+    let (leftovers, files): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|(number, _)| retired.names(*number));
+    let scan = |checkpoint: Option<Checkpoint>| {
+        let mut scan = SiteScan::new(site, disk, read_only, &retired, &checkpoint);
+        if !whole {
+            scan.out.damaged += 1;
+            scan.out.findings.push(ScrubFinding { record: None, place: "RETIRED".to_owned() });
+        }
+        scan.out.leftovers = leftovers.iter().map(|(_, path)| path.clone()).collect();
+        Ok(scan.run(&volumes_dir, &files, checkpoint)?.then_some(scan.out))
+    };
+    if from == From::Checkpoint
+        && let Some(checkpoint) = checkpoint::read(&dir.checkpoint(), site)
+        && let Some(recovered) = scan(Some(checkpoint))?
+    {
+        return Ok(recovered);
+    }
+    // Without a checkpoint, nothing can contradict one.
+    scan(None)?.ok_or_else(|| OpenSiteError::at(&volumes_dir)(io::ErrorKind::InvalidData.into()))
+}
+
+struct SiteScan<'a> {
+    site: SiteId,
+    disk: &'a dyn Disk,
+    read_only: bool,
+    /// The highest volume that the checkpoint covers.
+    covered_to: Option<u32>,
+    out: Recovered,
+}
+
+impl<'a> SiteScan<'a> {
+    fn new(
+        site: SiteId,
+        disk: &'a dyn Disk,
+        read_only: bool,
+        retired: &Retired,
+        checkpoint: &Option<Checkpoint>,
+    ) -> Self {
+        let volumes = checkpoint.as_ref().and_then(|checkpoint| checkpoint.volumes.last());
+        let out = Recovered {
+            holdings: Holdings::empty(retired.clone()),
+            damaged: 0,
+            findings: Vec::new(),
+            tail: Tail::Clean,
+            appendable: false,
+            synced: true,
+            leftovers: Vec::new(),
+            scanned_bytes: 0,
+            torn: Vec::new(),
+        };
+        Self { site, disk, read_only, covered_to: volumes.map(|volume| volume.number), out }
+    }
+
+    /// Reads all volumes; false where the checkpoint does not fit them.
+    fn run(
+        &mut self,
+        volumes_dir: &Path,
+        files: &[(u32, PathBuf)],
+        checkpoint: Option<Checkpoint>,
+    ) -> Result<bool, OpenSiteError> {
+        let mut covered = Vec::new();
+        if let Some(checkpoint) = checkpoint {
+            self.out.holdings.index = checkpoint.index;
+            covered = checkpoint.volumes;
+        }
+        let last = files.last().map(|(number, _)| *number);
+        let mut covered = covered.into_iter().peekable();
+        let mut expected = 0;
+        for (number, path) in files {
+            self.pass_retired(expected, *number);
+            expected = number.saturating_add(1);
+            let covered = covered.next_if(|volume| volume.number == *number);
+            let file = self.open(*number, path)?;
+            let Some(volume) = file else {
+                if covered.is_some() {
+                    return Ok(false);
+                }
+                continue;
+            };
+            let is_last = last == Some(*number);
+            let Some(held) = self.start_of(volume, is_last, covered).map_err(OpenSiteError::at(path))? else {
+                return Ok(false);
+            };
+            self.volume(held, is_last).map_err(OpenSiteError::at(path))?;
+        }
+        self.verify_last_batch().map_err(OpenSiteError::at(volumes_dir))?;
+        let from = self.out.holdings.chain.next;
+        self.pass_retired(expected, u32::MAX);
+        if self.out.holdings.chain.next != from {
+            // What comes now belongs behind the retired volumes.
+            self.out.appendable = false;
+        }
+        Ok(covered.peek().is_none())
+    }
+
+    /// Moves the chain over volumes that compaction removed.
+    fn pass_retired(&mut self, from: u32, to: u32) {
+        let Holdings { retired, chain, .. } = &mut self.out.holdings;
+        for run in retired.within(from, to) {
+            if chain.previous.is_some() && *chain != run.before {
+                self.out.damaged += 1;
+                self.out.findings.push(ScrubFinding { record: None, place: place(run.first, 0) });
+            }
+            *chain = run.after.clone();
+        }
+    }
+
+    /// Opens a volume file; `None` where both headers are damaged.
+    fn open(&mut self, number: u32, path: &Path) -> Result<Option<Volume>, OpenSiteError> {
         let at = || OpenSiteError::at(path);
-        let file = disk::open_file(path, read_only).map_err(at())?;
-        match volume::read_header(&file).map_err(at())? {
+        let file = disk::open_file(path, self.read_only).map_err(at())?;
+        let header = match volume::read_header(&file).map_err(at())? {
             Ok((header, damaged_copy)) => {
-                if header.site != site {
-                    return Err(OpenSiteError::VolumeOfOtherSite { path: path.clone(), found: header.site });
-                }
-                if header.number != *number {
-                    return Err(OpenSiteError::VolumeExchanged { path: path.clone(), found: header.number });
-                }
-                out.damaged += u64::from(damaged_copy);
-                let volume = Volume { number: *number, file: Arc::new(file), key: header.batch_key() };
-                out.volume(volume, disk, last == Some(*number)).map_err(at())?;
+                self.out.damaged += u64::from(damaged_copy);
+                header
             }
             Err(HeaderError::Format(found)) => {
-                return Err(OpenSiteError::Format { path: path.clone(), found: u32::from(found) });
+                return Err(OpenSiteError::Format { path: path.to_owned(), found: u32::from(found) });
             }
             Err(HeaderError::Damaged) => {
                 // Nothing in it can be told apart, but the site goes on.
-                out.damaged += 1;
-                out.findings.push(ScrubFinding { record: None, place: place(*number, 0) });
-                out.chain.previous = None;
-                (out.tail, out.appendable) = (Tail::Clean, false);
+                self.out.damaged += 1;
+                self.out.findings.push(ScrubFinding { record: None, place: place(number, 0) });
+                self.out.holdings.unreadable.insert(number);
+                self.out.holdings.chain.previous = None;
+                (self.out.tail, self.out.appendable) = (Tail::Clean, false);
+                return Ok(None);
             }
+        };
+        if header.site != self.site {
+            return Err(OpenSiteError::VolumeOfOtherSite { path: path.to_owned(), found: header.site });
         }
+        if header.number != number {
+            return Err(OpenSiteError::VolumeExchanged { path: path.to_owned(), found: header.number });
+        }
+        Ok(Some(Volume { number, file: Arc::new(file), key: header.batch_key() }))
     }
-    Ok(out)
-}
 
-impl Recovered {
-    fn volume(&mut self, volume: Volume, disk: &dyn Disk, last: bool) -> io::Result<()> {
-        let length = volume.file.metadata()?.len();
-        if last {
+    /// A volume as far as the checkpoint knows it; `None` where what the
+    /// checkpoint says of it is not so.
+    fn start_of(
+        &mut self,
+        volume: Volume,
+        is_last: bool,
+        covered: Option<CoveredVolume>,
+    ) -> io::Result<Option<HeldVolume>> {
+        if is_last {
             // What a killed process left in the cache must be on the medium
             // before it counts, and what the cache only pretends to have
             // stored after a failed fsync must be read from the medium.
-            self.synced = disk.sync_data(&volume.file).is_ok();
-            disk.forget_cached(&volume.file);
+            self.out.synced = self.disk.sync_data(&volume.file).is_ok();
+            self.disk.forget_cached(&volume.file);
         }
-        let mut chain = self.chain.clone();
-        let end = scan::scan_volume(&volume, length, &mut chain, &mut |found| match found {
-            Found::Record(location) => self.index.insert(location),
-            Found::Removal(id) => self.index.remove(id),
-            Found::Damage { records, .. } => self.damaged += records,
-        })?;
-        self.chain = chain;
-        if last {
-            if let Some(from) = end.last_batch {
-                self.verify_bodies(&volume, from)?;
-            }
-            (self.tail, self.appendable) = (end.tail, true);
-        } else if end.tail != Tail::Clean {
+        let chain = self.out.holdings.chain.clone();
+        let Some(covered) = covered else {
+            let (length, start) = (FIRST_BATCH, chain.clone());
+            let held = HeldVolume { volume, length, start, end: chain, last_batch: None, damage: Vec::new() };
+            return Ok(self.covered_to.is_none_or(|to| held.volume.number > to).then_some(held));
+        };
+        let length = volume.file.metadata()?.len();
+        let may_grow = self.covered_to == Some(covered.number);
+        let fits = length == covered.length || (may_grow && length > covered.length);
+        if !fits || covered.nonce != volume.key.fingerprint() || !ends_with(&volume, &covered)? {
+            return Ok(None);
+        }
+        self.out.damaged += covered.damage.iter().map(|(_, records)| records).sum::<u64>();
+        let CoveredVolume { length, start, end, last_batch, damage, .. } = covered;
+        Ok(Some(HeldVolume { volume, length, start, end, last_batch, damage }))
+    }
+
+    /// Reads what is not known of a volume yet.
+    fn volume(&mut self, mut held: HeldVolume, is_last: bool) -> io::Result<()> {
+        let length = held.volume.file.metadata()?.len();
+        self.out.scanned_bytes += length.saturating_sub(held.length);
+        let (mut chain, number) = (held.end.clone(), held.volume.number);
+        let (index, damage) = (&mut self.out.holdings.index, &mut held.damage);
+        let mut damaged = 0;
+        let end =
+            scan::scan_volume(&held.volume, held.length, length, &mut chain, &mut |found| match found {
+                Found::Record(location) => index.insert(location),
+                Found::Removal(id) => index.remove(id, number),
+                Found::Damage { records, offset, .. } => {
+                    damaged += records;
+                    damage.push((offset, records));
+                }
+            })?;
+        held.last_batch = end.last_batch.or(held.last_batch);
+        self.out.damaged += damaged;
+        if is_last {
+            (self.out.tail, self.out.appendable) = (end.tail, true);
+        } else if let Tail::Short(at) | Tail::Unknown { at, .. } = end.tail {
             // The next volume exists, so this one was whole: this is damage.
-            self.damaged += 1;
-            self.chain.previous = None;
+            self.out.damaged += 1;
+            held.damage.push((at, 1));
+            chain.previous = None;
         }
-        self.volumes.insert(volume.number, DurableVolume { volume, length });
+        (held.length, held.end, self.out.holdings.chain) = (length, chain.clone(), chain);
+        self.out.holdings.volumes.insert(number, held);
         Ok(())
     }
 
     /// Reads the bodies of the last batch: only they may be torn under a
-    /// header that is whole.
-    fn verify_bodies(&mut self, volume: &Volume, from: u64) -> io::Result<()> {
-        let in_batch = |at: &crate::index::Location| at.volume == volume.number && at.offset >= from;
-        let locations = self.index.in_disk_order();
-        for at in locations.iter().filter(|at| in_batch(at)) {
-            if scan::read_body(&volume.file, at.offset, &at.entry)?.is_none() && self.index.mark_damaged(at) {
-                self.damaged += 1;
+    /// header that is whole. Where an older copy is whole, it counts.
+    fn verify_last_batch(&mut self) -> io::Result<()> {
+        let Holdings { index, volumes, .. } = &mut self.out.holdings;
+        let last = volumes.values().next_back().filter(|_| self.out.appendable);
+        let Some((last, from)) = last.and_then(|last| Some((last, last.last_batch?))) else {
+            return Ok(());
+        };
+        let mut torn = BTreeMap::new();
+        for at in index.in_volume(last.volume.number, from) {
+            if scan::read_body(&last.volume.file, at.offset, &at.entry)?.is_none() {
+                torn.insert(at.entry.id, at);
             }
         }
+        for at in torn.values() {
+            index.mark_damaged(at);
+        }
+        let dead = torn.keys().flat_map(|id| index.dead().range((*id, 0)..=(*id, u32::MAX)));
+        let with_copies: BTreeSet<u32> = dead.map(|(_, volume)| *volume).collect();
+        for held in with_copies.iter().filter_map(|number| volumes.get(number)) {
+            older_copies(held, &mut torn, &mut self.out.torn)?;
+        }
+        self.out.damaged += u64::try_from(torn.len()).unwrap_or(u64::MAX);
         Ok(())
     }
 }
 
-/// What the writer goes on with.
-pub(crate) struct WriterStart {
-    /// The volume to append to; a new one is made if there is none.
-    pub(crate) current: Option<DurableVolume>,
-    pub(crate) next_number: u32,
-    pub(crate) chain: Chain,
+/// Looks in one volume for whole copies of torn records, and takes those that
+/// it finds from `torn` to `found`.
+fn older_copies(
+    held: &HeldVolume,
+    torn: &mut BTreeMap<RecordId, Location>,
+    found: &mut Vec<Torn>,
+) -> io::Result<()> {
+    let (mut chain, mut copies) = (Chain { next: 0, previous: None }, Vec::new());
+    scan::scan_volume(&held.volume, FIRST_BATCH, held.length, &mut chain, &mut |met| {
+        if let Found::Record(older) = met
+            && torn.get(&older.entry.id).is_some_and(|at| at.entry.digest == older.entry.digest)
+        {
+            copies.push(older);
+        }
+    })?;
+    for older in copies {
+        if let Some(record) = scan::read_body(&held.volume.file, older.offset, &older.entry)?
+            && let Some(at) = torn.remove(&older.entry.id)
+        {
+            found.push(Torn { at, older, record });
+        }
+    }
+    Ok(())
 }
+
+/// Whether a volume holds, where the checkpoint says so, the very batch with
+/// which the checkpoint ends.
+fn ends_with(volume: &Volume, covered: &CoveredVolume) -> io::Result<bool> {
+    let Some(at) = covered.last_batch else { return Ok(true) };
+    let header = scan::read_header(volume, at, covered.length)?;
+    Ok(header.is_some_and(|(header, digest)| {
+        let chained = covered.end.previous.is_none_or(|previous| previous == digest);
+        chained && covered.end.next > header.sequence
+    }))
+}
+
+/// What the writer goes on with: the volume to append to; a new one is made
+/// if there is none.
+pub(crate) type Current = Option<HeldVolume>;
 
 /// Opens the directory of `site` for reading and writing.
 pub(crate) fn open(
@@ -148,37 +352,48 @@ pub(crate) fn open(
     site: SiteId,
     lock: SiteLock,
     disk: &Arc<dyn Disk>,
-) -> Result<(Opened, WriterStart), OpenSiteError> {
-    let volumes_dir = dir.volumes();
-    disk::remove_leftovers(disk.as_ref(), &volumes_dir).map_err(OpenSiteError::at(&volumes_dir))?;
+) -> Result<(Opened, Current), OpenSiteError> {
     let slots = SlotStore::new(dir.slots(), disk.clone());
-    slots.remove_leftovers().map_err(OpenSiteError::at(&dir.slots()))?;
-    let mut recovered = scan_site(dir, site, disk.as_ref(), false)?;
+    for place in [dir.root(), dir.volumes(), dir.slots()] {
+        disk::remove_leftovers(disk.as_ref(), &place).map_err(OpenSiteError::at(&place))?;
+    }
+    let mut recovered = scan_site(dir, site, disk.as_ref(), false, From::Checkpoint)?;
     // A tail that can be neither kept aside nor cut closes the site for
     // writing only: what it holds can still be read.
     let settled = settle_tail(&mut recovered, &dir.quarantine(), disk.as_ref());
-    let current = recovered.volumes.values().next_back().filter(|_| recovered.appendable).cloned();
-    let last_batch = recovered.chain.reach();
-    let start = WriterStart { current, next_number: recovered.next_number, chain: recovered.chain };
+    let removed = remove_retired(&recovered.leftovers, &dir.volumes(), disk.as_ref());
+    let volumes = &recovered.holdings.volumes;
+    let current = volumes.values().next_back().filter(|_| recovered.appendable).cloned();
     let opened = Opened {
         site,
-        volumes_dir,
+        dir: dir.clone(),
         slots,
-        index: recovered.index,
-        volumes: recovered.volumes,
-        read_only: settled.is_err() || !recovered.synced,
+        holdings: recovered.holdings,
+        read_only: settled.is_err() || removed.is_err() || !recovered.synced,
         damaged: recovered.damaged,
         findings: recovered.findings,
-        last_batch,
+        scanned_bytes: recovered.scanned_bytes,
+        torn: recovered.torn,
         lock,
     };
-    Ok((opened, start))
+    Ok((opened, current))
+}
+
+/// Removes volumes that the ledger names: their records were copied and
+/// fsynced before it named them.
+fn remove_retired(leftovers: &[PathBuf], volumes_dir: &Path, disk: &dyn Disk) -> io::Result<()> {
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    leftovers.iter().try_for_each(|path| disk.remove(path))?;
+    disk.sync_dir(volumes_dir)
 }
 
 /// Cuts a torn tail, after a copy of it is safe in quarantine; or leaves it
 /// and starts a new volume, where records in it proved themselves.
 fn settle_tail(recovered: &mut Recovered, quarantine: &Path, disk: &dyn Disk) -> io::Result<()> {
-    let Some(last) = recovered.volumes.values_mut().next_back().filter(|_| recovered.appendable) else {
+    let Holdings { volumes, chain, .. } = &mut recovered.holdings;
+    let Some(last) = volumes.values_mut().next_back().filter(|_| recovered.appendable) else {
         return Ok(());
     };
     let number = last.volume.number;
@@ -190,10 +405,12 @@ fn settle_tail(recovered: &mut Recovered, quarantine: &Path, disk: &dyn Disk) ->
             recovered.findings.push(ScrubFinding { record: None, place: place(number, at) });
             at
         }
-        Tail::Unknown { .. } => {
+        Tail::Unknown { at, .. } => {
             recovered.damaged += 1;
             recovered.appendable = false;
-            recovered.chain.previous = None;
+            chain.previous = None;
+            last.end.previous = None;
+            last.damage.push((at, 1));
             return Ok(());
         }
     };

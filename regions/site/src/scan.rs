@@ -79,15 +79,17 @@ pub(crate) struct VolumeEnd {
     pub(crate) last_batch: Option<u64>,
 }
 
-/// Scans `volume` up to `end`, hands everything to `found`, moves `chain` on.
+/// Scans `volume` from the batch at `from` up to `end`, hands everything to
+/// `found`, moves `chain` on.
 pub(crate) fn scan_volume(
     volume: &Volume,
+    from: u64,
     end: u64,
     chain: &mut Chain,
     found: &mut dyn FnMut(Found),
 ) -> io::Result<VolumeEnd> {
     let mut scan = Scan { volume, end, window: Window::new(&volume.file, end), found };
-    let (mut at, mut last_batch) = (FIRST_BATCH, None);
+    let (mut at, mut last_batch) = (from, None);
     let tail = loop {
         let left = end.saturating_sub(at);
         if left == 0 {
@@ -121,6 +123,42 @@ pub(crate) fn scan_volume(
         }
     };
     Ok(VolumeEnd { tail, last_batch })
+}
+
+/// The header at `at` of a volume that is `end` bytes long, and its digest;
+/// `None` where there is no whole one.
+pub(crate) fn read_header(volume: &Volume, at: u64, end: u64) -> io::Result<Option<(BatchHeader, [u8; 32])>> {
+    let mut raw = [0; HEADER_BYTES];
+    if at.checked_add(HEADER_BYTES as u64).is_none_or(|after| after > end) {
+        return Ok(None);
+    }
+    volume.file.read_exact_at(&mut raw, at)?;
+    let header = BatchHeader::decode(&raw, &volume.key, at).filter(|header| header.extent() <= end - at);
+    Ok(header.map(|header| (header, chain_digest(&raw))))
+}
+
+/// The digest of the header with this sequence number, from the header itself
+/// or from the one behind it; `None` where neither can be read.
+pub(crate) fn digest_of_batch(volume: &Volume, end: u64, sequence: u64) -> io::Result<Option<[u8; 32]>> {
+    let mut scan = Scan { volume, end, window: Window::new(&volume.file, end), found: &mut |_| {} };
+    let mut at = FIRST_BATCH;
+    while end.saturating_sub(at) >= HEADER_BYTES as u64 {
+        let raw: [u8; HEADER_BYTES] = scan.window.array(at)?;
+        let Some(header) = BatchHeader::decode(&raw, &volume.key, at) else {
+            match scan.next_header(at + 1, 0)? {
+                Some(next) => at = next,
+                None => break,
+            }
+            continue;
+        };
+        match header.sequence.checked_sub(sequence) {
+            None => at += header.extent(),
+            Some(0) => return Ok(Some(chain_digest(&raw))),
+            Some(1) => return Ok(Some(header.previous)),
+            Some(_) => break,
+        }
+    }
+    Ok(None)
 }
 
 struct Scan<'a> {
@@ -243,6 +281,20 @@ pub(crate) fn read_body(file: &File, offset: u64, entry: &RecordEntry) -> io::Re
         return if of_the_medium(&error) { Ok(None) } else { Err(error) };
     }
     Ok(Record::verify(entry.kind, entry.id, entry.geometry, entry.digest, Bytes::from(body)).ok())
+}
+
+/// Longest body that is worth a try without waiting for the medium.
+const CACHED_BODY_BYTES_MAX: u32 = 64 << 10;
+
+/// Reads a small record if its body lies in the cache; `None` where it does
+/// not, where the file system cannot tell, and where the digest is wrong.
+pub(crate) fn read_body_cached(file: &File, offset: u64, entry: &RecordEntry) -> Option<Record> {
+    let length = usize::try_from(Some(entry.body_bytes).filter(|length| *length <= CACHED_BODY_BYTES_MAX)?);
+    let mut body = vec![0; length.ok()?];
+    let mut parts = [io::IoSliceMut::new(&mut body)];
+    let read = rustix::io::preadv2(file, &mut parts, offset, rustix::io::ReadWriteFlags::NOWAIT).ok()?;
+    let whole = read == body.len();
+    whole.then(|| Record::verify(entry.kind, entry.id, entry.geometry, entry.digest, body.into()).ok())?
 }
 
 /// Reads a part of the body at `offset`, unverified; `None` where the medium

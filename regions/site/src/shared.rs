@@ -1,45 +1,53 @@
-//! What the writer, the readers and the scrub of one open site share.
+//! What the writer, the readers, the scrub and the upkeep of one open site
+//! share.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 use coffer_model::{RecordId, SiteId};
-use coffer_regions::{Reach, Record, ScrubCursor, ScrubFinding, ScrubStep, SiteError};
+use coffer_regions::{Reach, Record, ScrubFinding, SiteError};
 
-use crate::disk::Disk;
-use crate::index::{Index, Location};
-use crate::scan::{self, Chain, Found};
-use crate::site_dir::SiteLock;
+use crate::checkpoint;
+use crate::disk::{self, Disk};
+use crate::holdings::{History, Holdings};
+use crate::index::Location;
+use crate::options::SiteOptions;
+use crate::pulse::Pulse;
+use crate::recover::Torn;
+use crate::scan;
+use crate::site_dir::{SiteDir, SiteLock};
 use crate::slots::SlotStore;
-use crate::volume::{Volume, place};
+use crate::space::Space;
+use crate::volume::Volume;
 
-/// A volume and how far it has been fsynced.
-#[derive(Clone)]
-pub(crate) struct DurableVolume {
-    pub(crate) volume: Volume,
-    /// Bytes that hold whole batches, or damage that is left where it is.
-    pub(crate) length: u64,
-}
+/// A checkpoint is written no sooner than after so many times its length.
+const CHECKPOINT_SPARSITY: u64 = 4;
 
 /// The state of one open site.
 pub(crate) struct Shared {
     pub(crate) site: SiteId,
-    pub(crate) volumes_dir: PathBuf,
+    pub(crate) dir: SiteDir,
     pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) slots: Mutex<SlotStore>,
-    index: RwLock<Index>,
-    volumes: RwLock<BTreeMap<u32, DurableVolume>>,
+    pub(crate) space: Space,
+    pub(crate) pulse: Pulse,
+    /// Held by whoever compacts or writes a checkpoint.
+    pub(crate) upkeep: Mutex<()>,
+    slots: Mutex<SlotStore>,
+    holdings: RwLock<Holdings>,
     read_only: AtomicBool,
     damaged: AtomicU64,
     fsyncs: AtomicU64,
-    last_batch: Mutex<Option<Reach>>,
+    /// Bytes of batches that no checkpoint covers.
+    uncovered: AtomicU64,
+    /// Bytes of batches after which one is due.
+    checkpoint_after: AtomicU64,
+    checkpoint_bytes: u64,
+    scanned_bytes: u64,
     /// Damage that only the opening saw, since it was cut away or left out.
-    opening: Vec<ScrubFinding>,
+    pub(crate) opening: Vec<ScrubFinding>,
     /// Keeps other openers out for as long as anything uses the directory.
     _lock: SiteLock,
 }
@@ -47,57 +55,52 @@ pub(crate) struct Shared {
 /// What recovery found, from which the shared state is made.
 pub(crate) struct Opened {
     pub(crate) site: SiteId,
-    pub(crate) volumes_dir: PathBuf,
+    pub(crate) dir: SiteDir,
     pub(crate) slots: SlotStore,
-    pub(crate) index: Index,
-    pub(crate) volumes: BTreeMap<u32, DurableVolume>,
+    pub(crate) holdings: Holdings,
     pub(crate) read_only: bool,
     pub(crate) damaged: u64,
     pub(crate) findings: Vec<ScrubFinding>,
-    pub(crate) last_batch: Option<Reach>,
+    pub(crate) scanned_bytes: u64,
+    pub(crate) torn: Vec<Torn>,
     pub(crate) lock: SiteLock,
 }
 
 impl Shared {
-    pub(crate) fn new(opened: Opened, disk: Arc<dyn Disk>) -> Self {
+    pub(crate) fn new(opened: Opened, options: &SiteOptions) -> Self {
         Self {
             site: opened.site,
-            volumes_dir: opened.volumes_dir,
-            disk,
+            space: Space::new(opened.dir.root(), options),
+            dir: opened.dir,
+            disk: options.disk.clone(),
+            pulse: Pulse::default(),
+            upkeep: Mutex::new(()),
             slots: Mutex::new(opened.slots),
-            index: RwLock::new(opened.index),
-            volumes: RwLock::new(opened.volumes),
+            holdings: RwLock::new(opened.holdings),
             read_only: AtomicBool::new(opened.read_only),
             damaged: AtomicU64::new(opened.damaged),
             fsyncs: AtomicU64::new(0),
-            last_batch: Mutex::new(opened.last_batch),
+            uncovered: AtomicU64::new(opened.scanned_bytes),
+            checkpoint_after: AtomicU64::new(options.checkpoint_bytes),
+            checkpoint_bytes: options.checkpoint_bytes,
+            scanned_bytes: opened.scanned_bytes,
             opening: opened.findings,
             _lock: opened.lock,
         }
     }
 
-    /// The index, to read. A thread that panicked cannot leave it half
-    /// changed in a way that matters, so poisoning is passed over.
-    pub(crate) fn index(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    /// What the site holds, to read. A thread that panicked cannot leave it
+    /// half changed in a way that matters, so poisoning is passed over.
+    pub(crate) fn holdings(&self) -> RwLockReadGuard<'_, Holdings> {
+        self.holdings.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn holdings_mut(&self) -> RwLockWriteGuard<'_, Holdings> {
+        self.holdings.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn slots(&self) -> MutexGuard<'_, SlotStore> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn volumes(&self) -> RwLockReadGuard<'_, BTreeMap<u32, DurableVolume>> {
-        self.volumes.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Enters a volume, or its new durable length.
-    pub(crate) fn set_volume(&self, volume: DurableVolume) {
-        let mut volumes = self.volumes.write().unwrap_or_else(PoisonError::into_inner);
-        volumes.insert(volume.volume.number, volume);
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
@@ -109,8 +112,10 @@ impl Shared {
         self.read_only.store(true, Ordering::Release);
     }
 
-    pub(crate) fn count_fsync(&self) {
+    /// A batch of so many bytes was fsynced.
+    pub(crate) fn count_batch(&self, bytes: u64) {
         self.fsyncs.fetch_add(1, Ordering::Relaxed);
+        self.uncovered.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn fsyncs(&self) -> u64 {
@@ -121,75 +126,106 @@ impl Shared {
         self.damaged.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn volume_bytes(&self) -> u64 {
-        self.volumes().values().map(|volume| volume.length).sum()
+    /// Bytes of volumes that the opening had to scan.
+    pub(crate) fn scanned_bytes(&self) -> u64 {
+        self.scanned_bytes
     }
 
-    /// The last batch that was fsynced.
-    pub(crate) fn last_batch(&self) -> Option<Reach> {
-        *self.last_batch.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Bytes that puts may still write; `None` where nobody knows.
+    pub(crate) fn free_for_puts(&self) -> Option<u64> {
+        self.space.free_for_puts(self.holdings().volume_bytes())
     }
 
-    pub(crate) fn set_last_batch(&self, reach: Option<Reach>) {
-        *self.last_batch.lock().unwrap_or_else(PoisonError::into_inner) = reach;
+    /// How far to reserve blocks behind the end of a volume.
+    pub(crate) fn preallocation(&self) -> Option<u64> {
+        self.space.preallocation(self.holdings().volume_bytes())
     }
 
-    /// Whether the history of this site goes at least so far; the last batch
-    /// itself must be the very one.
-    pub(crate) fn reaches(&self, reach: Reach) -> bool {
-        self.last_batch().is_some_and(|last| last == reach || last.sequence > reach.sequence)
+    /// Whether enough was written since the last checkpoint for another one.
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
+        self.uncovered.load(Ordering::Relaxed) >= self.checkpoint_after.load(Ordering::Relaxed)
+    }
+
+    /// The next step of upkeep writes a checkpoint: the one there is names a
+    /// volume that is gone.
+    pub(crate) fn want_checkpoint(&self) {
+        self.checkpoint_after.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the checkpoint there is, if any, does not cover everything.
+    pub(crate) fn has_uncovered(&self) -> bool {
+        self.uncovered.load(Ordering::Relaxed) > 0 || self.checkpoint_after.load(Ordering::Relaxed) == 0
+    }
+
+    /// Writes the index as a checkpoint; returns its bytes. Where that fails,
+    /// the one before stays.
+    pub(crate) fn write_checkpoint(&self) -> io::Result<u64> {
+        let (bytes, covered, used) = {
+            let holdings = self.holdings();
+            let covered = self.uncovered.load(Ordering::Relaxed);
+            (checkpoint::encode(self.site, &holdings), covered, holdings.volume_bytes())
+        };
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let after = self.checkpoint_bytes.max(length.saturating_mul(CHECKPOINT_SPARSITY));
+        self.checkpoint_after.store(after, Ordering::Relaxed);
+        if self.space.free(used).is_some_and(|free| free / 2 < length) {
+            // What is kept free is for deletes, slots and compaction.
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        disk::create_file(self.disk.as_ref(), &self.dir.checkpoint(), &bytes)?;
+        self.uncovered.fetch_sub(covered, Ordering::Relaxed);
+        Ok(length)
+    }
+
+    /// Whether the history of this site holds that very batch, as far as that
+    /// can still be told: where the header is gone with a compacted volume or
+    /// by damage, and no neighbour says its digest, its number must do.
+    pub(crate) fn reaches(&self, reach: Reach) -> Result<bool, SiteError> {
+        let history = self.holdings().history(reach);
+        match history {
+            History::Known(reached) => Ok(reached),
+            History::In(held) => {
+                let digest = scan::digest_of_batch(&held.volume, held.length, reach.sequence);
+                let digest = digest.map_err(|_| SiteError::Unreachable)?;
+                Ok(digest.is_none_or(|digest| digest == reach.digest.0))
+            }
+        }
+    }
+
+    /// Where a record lies, and in which file. Both from one look, so that
+    /// the file is there even if compaction removes its name meanwhile.
+    fn find(&self, id: RecordId) -> Result<(Location, Option<Volume>), SiteError> {
+        let holdings = self.holdings();
+        let at = holdings.index.get(id).ok_or(SiteError::Missing)?;
+        Ok((at, holdings.volumes.get(&at.volume).map(|held| held.volume.clone())))
     }
 
     /// Reads a part of a body as it lies on the disk.
     pub(crate) fn read_range(&self, id: RecordId, range: Range<u32>) -> Result<Bytes, SiteError> {
-        let at = self.index().get(id).ok_or(SiteError::Missing)?;
+        let (at, volume) = self.find(id)?;
         if range.start > range.end || range.end > at.entry.body_bytes {
             return Err(SiteError::OverLimit);
         }
-        let file = self.volumes().get(&at.volume).map(|volume| volume.volume.file.clone());
-        let read = file.map(|file| scan::read_part(&file, at.offset, &range));
-        match read {
+        match volume.map(|volume| scan::read_part(&volume.file, at.offset, &range)) {
             Some(Ok(Some(bytes))) => Ok(bytes),
             Some(Err(_)) => Err(SiteError::Unreachable),
             None | Some(Ok(None)) => Err(SiteError::Damaged),
         }
     }
 
-    /// Verifies records from a place of the disk on, oldest first.
-    pub(crate) fn scrub_step(
-        &self,
-        from: Option<ScrubCursor>,
-        bytes_max: u64,
-    ) -> Result<ScrubStep, SiteError> {
-        let (volume, offset) = from.map_or((0, 0), scrub_place);
-        let all = self.index().in_disk_order();
-        let start = all.partition_point(|at| (at.volume, at.offset) < (volume, offset));
-        let mut step = ScrubStep::default();
-        for at in all.get(start..).unwrap_or_default() {
-            if step.records > 0 && step.bytes >= bytes_max {
-                step.next = Some(scrub_cursor(at.volume, at.offset));
-                break;
-            }
-            step.records += 1;
-            step.bytes += u64::from(at.entry.body_bytes);
-            let damaged = self.read_at(at) == Err(SiteError::Damaged);
-            if damaged && self.index().get(at.entry.id).is_some_and(|now| now.offset == at.offset) {
-                step.findings
-                    .push(ScrubFinding { record: Some(at.entry.id), place: place(at.volume, at.offset) });
-            }
-        }
-        Ok(step)
+    /// Reads the record at `at`; remembers it if it is damaged. Missing if it
+    /// lies elsewhere by now and its volume is gone.
+    pub(crate) fn read_at(&self, at: &Location) -> Result<Record, SiteError> {
+        let volume = self.holdings().volumes.get(&at.volume).map(|held| held.volume.clone());
+        self.read_from(at, volume.ok_or(SiteError::Missing)?)
     }
 
-    /// Reads the record at `at`; remembers it if it is damaged.
-    pub(crate) fn read_at(&self, at: &Location) -> Result<Record, SiteError> {
-        let file = self.volumes().get(&at.volume).map(|volume| volume.volume.file.clone());
-        let record = file.map(|file| scan::read_body(&file, at.offset, &at.entry));
-        match record {
-            Some(Ok(Some(record))) => Ok(record),
-            Some(Err(_)) => Err(SiteError::Unreachable),
-            None | Some(Ok(None)) => {
-                if self.index_mut().mark_damaged(at) {
+    fn read_from(&self, at: &Location, volume: Volume) -> Result<Record, SiteError> {
+        match scan::read_body(&volume.file, at.offset, &at.entry) {
+            Ok(Some(record)) => Ok(record),
+            Err(_) => Err(SiteError::Unreachable),
+            Ok(None) => {
+                if self.holdings_mut().index.mark_damaged(at) {
                     self.damaged.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(SiteError::Damaged)
@@ -197,80 +233,18 @@ impl Shared {
         }
     }
 
-    /// Reads a record. The index is asked again if the record moved meanwhile.
+    /// Reads a record.
     pub(crate) fn read(&self, id: RecordId) -> Result<Record, SiteError> {
-        let at = self.index().get(id).ok_or(SiteError::Missing)?;
-        self.read_at(&at)
+        let (at, volume) = self.find(id)?;
+        self.read_from(&at, volume.ok_or(SiteError::Damaged)?)
     }
 
-    /// Reads the headers and tables of every volume.
-    pub(crate) fn check_framing(&self) -> Result<Vec<ScrubFinding>, SiteError> {
-        let mut findings = self.opening.clone();
-        let volumes: Vec<DurableVolume> = self.volumes().values().cloned().collect();
-        let mut chain = Chain::START;
-        for durable in &volumes {
-            scan_framing(durable, &mut chain, &mut findings).map_err(|_| SiteError::Unreachable)?;
-        }
-        Ok(findings)
-    }
-
-    /// Reads everything: the framing of every volume, the body of every
-    /// record that is not removed, every slot.
-    pub(crate) fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
-        let mut findings = self.check_framing()?;
-        let snapshot = self.index().in_disk_order();
-        for at in snapshot {
-            // A record that was removed or replaced meanwhile is no finding.
-            let here = |now: &Location| (now.volume, now.offset) == (at.volume, at.offset);
-            if self.read_at(&at) == Err(SiteError::Damaged)
-                && self.index().get(at.entry.id).is_some_and(|now| here(&now))
-            {
-                findings.push(ScrubFinding { record: Some(at.entry.id), place: place(at.volume, at.offset) });
-            }
-        }
-        findings.extend(self.slots().scrub());
-        Ok(findings)
-    }
-}
-
-/// A cursor is the place on the disk: volume, then offset, big-endian.
-fn scrub_cursor(volume: u32, offset: u64) -> ScrubCursor {
-    let mut bytes = [0; 16];
-    bytes[4..8].copy_from_slice(&volume.to_be_bytes());
-    bytes[8..].copy_from_slice(&offset.to_be_bytes());
-    ScrubCursor(bytes)
-}
-
-fn scrub_place(cursor: ScrubCursor) -> (u32, u64) {
-    (
-        u32::from_be_bytes(crate::batch::field(&cursor.0, 4)),
-        u64::from_be_bytes(crate::batch::field(&cursor.0, 8)),
-    )
-}
-
-/// Adds the damage in the headers and tables of one volume to `findings`.
-fn scan_framing(
-    durable: &DurableVolume,
-    chain: &mut Chain,
-    findings: &mut Vec<ScrubFinding>,
-) -> io::Result<()> {
-    let volume = &durable.volume;
-    let whole = crate::volume::read_header(&volume.file)?;
-    if !matches!(whole, Ok((_, false))) {
-        findings.push(ScrubFinding { record: None, place: place(volume.number, 0) });
-    }
-    let mut found = |found| {
-        if let Found::Damage { volume, offset, .. } = found {
-            findings.push(ScrubFinding { record: None, place: place(volume, offset) });
-        }
-    };
-    let end = scan::scan_volume(volume, durable.length, chain, &mut found)?;
-    match end.tail {
-        scan::Tail::Clean => {}
-        scan::Tail::Short(at) | scan::Tail::Unknown { at, .. } => {
-            chain.previous = None;
-            findings.push(ScrubFinding { record: None, place: place(volume.number, at) });
+    /// Reads a small record if that needs no wait for the medium; `None`
+    /// where it does, or where anything is not as it should be.
+    pub(crate) fn read_cached(&self, id: RecordId) -> Option<Result<Record, SiteError>> {
+        match self.find(id) {
+            Ok((at, volume)) => scan::read_body_cached(&volume?.file, at.offset, &at.entry).map(Ok),
+            Err(error) => Some(Err(error)),
         }
     }
-    Ok(())
 }

@@ -15,7 +15,7 @@ use coffer_regions::{
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::writer::body_bytes;
+use crate::group::body_bytes;
 
 /// Another site behind a link with latency and bandwidth, which can be cut.
 ///
@@ -109,6 +109,15 @@ impl Site for SimulatedSite {
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
         self.request(0, self.inner.get(id), |record| length(record.body().len())).await
+    }
+
+    async fn get_many(&self, ids: Vec<RecordId>) -> Vec<Result<Record, SiteError>> {
+        let count = ids.len();
+        let work = async { Ok(self.inner.get_many(ids).await) };
+        let bodies = |records: &Vec<Result<Record, SiteError>>| {
+            records.iter().flatten().map(|record| length(record.body().len())).sum()
+        };
+        self.request(0, work, bodies).await.unwrap_or_else(|error| vec![Err(error); count])
     }
 
     async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {

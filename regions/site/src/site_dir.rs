@@ -88,7 +88,9 @@ impl OpenSiteError {
     }
 }
 
-const FORMAT: u32 = 1;
+/// What a new site has, and what a site has whose volume numbers have gaps
+/// that its ledger explains.
+const FORMATS: [u32; 2] = [1, 2];
 const SITE_FILE_BYTES_MAX: u64 = 4096;
 
 /// The text of the `SITE` file.
@@ -133,6 +135,20 @@ impl SiteDir {
         self.root.join("quarantine")
     }
 
+    /// The index as of some batch.
+    pub(crate) fn checkpoint(&self) -> PathBuf {
+        self.root.join("CHECKPOINT")
+    }
+
+    /// The ledger of volumes that compaction removed.
+    pub(crate) fn retired(&self) -> PathBuf {
+        self.root.join("RETIRED")
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
+        self.root.clone()
+    }
+
     fn site_file(&self) -> PathBuf {
         self.root.join("SITE")
     }
@@ -174,10 +190,17 @@ impl SiteDir {
         // Names keep no order until they are fsynced: SITE must not be first.
         disk.sync_dir(&self.root).map_err(OpenSiteError::at(&self.root))?;
         let path = self.site_file();
-        let text = serde_json::to_vec_pretty(&SiteFile { format: FORMAT, site: site.to_string() })
-            .map_err(|error| OpenSiteError::at(&path)(error.into()))?;
-        disk::create_file(disk, &path, &text).map_err(OpenSiteError::at(&path))?;
-        Ok(())
+        self.write_site_file(FORMATS[0], site, disk).map_err(OpenSiteError::at(&path))
+    }
+
+    fn write_site_file(&self, format: u32, site: SiteId, disk: &dyn Disk) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(&SiteFile { format, site: site.to_string() })?;
+        disk::create_file(disk, &self.site_file(), &text).map(drop)
+    }
+
+    /// States, durably, the format in which volume numbers may have gaps.
+    pub(crate) fn raise_format(&self, site: SiteId, disk: &dyn Disk) -> io::Result<()> {
+        self.write_site_file(FORMATS[1], site, disk)
     }
 
     /// Whose directory this is.
@@ -191,7 +214,7 @@ impl SiteDir {
         let Ok(file) = serde_json::from_slice::<SiteFile>(&bytes) else {
             return Err(OpenSiteError::SiteFile { path });
         };
-        if file.format != FORMAT {
+        if !FORMATS.contains(&file.format) {
             return Err(OpenSiteError::Format { path, found: file.format });
         }
         file.site.parse().map_err(|_| OpenSiteError::SiteFile { path })

@@ -158,11 +158,6 @@ impl SlotStore {
         ids.sort_unstable();
         Ok(ids)
     }
-
-    /// Removes what a crash left of a slot that was being created.
-    pub(crate) fn remove_leftovers(&self) -> io::Result<()> {
-        disk::remove_leftovers(self.disk.as_ref(), &self.dir)
-    }
 }
 
 fn half_offset(position: u8) -> u64 {

@@ -12,8 +12,6 @@ use coffer_model::{Entropy, SiteId};
 use crate::batch::{BatchKey, field};
 use crate::disk::{self, Disk};
 
-/// A volume that has reached this length takes no further batch.
-pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of one copy of the header.
 pub(crate) const VOLUME_HEADER_BYTES: usize = 64;
 /// Where the first batch starts.

@@ -1,182 +1,58 @@
-//! Group commit: one thread takes whatever is queued, writes it as one batch,
+//! Group commit: one writer takes whatever is queued, writes it as one batch,
 //! fsyncs once, enters it into the index, and only then answers everybody.
 //! The next batch starts after that.
 
-use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use coffer_model::{Entropy, RecordId};
-use coffer_regions::{Receipt, Record, SiteError};
+use coffer_model::Entropy;
+use coffer_regions::SiteError;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::batch::{
-    BATCH_BODY_BYTES_MAX, BATCH_ENTRIES_MAX, BatchHeader, ENTRY_BYTES, Entry, HEADER_BYTES, chain_digest,
-    table_digest,
-};
-use crate::disk::is_full;
+use crate::batch::{BatchHeader, ENTRY_BYTES, Entry, HEADER_BYTES, chain_digest, table_digest};
+use crate::disk::{self, is_full};
+use crate::group::{Group, Request};
+use crate::holdings::HeldVolume;
 use crate::index::Location;
-use crate::recover::WriterStart;
+use crate::recover::{Current, Torn};
 use crate::scan::Chain;
-use crate::shared::{DurableVolume, Shared};
-use crate::volume::{FIRST_BATCH, VOLUME_BYTES_MAX, Volume};
-
-/// Most records of one put, or ids of one delete.
-pub const PUT_RECORDS_MAX: usize = BATCH_ENTRIES_MAX as usize;
-/// Most body bytes of one put.
-pub const PUT_BYTES_MAX: u64 = BATCH_BODY_BYTES_MAX;
-
-/// Something to write, and who waits for it.
-pub(crate) enum Request {
-    Put { records: Vec<Record>, reply: oneshot::Sender<Result<Vec<Receipt>, SiteError>> },
-    Delete { ids: Vec<RecordId>, reply: oneshot::Sender<Result<u64, SiteError>> },
-}
-
-impl Request {
-    fn entries(&self) -> usize {
-        match self {
-            Self::Put { records, .. } => records.len(),
-            Self::Delete { ids, .. } => ids.len(),
-        }
-    }
-
-    fn body_bytes(&self) -> u64 {
-        match self {
-            Self::Put { records, .. } => body_bytes(records),
-            Self::Delete { .. } => 0,
-        }
-    }
-}
-
-/// Sum of the body lengths.
-pub(crate) fn body_bytes(records: &[Record]) -> u64 {
-    records.iter().map(|record| u64::try_from(record.body().len()).unwrap_or(u64::MAX)).sum()
-}
-
-/// The answers that wait for the fsync.
-enum Waiting {
-    Put(oneshot::Sender<Result<Vec<Receipt>, SiteError>>, Vec<Receipt>),
-    Delete(oneshot::Sender<Result<u64, SiteError>>, u64),
-}
-
-impl Waiting {
-    /// An asker who has gone away is not an error.
-    fn answer(self, outcome: Result<(), SiteError>) {
-        match self {
-            Self::Put(reply, receipts) => drop(reply.send(outcome.map(|()| receipts))),
-            Self::Delete(reply, removed) => drop(reply.send(outcome.map(|()| removed))),
-        }
-    }
-}
-
-/// The next batch, as far as it has come together.
-#[derive(Default)]
-struct Group {
-    entries: Vec<Entry>,
-    bodies: Vec<Bytes>,
-    body_bytes: u64,
-    /// What the entries make of an id: a digest, or nothing.
-    staged: HashMap<RecordId, Option<coffer_model::Digest>>,
-    waiting: Vec<Waiting>,
-}
-
-/// What is already there under an id.
-enum Held {
-    Nothing,
-    Same,
-    Other,
-}
-
-impl Group {
-    fn has_room_for(&self, request: &Request) -> bool {
-        self.entries.len() + request.entries() <= PUT_RECORDS_MAX
-            && self.body_bytes + request.body_bytes() <= PUT_BYTES_MAX
-    }
-
-    fn held(&self, shared: &Shared, record: &Record) -> Held {
-        let digest = match self.staged.get(&record.id()) {
-            Some(staged) => *staged,
-            None => match shared.index().get(record.id()) {
-                // A damaged copy is written anew; its id still takes no other content.
-                Some(at) if at.damaged && at.entry.digest == record.digest() => None,
-                at => at.map(|at| at.entry.digest),
-            },
-        };
-        match digest {
-            None => Held::Nothing,
-            Some(digest) if digest == record.digest() => Held::Same,
-            Some(_) => Held::Other,
-        }
-    }
-
-    fn stage(&mut self, shared: &Shared, request: Request) {
-        match request {
-            Request::Put { records, reply } => match self.stage_put(shared, records) {
-                Ok(receipts) => self.waiting.push(Waiting::Put(reply, receipts)),
-                Err(error) => drop(reply.send(Err(error))),
-            },
-            Request::Delete { ids, reply } => {
-                let removed = self.stage_delete(shared, ids);
-                self.waiting.push(Waiting::Delete(reply, removed));
-            }
-        }
-    }
-
-    fn stage_put(&mut self, shared: &Shared, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
-        // All or nothing: a conflict is found before anything is staged.
-        let mut own = HashMap::new();
-        for record in &records {
-            let clash = own.insert(record.id(), record.digest()).is_some_and(|d| d != record.digest());
-            if clash || matches!(self.held(shared, record), Held::Other) {
-                return Err(SiteError::Conflict);
-            }
-        }
-        let mut receipts = Vec::with_capacity(records.len());
-        for record in records {
-            receipts.push(Receipt { site: shared.site, record: record.id(), digest: record.digest() });
-            if matches!(self.held(shared, &record), Held::Same) {
-                continue;
-            }
-            self.staged.insert(record.id(), Some(record.digest()));
-            self.entries.push(Entry::of(&record).ok_or(SiteError::OverLimit)?);
-            let body = record.into_body();
-            self.body_bytes += u64::try_from(body.len()).unwrap_or(u64::MAX);
-            self.bodies.push(body);
-        }
-        Ok(receipts)
-    }
-
-    fn stage_delete(&mut self, shared: &Shared, ids: Vec<RecordId>) -> u64 {
-        let mut removed = 0;
-        for id in ids {
-            let there = match self.staged.get(&id) {
-                Some(staged) => staged.is_some(),
-                None => shared.index().get(id).is_some(),
-            };
-            if there {
-                removed += 1;
-                self.staged.insert(id, None);
-                self.entries.push(Entry::Removal(id));
-            }
-        }
-        removed
-    }
-}
+use crate::shared::Shared;
+use crate::volume::{FIRST_BATCH, Volume, file_name};
 
 /// The only writer of a site's volumes.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     entropy: Arc<dyn Entropy>,
-    current: Option<DurableVolume>,
-    next_number: u32,
+    current: Option<HeldVolume>,
+    /// How far blocks are reserved in the current volume.
+    reserved_to: u64,
     chain: Chain,
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, entropy: Arc<dyn Entropy>, start: WriterStart) -> Self {
-        let WriterStart { current, next_number, chain } = start;
-        Self { shared, entropy, current, next_number, chain }
+    pub(crate) fn new(shared: Arc<Shared>, entropy: Arc<dyn Entropy>, current: Current) -> Self {
+        let chain = shared.holdings().chain.clone();
+        let mut writer = Self { shared, entropy, current: None, reserved_to: 0, chain };
+        writer.set_current(current);
+        writer
+    }
+
+    /// Writes records anew that a crash tore in the last batch, from their
+    /// older copies. As long as it is the last batch, an opening finds them
+    /// torn; so where they cannot be written, nothing else is.
+    pub(crate) fn heal(&mut self, torn: Vec<Torn>) {
+        if torn.is_empty() {
+            return;
+        }
+        let (reply, mut healed) = oneshot::channel();
+        let older: Vec<Location> = torn.iter().map(|torn| torn.older).collect();
+        let records = torn.into_iter().map(|torn| (torn.at, torn.record)).collect();
+        self.serve(Request::Copy { records, reply }, || None);
+        if !matches!(healed.try_recv(), Ok(Ok(_))) {
+            self.shared.close_for_writing();
+            let mut holdings = self.shared.holdings_mut();
+            older.into_iter().for_each(|older| holdings.index.insert(older));
+        }
     }
 
     /// Serves the queue until all its senders are gone.
@@ -185,6 +61,7 @@ impl Writer {
         while let Some(first) = carried.take().or_else(|| queue.blocking_recv()) {
             carried = self.serve(first, || queue.try_recv().ok());
         }
+        self.give_back_reserved();
     }
 
     /// Writes one batch: `first`, and of `more` what fits. Returns what was
@@ -194,6 +71,18 @@ impl Writer {
         first: Request,
         mut more: impl FnMut() -> Option<Request>,
     ) -> Option<Request> {
+        match first {
+            Request::Seal { reply } => {
+                self.seal();
+                drop(reply.send(Ok(())));
+                return None;
+            }
+            Request::Retire { number, reply } => {
+                drop(reply.send(self.retire(number)));
+                return None;
+            }
+            _ => {}
+        }
         let mut group = Group::default();
         group.stage(&self.shared, first);
         let mut carried = None;
@@ -208,7 +97,7 @@ impl Writer {
         carried
     }
 
-    fn commit(&mut self, group: Group) {
+    fn commit(&mut self, mut group: Group) {
         let outcome = if self.shared.is_read_only() {
             Err(SiteError::ReadOnly)
         } else if group.entries.is_empty() {
@@ -216,19 +105,22 @@ impl Writer {
         } else {
             self.write(&group)
         };
-        group.waiting.into_iter().for_each(|waiting| waiting.answer(outcome.clone()));
+        let written = if outcome.is_ok() { group.extent() } else { 0 };
+        self.shared.pulse.beat(group.foreground, written);
+        group.answer(&outcome);
     }
 
     fn write(&mut self, group: &Group) -> Result<(), SiteError> {
-        let mut durable = self.volume_for(group)?;
-        let at = durable.length;
-        let (head, header) = self.encode(group, &durable.volume, at).ok_or(SiteError::OverLimit)?;
+        let mut held = self.volume_for(group)?;
+        let at = held.length;
+        let (head, header) = self.encode(group, &held.volume, at).ok_or(SiteError::OverLimit)?;
+        self.reserve(&held, header.extent());
         let mut parts = Vec::with_capacity(1 + group.bodies.len());
         parts.push(IoSlice::new(&head));
         parts.extend(group.bodies.iter().map(|body| IoSlice::new(body)));
-        let file = &durable.volume.file;
+        let file = &held.volume.file;
         if let Err(error) = self.shared.disk.write(file, &mut parts, at) {
-            return Err(self.append_failed(&durable, &error));
+            return Err(self.append_failed(&held, &error));
         }
         if self.shared.disk.sync_data(file).is_err() {
             // What the kernel did with the pages is unknown; a second fsync
@@ -236,13 +128,13 @@ impl Writer {
             self.shared.close_for_writing();
             return Err(SiteError::ReadOnly);
         }
-        self.shared.count_fsync();
-        durable.length += header.extent();
+        self.shared.count_batch(header.extent());
+        let bodies = at + HEADER_BYTES as u64 + header.table_bytes();
         self.chain = Chain { next: header.sequence + 1, previous: Some(chain_of(&head)) };
-        self.enter(group, durable.volume.number, at + HEADER_BYTES as u64 + header.table_bytes());
-        self.shared.set_volume(durable.clone());
-        self.shared.set_last_batch(self.chain.reach());
-        self.current = Some(durable);
+        held.length += header.extent();
+        (held.end, held.last_batch) = (self.chain.clone(), Some(at));
+        self.enter(group, &held, bodies);
+        self.current = Some(held);
         Ok(())
     }
 
@@ -262,56 +154,134 @@ impl Writer {
         Some((head, header))
     }
 
-    /// Makes the batch visible, in the order of its entries.
-    fn enter(&self, group: &Group, volume: u32, mut offset: u64) {
-        let mut index = self.shared.index_mut();
+    /// Makes the batch visible, in the order of its entries, at once.
+    fn enter(&self, group: &Group, held: &HeldVolume, mut offset: u64) {
+        let volume = held.volume.number;
+        let mut holdings = self.shared.holdings_mut();
         for entry in &group.entries {
             match entry {
                 Entry::Record(entry) => {
-                    index.insert(Location { volume, offset, entry: *entry, damaged: false });
+                    holdings.index.insert(Location { volume, offset, entry: *entry, damaged: false });
                 }
-                Entry::Removal(id) => index.remove(*id),
+                Entry::Removal(id) => holdings.index.remove(*id, volume),
             }
             offset += u64::from(entry.body_bytes());
         }
+        holdings.volumes.insert(volume, held.clone());
+        holdings.chain = self.chain.clone();
     }
 
     /// The volume that takes the batch: the current one, or a new one where
     /// that is full. A new volume proves that its predecessor was fsynced.
-    fn volume_for(&mut self, group: &Group) -> Result<DurableVolume, SiteError> {
-        let room = |durable: &DurableVolume| {
-            durable.length <= FIRST_BATCH || durable.length + group.body_bytes <= VOLUME_BYTES_MAX
-        };
-        if let Some(durable) = self.current.as_ref().filter(|durable| room(durable)) {
-            return Ok(durable.clone());
+    fn volume_for(&mut self, group: &Group) -> Result<HeldVolume, SiteError> {
+        let bound = self.shared.space.volume_bytes;
+        let room = |held: &HeldVolume| held.length <= FIRST_BATCH || held.length + group.body_bytes <= bound;
+        if let Some(held) = self.current.as_ref().filter(|held| room(held)) {
+            return Ok(held.clone());
         }
-        let (dir, site) = (&self.shared.volumes_dir, self.shared.site);
+        self.seal();
+        let (dir, site) = (self.shared.dir.volumes(), self.shared.site);
+        let number = self.shared.holdings().next_number();
         let disk = self.shared.disk.as_ref();
-        let created = Volume::create(disk, dir, site, self.next_number, self.entropy.as_ref());
+        let created = Volume::create(disk, &dir, site, number, self.entropy.as_ref());
         let volume = created.map_err(|error| self.refuse(&error))?;
-        self.next_number += 1;
-        let durable = DurableVolume { volume, length: FIRST_BATCH };
-        self.shared.set_volume(durable.clone());
-        self.current = Some(durable.clone());
-        Ok(durable)
+        let (start, end) = (self.chain.clone(), self.chain.clone());
+        let held =
+            HeldVolume { volume, length: FIRST_BATCH, start, end, last_batch: None, damage: Vec::new() };
+        self.shared.holdings_mut().volumes.insert(number, held.clone());
+        self.set_current(Some(held.clone()));
+        Ok(held)
+    }
+
+    fn set_current(&mut self, current: Option<HeldVolume>) {
+        self.shared.holdings_mut().current = current.as_ref().map(|held| held.volume.number);
+        (self.current, self.reserved_to) = (current, 0);
+    }
+
+    /// Reserves blocks for the batch and for those after it. Best effort: the
+    /// write itself says whether there is room. The length of the file stays.
+    fn reserve(&mut self, held: &HeldVolume, extent: u64) {
+        let end = held.length + extent;
+        if end <= self.reserved_to {
+            return;
+        }
+        // Also where it fails, it is not tried again for each batch.
+        self.reserved_to = end;
+        if let Some(step) = self.shared.preallocation() {
+            self.reserved_to = end.saturating_add(step);
+            let bytes = self.reserved_to - held.length;
+            let _ = self.shared.disk.reserve(&held.volume.file, held.length, bytes);
+        }
+    }
+
+    /// Gives back blocks that were reserved behind the end of the volume.
+    pub(crate) fn give_back_reserved(&mut self) {
+        if let Some(held) = self.current.as_ref().filter(|held| self.reserved_to > held.length)
+            && !self.shared.is_read_only()
+        {
+            let _ = self.shared.disk.cut(&held.volume.file, held.length);
+        }
+        self.reserved_to = 0;
+    }
+
+    /// The current volume takes no further batch.
+    fn seal(&mut self) {
+        self.give_back_reserved();
+        self.set_current(None);
+    }
+
+    /// Removes a volume that holds no record and guards nothing, after the
+    /// ledger says so. Its records were copied and fsynced before.
+    fn retire(&mut self, number: u32) -> Result<bool, SiteError> {
+        if self.shared.is_read_only() {
+            return Err(SiteError::ReadOnly);
+        }
+        let (ledger, is_first) = {
+            let holdings = self.shared.holdings();
+            let empty = holdings.index.tally(number).living == 0;
+            match holdings.volumes.get(&number) {
+                Some(held) if empty && held.damage.is_empty() && holdings.current != Some(number) => {
+                    let ledger = holdings.retired.with(number, held.start.clone(), held.end.clone());
+                    (ledger, holdings.retired.is_empty())
+                }
+                _ => return Ok(false),
+            }
+        };
+        let bytes = ledger.encode(self.shared.site).ok_or(SiteError::OverLimit)?;
+        let (disk, dir) = (self.shared.disk.as_ref(), &self.shared.dir);
+        if is_first {
+            dir.raise_format(self.shared.site, disk).map_err(|error| self.refuse(&error))?;
+        }
+        let written = disk::create_file(disk, &dir.retired(), &bytes);
+        written.map_err(|error| self.refuse(&error))?;
+        let volumes = dir.volumes();
+        // Until the name is gone for certain, what it holds may come back.
+        let removed = disk.remove(&volumes.join(file_name(number))).and_then(|()| disk.sync_dir(&volumes));
+        removed.map_err(|_| self.closed())?;
+        let mut holdings = self.shared.holdings_mut();
+        holdings.volumes.remove(&number);
+        holdings.index.forget_volume(number);
+        holdings.retired = ledger;
+        Ok(true)
     }
 
     /// A batch was written in part, or not at all, and not fsynced. Where
     /// only room was lacking, it is cut away and the site goes on.
-    fn append_failed(&self, durable: &DurableVolume, error: &io::Error) -> SiteError {
-        let (disk, file) = (self.shared.disk.as_ref(), &durable.volume.file);
-        let cut = || disk.cut(file, durable.length).and_then(|()| disk.sync_all(file));
+    fn append_failed(&mut self, held: &HeldVolume, error: &io::Error) -> SiteError {
+        let (disk, file) = (self.shared.disk.as_ref(), &held.volume.file);
+        let cut = || disk.cut(file, held.length).and_then(|()| disk.sync_all(file));
         if is_full(error) && cut().is_err() {
-            self.shared.close_for_writing();
-            return SiteError::ReadOnly;
+            return self.closed();
         }
+        self.reserved_to = 0;
         self.refuse(error)
     }
 
     fn refuse(&self, error: &io::Error) -> SiteError {
-        if is_full(error) {
-            return SiteError::Full;
-        }
+        if is_full(error) { SiteError::Full } else { self.closed() }
+    }
+
+    fn closed(&self) -> SiteError {
         self.shared.close_for_writing();
         SiteError::ReadOnly
     }

@@ -1,5 +1,10 @@
 //! The power is cut during every operation of a workload on the disk, with
 //! what was not fsynced lost at random: whatever was acknowledged is there.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot be set up, or finds a loss, fails"
+)]
 
 #[expect(dead_code, reason = "shared with tests that need more of it")]
 mod support;
@@ -32,12 +37,13 @@ enum Step {
     Slot(SlotId, SlotContent),
     Wipe(SlotId),
     Reopen,
+    Maintain,
 }
 
 fn steps(seed: u64, count: usize) -> Vec<Step> {
     let mut dice = Dice(seed);
     let mut generation = 0;
-    let mut step = || match dice.below(12) {
+    let mut step = || match dice.below(18) {
         0..=5 => {
             let records = 1 + dice.below(4);
             let put = (0..records).map(|_| {
@@ -55,7 +61,8 @@ fn steps(seed: u64, count: usize) -> Vec<Step> {
             Step::Slot(slot, SlotContent { generation, body: body.into() })
         }
         10 => Step::Wipe(SlotId::from_bytes([u8::try_from(dice.below(2)).unwrap(); 16])),
-        _ => Step::Reopen,
+        11 => Step::Reopen,
+        _ => Step::Maintain,
     };
     (0..count).map(|_| step()).collect()
 }
@@ -99,7 +106,7 @@ impl Acknowledged {
                 }
                 set.insert(Some(content.generation));
             }
-            Step::Wipe(_) | Step::Reopen => {}
+            Step::Wipe(_) | Step::Reopen | Step::Maintain => {}
         }
     }
 
@@ -133,12 +140,19 @@ async fn perform(site: &DirectorySite, step: &Step) -> Result<(), SiteError> {
             Err(SiteError::Missing) => Ok(()),
             done => done,
         },
+        Step::Maintain => site.maintain().await.map(drop),
         Step::Reopen => Ok(()),
     }
 }
 
 fn options(disk: &RecordingDisk) -> SiteOptions {
-    SiteOptions { disk: Arc::new(disk.clone()), ..inline() }
+    // Small volumes, so that they are compacted and checkpoints matter.
+    SiteOptions {
+        disk: Arc::new(disk.clone()),
+        volume_bytes: Some(16 << 10),
+        checkpoint_bytes: 24 << 10,
+        ..inline()
+    }
 }
 
 /// Runs the steps until one is not answered; what was acknowledged until then.
@@ -185,6 +199,8 @@ async fn cut_everywhere(seed: u64, count: usize, images: u64) {
     let steps = steps(seed, count);
     let (dir, disk) = (TempDir::new().unwrap(), RecordingDisk::default());
     run(&dir.path().join("site"), &disk, &steps).await;
+    let ledger = dir.path().join("site/RETIRED");
+    assert!(ledger.exists(), "the workload of seed {seed} compacts");
     for nth in 1..=disk.operations() {
         let (dir, disk) = (TempDir::new().unwrap(), RecordingDisk::default());
         disk.cut_power_during(nth);
@@ -203,8 +219,8 @@ async fn cut_everywhere(seed: u64, count: usize, images: u64) {
 
 #[tokio::test]
 async fn whatever_was_acknowledged_survives_a_power_cut_in_any_operation() {
-    for seed in 1..4 {
-        cut_everywhere(seed, 24, 3).await;
+    for seed in [1, 3] {
+        cut_everywhere(seed, 60, 1).await;
     }
 }
 

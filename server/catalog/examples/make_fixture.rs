@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use coffer_catalog::{BucketRow, Catalog, Leaf, ManifestRow, NewReservation, TombstoneRow};
+use coffer_catalog::{
+    BucketRow, Catalog, ChallengeRow, Leaf, ManifestRow, NewChallenges, NewReservation, TombstoneRow,
+};
 use coffer_model::{
     BucketId, BucketName, CatalogKey, Degraded, Digest, Geometry, Layout, Manifest, ObjectId, ObjectKey,
     RecordId, ResidencyPolicy, SiteId, TenantId, Tier, Timestamp, VersionId,
@@ -34,6 +36,16 @@ fn reservation(number: u8, key: &str) -> Result<NewReservation, Box<dyn Error>> 
     })
 }
 
+fn challenge(number: u8, site: u8) -> ChallengeRow {
+    ChallengeRow {
+        version: VersionId::from_bytes([number; 16]),
+        site: SiteId::from_bytes([site; 16]),
+        record: RecordId::from_bytes([number; 16]),
+        nonce: [number; 8],
+        answer: Digest([site; 32]),
+    }
+}
+
 async fn put(catalog: &Catalog, number: u8, key: &str) -> Result<Manifest, Box<dyn Error>> {
     let new = reservation(number, key)?;
     let reserved = catalog.reserve(new.clone(), leaf("intent")).await?;
@@ -59,7 +71,8 @@ async fn put(catalog: &Catalog, number: u8, key: &str) -> Result<Manifest, Box<d
         reduced: 1,
         inline: true,
     };
-    catalog.commit(row, leaf("outcome")).await?;
+    let challenges = NewChallenges { rows: (0..2).map(|i| challenge(number, i)).collect(), whole: true };
+    catalog.commit_challenged(row, challenges, leaf("outcome")).await?;
     Ok(manifest)
 }
 

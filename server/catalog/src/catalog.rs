@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
-use coffer_model::{BucketId, BucketName, CatalogKey, Digest, ObjectKey, TenantId, VersionId};
+use coffer_model::{
+    BucketId, BucketName, CatalogKey, Digest, ObjectKey, RecordId, SiteId, TenantId, VersionId,
+};
 use rusqlite::Connection;
 use tokio::task;
 
 use crate::file::{self, Opened};
 use crate::known::KnownBuckets;
-use crate::operations::{buckets, deletes, facts, log, lookups, puts, rebuild};
+use crate::operations::{buckets, challenges, deletes, facts, log, lookups, puts, rebuild};
 use crate::readers::Readers;
 use crate::writer::{Grouping, Writer};
 use crate::{
-    BucketError, BucketRow, CatalogError, CommitError, Counts, Leaf, ListRow, ManifestRow, NewReservation,
-    OpenCatalogError, RebuildBatch, ReservationRow, Reserved, TombstoneError, TombstoneRow,
+    BucketError, BucketRow, CatalogError, ChallengeCounts, CommitError, Counts, DrawnChallenge, Leaf,
+    ListRow, ManifestRow, NewChallenges, NewReservation, OpenCatalogError, RebuildBatch, ReservationRow,
+    Reserved, TombstoneError, TombstoneRow,
 };
 
 /// The catalogue of one tenant. A clone is the same catalogue; when the last
@@ -148,8 +151,73 @@ impl Catalog {
     /// # Errors
     /// [`CommitError::NoReservation`], [`CommitError::Mismatch`].
     pub async fn commit(&self, manifest: ManifestRow, leaf: Leaf) -> Result<u64, CommitError> {
+        self.commit_challenged(manifest, NewChallenges::default(), leaf).await
+    }
+
+    /// As [`Self::commit`], with the challenges that were made while the
+    /// shards were at hand.
+    ///
+    /// # Errors
+    /// Those of [`Self::commit`].
+    pub async fn commit_challenged(
+        &self,
+        manifest: ManifestRow,
+        challenges: NewChallenges,
+        leaf: Leaf,
+    ) -> Result<u64, CommitError> {
         let tenant = self.tenant;
-        self.writer.write(move |db| puts::commit(db, tenant, &manifest, &leaf)).await
+        self.writer.write(move |db| puts::commit(db, tenant, &manifest, &challenges, &leaf)).await
+    }
+
+    /// Enters challenges of a version; without effect if it is gone.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn add_challenges(&self, version: VersionId, new: NewChallenges) -> Result<(), CatalogError> {
+        self.writer.write(move |db| challenges::add(db, version, &new)).await
+    }
+
+    /// One challenge of the site for each of `chance`, among those that were
+    /// asked least often; none twice. They count as asked when this returns,
+    /// so that a crash never makes a question that its site has seen look new.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn draw_challenges(
+        &self,
+        site: SiteId,
+        chance: Vec<u64>,
+    ) -> Result<Vec<DrawnChallenge>, CatalogError> {
+        self.writer.write(move |db| challenges::draw(db, site, &chance)).await
+    }
+
+    /// Forgets challenges whose record is no longer where it was.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn drop_challenges(&self, ids: Vec<u64>) -> Result<(), CatalogError> {
+        self.writer.write(move |db| challenges::forget(db, &ids)).await
+    }
+
+    /// Striped versions after `after` of which a shard has no challenge, in
+    /// order of their ids, at most `limit`.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn unchallenged(
+        &self,
+        after: Option<VersionId>,
+        limit: usize,
+    ) -> Result<Vec<VersionId>, CatalogError> {
+        self.readers.read(move |db| challenges::unchallenged(db, after, limit)).await
+    }
+
+    /// How many challenges there are; counts, so not for every request.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn challenge_counts(&self) -> Result<ChallengeCounts, CatalogError> {
+        self.readers.read(challenges::counts).await
     }
 
     /// Takes the reservation of a failed put back, with its outcome leaf; the
@@ -221,12 +289,54 @@ impl Catalog {
         self.writer.write(move |db| deletes::tombstone(db, version, &tombstone, &leaf)).await
     }
 
+    /// Keeps a deletion that is about to be written to the sites as the record
+    /// `record`, with its intent leaf; the position of the leaf. It stays until
+    /// [`Self::tombstone`] for this record, or [`Self::drop_deletion`].
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn reserve_deletion(
+        &self,
+        record: RecordId,
+        body: Vec<u8>,
+        leaf: Leaf,
+    ) -> Result<u64, CatalogError> {
+        self.writer.write(move |db| deletes::reserve(db, record, &body, &leaf)).await
+    }
+
+    /// The deletions under way, record and body, in order of their records.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn deletions(&self) -> Result<Vec<(RecordId, Vec<u8>)>, CatalogError> {
+        let pending = self.facts(deletes::PENDING).await?;
+        Ok(pending.into_iter().map(|(id, body)| (RecordId::from_bytes(id), body)).collect())
+    }
+
+    /// Forgets a deletion that has nothing left to hide, with its outcome
+    /// leaf; the position of the leaf.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn drop_deletion(&self, record: RecordId, leaf: Leaf) -> Result<u64, CatalogError> {
+        self.writer.write(move |db| deletes::forget(db, record, &leaf)).await
+    }
+
     /// Appends a leaf to the audit log; its position, counted from zero.
     ///
     /// # Errors
     /// [`CatalogError`].
     pub async fn append_leaf(&self, leaf: Leaf) -> Result<u64, CatalogError> {
         self.writer.write(move |db| log::append(db, &leaf)).await
+    }
+
+    /// Appends leaves to the audit log, all of them or none; the position of
+    /// the first.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn append_leaves(&self, leaves: Vec<Leaf>) -> Result<u64, CatalogError> {
+        self.writer.write(move |db| log::append_all(db, &leaves)).await
     }
 
     /// The bodies of the leaves from position `from`, at most `limit`.
@@ -286,6 +396,23 @@ impl Catalog {
     pub async fn facts(&self, kind: &str) -> Result<Vec<([u8; 16], Vec<u8>)>, CatalogError> {
         let kind = kind.to_owned();
         self.readers.read(move |db| facts::all(db, &kind)).await
+    }
+
+    /// Readies the catalogue for many loads: until [`Self::finish_loading`] it
+    /// keeps up to `cache_mib` of its pages in memory.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn begin_loading(&self, cache_mib: u16) -> Result<(), CatalogError> {
+        self.writer.write(move |db| rebuild::begin(db, cache_mib)).await
+    }
+
+    /// Gives the memory of the loads back.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn finish_loading(&self) -> Result<(), CatalogError> {
+        self.writer.write(rebuild::finish).await
     }
 
     /// Loads a part of what the sites hold, in one transaction and without

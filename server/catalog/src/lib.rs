@@ -20,7 +20,7 @@ mod writer;
 pub use catalog::Catalog;
 pub use error::{BucketError, CatalogError, CommitError, OpenCatalogError, StorageError, TombstoneError};
 pub use rows::{
-    BucketRow, Counts, FactRow, Leaf, ListRow, ManifestRow, NewReservation, RebuildBatch, ReservationRow,
-    Reserved, TombstoneRow,
+    BucketRow, ChallengeCounts, ChallengeRow, Counts, DrawnChallenge, FactRow, Leaf, ListRow, ManifestRow,
+    NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, TombstoneRow,
 };
 pub use writer::Grouping;

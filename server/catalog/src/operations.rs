@@ -2,6 +2,7 @@
 //! inside a savepoint of the writer, or on a reader; none begins or commits.
 
 pub(crate) mod buckets;
+pub(crate) mod challenges;
 pub(crate) mod deletes;
 pub(crate) mod facts;
 pub(crate) mod log;

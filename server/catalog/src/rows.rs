@@ -1,5 +1,7 @@
 //! What goes into a catalogue and comes out of it.
 
+use std::collections::BTreeMap;
+
 use coffer_model::{
     BucketId, BucketName, Digest, Manifest, ObjectId, ObjectKey, RecordId, ResidencyPolicy, SiteId,
     Timestamp, VersionId,
@@ -149,6 +151,53 @@ pub struct FactRow {
     pub id: [u8; 16],
     /// What it says; opaque here.
     pub body: Vec<u8>,
+}
+
+/// What a site must answer when it is asked about one record. The key of the
+/// question is derived by the caller, from a secret and the nonce; it is not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChallengeRow {
+    /// The version that the record belongs to.
+    pub version: VersionId,
+    /// Who holds the record.
+    pub site: SiteId,
+    /// The record.
+    pub record: RecordId,
+    /// Tells the questions about one record apart.
+    pub nonce: [u8; 8],
+    /// The answer; opaque here.
+    pub answer: Digest,
+}
+
+/// Challenges of one version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewChallenges {
+    /// In the place of all that the version has at the sites which these name.
+    pub rows: Vec<ChallengeRow>,
+    /// Whether every shard of the version has some now.
+    pub whole: bool,
+}
+
+/// A challenge on its way to its site; it already counts as asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrawnChallenge {
+    /// Its number in the catalogue.
+    pub id: u64,
+    /// What is asked and expected.
+    pub row: ChallengeRow,
+    /// Whether it was asked before: nothing new was left for its site.
+    pub repeated: bool,
+    /// Whether nothing new is left for its version at its site.
+    pub last: bool,
+}
+
+/// How many challenges there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChallengeCounts {
+    /// Never asked, for each site that has any.
+    pub fresh: BTreeMap<SiteId, u64>,
+    /// Striped versions of which at least one shard has no challenge.
+    pub unchallenged_versions: u64,
 }
 
 /// A part of what the sites hold, on its way into a new catalogue.

@@ -8,11 +8,11 @@ pub(crate) const APPLICATION_ID: i64 = 0x436f_6666;
 
 /// Step i makes format i + 1 from format i. A step that was released is never
 /// edited; `fixtures/` holds a file of every released format.
-const STEPS: [&str; 1] = [FORMAT_1];
+const STEPS: [&str; 2] = [FORMAT_1, FORMAT_2];
 
 /// The newest format, which is also `PRAGMA user_version`.
-pub(crate) const NEWEST: i64 = 1;
-const _: () = assert!(STEPS.len() == 1 && NEWEST == 1, "one step for each format");
+pub(crate) const NEWEST: i64 = 2;
+const _: () = assert!(STEPS.len() == 2 && NEWEST == 2, "one step for each format");
 
 const FORMAT_1: &str = "
 CREATE TABLE catalogue (
@@ -87,6 +87,25 @@ CREATE TABLE fact (
     body BLOB NOT NULL,
     PRIMARY KEY (kind, id)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Challenges. Their rows grow at the end of the table and of a few places of
+/// one index, so that a put touches few pages; `asked` counts how often.
+const FORMAT_2: &str = "
+ALTER TABLE version ADD COLUMN challenged INTEGER NOT NULL DEFAULT 0 CHECK (challenged IN (0, 1));
+CREATE INDEX version_unchallenged ON version (id) WHERE challenged = 0 AND inline = 0;
+
+CREATE TABLE challenge (
+    id      INTEGER PRIMARY KEY,
+    version BLOB NOT NULL CHECK (length(version) = 16),
+    site    BLOB NOT NULL CHECK (length(site) = 16),
+    record  BLOB NOT NULL CHECK (length(record) = 16),
+    nonce   BLOB NOT NULL CHECK (length(nonce) = 8),
+    answer  BLOB NOT NULL CHECK (length(answer) = 32),
+    asked   INTEGER NOT NULL DEFAULT 0 CHECK (asked >= 0)
+) STRICT;
+CREATE INDEX challenge_version ON challenge (version, site);
+CREATE INDEX challenge_next ON challenge (site, asked, id);
 ";
 
 /// Brings a file from its format to the newest one.

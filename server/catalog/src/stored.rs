@@ -80,8 +80,8 @@ macro_rules! from_16 {
         }
     )*};
 }
-use coffer_model::{BucketId, ObjectId, RecordId, VersionId};
-from_16!(BucketId, ObjectId, RecordId, TenantId, VersionId);
+use coffer_model::{BucketId, ObjectId, RecordId, SiteId, VersionId};
+from_16!(BucketId, ObjectId, RecordId, SiteId, TenantId, VersionId);
 
 #[cfg(test)]
 mod tests {

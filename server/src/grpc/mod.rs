@@ -5,6 +5,7 @@ mod buckets;
 mod drills;
 mod log;
 mod objects;
+mod scrub;
 mod sites;
 mod status;
 mod tenants;
@@ -19,6 +20,7 @@ pub(crate) use buckets::BucketsApi;
 pub(crate) use drills::DrillsApi;
 pub(crate) use log::LogApi;
 pub(crate) use objects::ObjectsApi;
+pub(crate) use scrub::ScrubApi;
 pub(crate) use sites::SitesApi;
 pub(crate) use tenants::TenantsApi;
 

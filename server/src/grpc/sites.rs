@@ -31,6 +31,7 @@ impl SitesApi {
             volume_bytes: state.volume_bytes,
             damaged: state.damaged.max(u64::try_from(self.0.damage.count(site.id)).unwrap_or(u64::MAX)),
             reported: self.0.sites.reported(site.id),
+            quarantined: self.0.sites.is_quarantined(site.id),
         }
     }
 }

@@ -13,10 +13,12 @@ use crate::delete::DeleteError;
 use crate::drill::SignError;
 use crate::fetch::FetchError;
 use crate::get::GetError;
+use crate::jobs::JobError;
 use crate::list::ListError;
+use crate::plain::PlainError;
 use crate::put::PutError;
 use crate::registry::RegistryError;
-use crate::sweep::SweepError;
+use crate::sealed::SealedError;
 use crate::tenant_create::CreateTenantError;
 
 /// An error that has a status code.
@@ -110,9 +112,10 @@ impl Coded for GetError {
         match self {
             Self::NoBucket(_) | Self::NoObject => Code::NotFound,
             Self::Range { .. } => Code::OutOfRange,
-            Self::Fetch(FetchError::TooFewShards { .. }) | Self::NoHolder(_) => Code::Unavailable,
-            Self::Fetch(_) | Self::Open(_) => Code::DataLoss,
-            Self::Stopped => Code::Cancelled,
+            Self::Plain(PlainError::Sealed(SealedError::Fetch(FetchError::TooFewShards { .. })))
+            | Self::NoHolder(_) => Code::Unavailable,
+            Self::Stopped | Self::Plain(PlainError::Sealed(SealedError::Stopped)) => Code::Cancelled,
+            Self::Plain(_) => Code::DataLoss,
             Self::Audit(error) => error.code(),
             Self::Keys(_) | Self::Catalog(_) | Self::Wrap => Code::Internal,
         }
@@ -133,10 +136,22 @@ impl Coded for DeleteError {
     fn code(&self) -> Code {
         match self {
             Self::Locate(error) => error.code(),
-            Self::Tombstone(SweepError::TooFewSites { .. }) | Self::TooFewHolders { .. } => Code::Unavailable,
-            Self::Catalog(TombstoneError::Missing) => Code::NotFound,
-            Self::Catalog(_) | Self::Tombstone(_) => Code::Internal,
+            Self::TooFewHolders { .. } => Code::Unavailable,
+            Self::Undecided(_) => Code::Unavailable,
+            Self::Hide(TombstoneError::Missing) => Code::NotFound,
+            Self::Catalog(_) | Self::Hide(_) | Self::Seal(_) => Code::Internal,
             Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for JobError {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoSite(_) => Code::NotFound,
+            Self::Silent(_) => Code::Unavailable,
+            Self::Audit(error) => error.code(),
+            Self::Catalog(_) | Self::Serialise | Self::NoRealm => Code::Internal,
         }
     }
 }

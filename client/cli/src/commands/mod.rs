@@ -3,6 +3,8 @@
 mod backup;
 mod bucket;
 mod drill;
+#[cfg(feature = "embedded")]
+mod durability;
 mod log;
 mod object;
 mod policy;
@@ -59,6 +61,8 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
             backup::list(context, snapshot, path.as_deref(), &bucket).await
         }
         Command::Drill(command) => drill::run(context, command).await,
+        #[cfg(feature = "embedded")]
+        Command::Durability(flags) => durability::run(context, flags).await,
         Command::Site(command) => site::run(context, command).await,
         Command::Log(command) => log::run(context, command).await,
         // Answered above, without a profile or a runtime.

@@ -22,6 +22,7 @@ fn object(site: &SiteInfo) -> Value {
         "volume_bytes": site.volume_bytes,
         "damaged": site.damaged,
         "reported": site.reported,
+        "quarantined": site.quarantined,
     })
 }
 
@@ -30,9 +31,13 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
         SiteCommand::Ls => {
             for site in anybody(context).await?.list_sites().await? {
                 context.output.object(&object(&site));
-                let state = if site.alive { "alive" } else { "down" };
+                let state = match (site.alive, site.quarantined) {
+                    (_, true) => "quarantined",
+                    (true, false) => "alive",
+                    (false, false) => "down",
+                };
                 context.output.text(format_args!(
-                    "{:<12} {} tier {:<3} {state:<6} {:>9} records {:>12}  damaged {} reported {}",
+                    "{:<12} {} tier {:<3} {state:<11} {:>9} records {:>12}  damaged {} reported {}",
                     site.name,
                     site.country,
                     site.tier.to_string(),

@@ -12,6 +12,9 @@ pub(crate) struct Seconds(pub(crate) u64);
 pub(crate) enum ValueError {
     #[error("a duration is a whole number and s, m, h or d, for example 4h")]
     Duration,
+    #[cfg(feature = "embedded")]
+    #[error("a number above 0 is wanted, for example 0.01")]
+    Number,
     #[error("an object is BUCKET/KEY, for example documents/2026/report.pdf")]
     Object,
     #[error(transparent)]
@@ -22,6 +25,13 @@ pub(crate) enum ValueError {
     Range,
     #[error("a snapshot is \"latest\" or 32 hexadecimal digits; `coffer snapshots` lists them")]
     Snapshot,
+}
+
+/// A number above zero.
+#[cfg(feature = "embedded")]
+pub(super) fn positive(text: &str) -> Result<f64, ValueError> {
+    let number: f64 = text.parse().map_err(|_| ValueError::Number)?;
+    if number > 0.0 && number.is_finite() { Ok(number) } else { Err(ValueError::Number) }
 }
 
 /// `90s`, `15m`, `4h`, `2d`.
@@ -108,6 +118,15 @@ mod tests {
         assert_eq!(seconds("2d").unwrap(), Seconds(172_800));
         for text in ["", "4", "h", "-4h", "1.5h", "4 h", "4H", "99999999999d", "4é"] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[cfg(feature = "embedded")]
+    #[test]
+    fn numbers_of_the_model_are_above_zero_and_finite() {
+        assert_eq!(positive("0.01").unwrap().to_bits(), 0.01_f64.to_bits());
+        for text in ["0", "-1", "NaN", "inf", "1e999", "", "a"] {
+            assert!(positive(text).is_err(), "{text}");
         }
     }
 

@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, params};
 
-use super::{change, every, first, log, puts};
+use super::{change, every, facts, first, log, puts};
 use crate::stored::{id, integer, number};
 use crate::{CatalogError, Leaf, TombstoneError, TombstoneRow};
-use coffer_model::{BucketId, ObjectId, VersionId};
+use coffer_model::{BucketId, ObjectId, RecordId, VersionId};
 
 /// Hides every version of the object up to the tombstone's order, together
 /// with the leaf. The version must be there and visible.
@@ -41,7 +41,28 @@ pub(crate) fn tombstone(
         return Err(TombstoneError::Mismatch(field));
     }
     insert(connection, tombstone)?;
+    facts::remove(connection, PENDING, *tombstone.record.as_bytes())?;
     Ok(log::append(connection, leaf)?)
+}
+
+/// The kind of fact that a deletion under way is.
+pub(crate) const PENDING: &str = "deletion";
+
+/// Keeps a deletion that is about to reach the sites, with its intent leaf.
+pub(crate) fn reserve(
+    connection: &Connection,
+    record: RecordId,
+    body: &[u8],
+    leaf: &Leaf,
+) -> Result<u64, CatalogError> {
+    facts::put(connection, PENDING, *record.as_bytes(), body)?;
+    log::append(connection, leaf)
+}
+
+/// Forgets a deletion that has nothing left to hide, with the leaf that says so.
+pub(crate) fn forget(connection: &Connection, record: RecordId, leaf: &Leaf) -> Result<u64, CatalogError> {
+    facts::remove(connection, PENDING, *record.as_bytes())?;
+    log::append(connection, leaf)
 }
 
 /// Enters a tombstone and hides what it covers, now and when it comes later.

@@ -16,6 +16,12 @@ pub(crate) fn put(
     Ok(())
 }
 
+/// Removes a fact; one that is not there is no error.
+pub(super) fn remove(connection: &Connection, kind: &str, id: [u8; 16]) -> Result<(), CatalogError> {
+    change(connection, "DELETE FROM fact WHERE kind = ?1 AND id = ?2", params![kind, id])?;
+    Ok(())
+}
+
 /// Ids and bodies.
 type Facts = Vec<([u8; 16], Vec<u8>)>;
 

@@ -9,13 +9,20 @@ use crate::{CatalogError, Leaf};
 
 /// Appends a leaf; its position, counted from zero.
 pub(crate) fn append(connection: &Connection, leaf: &Leaf) -> Result<u64, CatalogError> {
-    let seq = size(connection)?;
-    change(
-        connection,
-        "INSERT INTO leaf (seq, hash, body) VALUES (?1, ?2, ?3)",
-        params![integer(seq, "log")?, leaf.hash.0, leaf.body],
-    )?;
-    Ok(seq)
+    append_all(connection, std::slice::from_ref(leaf))
+}
+
+/// Appends leaves in order; the position of the first.
+pub(crate) fn append_all(connection: &Connection, leaves: &[Leaf]) -> Result<u64, CatalogError> {
+    let first = size(connection)?;
+    for (seq, leaf) in (first..).zip(leaves) {
+        change(
+            connection,
+            "INSERT INTO leaf (seq, hash, body) VALUES (?1, ?2, ?3)",
+            params![integer(seq, "log")?, leaf.hash.0, leaf.body],
+        )?;
+    }
+    Ok(first)
 }
 
 pub(crate) fn size(connection: &Connection) -> Result<u64, CatalogError> {

@@ -1,11 +1,13 @@
 //! The story of a put: reserved, then committed or abandoned.
 
-use coffer_model::{BucketId, ObjectId, ObjectKey, RecordId, TenantId, VersionId};
+use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, RecordId, TenantId, VersionId};
 use rusqlite::{Connection, Row, params};
 
-use super::{change, every, first, log};
+use super::{challenges, change, every, first, log};
 use crate::stored::{decode, decode_manifest, encode, encode_manifest, id, integer, number};
-use crate::{CatalogError, CommitError, Leaf, ManifestRow, NewReservation, ReservationRow, Reserved};
+use crate::{
+    CatalogError, CommitError, Leaf, ManifestRow, NewChallenges, NewReservation, ReservationRow, Reserved,
+};
 
 /// Gives the next order and the key's object, and keeps the intent.
 pub(crate) fn reserve(
@@ -49,11 +51,13 @@ pub(crate) fn reserve(
     Ok(Reserved { order, object, audit_seq: log::append(connection, leaf)? })
 }
 
-/// Turns a reservation into a version, together with its outcome leaf.
+/// Turns a reservation into a version, together with its challenges and its
+/// outcome leaf.
 pub(crate) fn commit(
     connection: &Connection,
     tenant: TenantId,
     row: &ManifestRow,
+    new: &NewChallenges,
     leaf: &Leaf,
 ) -> Result<u64, CommitError> {
     let reserved = reservation(connection, row.manifest.version)?.ok_or(CommitError::NoReservation)?;
@@ -62,6 +66,7 @@ pub(crate) fn commit(
     }
     remove_reservation(connection, reserved.version)?;
     insert_version(connection, row)?;
+    challenges::add(connection, row.manifest.version, new)?;
     Ok(log::append(connection, leaf)?)
 }
 
@@ -94,6 +99,18 @@ pub(super) fn superseded(connection: &Connection, row: &ManifestRow) -> Result<b
 pub(super) fn insert_version(connection: &Connection, row: &ManifestRow) -> Result<(), CatalogError> {
     let manifest = &row.manifest;
     let (name, _) = name(connection, manifest.bucket, &manifest.key, manifest.object)?;
+    enter_version(connection, name, row)?;
+    refresh_latest(connection, name)
+}
+
+/// Enters a version under the row of its name, and leaves it to the caller to
+/// compute what the name shows.
+pub(super) fn enter_version(
+    connection: &Connection,
+    name: i64,
+    row: &ManifestRow,
+) -> Result<(), CatalogError> {
+    let manifest = &row.manifest;
     change(
         connection,
         "INSERT OR REPLACE INTO version
@@ -114,7 +131,7 @@ pub(super) fn insert_version(connection: &Connection, row: &ManifestRow) -> Resu
             encode_manifest(manifest)?,
         ],
     )?;
-    refresh_latest(connection, name)
+    Ok(())
 }
 
 /// Computes the latest visible version of a name again: the highest order
@@ -139,11 +156,7 @@ fn name(
     key: &ObjectKey,
     offered: ObjectId,
 ) -> Result<(i64, ObjectId), CatalogError> {
-    let find = "SELECT id, object FROM name WHERE bucket = ?1 AND key = ?2";
-    let found = first(connection, find, params![bucket.as_bytes(), key.as_bytes()], |row| {
-        Ok((row.get(0)?, id(row, 1, "object id")?))
-    })?;
-    if let Some(found) = found {
+    if let Some(found) = find_name(connection, bucket, key)? {
         return Ok(found);
     }
     change(
@@ -152,6 +165,37 @@ fn name(
         params![bucket.as_bytes(), key.as_bytes(), offered.as_bytes()],
     )?;
     Ok((connection.last_insert_rowid(), offered))
+}
+
+/// The row of a key and its object, if there is one.
+pub(super) fn find_name(
+    connection: &Connection,
+    bucket: BucketId,
+    key: &ObjectKey,
+) -> Result<Option<(i64, ObjectId)>, CatalogError> {
+    let find = "SELECT id, object FROM name WHERE bucket = ?1 AND key = ?2";
+    first(connection, find, params![bucket.as_bytes(), key.as_bytes()], |row| {
+        Ok((row.get(0)?, id(row, 1, "object id")?))
+    })
+}
+
+/// Enters the name of a version that has none yet, with what it shows.
+pub(super) fn insert_name(
+    connection: &Connection,
+    manifest: &Manifest,
+    latest: Option<VersionId>,
+) -> Result<i64, CatalogError> {
+    change(
+        connection,
+        "INSERT INTO name (bucket, key, object, latest) VALUES (?1, ?2, ?3, ?4)",
+        params![
+            manifest.bucket.as_bytes(),
+            manifest.key.as_bytes(),
+            manifest.object.as_bytes(),
+            latest.as_ref().map(VersionId::as_bytes),
+        ],
+    )?;
+    Ok(connection.last_insert_rowid())
 }
 
 /// Takes the next order. It is given once, even if its reservation ends in nothing.

@@ -2,12 +2,14 @@
 //! leaves come from the sites too. A batch may come twice and in any order,
 //! its leaves excepted.
 
-use coffer_model::TenantId;
+use std::collections::BTreeSet;
+
+use coffer_model::{ObjectId, TenantId};
 use rusqlite::{Connection, params};
 
 use super::{buckets, change, deletes, facts, first, log, puts};
 use crate::stored::integer;
-use crate::{CatalogError, RebuildBatch};
+use crate::{CatalogError, ManifestRow, RebuildBatch};
 
 pub(crate) fn load(
     connection: &Connection,
@@ -27,17 +29,13 @@ pub(crate) fn load(
         highest = highest.max(tombstone.order);
         deletes::insert(connection, tombstone)?;
     }
-    for row in &batch.manifests {
-        if row.manifest.tenant != tenant {
-            return Err(CatalogError::OtherTenant(row.manifest.tenant));
-        }
-        highest = highest.max(row.manifest.order);
-        if !puts::superseded(connection, row)? {
-            puts::insert_version(connection, row)?;
-        }
+    if let Some(foreign) = batch.manifests.iter().find(|row| row.manifest.tenant != tenant) {
+        return Err(CatalogError::OtherTenant(foreign.manifest.tenant));
     }
-    for leaf in &batch.leaves {
-        log::append(connection, leaf)?;
+    highest = batch.manifests.iter().map(|row| row.manifest.order).fold(highest, u64::max);
+    load_versions(connection, &batch.manifests)?;
+    if !batch.leaves.is_empty() {
+        log::append_all(connection, &batch.leaves)?;
     }
     for fact in &batch.facts {
         facts::put(connection, &fact.kind, fact.id, &fact.body)?;
@@ -46,3 +44,69 @@ pub(crate) fn load(
     change(connection, sql, params![integer(highest.saturating_add(1), "order")?])?;
     Ok(())
 }
+
+/// Enters versions in two sweeps over the file, each in the order of the tree
+/// it fills: names first, then the versions themselves. What comes in the
+/// order of random ids would touch a page of each tree for every row.
+fn load_versions(connection: &Connection, manifests: &[ManifestRow]) -> Result<(), CatalogError> {
+    let mut by_name: Vec<&ManifestRow> = manifests.iter().collect();
+    by_name.sort_unstable_by(|a, b| {
+        let key = |row: &ManifestRow| (row.manifest.bucket, row.manifest.order);
+        let names = (a.manifest.bucket, &a.manifest.key).cmp(&(b.manifest.bucket, &b.manifest.key));
+        names.then_with(|| key(a).cmp(&key(b)))
+    });
+    let mut entered = Vec::with_capacity(by_name.len());
+    let mut crowded = BTreeSet::new();
+    let mut rows = by_name.into_iter().peekable();
+    while let Some(row) = rows.next() {
+        let manifest = &row.manifest;
+        let same = |next: &&ManifestRow| {
+            next.manifest.bucket == manifest.bucket && next.manifest.key == manifest.key
+        };
+        let alone = !rows.peek().is_some_and(same);
+        let name = match puts::find_name(connection, manifest.bucket, &manifest.key)? {
+            // Of a single new version it is known now whether it shows.
+            None if alone => {
+                let shown = !hidden(connection, manifest.object, manifest.order)?;
+                puts::insert_name(connection, manifest, shown.then_some(manifest.version))?
+            }
+            None => puts::insert_name(connection, manifest, None)?,
+            Some((name, _)) => {
+                crowded.insert(name);
+                name
+            }
+        };
+        if !alone {
+            crowded.insert(name);
+        }
+        entered.push((name, row));
+    }
+    entered.sort_unstable_by_key(|(_, row)| (row.manifest.version, row.manifest.revision, row.record));
+    for (name, row) in entered {
+        if !puts::superseded(connection, row)? {
+            puts::enter_version(connection, name, row)?;
+        }
+    }
+    crowded.into_iter().try_for_each(|name| puts::refresh_latest(connection, name))
+}
+
+fn hidden(connection: &Connection, object: ObjectId, order: u64) -> Result<bool, CatalogError> {
+    let sql = "SELECT 1 FROM tombstone WHERE object = ?1 AND ord >= ?2";
+    let key = params![object.as_bytes(), integer(order, "order")?];
+    Ok(first(connection, sql, key, |_| Ok(()))?.is_some())
+}
+
+/// Lets the connection keep more pages while much is loaded: loads touch pages
+/// all over the file, and one that was dropped is read, verified and opened again.
+pub(crate) fn begin(connection: &Connection, cache_mib: u16) -> Result<(), CatalogError> {
+    Ok(connection.pragma_update(None, "cache_size", -(i64::from(cache_mib) << 10))?)
+}
+
+/// Gives the pages back.
+pub(crate) fn finish(connection: &Connection) -> Result<(), CatalogError> {
+    connection.pragma_update(None, "cache_size", USUAL_CACHE)?;
+    Ok(connection.release_memory()?)
+}
+
+/// What SQLite keeps unless told otherwise, in KiB below zero.
+const USUAL_CACHE: i64 = -2000;

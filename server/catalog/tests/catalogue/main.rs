@@ -2,6 +2,7 @@
 //! rebuild, and files of past formats.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly, in its helpers too")]
 
+mod challenges;
 mod file;
 mod fixtures;
 mod group;

@@ -1,0 +1,306 @@
+//! The calls of `coffer.site.v1.Store`, each bounded before it costs anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coffer_model::{RecordId, SlotId};
+use coffer_proto::site::v1::store_server::Store;
+use coffer_proto::site::v1::{
+    AnswerRequest, AnswerResponse, DeleteRequest, DeleteResponse, GetRangeRequest, GetRangeResponse,
+    GetRequest, GetResponse, ListRequest, ListResponse, ListSlotsRequest, ListSlotsResponse, PutHeader,
+    PutRequest, PutResponse, ReachesRequest, ReachesResponse, ReadSlotRequest, ReadSlotResponse,
+    Receipt as ReceiptMessage, ScrubStepRequest, ScrubStepResponse, SlotListing, StateRequest, StateResponse,
+    WipeSupersededRequest, WipeSupersededResponse, WriteSlotRequest, WriteSlotResponse,
+};
+use coffer_proto::{DATA_BYTES_MAX, InvalidMessage, id};
+use coffer_regions::{Challenge, Receipt, Record, Site, SlotContent};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Notice;
+use super::callers::CallerName;
+use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
+use crate::parts::{Assembly, Parts, PartsError};
+use crate::receipt::{Nonce, ReceiptSigner, SignedReceipts};
+use crate::slots::SLOT_BODY_BYTES_MAX;
+use crate::wire;
+
+/// Bodies of puts that are in memory at the same time, in KiB.
+const PUT_ROOM_KIB: usize = 256 << 10;
+/// Bodies of reads that are in memory at the same time, at most 16 MiB each.
+const READS_MAX: usize = 32;
+/// How long a reader may leave a piece of its answer untaken.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// The store over gRPC.
+pub(super) struct StoreApi {
+    site: Arc<dyn Site>,
+    signer: ReceiptSigner,
+    notices: Arc<dyn Fn(Notice) + Send + Sync>,
+    put_room: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn invalid(error: InvalidMessage) -> Status {
+    wire::refused(&error)
+}
+
+fn over(field: &'static str) -> Status {
+    invalid(InvalidMessage::OverLimit(field))
+}
+
+fn parts_refused(error: PartsError) -> Status {
+    match error {
+        PartsError::Cut => Status::aborted(error.to_string()),
+        error => Status::invalid_argument(error.to_string()),
+    }
+}
+
+fn store(error: coffer_regions::SiteError) -> Status {
+    wire::status(&error)
+}
+
+/// What the header of a put announces, within the limits.
+struct Announced {
+    nonce: Nonce,
+    records: usize,
+    body_bytes: u64,
+}
+
+fn announced(header: Option<PutHeader>) -> Result<Announced, InvalidMessage> {
+    let header = header.ok_or(InvalidMessage::Missing("header"))?;
+    let records = usize::try_from(header.records).unwrap_or(usize::MAX);
+    if records > PUT_RECORDS_MAX {
+        return Err(InvalidMessage::OverLimit("records"));
+    }
+    if header.body_bytes > PUT_BYTES_MAX {
+        return Err(InvalidMessage::OverLimit("body_bytes"));
+    }
+    let nonce = wire::thirty_two("nonce", &header.nonce)?;
+    Ok(Announced { nonce, records, body_bytes: header.body_bytes })
+}
+
+impl StoreApi {
+    pub(super) fn new(
+        site: Arc<dyn Site>,
+        signer: ReceiptSigner,
+        notices: Arc<dyn Fn(Notice) + Send + Sync>,
+    ) -> Self {
+        let put_room = Arc::new(Semaphore::new(PUT_ROOM_KIB));
+        Self { site, signer, notices, put_room, reads: Arc::new(Semaphore::new(READS_MAX)) }
+    }
+
+    /// Notes a refusal in the log of the daemon and passes it on.
+    fn noted<'a>(&'a self, caller: Option<&CallerName>) -> impl Fn(Status) -> Status + 'a + use<'a> {
+        let caller = caller.map(|name| name.0.clone()).unwrap_or_default();
+        move |status| {
+            if status.code() == tonic::Code::InvalidArgument {
+                let answer = status.message().to_owned();
+                (self.notices)(Notice::Request { caller: caller.clone(), answer });
+            }
+            status
+        }
+    }
+
+    async fn room(&self, body_bytes: u64) -> Result<OwnedSemaphorePermit, Status> {
+        let kib = u32::try_from(body_bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.put_room).acquire_many_owned(kib).await;
+        room.map_err(|_| Status::unavailable("the pod is stopping"))
+    }
+
+    async fn reading(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let place = Arc::clone(&self.reads).acquire_owned().await;
+        place.map_err(|_| Status::unavailable("the pod is stopping"))
+    }
+
+    async fn receive(&self, stream: &mut Streaming<PutRequest>) -> Result<(Nonce, Vec<Record>), Status> {
+        let first = stream.message().await?.ok_or_else(|| invalid(InvalidMessage::Missing("header")))?;
+        let announced = announced(first.header).map_err(invalid)?;
+        let _room = self.room(announced.body_bytes).await?;
+        let mut assembly = Assembly::of(announced.records, announced.body_bytes);
+        first.parts.into_iter().try_for_each(|part| assembly.take(part)).map_err(parts_refused)?;
+        while let Some(message) = stream.message().await? {
+            if message.header.is_some() {
+                return Err(over("header"));
+            }
+            message.parts.into_iter().try_for_each(|part| assembly.take(part)).map_err(parts_refused)?;
+        }
+        Ok((announced.nonce, assembly.finish().map_err(parts_refused)?))
+    }
+
+    async fn signed(&self, nonce: Nonce, receipts: Vec<Receipt>) -> PutResponse {
+        let (site, reach) = (self.site.description().id, self.site.state().await.reach);
+        let signature = self.signer.sign(&SignedReceipts { site, nonce, receipts: &receipts, reach });
+        let line = |receipt: &Receipt| ReceiptMessage {
+            record: receipt.record.as_bytes().to_vec().into(),
+            digest: receipt.digest.0.to_vec().into(),
+        };
+        PutResponse {
+            site: site.as_bytes().to_vec().into(),
+            nonce: nonce.to_vec().into(),
+            receipts: receipts.iter().map(line).collect(),
+            reach: wire::reach_message(reach),
+            signature: signature.to_vec().into(),
+        }
+    }
+}
+
+/// Sends messages one by one; a reader that takes none for too long is left,
+/// and its place goes to another.
+fn send_all<T: Send + 'static>(
+    messages: impl Iterator<Item = T> + Send + 'static,
+    place: OwnedSemaphorePermit,
+) -> ReceiverStream<Result<T, Status>> {
+    let (sender, receiver) = mpsc::channel(2);
+    tokio::spawn(async move {
+        for message in messages {
+            if !matches!(tokio::time::timeout(STALL_MAX, sender.send(Ok(message))).await, Ok(Ok(()))) {
+                break;
+            }
+        }
+        drop(place);
+    });
+    ReceiverStream::new(receiver)
+}
+
+#[tonic::async_trait]
+impl Store for StoreApi {
+    type GetStream = ReceiverStream<Result<GetResponse, Status>>;
+    type GetRangeStream = ReceiverStream<Result<GetRangeResponse, Status>>;
+
+    async fn put(&self, request: Request<Streaming<PutRequest>>) -> Answer<PutResponse> {
+        let noted = self.noted(request.extensions().get());
+        let mut stream = request.into_inner();
+        let (nonce, records) = self.receive(&mut stream).await.map_err(noted)?;
+        let receipts = self.site.put(records).await.map_err(store)?;
+        Ok(Response::new(self.signed(nonce, receipts).await))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Answer<Self::GetStream> {
+        let noted = self.noted(request.extensions().get());
+        let id: RecordId = id("id", &request.get_ref().id).map_err(invalid).map_err(noted)?;
+        let place = self.reading().await?;
+        let record = self.site.get(id).await.map_err(store)?;
+        let messages = Parts::of(vec![record]).flatten().map(|part| GetResponse { part: Some(part) });
+        Ok(Response::new(send_all(messages, place)))
+    }
+
+    async fn get_range(&self, request: Request<GetRangeRequest>) -> Answer<Self::GetRangeStream> {
+        let noted = self.noted(request.extensions().get());
+        let wanted = request.into_inner();
+        let id: RecordId = id("id", &wanted.id).map_err(invalid).map_err(&noted)?;
+        if wanted.start > wanted.end {
+            return Err(noted(over("start")));
+        }
+        let place = self.reading().await?;
+        let part = self.site.get_range(id, wanted.start..wanted.end).await.map_err(store)?;
+        let pieces: Vec<Bytes> = (0..part.0.len())
+            .step_by(DATA_BYTES_MAX)
+            .map(|start| part.0.slice(start..part.0.len().min(start + DATA_BYTES_MAX)))
+            .collect();
+        let messages = pieces.into_iter().map(|data| GetRangeResponse { data });
+        Ok(Response::new(send_all(messages, place)))
+    }
+
+    async fn answer(&self, request: Request<AnswerRequest>) -> Answer<AnswerResponse> {
+        let noted = self.noted(request.extensions().get());
+        let asked = request.into_inner();
+        let record = id("record", &asked.record).map_err(invalid).map_err(&noted)?;
+        let key = wire::thirty_two("key", &asked.key).map_err(invalid).map_err(&noted)?;
+        let _place = self.reading().await?;
+        let answer = self.site.answer(Challenge { record, key }).await.map_err(store)?;
+        Ok(Response::new(AnswerResponse { answer: answer.0.0.to_vec().into() }))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
+        let noted = self.noted(request.extensions().get());
+        let asked = request.into_inner();
+        let kind = wire::kind(asked.kind).map_err(invalid).map_err(&noted)?;
+        let after = wire::optional_id("after", &asked.after).map_err(invalid).map_err(&noted)?;
+        let limit = wire::limit(asked.limit).map_err(invalid).map_err(&noted)?;
+        let lines = self.site.list(kind, after, limit).await.map_err(store)?;
+        Ok(Response::new(ListResponse { records: lines.iter().map(wire::listed_message).collect() }))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
+        let noted = self.noted(request.extensions().get());
+        let asked = request.into_inner();
+        if asked.ids.len() > PUT_RECORDS_MAX {
+            return Err(noted(over("ids")));
+        }
+        let ids: Result<Vec<RecordId>, _> = asked.ids.iter().map(|bytes| id("ids", bytes)).collect();
+        let removed = self.site.delete(ids.map_err(invalid).map_err(noted)?).await.map_err(store)?;
+        Ok(Response::new(DeleteResponse { removed }))
+    }
+
+    async fn scrub_step(&self, request: Request<ScrubStepRequest>) -> Answer<ScrubStepResponse> {
+        let noted = self.noted(request.extensions().get());
+        let asked = request.into_inner();
+        let from = wire::cursor(&asked.from).map_err(invalid).map_err(&noted)?;
+        if asked.bytes_max > wire::SCRUB_BYTES_MAX {
+            return Err(noted(over("bytes_max")));
+        }
+        let step = self.site.scrub_step(from, asked.bytes_max).await.map_err(store)?;
+        Ok(Response::new(wire::scrub_step_message(step)))
+    }
+
+    async fn reaches(&self, request: Request<ReachesRequest>) -> Answer<ReachesResponse> {
+        let noted = self.noted(request.extensions().get());
+        let reach = wire::reach(request.into_inner().reach).map_err(invalid).map_err(&noted)?;
+        let reach = reach.ok_or_else(|| noted(invalid(InvalidMessage::Missing("reach"))))?;
+        Ok(Response::new(ReachesResponse { reaches: self.site.reaches(reach).await.map_err(store)? }))
+    }
+
+    async fn write_slot(&self, request: Request<WriteSlotRequest>) -> Answer<WriteSlotResponse> {
+        let noted = self.noted(request.extensions().get());
+        let asked = request.into_inner();
+        let slot: SlotId = id("slot", &asked.slot).map_err(invalid).map_err(&noted)?;
+        if asked.body.len() > SLOT_BODY_BYTES_MAX {
+            return Err(noted(store(coffer_regions::SiteError::OverLimit)));
+        }
+        let content = SlotContent { generation: asked.generation, body: asked.body };
+        self.site.write_slot(slot, content).await.map_err(store)?;
+        Ok(Response::new(WriteSlotResponse {}))
+    }
+
+    async fn read_slot(&self, request: Request<ReadSlotRequest>) -> Answer<ReadSlotResponse> {
+        let noted = self.noted(request.extensions().get());
+        let slot: SlotId = id("slot", &request.get_ref().slot).map_err(invalid).map_err(noted)?;
+        let SlotContent { generation, body } = self.site.read_slot(slot).await.map_err(store)?;
+        Ok(Response::new(ReadSlotResponse { generation, body }))
+    }
+
+    async fn wipe_superseded(
+        &self,
+        request: Request<WipeSupersededRequest>,
+    ) -> Answer<WipeSupersededResponse> {
+        let noted = self.noted(request.extensions().get());
+        let slot: SlotId = id("slot", &request.get_ref().slot).map_err(invalid).map_err(noted)?;
+        self.site.wipe_superseded(slot).await.map_err(store)?;
+        Ok(Response::new(WipeSupersededResponse {}))
+    }
+
+    async fn list_slots(&self, request: Request<ListSlotsRequest>) -> Answer<ListSlotsResponse> {
+        let noted = self.noted(request.extensions().get());
+        let asked = request.into_inner();
+        let after: Option<SlotId> =
+            wire::optional_id("after", &asked.after).map_err(invalid).map_err(&noted)?;
+        let limit = wire::limit(asked.limit).map_err(invalid).map_err(&noted)?;
+        let mut slots = self.site.list_slots().await.map_err(store)?;
+        slots.sort_by_key(|line| line.slot);
+        let rest = slots.iter().filter(|line| after.is_none_or(|after| line.slot > after));
+        let line = |line: &coffer_regions::SlotListing| SlotListing {
+            slot: line.slot.as_bytes().to_vec().into(),
+            generation: line.generation,
+        };
+        Ok(Response::new(ListSlotsResponse { slots: rest.take(limit).map(line).collect() }))
+    }
+
+    async fn state(&self, _: Request<StateRequest>) -> Answer<StateResponse> {
+        Ok(Response::new(wire::state_message(&self.site.state().await)))
+    }
+}

@@ -1,0 +1,139 @@
+//! A deletion under way: its sealed tombstone stands in the catalogue, in one
+//! transaction with the intent leaf, before the first site gets it. A crash or
+//! a refusal after that is always finished, never taken back: a tombstone that
+//! one site may have is one that a rebuild may find.
+
+use bytes::Bytes;
+use coffer_catalog::{CatalogError, ManifestRow, TombstoneError};
+use coffer_model::{Actor, AuditEvent, Entropy, Layout, Operation, Outcome, RecordId, ResidencyPolicy};
+use coffer_regions::{ClearGeometry, Record, RecordKind};
+use serde::{Deserialize, Serialize};
+
+use crate::audit::AuditError;
+use crate::leaf::leaf;
+use crate::registry::copies_needed;
+use crate::service::Service;
+use crate::stored::{EncodeError, Tombstone, seal_fact};
+use crate::sweep::{SweepError, tombstone_row};
+use crate::tenant::Tenant;
+
+/// The first byte of a pending deletion in the catalogue.
+const FORMAT: u8 = 1;
+
+/// A deletion that has begun: what it says, and the record that says it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Deletion {
+    pub(crate) tombstone: Tombstone,
+    /// The body of the tombstone's record, sealed once: whoever writes it
+    /// later writes the same bytes under the same id.
+    body: Vec<u8>,
+}
+
+/// Why a deletion is not at enough sites yet.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpreadError {
+    #[error("only {stored} sites stored the tombstone, {needed} are needed")]
+    TooFewSites { stored: usize, needed: usize },
+    #[error("only {acknowledged} of the {needed} holders that a deletion needs acknowledged it")]
+    TooFewHolders { acknowledged: usize, needed: usize },
+    #[error("the tombstone is no record")]
+    Record,
+}
+
+impl Deletion {
+    /// Seals a tombstone; its record's id is the deletion's.
+    pub(crate) fn new(
+        tenant: &Tenant,
+        tombstone: Tombstone,
+        entropy: &dyn Entropy,
+    ) -> Result<(RecordId, Self), EncodeError> {
+        let key = tenant.secrets.tombstone_key();
+        let record = seal_fact(RecordKind::Tombstone, &key, tenant.id, &tombstone, entropy)?;
+        Ok((record.id(), Self { tombstone, body: record.into_body().to_vec() }))
+    }
+
+    /// As the catalogue keeps it.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        Ok(postcard::to_extend(self, vec![FORMAT])?)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (format, rest) = bytes.split_first()?;
+        (*format == FORMAT).then(|| postcard::from_bytes(rest).ok()).flatten()
+    }
+
+    /// Writes the tombstone to every site that the bucket's policy admits. It
+    /// stands when more of them have it than may be lost, among them enough of
+    /// the version's own.
+    pub(crate) async fn spread(
+        &self,
+        service: &Service,
+        record: RecordId,
+        policy: &ResidencyPolicy,
+        holders: &Layout,
+    ) -> Result<(), SpreadError> {
+        let body = Bytes::from(self.body.clone());
+        let record = Record::new(RecordKind::Tombstone, record, ClearGeometry::default(), body)
+            .map_err(|_| SpreadError::Record)?;
+        let by = service.sites.put_everywhere(&service.sites.admitted(policy), &record).await.by;
+        let (stored, needed) = (by.len(), copies_needed(policy));
+        if stored < needed {
+            return Err(SpreadError::TooFewSites { stored, needed });
+        }
+        let acknowledged = holders.sites().iter().filter(|id| by.contains(id)).count();
+        let needed = holders_needed(holders);
+        if acknowledged < needed {
+            return Err(SpreadError::TooFewHolders { acknowledged, needed });
+        }
+        Ok(())
+    }
+}
+
+/// More than n - k of the version's sites; every holder of a small object.
+pub(crate) fn holders_needed(layout: &Layout) -> usize {
+    match layout {
+        Layout::Inline { sites } => sites.len(),
+        Layout::Striped { geometry, .. } => geometry.m() + 1,
+    }
+}
+
+/// Finishes the deletions of a tenant that the last run of the service left
+/// open; how many it could not, because too few sites answer. Their objects
+/// show until a later start finishes them.
+pub(crate) async fn finish(service: &Service, tenant: &Tenant) -> Result<u64, SweepError> {
+    let mut unsettled = 0;
+    for (id, body) in tenant.catalog.deletions().await? {
+        let Some(deletion) = Deletion::decode(&body) else {
+            return Err(CatalogError::Damaged("deletion").into());
+        };
+        let tombstone = &deletion.tombstone;
+        let event = AuditEvent {
+            time: service.host.clock.now(),
+            tenant: Some(tenant.id),
+            actor: Actor::Service,
+            operation: Operation::Sweep,
+            subject: tombstone.version.to_string(),
+            outcome: Outcome::Done,
+        };
+        let outcome = leaf(&event).map_err(AuditError::from)?;
+        // Without its version there is nothing that it could still hide.
+        let Some(ManifestRow { manifest, .. }) = tenant.catalog.version(tombstone.version).await? else {
+            tenant.catalog.drop_deletion(id, outcome).await?;
+            continue;
+        };
+        let bucket = tenant.catalog.bucket_by_id(tombstone.bucket).await?;
+        let policy = bucket.map_or_else(|| tenant.policy.clone(), |bucket| bucket.policy);
+        if deletion.spread(service, id, &policy, &manifest.layout).await.is_err() {
+            unsettled += 1;
+            continue;
+        }
+        let row = tombstone_row(id, tombstone);
+        match tenant.catalog.tombstone(tombstone.version, row, outcome.clone()).await {
+            Ok(_) => {}
+            // Deleted again, and with success, while this one was open.
+            Err(TombstoneError::Missing) => drop(tenant.catalog.drop_deletion(id, outcome).await?),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(unsettled)
+}

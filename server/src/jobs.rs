@@ -1,0 +1,198 @@
+//! The background jobs of a running service: one set of tasks, started by
+//! `serve` and stopped before the catalogues close. Each job is a loop with a
+//! timer around a one-shot function, and only that function does anything.
+
+mod challenge;
+mod challenge_delay;
+mod challenge_sample;
+mod coverage;
+mod scrub;
+
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use coffer_catalog::CatalogError;
+use coffer_model::{Actor, AuditEvent, Operation, Outcome, RecordId, SiteId};
+use tokio::task::JoinSet;
+
+use crate::audit::AuditError;
+use crate::service::Service;
+
+pub use challenge::SiteChallenges;
+pub use challenge_delay::DelayState;
+pub(crate) use challenge_sample::Sampler;
+pub use coverage::{CompletedPass, Coverage, RunningPass};
+pub use scrub::{SiteScrub, SiteScrubbed};
+
+/// What runs in the background, and how much of it.
+#[derive(Clone, Copy, Debug)]
+pub struct JobSettings {
+    /// Bytes a second that a scrub reads at one site; `None`: no scrub runs.
+    pub scrub_rate: Option<NonZeroU64>,
+    /// Within which time every byte is to be read and verified.
+    pub scrub_within: Duration,
+    /// Between two rounds of challenges; `None`: none run.
+    pub challenge_every: Option<Duration>,
+}
+
+impl JobSettings {
+    /// Thirty days, and nothing in the background: for services whose owner
+    /// calls the one-shot functions.
+    pub const BY_HAND: Self =
+        Self { scrub_rate: None, scrub_within: Duration::from_secs(30 * 24 * 3600), challenge_every: None };
+}
+
+impl Default for JobSettings {
+    /// 8 MiB a second at each site, every byte within thirty days, challenges
+    /// every hour.
+    fn default() -> Self {
+        Self {
+            scrub_rate: NonZeroU64::new(8 << 20),
+            challenge_every: Some(Duration::from_secs(3600)),
+            ..Self::BY_HAND
+        }
+    }
+}
+
+/// Why a job did not do its work; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The catalogue with the ledgers failed.
+    #[error("the ledgers cannot be kept: {0}")]
+    Catalog(#[from] CatalogError),
+    /// The log did not take the leaf of a finding.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A ledger cannot be written down.
+    #[error("a ledger cannot be serialised")]
+    Serialise,
+    /// The service has no realm of its own.
+    #[error("the service has no realm for its own ledgers")]
+    NoRealm,
+    /// No site has that name.
+    #[error("there is no site {0:?}")]
+    NoSite(String),
+    /// The site does not answer.
+    #[error("site {0} does not answer; its pass goes on when it is back")]
+    Silent(String),
+}
+
+/// What the jobs keep between their steps.
+pub(crate) struct Watch {
+    settings: Mutex<JobSettings>,
+    scrub: tokio::sync::Mutex<Option<scrub::Books>>,
+    delays: tokio::sync::Mutex<Option<challenge_delay::Delays>>,
+    /// Why the last step of a background job failed.
+    trouble: Mutex<Option<String>>,
+    /// The service is leaving: what may take long ends early.
+    leaving: AtomicBool,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            settings: Mutex::new(JobSettings::BY_HAND),
+            scrub: tokio::sync::Mutex::default(),
+            delays: tokio::sync::Mutex::default(),
+            trouble: Mutex::default(),
+            leaving: AtomicBool::new(false),
+        }
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watch {
+    pub(crate) fn settings(&self) -> JobSettings {
+        *held(&self.settings)
+    }
+
+    /// Remembers how a background step ended; whether it went well.
+    fn settle(&self, result: Result<(), JobError>) -> bool {
+        let went_well = result.is_ok();
+        *held(&self.trouble) = result.err().map(|error| error.to_string());
+        went_well
+    }
+
+    /// Tells what may take long that the service is leaving.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Why the last background step failed, if it did.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        held(&self.trouble).clone()
+    }
+}
+
+/// The running jobs.
+pub(crate) struct Jobs {
+    service: Arc<Service>,
+    tasks: JoinSet<()>,
+}
+
+impl Jobs {
+    /// Starts what the settings ask for.
+    pub(crate) fn start(service: &Arc<Service>, settings: JobSettings) -> Self {
+        *held(&service.watch.settings) = settings;
+        let mut tasks = JoinSet::new();
+        scrub::spawn(&mut tasks, service, settings);
+        challenge::spawn(&mut tasks, service, settings);
+        Self { service: Arc::clone(service), tasks }
+    }
+
+    /// Stops every job where it waits, and keeps how far the scrub came. A job
+    /// bears to be cut off anywhere, as by a crash.
+    pub(crate) async fn stop(mut self) -> Result<(), JobError> {
+        self.tasks.shutdown().await;
+        self.service.save_ledgers().await
+    }
+}
+
+impl Service {
+    /// A leaf of a job in the service's own log.
+    async fn note_job(
+        &self,
+        operation: Operation,
+        subject: String,
+        outcome: Outcome,
+    ) -> Result<(), JobError> {
+        let realm = self.service_realm().ok_or(JobError::NoRealm)?;
+        let time = self.host.clock.now();
+        let actor = Actor::Service;
+        let tenant = Some(realm.id);
+        realm.note(&AuditEvent { time, tenant, actor, operation, subject, outcome }).await?;
+        Ok(())
+    }
+
+    /// Enters damage that a job found into the book and, where it is news,
+    /// into the log.
+    async fn note_damage(
+        &self,
+        operation: Operation,
+        site: SiteId,
+        record: RecordId,
+    ) -> Result<(), JobError> {
+        self.sites.report(site);
+        let before = self.damage.count(site);
+        self.damage.note(site, record);
+        if self.damage.count(site) > before {
+            self.note_job(operation, format!("{site}/{record}"), Outcome::Failed).await?;
+        }
+        Ok(())
+    }
+
+    /// The id of the site with that name.
+    pub(crate) fn site_named(&self, name: &str) -> Result<SiteId, JobError> {
+        let found = self.sites.topology().sites.iter().find(|site| site.name == name);
+        found.map(|site| site.id).ok_or_else(|| JobError::NoSite(name.to_owned()))
+    }
+}

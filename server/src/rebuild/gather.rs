@@ -1,0 +1,231 @@
+//! The first good copy of every record of a kind: read in batches from the
+//! sites that list it, opened on every core, handed on in order of id. Bounded
+//! in memory by a few batches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use coffer_model::{Digest, RecordId, SiteId};
+use coffer_regions::{Record, RecordKind, SiteError};
+use futures::stream::{self, StreamExt};
+
+use crate::rebuild::merge::{Listed, Merge};
+use crate::sites::Sites;
+
+/// What a copy turned out to be.
+pub(crate) enum Opened<T> {
+    /// What it should be.
+    Good(T),
+    /// Nobody's whose records are looked for.
+    Foreign,
+    /// Claims to be one of theirs, and does not open.
+    Bad,
+}
+
+/// Opens a copy: the check that makes untrusted bytes a value.
+pub(crate) type Open<T> = Arc<dyn Fn(&Record) -> Opened<T> + Send + Sync>;
+
+/// A record that opened, and the sites that list it.
+pub(crate) struct Found<T> {
+    pub(crate) id: RecordId,
+    pub(crate) value: T,
+    pub(crate) holders: Vec<SiteId>,
+    /// Length of the body it was opened from.
+    pub(crate) body_bytes: usize,
+}
+
+/// What the walk over one kind left open.
+#[derive(Default)]
+pub(crate) struct Walk {
+    /// Sites that did not answer at some moment of it.
+    pub(crate) silent: BTreeSet<SiteId>,
+    /// Records that are listed as somebody's, and of which no copy opens.
+    pub(crate) unreadable: u64,
+}
+
+/// Records and bytes of bodies in one batch, and batches at once.
+const BATCH_RECORDS: usize = 1024;
+const BATCH_BYTES: usize = 8 << 20;
+const BATCHES: usize = 4;
+
+/// Walks through every record of a kind; `take` gets what opened, batch by
+/// batch. Reading and opening go on while it works.
+pub(crate) async fn each<T: Send + 'static, E>(
+    sites: &Sites,
+    kind: RecordKind,
+    open: Open<T>,
+    mut take: impl AsyncFnMut(Vec<Found<T>>) -> Result<(), E>,
+) -> Result<Walk, E> {
+    let mut merge = Merge::begin(sites, kind);
+    let (send, mut receive) = tokio::sync::mpsc::channel(1);
+    let produce = async {
+        let listings = stream::unfold(&mut merge, async |merge| {
+            let batch = merge.next(BATCH_RECORDS, BATCH_BYTES).await;
+            (!batch.is_empty()).then_some((batch, merge))
+        });
+        let mut batches =
+            std::pin::pin!(listings.map(|batch| read(sites, batch, Arc::clone(&open))).buffered(BATCHES));
+        while let Some(batch) = batches.next().await {
+            if send.send(batch).await.is_err() {
+                break;
+            }
+        }
+        drop(send);
+    };
+    let consume = async {
+        let mut walk = Walk::default();
+        while let Some(batch) = receive.recv().await {
+            walk.silent.extend(batch.silent);
+            walk.unreadable += batch.unreadable;
+            take(batch.found).await?;
+        }
+        // The producer must not wait for a reader that has gone.
+        receive.close();
+        Ok(walk)
+    };
+    let produce = async {
+        produce.await;
+        Ok::<(), E>(())
+    };
+    let mut walk = futures::try_join!(produce, consume)?.1;
+    walk.silent.extend(merge.silent());
+    Ok(walk)
+}
+
+/// What one batch brought.
+pub(crate) struct Batch<T> {
+    pub(crate) found: Vec<Found<T>>,
+    silent: BTreeSet<SiteId>,
+    unreadable: u64,
+}
+
+/// Reads a batch, each record from one of its holders, and opens it; what does
+/// not open is looked for at the other holders.
+pub(crate) async fn read<T: Send + 'static>(sites: &Sites, listed: Vec<Listed>, open: Open<T>) -> Batch<T> {
+    let mut batch = Batch { found: Vec::with_capacity(listed.len()), silent: BTreeSet::new(), unreadable: 0 };
+    let copies = first_copies(sites, &listed).await;
+    let opening = Arc::clone(&open);
+    let opened = tokio::task::spawn_blocking(move || {
+        let look = |copy: Result<Record, SiteError>| Look::at(copy, &opening);
+        copies.into_iter().map(look).collect::<Vec<_>>()
+    });
+    let opened = opened.await.unwrap_or_default();
+    for (listed, look) in listed.into_iter().zip(opened) {
+        let Listed { id, holders, .. } = listed;
+        let settled = match look {
+            Look::Good(value, bytes) => Settled::Good(value, bytes),
+            first => others(sites, id, &holders, first, &open, &mut batch.silent).await,
+        };
+        match settled {
+            Settled::Good(value, body_bytes) => {
+                let holders = holders.into_iter().map(|(site, _)| site).collect();
+                batch.found.push(Found { id, value, holders, body_bytes });
+            }
+            Settled::Foreign => {}
+            Settled::Unreadable => batch.unreadable += 1,
+        }
+    }
+    batch
+}
+
+/// Which of the holders is asked first: spread by the id, so that every site
+/// carries its part.
+fn first_holder(listed: &Listed) -> usize {
+    let spread = listed.id.as_bytes().last().copied().unwrap_or(0);
+    usize::from(spread) % listed.holders.len().max(1)
+}
+
+/// One copy of each record, from all sites at once.
+async fn first_copies(sites: &Sites, listed: &[Listed]) -> Vec<Result<Record, SiteError>> {
+    let mut by_site: BTreeMap<SiteId, Vec<usize>> = BTreeMap::new();
+    for (place, record) in listed.iter().enumerate() {
+        if let Some((site, _)) = record.holders.get(first_holder(record)) {
+            by_site.entry(*site).or_default().push(place);
+        }
+    }
+    let reads = by_site.into_iter().map(|(site, places)| async move {
+        let ids = places.iter().filter_map(|place| listed.get(*place)).map(|record| record.id).collect();
+        let answers = match sites.get(site) {
+            Some(site) => site.get_many(ids).await,
+            None => Vec::new(),
+        };
+        (places, answers)
+    });
+    let mut copies = vec![Err(SiteError::Unreachable); listed.len()];
+    for (places, answers) in futures::future::join_all(reads).await {
+        for (place, answer) in places.into_iter().zip(answers) {
+            if let Some(copy) = copies.get_mut(place) {
+                *copy = answer;
+            }
+        }
+    }
+    copies
+}
+
+/// One copy, read and opened.
+enum Look<T> {
+    Good(T, usize),
+    Foreign(Digest),
+    Silent,
+    /// Damaged, missing, or not what it claims to be.
+    Bad,
+}
+
+impl<T> Look<T> {
+    fn at(copy: Result<Record, SiteError>, open: &Open<T>) -> Self {
+        match copy {
+            Ok(record) => match open(&record) {
+                Opened::Good(value) => Self::Good(value, record.body().len()),
+                Opened::Foreign => Self::Foreign(record.digest()),
+                Opened::Bad => Self::Bad,
+            },
+            Err(SiteError::Unreachable) => Self::Silent,
+            Err(_) => Self::Bad,
+        }
+    }
+}
+
+enum Settled<T> {
+    Good(T, usize),
+    Foreign,
+    Unreadable,
+}
+
+/// The first copy that opens among the other holders. A copy that is not
+/// looked for is not read twice, and hides no other copy: a site that lies
+/// about whose a record is would otherwise make it disappear. A copy that does
+/// not open is its site's fault.
+async fn others<T>(
+    sites: &Sites,
+    id: RecordId,
+    holders: &[(SiteId, Digest)],
+    first: Look<T>,
+    open: &Open<T>,
+    silent: &mut BTreeSet<SiteId>,
+) -> Settled<T> {
+    let start = first_holder(&Listed { id, holders: holders.to_vec(), body_bytes: 0 });
+    let mut foreign: Vec<(SiteId, Digest)> = Vec::new();
+    let mut first = Some(first);
+    for (site_id, listed) in holders.iter().cycle().skip(start).take(holders.len()) {
+        if foreign.iter().any(|(_, digest)| digest == listed) {
+            continue;
+        }
+        let look = match first.take() {
+            Some(look) => look,
+            None => {
+                let Some(site) = sites.get(*site_id) else { continue };
+                Look::at(site.get(id).await, open)
+            }
+        };
+        match look {
+            Look::Good(value, bytes) => {
+                foreign.iter().for_each(|(liar, _)| sites.report(*liar));
+                return Settled::Good(value, bytes);
+            }
+            Look::Foreign(digest) => foreign.push((*site_id, digest)),
+            Look::Silent => drop(silent.insert(*site_id)),
+            Look::Bad => sites.report(*site_id),
+        }
+    }
+    if foreign.is_empty() { Settled::Unreadable } else { Settled::Foreign }
+}

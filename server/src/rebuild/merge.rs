@@ -1,0 +1,127 @@
+//! The listings of all sites as one, in order of id: what a rebuild walks
+//! through with a page or two of each site in memory, however much there is.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use coffer_model::{Digest, RecordId, SiteId};
+use coffer_regions::{ListedRecord, RecordKind, Site, SiteError};
+use tokio::task::JoinHandle;
+
+use crate::sites::Sites;
+
+/// Records that one request for a listing asks for.
+const PAGE: usize = 4096;
+
+/// One record and the sites that list it, each with the digest of its copy.
+pub(crate) struct Listed {
+    pub(crate) id: RecordId,
+    pub(crate) holders: Vec<(SiteId, Digest)>,
+    /// Length of the longest copy's body, as its site says.
+    pub(crate) body_bytes: usize,
+}
+
+/// Reads one site's listing of a kind, a page ahead.
+struct Cursor {
+    id: SiteId,
+    site: Arc<dyn Site>,
+    page: VecDeque<ListedRecord>,
+    last: Option<RecordId>,
+    next: Option<JoinHandle<Result<Vec<ListedRecord>, SiteError>>>,
+}
+
+/// The merged listing of one kind.
+pub(crate) struct Merge<'a> {
+    sites: &'a Sites,
+    kind: RecordKind,
+    cursors: Vec<Cursor>,
+    silent: BTreeSet<SiteId>,
+}
+
+impl<'a> Merge<'a> {
+    /// Asks every site that is there for its first page.
+    pub(crate) fn begin(sites: &'a Sites, kind: RecordKind) -> Self {
+        let (mut cursors, mut silent) = (Vec::new(), BTreeSet::new());
+        for description in &sites.topology().sites {
+            let id = description.id;
+            match sites.get(id) {
+                Some(site) => {
+                    let next = Some(ask(&site, kind, None));
+                    cursors.push(Cursor { id, site, page: VecDeque::new(), last: None, next });
+                }
+                None => drop(silent.insert(id)),
+            }
+        }
+        Self { sites, kind, cursors, silent }
+    }
+
+    /// The sites that did not answer, or broke off: what they alone know is
+    /// not in the merged listing.
+    pub(crate) fn silent(&self) -> &BTreeSet<SiteId> {
+        &self.silent
+    }
+
+    /// The next records in order, at most `count` of them and about
+    /// `bytes` of bodies; none at the end.
+    pub(crate) async fn next(&mut self, count: usize, bytes: usize) -> Vec<Listed> {
+        let (mut batch, mut held) = (Vec::new(), 0);
+        while batch.len() < count && held < bytes {
+            self.refill().await;
+            let heads = self.cursors.iter().filter_map(|cursor| cursor.page.front());
+            let Some(id) = heads.map(|line| line.id).min() else { break };
+            let mut listed = Listed { id, holders: Vec::new(), body_bytes: 0 };
+            for cursor in &mut self.cursors {
+                if let Some(line) = cursor.page.pop_front_if(|line| line.id == id) {
+                    listed.holders.push((cursor.id, line.digest));
+                    listed.body_bytes =
+                        listed.body_bytes.max(usize::try_from(line.body_bytes).unwrap_or(usize::MAX));
+                }
+            }
+            held = held.saturating_add(listed.body_bytes);
+            batch.push(listed);
+        }
+        batch
+    }
+
+    /// Waits until every site has a record at hand, or has no more.
+    async fn refill(&mut self) {
+        for cursor in &mut self.cursors {
+            if !cursor.page.is_empty() {
+                continue;
+            }
+            let Some(next) = cursor.next.take() else { continue };
+            match next.await.unwrap_or(Err(SiteError::Unreachable)) {
+                Ok(page) if page.is_empty() => {}
+                Ok(page) if in_order(&page, cursor.last, self.kind) => {
+                    cursor.last = page.last().map(|line| line.id);
+                    cursor.next = Some(ask(&cursor.site, self.kind, cursor.last));
+                    cursor.page = page.into();
+                }
+                Ok(_) => {
+                    // A listing that goes in circles would never end.
+                    self.sites.report(cursor.id);
+                    self.silent.insert(cursor.id);
+                }
+                Err(_) => drop(self.silent.insert(cursor.id)),
+            }
+        }
+    }
+}
+
+fn ask(
+    site: &Arc<dyn Site>,
+    kind: RecordKind,
+    after: Option<RecordId>,
+) -> JoinHandle<Result<Vec<ListedRecord>, SiteError>> {
+    let site = Arc::clone(site);
+    tokio::spawn(async move { site.list(kind, after, PAGE).await })
+}
+
+/// Whether a page is what was asked for: its ids rise, above all earlier ones.
+fn in_order(page: &[ListedRecord], after: Option<RecordId>, kind: RecordKind) -> bool {
+    let above = page.first().is_some_and(|first| after.is_none_or(|after| first.id > after));
+    above
+        && page.len() <= PAGE
+        && page.is_sorted_by(|a, b| a.id < b.id)
+        && page.iter().all(|line| line.kind == kind)
+}

@@ -1,0 +1,221 @@
+//! Sites that are watched and led astray: every site of a deployment behind an
+//! adapter that counts what it returns, and can be made to answer late or to
+//! lie about parts of records.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coffer_model::{RecordId, SiteDescription, SlotId};
+use coffer_regions::{
+    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
+    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
+};
+use coffer_server::{OpenedSite, SiteAddress, SiteOpener};
+use coffer_site::OpenSiteError;
+
+/// What one site returned, and how it is led astray.
+#[derive(Default)]
+pub struct Watch {
+    gets: AtomicU64,
+    parts: AtomicU64,
+    bytes: AtomicU64,
+    delay_ms: AtomicU64,
+    lies: AtomicBool,
+}
+
+/// What sites returned to readers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Returned {
+    /// Whole records.
+    pub gets: u64,
+    /// Parts of records.
+    pub parts: u64,
+    /// Bytes of bodies in both.
+    pub bytes: u64,
+}
+
+impl Watch {
+    /// Every read waits so long from now on.
+    pub fn delay(&self, milliseconds: u64) {
+        self.delay_ms.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Whether parts of records come with a flipped bit from now on.
+    pub fn lie(&self, lies: bool) {
+        self.lies.store(lies, Ordering::Relaxed);
+    }
+
+    /// What it returned so far.
+    pub fn returned(&self) -> Returned {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Returned { gets: get(&self.gets), parts: get(&self.parts), bytes: get(&self.bytes) }
+    }
+
+    async fn wait(&self) {
+        let delay = self.delay_ms.load(Ordering::Relaxed);
+        if delay > 0 {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+        }
+    }
+
+    fn count(&self, count: &AtomicU64, bytes: usize) {
+        count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(u64::try_from(bytes).unwrap(), Ordering::Relaxed);
+    }
+}
+
+/// The watches of a deployment's sites, by name.
+#[derive(Clone, Default)]
+pub struct Watches(Arc<Mutex<BTreeMap<String, Arc<Watch>>>>);
+
+impl Watches {
+    /// That of one site.
+    pub fn of(&self, name: &str) -> Arc<Watch> {
+        Arc::clone(self.0.lock().unwrap().entry(name.to_owned()).or_default())
+    }
+
+    /// What all sites returned together.
+    pub fn returned(&self) -> Returned {
+        let all = self.0.lock().unwrap();
+        all.values().fold(Returned::default(), |sum, watch| {
+            let one = watch.returned();
+            Returned { gets: sum.gets + one.gets, parts: sum.parts + one.parts, bytes: sum.bytes + one.bytes }
+        })
+    }
+
+    /// What `work` made the sites return.
+    pub async fn during<T>(&self, work: impl Future<Output = T>) -> (T, Returned) {
+        let before = self.returned();
+        let result = work.await;
+        let after = self.returned();
+        let returned = Returned {
+            gets: after.gets - before.gets,
+            parts: after.parts - before.parts,
+            bytes: after.bytes - before.bytes,
+        };
+        (result, returned)
+    }
+
+    fn put_before(&self, opened: OpenedSite) -> OpenedSite {
+        let watch = self.of(&opened.site.description().name);
+        OpenedSite { site: Arc::new(WatchedSite { inner: opened.site, watch }), link: opened.link }
+    }
+}
+
+/// Opens sites as another opener does, and puts a watch before each.
+pub struct WatchedSites {
+    /// Opens them.
+    pub inner: Arc<dyn SiteOpener>,
+    /// The watches.
+    pub watches: Watches,
+}
+
+#[async_trait]
+impl SiteOpener for WatchedSites {
+    async fn create(&self, data_dir: &Path, address: &SiteAddress) -> Result<OpenedSite, OpenSiteError> {
+        Ok(self.watches.put_before(self.inner.create(data_dir, address).await?))
+    }
+
+    async fn open(
+        &self,
+        data_dir: &Path,
+        address: &SiteAddress,
+    ) -> Result<Option<OpenedSite>, OpenSiteError> {
+        Ok(self.inner.open(data_dir, address).await?.map(|opened| self.watches.put_before(opened)))
+    }
+}
+
+struct WatchedSite {
+    inner: Arc<dyn Site>,
+    watch: Arc<Watch>,
+}
+
+#[async_trait]
+impl Site for WatchedSite {
+    fn description(&self) -> &SiteDescription {
+        self.inner.description()
+    }
+
+    fn answers(&self) -> bool {
+        self.inner.answers()
+    }
+
+    async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
+        self.inner.put(records).await
+    }
+
+    async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
+        self.watch.wait().await;
+        let record = self.inner.get(id).await?;
+        self.watch.count(&self.watch.gets, record.body().len());
+        Ok(record)
+    }
+
+    async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {
+        self.watch.wait().await;
+        let part = self.inner.get_range(id, range).await?;
+        self.watch.count(&self.watch.parts, part.0.len());
+        if !self.watch.lies.load(Ordering::Relaxed) {
+            return Ok(part);
+        }
+        let mut bytes = part.0.to_vec();
+        if let Some(byte) = bytes.last_mut() {
+            *byte ^= 1;
+        }
+        Ok(UnverifiedBytes(bytes.into()))
+    }
+
+    async fn answer(&self, challenge: Challenge) -> Result<Answer, SiteError> {
+        self.inner.answer(challenge).await
+    }
+
+    async fn list(
+        &self,
+        kind: RecordKind,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<Vec<ListedRecord>, SiteError> {
+        self.inner.list(kind, after, limit).await
+    }
+
+    async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
+        self.inner.delete(ids).await
+    }
+
+    async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
+        self.inner.scrub().await
+    }
+
+    async fn scrub_step(&self, from: Option<ScrubCursor>, bytes_max: u64) -> Result<ScrubStep, SiteError> {
+        self.inner.scrub_step(from, bytes_max).await
+    }
+
+    async fn reaches(&self, reach: Reach) -> Result<bool, SiteError> {
+        self.inner.reaches(reach).await
+    }
+
+    async fn write_slot(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {
+        self.inner.write_slot(slot, content).await
+    }
+
+    async fn read_slot(&self, slot: SlotId) -> Result<SlotContent, SiteError> {
+        self.inner.read_slot(slot).await
+    }
+
+    async fn wipe_superseded(&self, slot: SlotId) -> Result<(), SiteError> {
+        self.inner.wipe_superseded(slot).await
+    }
+
+    async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError> {
+        self.inner.list_slots().await
+    }
+
+    async fn state(&self) -> SiteState {
+        self.inner.state().await
+    }
+}

@@ -1,0 +1,145 @@
+//! `kill -9` between a deletion's tombstone and its commit: the next start
+//! finishes it, so that catalogue and sites never tell different stories.
+#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use coffer_client::{CallError, Client, Credentials, GetError};
+use coffer_tests::{Deployment, TenantClient, bucket_name, object_key, pattern, volumes};
+
+/// The service in a process of its own.
+struct Process {
+    child: Child,
+    endpoint: String,
+}
+
+impl Process {
+    fn start(data: &Path, root_key: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-test-service"));
+        let mut child = command.arg(data).arg(root_key).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        Self { child, endpoint: value["endpoint"].as_str().unwrap().to_owned() }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// Milliseconds that one site takes for an answer.
+const SLOW_MS: u64 = 1500;
+
+/// Makes `name` answer slowly from the next start on.
+#[expect(clippy::disallowed_methods, reason = "the topology file of the deployment under test is changed")]
+fn slow(deployment: &Deployment, name: &str, milliseconds: u64) {
+    let path = deployment.data().join("topology.json");
+    let mut sites: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let site = sites.as_array_mut().unwrap().iter_mut().find(|site| site["site"]["name"] == name).unwrap();
+    site["latency_ms"] = milliseconds.into();
+    std::fs::write(&path, sites.to_string()).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "the root key goes to a file for the other process")]
+fn plant(deployment: &Deployment) -> std::path::PathBuf {
+    let path = deployment.scratch().join("root-key");
+    std::fs::write(&path, deployment.root().danger_expose()).unwrap();
+    path
+}
+
+fn held(deployment: &Deployment, name: &str) -> u64 {
+    volumes(&deployment.site_dir(name)).iter().map(|volume| volume.metadata().unwrap().len()).sum()
+}
+
+async fn is_gone(tenant: &TenantClient, key: &str) -> bool {
+    let read = tenant.get(&bucket_name("things"), key).await;
+    matches!(read, Err(GetError::Call(CallError::NotFound(_))))
+}
+
+/// Begins a deletion and kills the service when five sites have the tombstone
+/// and the sixth has not answered yet: nothing of it is committed.
+async fn die_in_the_midst(deployment: &Deployment, tenant: &TenantClient, root_key: &Path, key: &str) {
+    let fast = ["fra1", "par1", "ams1", "zrh1", "sto1"];
+    slow(deployment, "mad1", SLOW_MS);
+    let process = Process::start(&deployment.data(), root_key);
+    let credentials = Credentials {
+        ca_pem: tenant.credentials.ca_pem.clone(),
+        certificate_pem: tenant.credentials.certificate_pem.clone(),
+        key_pem: tenant.credentials.key_pem.clone(),
+        endpoint: process.endpoint.clone(),
+    };
+    let client = Client::connect(&credentials, deployment.options()).await.unwrap();
+    let before = fast.map(|name| held(deployment, name));
+    let key = object_key(key);
+    let deletion = tokio::spawn(async move { client.delete(&bucket_name("things"), &key).await });
+    let mut look = tokio::time::interval(Duration::from_millis(2));
+    while !fast.iter().zip(before).all(|(name, before)| held(deployment, name) > before) {
+        look.tick().await;
+    }
+    process.kill();
+    assert!(deletion.await.unwrap().is_err(), "nobody was told that it is done");
+    slow(deployment, "mad1", 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_cut_off_after_its_tombstone_is_finished_by_the_next_start_and_a_rebuild_agrees() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("acme").await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    for key in ["kept", "doomed"] {
+        tenant.put(&bucket, key, pattern(5, 70_000)).await;
+    }
+    let kit = deployment.service().kit().await.unwrap();
+    deployment.stop().await;
+    let root_key = plant(&deployment);
+    die_in_the_midst(&deployment, &tenant, &root_key, "doomed").await;
+
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(is_gone(&tenant, "doomed").await, "what the sites say, the catalogue says");
+    let leaves = tenant.leaves().await;
+    let intents = leaves.iter().filter(|leaf| leaf.operation == "object_delete" && leaf.outcome == "intent");
+    let subjects: Vec<_> = intents.map(|leaf| leaf.subject.clone()).collect();
+    let finished = leaves.iter().filter(|leaf| leaf.operation == "sweep" && leaf.outcome == "done");
+    assert_eq!(finished.map(|leaf| leaf.subject.clone()).collect::<Vec<_>>(), subjects);
+    assert_eq!(subjects.len(), 1);
+    // The name is free, and its next object is not the tombstone's.
+    tenant.put(&bucket, "doomed", pattern(6, 200)).await;
+
+    deployment.stop().await;
+    deployment.lose_all_but_sites();
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(tenant.get(&bucket, "doomed").await.unwrap() == pattern(6, 200));
+    assert!(tenant.get(&bucket, "kept").await.unwrap() == pattern(5, 70_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_too_few_holders_acknowledged_is_finished_when_they_answer_again() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("acme").await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    tenant.put(&bucket, "doomed", pattern(5, 200)).await;
+    let holder = tenant.client.stat(&bucket, &object_key("doomed")).await.unwrap().sites.remove(0);
+    deployment.stop().await;
+    let root_key = plant(&deployment);
+    // A holder of the small object is gone when the next start wants to finish.
+    die_in_the_midst(&deployment, &tenant, &root_key, "doomed").await;
+    let (home, away) = (deployment.site_dir(&holder), deployment.scratch().join("away"));
+    std::fs::rename(&home, &away).unwrap();
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(!is_gone(&tenant, "doomed").await, "without all holders nobody says that it is gone");
+    deployment.stop().await;
+    std::fs::rename(&away, &home).unwrap();
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(is_gone(&tenant, "doomed").await);
+}

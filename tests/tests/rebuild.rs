@@ -1,0 +1,134 @@
+//! Rebuilt catalogues against the lost ones, row by row, as a reader sees them
+//! that shares no code with the service.
+#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
+
+use std::collections::BTreeMap;
+
+use coffer_model::{SiteId, TenantId};
+use coffer_tests::{
+    Deployment, Ledger, TenantClient, bucket_name, catalogue_keys, flip, object_key, pattern, volumes,
+};
+
+/// Everything that a catalogue can hold: versions over versions, deletions,
+/// a name that came back, another bucket, a removed one.
+async fn furnish(tenant: &TenantClient, seed: u64) {
+    for bucket in ["things", "others", "removed"] {
+        tenant.client.create_bucket(&bucket_name(bucket), None).await.unwrap();
+    }
+    let things = bucket_name("things");
+    for n in 0..40 {
+        tenant.put(&things, &format!("small-{:02}", n % 25), pattern(seed + n, 300)).await;
+        tenant.put(&bucket_name("removed"), &format!("gone-{n:02}"), pattern(seed + n, 100)).await;
+        tenant.client.delete(&bucket_name("removed"), &object_key(&format!("gone-{n:02}"))).await.unwrap();
+    }
+    for n in 0..6 {
+        tenant.put(&bucket_name("others"), &format!("striped-{n}"), pattern(seed + n, 70_000)).await;
+    }
+    tenant.put(&things, "large", pattern(seed, 9 << 20)).await;
+    for n in [3, 4, 30] {
+        let key = format!("small-{:02}", n % 25);
+        tenant.client.delete(&things, &object_key(&key)).await.unwrap();
+        if n == 4 {
+            tenant.put(&things, &key, pattern(seed + 900, 40)).await;
+        }
+    }
+    tenant.client.remove_bucket(&bucket_name("removed")).await.unwrap();
+}
+
+/// Reads every catalogue of a stopped deployment.
+async fn ledgers(
+    deployment: &Deployment,
+    leaves: &BTreeMap<TenantId, u64>,
+    lost: &[SiteId],
+) -> BTreeMap<TenantId, Ledger> {
+    let keys = catalogue_keys(&deployment.data(), deployment.root()).await;
+    let read = |(id, key): (&TenantId, _)| {
+        let leaves = leaves.get(id).copied().unwrap_or(u64::MAX);
+        (*id, Ledger::read(&deployment.data(), *id, key, leaves, lost))
+    };
+    keys.iter().map(read).collect()
+}
+
+fn count(ledger: &Ledger, kind: &str) -> u64 {
+    ledger.lines[kind].count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn catalogues_rebuilt_from_four_of_six_sites_equal_the_lost_ones_in_every_row() {
+    let mut deployment = Deployment::six_sites().await;
+    let (a, b) = (deployment.tenant("a").await, deployment.tenant("b").await);
+    furnish(&a, 1000).await;
+    furnish(&b, 2000).await;
+    let kit = deployment.service().kit().await.unwrap();
+    let signing_key = deployment.service().verifying_key();
+    let of_a = a.tenant;
+    drop((a, b));
+    deployment.stop().await;
+    let before = ledgers(&deployment, &BTreeMap::new(), &[]).await;
+    assert_eq!(before.len(), 3, "two tenants and the service's own realm");
+    let (versions, tombstones) = (count(&before[&of_a], "version"), count(&before[&of_a], "tombstone"));
+    assert_eq!((versions, tombstones), (48, 43), "what was furnished is what is compared");
+
+    deployment.lose_all_but_sites();
+    let gone = ["ams1", "sto1"];
+    for name in gone {
+        std::fs::remove_dir_all(deployment.site_dir(name)).unwrap();
+    }
+    let report = deployment.recover(&kit).await;
+    assert_eq!((report.unreadable, report.missing_sites.as_slice()), (0, &gone.map(str::to_owned)[..]));
+    assert_eq!(deployment.service().verifying_key(), signing_key);
+    deployment.stop().await;
+    let id = |name: &str| kit.sites.iter().find(|address| address.site.name == name).unwrap().site.id;
+    let leaves = before.iter().map(|(tenant, ledger)| (*tenant, ledger.leaves)).collect();
+    let after = ledgers(&deployment, &leaves, &gone.map(id)).await;
+    for (tenant, lost) in &before {
+        assert_eq!(lost.differences(&after[tenant]), Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_finds_no_difference_would_have_found_one() {
+    let mut deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("a").await;
+    furnish(&tenant, 1).await;
+    let id = tenant.tenant;
+    drop(tenant.client);
+    deployment.stop().await;
+    let before = ledgers(&deployment, &BTreeMap::new(), &[]).await.remove(&id).unwrap();
+    assert_eq!(before.differences(&before), Vec::<String>::new());
+    for kind in ["bucket", "name", "version", "tombstone", "fact", "leaf"] {
+        let mut other = before.clone();
+        other.lines.get_mut(kind).unwrap().digest.push('0');
+        assert_eq!(before.differences(&other).len(), 1, "{kind}");
+    }
+    let with = |change: fn(&mut Ledger)| {
+        let mut other = before.clone();
+        change(&mut other);
+        before.differences(&other).len()
+    };
+    assert_eq!(with(|other| other.next_order = 1), 1);
+    assert_eq!(with(|other| other.replicated -= 1), 1);
+    assert_eq!(with(|other| other.pending = 1), 1);
+    assert_eq!(with(|other| other.reduced_otherwise = 1), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalogue_of_many_records_is_rebuilt_whole_while_two_sites_show_damage_everywhere() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("a").await;
+    furnish(&tenant, 7).await;
+    let kit = deployment.service().kit().await.unwrap();
+    let listed = tenant.client.list(&bucket_name("things"), b"").await.unwrap();
+    deployment.stop().await;
+    for name in ["fra1", "mad1"] {
+        for volume in volumes(&deployment.site_dir(name)) {
+            let end = volume.metadata().unwrap().len();
+            (0..2000).for_each(|n| flip(&volume, 128 + n * (end - 128) / 2000));
+        }
+    }
+    deployment.lose_all_but_sites();
+    let report = deployment.recover(&kit).await;
+    assert_eq!(report.unreadable, 0);
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.client.list(&bucket_name("things"), b"").await.unwrap(), listed);
+}
