@@ -96,13 +96,17 @@ pub(crate) fn info(message: Option<v1::ObjectInfo>) -> Result<ObjectInfo, CallEr
     })
 }
 
-fn header(bucket: &BucketName, key: &ObjectKey, metadata: BTreeMap<String, String>) -> v1::PutObjectRequest {
-    let header = v1::PutHeader {
+fn put_header(bucket: &BucketName, key: &ObjectKey, metadata: BTreeMap<String, String>) -> v1::PutHeader {
+    v1::PutHeader {
         tenant: Bytes::new(),
         bucket: bucket.to_string(),
         key: Bytes::copy_from_slice(key.as_bytes()),
         metadata,
-    };
+    }
+}
+
+fn header(bucket: &BucketName, key: &ObjectKey, metadata: BTreeMap<String, String>) -> v1::PutObjectRequest {
+    let header = put_header(bucket, key, metadata);
     v1::PutObjectRequest { part: Some(v1::put_object_request::Part::Header(header)) }
 }
 
@@ -185,7 +189,8 @@ impl Client {
     }
 
     /// Writes an object that lies in memory; repeated while the service is
-    /// unavailable, because the source can start again.
+    /// unavailable, because the source can start again. A small one goes in
+    /// one message.
     ///
     /// # Errors
     /// [`CallError`].
@@ -196,6 +201,15 @@ impl Client {
         metadata: &BTreeMap<String, String>,
         body: Bytes,
     ) -> Result<PutOutcome, CallError> {
+        if body.len() <= coffer_proto::SMALL_BYTES_MAX {
+            let answer = repeat(&self.patience, self.entropy.as_ref(), || {
+                let header = Some(put_header(bucket, key, metadata.clone()));
+                let request = v1::PutSmallRequest { header, data: body.clone() };
+                let mut client = self.objects();
+                async move { client.put_small(request).await.map_err(|status| CallError::from_status(&status)) }
+            });
+            return outcome(answer.await?.into_inner());
+        }
         let answer = repeat(&self.patience, self.entropy.as_ref(), || {
             let first = header(bucket, key, metadata.clone());
             let pieces = source::cut(body.clone()).map(data);

@@ -59,11 +59,14 @@ async fn a_source_that_fails_never_ends_the_stream_as_if_it_were_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_from_memory_outlives_an_outage_and_arrives_whole() {
-    let double = Double::start(Fault::PutUnavailableTwice).await;
-    let body = Bytes::from(vec![5; 3 << 20]);
-    let put = double.client().await.put_bytes(&bucket(), &key("a"), &BTreeMap::new(), body).await.unwrap();
-    assert_eq!((put.object.size, put.audit_seq), (3 << 20, 9));
-    assert_eq!(double.state.whole_puts.load(Ordering::SeqCst), 1);
+    for size in [100, 64 << 10, 3 << 20] {
+        let double = Double::start(Fault::PutUnavailableTwice).await;
+        let client = double.client().await;
+        let body = Bytes::from(vec![5; size]);
+        let put = client.put_bytes(&bucket(), &key("a"), &BTreeMap::new(), body).await.unwrap();
+        assert_eq!((put.object.size, put.audit_seq), (size as u64, 9));
+        assert_eq!(double.state.whole_puts.load(Ordering::SeqCst), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,6 +38,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/coffer.
 /// The largest piece of object data in one message, in bytes.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
 
+/// The most object data that a put in one message carries, in bytes.
+pub const SMALL_BYTES_MAX: usize = 64 << 10;
+
 /// The largest message either side accepts, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 

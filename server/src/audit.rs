@@ -8,13 +8,14 @@ use coffer_catalog::{Catalog, CatalogError};
 use coffer_keys::{
     CanonicalError, Checkpoint, SigningKey, Tree, consistency_proof, inclusion_proof, sign_checkpoint,
 };
-use coffer_model::{AuditEvent, Digest, Entropy, SiteId, TenantId};
-use coffer_regions::RecordKind;
+use coffer_model::{AuditEvent, Digest, Entropy, RecordId, ResidencyPolicy, SiteId, TenantId};
+use coffer_regions::{Record, RecordKind, place_small};
 use tokio::sync::Mutex;
 
 use crate::leaf::leaf;
+use crate::registry::copies_needed;
 use crate::sites::Sites;
-use crate::stored::{EncodeError, LeafRun, seal_fact};
+use crate::stored::{EncodeError, LeafRun, seal_packed};
 
 /// Why the log did not take or prove something. What needs the log is then
 /// refused: no effect without its leaf.
@@ -125,12 +126,9 @@ impl AuditLog {
             let leaves = catalog.leaves(first, RUN_LEAVES).await?;
             let next = first + leaves.len() as u64;
             let run = LeafRun { first, leaves };
-            let record = seal_fact(RecordKind::Log, reach.key, self.tenant, &run, reach.entropy)
+            let record = seal_packed(RecordKind::Log, reach.key, self.tenant, &run, reach.entropy)
                 .map_err(|_: EncodeError| AuditError::Seal)?;
-            let stored = reach.sites.put_everywhere(reach.to, &record).await.by.len();
-            if stored < reach.needed {
-                return Err(AuditError::TooFewSites { stored, needed: reach.needed });
-            }
+            reach.store(&record).await?;
             catalog.set_replicated_size(next).await?;
             first = next;
         }
@@ -167,8 +165,46 @@ pub(crate) struct Signed {
 /// Where a log's leaves go.
 pub(crate) struct LogReach<'a> {
     pub(crate) sites: &'a Sites,
-    pub(crate) to: &'a [SiteId],
-    pub(crate) needed: usize,
+    pub(crate) policy: &'a ResidencyPolicy,
     pub(crate) key: &'a coffer_keys::Dek,
     pub(crate) entropy: &'a dyn Entropy,
+}
+
+impl LogReach<'_> {
+    /// Writes a run to one site more than must have it before a checkpoint is
+    /// signed, so that the log keeps its promise while a lost site is repaired.
+    /// Sites that fail are replaced by others as long as there are any.
+    async fn store(&self, run: &Record) -> Result<(), AuditError> {
+        let needed = copies_needed(self.policy);
+        let mut rest = self.ranked(run.id());
+        let mut stored = Vec::new();
+        while stored.len() <= needed && !rest.is_empty() {
+            let more = (needed + 1 - stored.len()).min(rest.len());
+            let next: Vec<SiteId> = rest.drain(..more).collect();
+            stored.extend(self.sites.put_everywhere(&next, run).await.by);
+        }
+        if stored.len() >= needed {
+            return Ok(());
+        }
+        // Taken back where that works: these numbers may be given again, and
+        // a rebuild should not have to choose.
+        for site in stored.iter().filter_map(|id| self.sites.get(*id)) {
+            let _ = site.delete(vec![run.id()]).await;
+        }
+        Err(AuditError::TooFewSites { stored: stored.len(), needed })
+    }
+
+    /// Every admitted site: first those that a small object with this id would
+    /// have, each in a failure domain of its own; then what else answers.
+    fn ranked(&self, run: RecordId) -> Vec<SiteId> {
+        let alive = self.sites.alive();
+        let is_alive = |id: SiteId| alive.contains(&id);
+        let placed = place_small(run.as_bytes(), self.sites.topology(), self.policy, is_alive);
+        let mut ranked = placed.map(|placed| placed.sites().to_vec()).unwrap_or_default();
+        let mut others = self.sites.admitted(self.policy);
+        others.retain(|id| !ranked.contains(id));
+        others.sort_by_key(|id| !is_alive(*id));
+        ranked.extend(others);
+        ranked
+    }
 }

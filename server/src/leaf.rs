@@ -4,7 +4,7 @@
 use coffer_catalog::Leaf;
 use coffer_keys::{CanonicalError, leaf_hash, to_canonical};
 use coffer_model::{Actor, AuditEvent, Operation, Outcome};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// OCSF status ids: 0 unknown (the intent), 1 success, 2 failure.
 fn status(outcome: Outcome) -> (u8, &'static str) {
@@ -68,7 +68,9 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
     }
 }
 
-/// The leaf of an event.
+/// The leaf of an event. The text is put together in canonical order rather
+/// than sorted from a tree: every call writes two. A test holds it against the
+/// canonical form of the same members.
 pub(crate) fn leaf(event: &AuditEvent) -> Result<Leaf, CanonicalError> {
     let (status_id, outcome) = status(event.outcome);
     let activity_id = activity(event.operation);
@@ -77,22 +79,96 @@ pub(crate) fn leaf(event: &AuditEvent) -> Result<Leaf, CanonicalError> {
         Actor::Service => "service".to_owned(),
         Actor::Anonymous => "anonymous".to_owned(),
     };
-    let value: Value = json!({
-        "activity_id": activity_id,
-        "actor": { "user": { "uid": actor } },
-        "api": { "operation": operation_name(event.operation) },
-        "category_uid": 6,
-        "class_uid": 6003,
-        "cloud": { "account": { "uid": event.tenant.map(|id| id.to_string()).unwrap_or_default() } },
-        "metadata": { "product": { "name": "Coffer" }, "version": "1.1.0" },
-        "resources": [{ "uid": event.subject }],
-        "severity_id": if event.outcome == Outcome::Denied { 3 } else { 1 },
-        "status_id": status_id,
-        "status_detail": outcome,
-        "time": event.time.0 / 1_000_000,
-        "type_uid": 600_300 + u32::from(activity_id),
-    });
-    let body = to_canonical(&value)?;
+    // The one text that a caller can choose, and so the one to escape.
+    let subject = to_canonical(&Value::String(event.subject.clone()))?;
+    let account = event.tenant.map(|id| id.to_string()).unwrap_or_default();
+    let head = format!(
+        concat!(
+            r#"{{"activity_id":{},"actor":{{"user":{{"uid":"{}"}}}},"api":{{"operation":"{}"}},"#,
+            r#""category_uid":6,"class_uid":6003,"cloud":{{"account":{{"uid":"{}"}}}},"#,
+            r#""metadata":{{"product":{{"name":"Coffer"}},"version":"1.1.0"}},"resources":[{{"uid":"#
+        ),
+        activity_id,
+        actor,
+        operation_name(event.operation),
+        account,
+    );
+    let tail = format!(
+        r#"}}],"severity_id":{},"status_detail":"{}","status_id":{},"time":{},"type_uid":{}}}"#,
+        if event.outcome == Outcome::Denied { 3 } else { 1 },
+        outcome,
+        status_id,
+        event.time.0 / 1_000_000,
+        600_300 + u32::from(activity_id),
+    );
+    let body = [head.as_bytes(), &subject, tail.as_bytes()].concat();
     let hash = leaf_hash(&body);
     Ok(Leaf { body, hash })
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_model::{PrincipalId, TenantId, Timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    fn canonical(event: &AuditEvent, actor: &str) -> Vec<u8> {
+        let (status_id, outcome) = status(event.outcome);
+        let activity_id = activity(event.operation);
+        let value = json!({
+            "activity_id": activity_id,
+            "actor": { "user": { "uid": actor } },
+            "api": { "operation": operation_name(event.operation) },
+            "category_uid": 6,
+            "class_uid": 6003,
+            "cloud": { "account": { "uid": event.tenant.map(|id| id.to_string()).unwrap_or_default() } },
+            "metadata": { "product": { "name": "Coffer" }, "version": "1.1.0" },
+            "resources": [{ "uid": event.subject }],
+            "severity_id": if event.outcome == Outcome::Denied { 3 } else { 1 },
+            "status_id": status_id,
+            "status_detail": outcome,
+            "time": event.time.0 / 1_000_000,
+            "type_uid": 600_300 + u32::from(activity_id),
+        });
+        to_canonical(&value).unwrap()
+    }
+
+    #[test]
+    fn a_leaf_is_the_canonical_form_of_its_members_whatever_a_caller_wrote() {
+        let principal = PrincipalId::from_bytes([7; 16]);
+        let actors = [
+            (Actor::Principal(principal), principal.to_string()),
+            (Actor::Service, "service".to_owned()),
+            (Actor::Anonymous, "anonymous".to_owned()),
+        ];
+        let subjects = [
+            "",
+            "ver-00",
+            "\"},{\"uid\":\"forged",
+            "a\\b/c",
+            "\u{0}\u{1f}\n\t\u{7f}",
+            "é \u{2028} \u{1f600}",
+        ];
+        let outcomes = [Outcome::Intent, Outcome::Done, Outcome::Denied, Outcome::Failed];
+        for (actor, name) in &actors {
+            for subject in subjects {
+                for outcome in outcomes {
+                    for operation in [Operation::ObjectPut, Operation::DigestNote, Operation::ObjectDelete] {
+                        let event = AuditEvent {
+                            time: Timestamp(1_764_000_000_123_456_789),
+                            tenant: (outcome != Outcome::Denied).then(|| TenantId::from_bytes([9; 16])),
+                            actor: actor.clone(),
+                            operation,
+                            subject: subject.to_owned(),
+                            outcome,
+                        };
+                        let leaf = leaf(&event).unwrap();
+                        assert_eq!(leaf.body, canonical(&event, name), "{subject:?}");
+                        assert_eq!(leaf.hash, leaf_hash(&leaf.body));
+                    }
+                }
+            }
+        }
+    }
 }

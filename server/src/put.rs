@@ -28,6 +28,7 @@ pub(crate) const STRIPE_BYTES: usize = 4 << 20;
 /// Objects up to this many plaintext bytes ride whole in their manifest
 /// record; larger ones are striped.
 pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
+const _: () = assert!(coffer_proto::SMALL_BYTES_MAX <= INLINE_BYTES_MAX, "what comes whole rides whole");
 
 /// The largest object of any geometry.
 const OBJECT_BYTES_MAX: u64 = 128 << 30;
@@ -151,7 +152,15 @@ struct Head {
 
 impl Head {
     async fn receive(source: &mut impl Source) -> Result<Self, PutError> {
-        let mut bytes = BytesMut::new();
+        let first = source.next().await?.unwrap_or_default();
+        if first.len() > INLINE_BYTES_MAX {
+            return Ok(Self { bytes: first, whole: false });
+        }
+        // What comes in one piece is not copied.
+        let Some(second) = source.next().await? else { return Ok(Self { bytes: first, whole: true }) };
+        let mut bytes = BytesMut::with_capacity(first.len() + second.len());
+        bytes.extend_from_slice(&first);
+        bytes.extend_from_slice(&second);
         while bytes.len() <= INLINE_BYTES_MAX {
             match source.next().await? {
                 Some(piece) => bytes.extend_from_slice(&piece),

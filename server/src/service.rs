@@ -8,8 +8,8 @@ use coffer_catalog::Execution;
 use coffer_keys::RootKey;
 use coffer_keys::{SigningKey, VerifyingKey};
 use coffer_model::{
-    Actor, AuditEvent, Clock, Entropy, KeyId, Operation, Outcome, PrincipalId, ResidencyPolicy, Role, SiteId,
-    SlotId, TenantId, Tier, Timestamp,
+    Actor, AuditEvent, Clock, Entropy, KeyId, Operation, Outcome, PrincipalId, ResidencyPolicy, Role, SlotId,
+    TenantId, Tier, Timestamp,
 };
 use tokio::sync::Mutex;
 
@@ -466,12 +466,10 @@ impl Service {
 
     /// A signed checkpoint of a tenant's log, its leaves durable at the sites first.
     pub(crate) async fn checkpoint(&self, tenant: &Tenant) -> Result<Signed, AuditError> {
-        let to: Vec<SiteId> = self.sites.admitted(&tenant.policy);
         let key = tenant.secrets.log_key();
         let reach = LogReach {
             sites: &self.sites,
-            to: &to,
-            needed: tenant.policy.geometry.m() + 1,
+            policy: &tenant.policy,
             key: &key,
             entropy: self.host.entropy.as_ref(),
         };

@@ -148,7 +148,7 @@ impl SiteAuthority {
     pub fn caller(&self) -> Result<CallerFiles, SiteAuthorityError> {
         let certificate = read(&self.dir.join(CALLER))?;
         let key = read(&self.dir.join(CALLER_KEY))?;
-        let der = der_of(&certificate).ok_or(std::io::ErrorKind::InvalidData.into());
+        let der = der_of(&certificate).ok_or_else(|| std::io::ErrorKind::InvalidData.into());
         let print = fingerprint(&der.map_err(disk(&self.dir.join(CALLER)))?);
         let line = print.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         let ca = Zeroizing::new(self.ca_pem.clone());

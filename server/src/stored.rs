@@ -26,6 +26,8 @@ pub(crate) enum EncodeError {
     Seal(#[from] SealError),
     #[error(transparent)]
     Record(#[from] RecordError),
+    #[error("the fact cannot be compressed")]
+    Pack,
 }
 
 /// Why a body from a site is not what it should be. The site's bytes are untrusted.
@@ -102,6 +104,12 @@ pub(crate) struct LeafRun {
     pub(crate) leaves: Vec<Vec<u8>>,
 }
 
+/// Format 2 of the body of a fact: compressed before it is sealed.
+const PACKED: u8 = 2;
+
+/// What a packed fact may hold, unpacked.
+const UNPACKED_BYTES_MAX: usize = Record::BODY_BYTES_MAX;
+
 /// What is sealed under a key of the tenant, with the record kind and id bound in.
 pub(crate) fn seal_fact<T: Serialize>(
     kind: RecordKind,
@@ -110,27 +118,66 @@ pub(crate) fn seal_fact<T: Serialize>(
     fact: &T,
     entropy: &dyn Entropy,
 ) -> Result<Record, EncodeError> {
-    let id = RecordId::generate(entropy);
+    fact_record(FORMAT, kind, key, tenant, &postcard::to_allocvec(fact)?, entropy)
+}
+
+/// [`seal_fact`] for what repeats itself: a run of leaves.
+pub(crate) fn seal_packed<T: Serialize>(
+    kind: RecordKind,
+    key: &Dek,
+    tenant: TenantId,
+    fact: &T,
+    entropy: &dyn Entropy,
+) -> Result<Record, EncodeError> {
     let plain = postcard::to_allocvec(fact)?;
-    let mut body = vec![FORMAT];
+    if plain.len() > UNPACKED_BYTES_MAX {
+        return Err(RecordError::TooLong.into());
+    }
+    let packed = zstd::bulk::compress(&plain, PACKING_LEVEL).map_err(|_| EncodeError::Pack)?;
+    fact_record(PACKED, kind, key, tenant, &packed, entropy)
+}
+
+/// A level of zstd that costs a leaf some microseconds.
+const PACKING_LEVEL: i32 = 9;
+
+fn fact_record(
+    format: u8,
+    kind: RecordKind,
+    key: &Dek,
+    tenant: TenantId,
+    plain: &[u8],
+    entropy: &dyn Entropy,
+) -> Result<Record, EncodeError> {
+    let id = RecordId::generate(entropy);
+    let mut body = vec![format];
     body.extend_from_slice(tenant_tag(key).as_slice());
-    body.extend_from_slice(&seal_bytes(key, &fact_context(kind, tenant, id), entropy, &plain)?);
+    body.extend_from_slice(&seal_bytes(key, &fact_context(format, kind, tenant, id), entropy, plain)?);
     Ok(Record::new(kind, id, ClearGeometry::default(), Bytes::from(body))?)
 }
 
-/// Opens what [`seal_fact`] sealed.
+/// Opens what [`seal_fact`] or [`seal_packed`] sealed.
 pub(crate) fn open_fact<T: DeserializeOwned>(
     record: &Record,
     key: &Dek,
     tenant: TenantId,
 ) -> Result<T, DecodeError> {
     let (format, rest) = record.body().split_first().ok_or(DecodeError::Short)?;
-    if *format != FORMAT {
+    if !matches!(*format, FORMAT | PACKED) {
         return Err(DecodeError::Format);
     }
     let sealed = rest.get(TAG_BYTES..).ok_or(DecodeError::Short)?;
-    let plain = open_bytes(key, &fact_context(record.kind(), tenant, record.id()), sealed)?;
-    postcard::from_bytes(&plain).map_err(|_| DecodeError::Form)
+    let plain = open_bytes(key, &fact_context(*format, record.kind(), tenant, record.id()), sealed)?;
+    let fact =
+        if *format == PACKED { postcard::from_bytes(&unpack(&plain)?) } else { postcard::from_bytes(&plain) };
+    fact.map_err(|_| DecodeError::Form)
+}
+
+/// No more is allocated than the frame says that it holds, within the limit.
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let length = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+    let length = length.and_then(|length| usize::try_from(length).ok());
+    let length = length.filter(|length| *length <= UNPACKED_BYTES_MAX).ok_or(DecodeError::Form)?;
+    zstd::bulk::decompress(packed, length).map_err(|_| DecodeError::Form)
 }
 
 const TAG_BYTES: usize = 16;
@@ -150,8 +197,9 @@ pub(crate) fn tag_of(record: &Record) -> Option<[u8; TAG_BYTES]> {
     record.body().get(1..=TAG_BYTES)?.try_into().ok()
 }
 
-fn fact_context(kind: RecordKind, tenant: TenantId, id: RecordId) -> Context {
-    Context::named("coffer fact v1", &[&[kind.byte()], tenant.as_bytes(), id.as_bytes()])
+fn fact_context(format: u8, kind: RecordKind, tenant: TenantId, id: RecordId) -> Context {
+    let label = if format == PACKED { "coffer fact v2" } else { "coffer fact v1" };
+    Context::named(label, &[&[kind.byte()], tenant.as_bytes(), id.as_bytes()])
 }
 
 /// A manifest record, taken apart. The wrap names its KEK in clear.
@@ -517,6 +565,40 @@ mod tests {
         let mut bytes = vectors()[2].0.clone();
         bytes[0] = 3;
         assert!(matches!(ManifestBody::parse(&record(bytes)), Err(DecodeError::Format)));
+    }
+
+    fn run() -> LeafRun {
+        LeafRun { first: 3, leaves: (0..9).map(|i| format!("a leaf, number {i}").into_bytes()).collect() }
+    }
+
+    #[test]
+    fn a_run_of_leaves_opens_packed_and_as_it_was_before() {
+        let (entropy, key, _) = keys();
+        let before = seal_fact(RecordKind::Log, &key, TENANT, &run(), &entropy).unwrap();
+        let packed = seal_packed(RecordKind::Log, &key, TENANT, &run(), &entropy).unwrap();
+        assert!(packed.body().len() < before.body().len());
+        for record in [before, packed] {
+            assert_eq!(open_fact::<LeafRun>(&record, &key, TENANT).unwrap(), run());
+        }
+    }
+
+    #[test]
+    fn a_fact_under_another_format_byte_or_with_a_flipped_bit_is_refused() {
+        let (entropy, key, _) = keys();
+        let packed = seal_packed(RecordKind::Log, &key, TENANT, &run(), &entropy).unwrap();
+        for bit in (0..8).chain((1 + TAG_BYTES) * 8..packed.body().len() * 8) {
+            let mut body = packed.body().to_vec();
+            body[bit / 8] ^= 1 << (bit % 8);
+            let other = Record::new(RecordKind::Log, packed.id(), ClearGeometry::default(), body.into());
+            assert!(open_fact::<LeafRun>(&other.unwrap(), &key, TENANT).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_says_more_than_the_limit_is_refused_before_it_is_unpacked() {
+        let long = zstd::bulk::compress(&vec![0; UNPACKED_BYTES_MAX + 1], 1).unwrap();
+        assert!(matches!(unpack(&long), Err(DecodeError::Form)));
+        assert!(matches!(unpack(b"no frame"), Err(DecodeError::Form)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use coffer_catalog::{Catalog, CatalogError, Execution, OpenCatalogError};
+use coffer_catalog::{Catalog, CatalogError, Execution, Grouping, OpenCatalogError};
 use coffer_keys::{
     Dek, Kek, RootKey, TenantRoot, UnwrapError, Wrap, WrapFormatError, unwrap_catalog_key, unwrap_dek,
     unwrap_kek, unwrap_tenant_root, wrap_catalog_key, wrap_dek, wrap_kek, wrap_tenant_root,
@@ -13,6 +13,7 @@ use coffer_model::{AuditEvent, CatalogKey, Entropy, KeyId, ResidencyPolicy, Tena
 use crate::audit::AuditLog;
 use crate::keystore::{TenantKeys, WrappedKek};
 use crate::leaf::leaf;
+use crate::service::Service;
 
 /// Why a tenant's keys did not open.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +169,19 @@ impl Tenant {
         outcome: &AuditEvent,
     ) -> Result<u64, crate::audit::AuditError> {
         Ok(self.catalog.append_leaves(vec![leaf(intent)?, leaf(outcome)?]).await?)
+    }
+}
+
+impl Service {
+    /// How well the commits of all catalogues were grouped since they were opened.
+    pub fn grouping(&self) -> Grouping {
+        self.all_tenants().iter().map(|tenant| tenant.catalog.grouping()).fold(
+            Grouping::default(),
+            |sum, one| Grouping {
+                operations: sum.operations + one.operations,
+                commits: sum.commits + one.commits,
+            },
+        )
     }
 }
 

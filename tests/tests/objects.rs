@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use coffer_client::GetError;
 use coffer_proto::v1::put_object_request::Part;
-use coffer_proto::v1::{PutEnd, PutHeader, PutObjectRequest};
+use coffer_proto::v1::{PutEnd, PutHeader, PutObjectRequest, PutSmallRequest};
 use coffer_tests::{Deployment, Wire, bucket_name, object_key, pattern};
 use tonic::Code;
 
@@ -105,4 +105,35 @@ async fn an_upload_without_its_end_or_with_a_wrong_one_is_no_object() {
         assert_eq!(refused.code(), Code::Cancelled, "{size} bytes, end {end:?}");
         assert!(tenant.get(&bucket, "object").await.is_err(), "{size} bytes, end {end:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_in_one_message_is_refused_where_it_is_too_large_has_no_header_or_another_s_tenant() {
+    let deployment = Deployment::six_sites().await;
+    let (tenant, other) = (deployment.tenant("acme").await, deployment.tenant("other").await);
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    let header = |owner: &[u8]| {
+        Some(PutHeader {
+            tenant: Bytes::copy_from_slice(owner),
+            bucket: bucket.to_string(),
+            key: Bytes::from_static(b"object"),
+            metadata: Default::default(),
+        })
+    };
+    let limit = coffer_proto::SMALL_BYTES_MAX;
+    let mut wire = Wire::connect(deployment.endpoint(), &tenant.credentials).await.unwrap();
+    for (header, size, code) in [
+        (header(b""), limit + 1, Code::InvalidArgument),
+        (None, 10, Code::InvalidArgument),
+        (header(other.tenant.as_bytes()), 10, Code::PermissionDenied),
+    ] {
+        let request = PutSmallRequest { header, data: pattern(1, size) };
+        let refused = wire.objects.put_small(request).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{size} bytes");
+        assert!(tenant.get(&bucket, "object").await.is_err(), "{size} bytes");
+    }
+    let request = PutSmallRequest { header: header(b""), data: pattern(1, limit) };
+    wire.objects.put_small(request).await.unwrap();
+    assert!(tenant.get(&bucket, "object").await.unwrap() == pattern(1, limit));
 }

@@ -247,7 +247,7 @@ async fn what_is_beyond_repair_is_named_once_and_keeps_nothing_else_from_being_r
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_acknowledges_and_keeps_nothing_is_not_counted_as_healed() {
     let entropy = host().entropy;
-    let (liars, lies) = LyingSites::new(HostSites { entropy });
+    let (liars, lies) = LyingSites::new(HostSites::new(entropy));
     let host = Host { sites: Arc::new(liars), ..host() };
     let mut stored = Stored::on(Deployment::on(host, &sites(&[])).await, policy(&[])).await;
     stored

@@ -162,6 +162,20 @@ impl Objects for Answers {
         }))
     }
 
+    async fn put_small(
+        &self,
+        request: Request<v1::PutSmallRequest>,
+    ) -> Result<Response<v1::PutObjectResponse>, Status> {
+        let attempt = self.state.puts.fetch_add(1, Ordering::SeqCst);
+        if self.fault == Fault::PutUnavailableTwice && attempt < 2 {
+            return Err(Status::unavailable("a site restarts"));
+        }
+        self.state.whole_puts.fetch_add(1, Ordering::SeqCst);
+        let size = u64::try_from(request.into_inner().data.len()).unwrap();
+        let object = Some(object(b"a", size));
+        Ok(Response::new(v1::PutObjectResponse { object, audit_seq: 9, reduced_by: 0 }))
+    }
+
     type GetObjectStream = Body;
 
     async fn get_object(&self, _: Request<v1::GetObjectRequest>) -> Result<Response<Body>, Status> {

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use coffer_model::{
     BucketId, BucketName, CatalogKey, Digest, ObjectKey, RecordId, SiteId, TenantId, VersionId,
 };
+use rusqlite::Connection;
 use tokio::task;
 
 use crate::file::{self, Opened};
+use crate::known::KnownBuckets;
 use crate::operations::{buckets, challenges, deletes, facts, log, lookups, puts, rebuild};
 use crate::readers::Readers;
-use crate::writer::Writer;
+use crate::writer::{Grouping, Writer};
 use crate::{
     BucketError, BucketRow, CatalogError, ChallengeCounts, CommitError, Counts, DrawnChallenge, Leaf,
     ListRow, ManifestRow, NewChallenges, NewReservation, OpenCatalogError, RebuildBatch, ReservationRow,
@@ -39,6 +41,7 @@ pub struct Catalog {
     tenant: TenantId,
     writer: Writer,
     readers: Readers,
+    known: KnownBuckets,
 }
 
 impl Catalog {
@@ -106,7 +109,8 @@ impl Catalog {
                 (opened.readers, Writer::inline(opened.writer))
             }
         };
-        Ok(Self { tenant, writer, readers: Readers::new(readers, execution) })
+        let readers = Readers::new(readers, execution);
+        Ok(Self { tenant, writer, readers, known: KnownBuckets::default() })
     }
 
     /// Finishes what was sent before, and closes the file; returns when it is
@@ -124,6 +128,15 @@ impl Catalog {
         &self.readers
     }
 
+    pub(crate) fn known(&self) -> &KnownBuckets {
+        &self.known
+    }
+
+    /// How well its commits were grouped since it was opened.
+    pub fn grouping(&self) -> Grouping {
+        self.writer.grouping()
+    }
+
     /// Whose catalogue it is.
     pub fn tenant(&self) -> TenantId {
         self.tenant
@@ -134,7 +147,10 @@ impl Catalog {
     /// # Errors
     /// [`BucketError::NameTaken`], for its id as well.
     pub async fn insert_bucket(&self, bucket: BucketRow, leaf: Leaf) -> Result<u64, BucketError> {
-        self.writer.write(move |db| buckets::insert(db, &bucket, &leaf)).await
+        let change = self.known.change();
+        let write =
+            move |db: &Connection| Ok::<_, BucketError>((buckets::insert(db, &bucket, &leaf)?, change));
+        self.writer.write(write).await.map(|(seq, _)| seq)
     }
 
     /// The bucket with this name.
@@ -142,8 +158,16 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn bucket(&self, name: &BucketName) -> Result<Option<BucketRow>, CatalogError> {
+        let ticket = match self.known.get(name) {
+            Ok(known) => return Ok(Some(known)),
+            Err(ticket) => ticket,
+        };
         let name = name.clone();
-        self.readers.read(move |db| buckets::by_name(db, &name)).await
+        let found = self.readers.read(move |db| buckets::by_name(db, &name)).await?;
+        if let Some(row) = &found {
+            self.known.keep(&ticket, row);
+        }
+        Ok(found)
     }
 
     /// The bucket with this id.
@@ -168,7 +192,9 @@ impl Catalog {
     /// # Errors
     /// [`BucketError::NotEmpty`], [`BucketError::Missing`].
     pub async fn remove_bucket(&self, id: BucketId, leaf: Leaf) -> Result<u64, BucketError> {
-        self.writer.write(move |db| buckets::remove(db, id, &leaf)).await
+        let change = self.known.change();
+        let write = move |db: &Connection| Ok::<_, BucketError>((buckets::remove(db, id, &leaf)?, change));
+        self.writer.write(write).await.map(|(seq, _)| seq)
     }
 
     /// Reserves a version with its intent leaf. The order is higher than any
@@ -457,7 +483,10 @@ impl Catalog {
     /// [`CatalogError::BucketNameTwice`], [`CatalogError::OtherTenant`].
     pub async fn load(&self, batch: RebuildBatch) -> Result<(), CatalogError> {
         let tenant = self.tenant;
-        self.writer.write(move |db| rebuild::load(db, tenant, &batch)).await
+        let change = self.known.change();
+        let write =
+            move |db: &Connection| Ok::<_, CatalogError>((rebuild::load(db, tenant, &batch)?, change));
+        self.writer.write(write).await.map(|((), _)| ())
     }
 
     /// How much it holds; counts, so not for every request.

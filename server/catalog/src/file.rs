@@ -21,6 +21,12 @@ const PAGE_BYTES: u64 = 4096;
 const PLAIN_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Readers beside the writer: enough that one long listing blocks nobody.
 const READERS: usize = 3;
+/// Pages in the wal before they are copied into the file: a page that many
+/// commits change is copied once. 16 MiB of wal.
+const WAL_PAGES: i64 = 4096;
+/// Pages that the writer keeps decrypted at most, 16 MiB: ids are random, so
+/// that each put changes pages all over the tables.
+const WRITER_CACHE_PAGES: i64 = 4096;
 /// How long to wait for another process that holds the file, a backup for example.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -93,6 +99,8 @@ pub(crate) fn open(
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     writer.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     writer.pragma_update(None, "synchronous", "FULL")?;
+    writer.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    writer.pragma_update(None, "cache_size", WRITER_CACHE_PAGES)?;
     schema::migrate(&mut writer)?;
     let reader = || {
         let reader = connect(path, key, OpenFlags::SQLITE_OPEN_READ_ONLY)?;

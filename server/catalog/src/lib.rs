@@ -9,6 +9,7 @@
 mod catalog;
 mod error;
 mod file;
+mod known;
 mod operations;
 mod readers;
 mod repair;
@@ -25,3 +26,4 @@ pub use rows::{
     BucketRow, ChallengeCounts, ChallengeRow, Counts, DrawnChallenge, FactRow, Leaf, ListRow, ManifestRow,
     NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, TombstoneRow, VersionRow,
 };
+pub use writer::Grouping;

@@ -4,6 +4,7 @@
 //! so one fsync carries many operations, and one that fails takes no other
 //! with it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -19,6 +20,21 @@ const GROUP_MAX: usize = 256;
 
 /// Operations that may wait; more callers wait for room before they send.
 const QUEUE_MAX: usize = 1024;
+
+/// How well commits are grouped: operations for each commit is what one fsync carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grouping {
+    /// Operations that were run.
+    pub operations: u64,
+    /// Transactions that were committed.
+    pub commits: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    operations: AtomicU64,
+    commits: AtomicU64,
+}
 
 /// One operation on its way through the writer.
 pub(crate) trait Job: Send {
@@ -70,7 +86,7 @@ pub(crate) enum Message {
 #[derive(Clone)]
 pub(crate) enum Writer {
     /// A thread owns the connection and groups what waits for it.
-    Thread(mpsc::Sender<Message>),
+    Thread(mpsc::Sender<Message>, Arc<Counters>),
     /// Each operation is a group of its own, on the task that asks.
     Inline(Arc<Mutex<Inline>>),
 }
@@ -79,21 +95,39 @@ pub(crate) enum Writer {
 pub(crate) struct Inline {
     connection: Option<Connection>,
     poisoned: bool,
+    operations: u64,
 }
 
 impl Writer {
     /// Starts the thread, which takes over the connection.
     pub(crate) fn start(connection: Connection) -> std::io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let counters = Arc::new(Counters::default());
+        let counted = Arc::clone(&counters);
         thread::Builder::new()
             .name("catalogue-writer".to_owned())
-            .spawn(move || serve(connection, waiting))?;
-        Ok(Self::Thread(queue))
+            .spawn(move || serve(connection, waiting, &counted))?;
+        Ok(Self::Thread(queue, counters))
     }
 
     /// Takes over the connection, and starts nothing.
     pub(crate) fn inline(connection: Connection) -> Self {
-        Self::Inline(Arc::new(Mutex::new(Inline { connection: Some(connection), poisoned: false })))
+        let inline = Inline { connection: Some(connection), poisoned: false, operations: 0 };
+        Self::Inline(Arc::new(Mutex::new(inline)))
+    }
+
+    /// What was grouped so far.
+    pub(crate) fn grouping(&self) -> Grouping {
+        match self {
+            Self::Thread(_, counters) => Grouping {
+                operations: counters.operations.load(Ordering::Relaxed),
+                commits: counters.commits.load(Ordering::Relaxed),
+            },
+            Self::Inline(inline) => {
+                let operations = lock(inline).operations;
+                Grouping { operations, commits: operations }
+            }
+        }
     }
 
     /// Runs `work` in the next group; returns when it is fsynced. An answer
@@ -109,7 +143,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Operation { work: Some(work), result: None, reply });
         match self {
-            Self::Thread(queue) => {
+            Self::Thread(queue, _) => {
                 queue.send(Message::Do(job)).await.map_err(|_| CatalogError::Closed)?;
             }
             Self::Inline(inline) => {
@@ -125,7 +159,7 @@ impl Writer {
     /// connection is closed.
     pub(crate) async fn close(&self) {
         match self {
-            Self::Thread(queue) => {
+            Self::Thread(queue, _) => {
                 let (reply, closed) = oneshot::channel();
                 if queue.send(Message::Close(reply)).await.is_ok() {
                     let _ = closed.await;
@@ -145,12 +179,15 @@ impl Inline {
         match &self.connection {
             None => job.answer(Err(CatalogError::Closed)),
             Some(_) if self.poisoned => job.answer(Err(CatalogError::ReadOnly)),
-            Some(connection) => self.poisoned = !commit_group(connection, vec![job]),
+            Some(connection) => {
+                self.operations += 1;
+                self.poisoned = !commit_group(connection, vec![job]);
+            }
         }
     }
 }
 
-fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>) {
+fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>, counters: &Counters) {
     let mut poisoned = false;
     while let Some(first) = waiting.blocking_recv() {
         let mut group = Vec::new();
@@ -168,6 +205,8 @@ fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>) {
         if poisoned {
             group.into_iter().for_each(|job| job.answer(Err(CatalogError::ReadOnly)));
         } else if !group.is_empty() {
+            counters.operations.fetch_add(group.len() as u64, Ordering::Relaxed);
+            counters.commits.fetch_add(1, Ordering::Relaxed);
             poisoned = !commit_group(&connection, group);
         }
         if let Some(reply) = closing {

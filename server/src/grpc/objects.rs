@@ -10,10 +10,10 @@ use coffer_proto::v1::objects_server::Objects;
 use coffer_proto::v1::put_object_request::Part as PutPart;
 use coffer_proto::v1::{
     DeleteObjectRequest, DeleteObjectResponse, GetObjectRequest, GetObjectResponse, ListObjectsRequest,
-    ListObjectsResponse, ObjectInfo, PutHeader, PutObjectRequest, PutObjectResponse, StatObjectRequest,
-    StatObjectResponse, get_object_response,
+    ListObjectsResponse, ObjectInfo, PutHeader, PutObjectRequest, PutObjectResponse, PutSmallRequest,
+    StatObjectRequest, StatObjectResponse, get_object_response,
 };
-use coffer_proto::{DATA_BYTES_MAX, InvalidMessage, bucket_name, object_key, own_or};
+use coffer_proto::{DATA_BYTES_MAX, InvalidMessage, SMALL_BYTES_MAX, bucket_name, object_key, own_or};
 use futures::Stream;
 use futures::stream::{self, StreamExt};
 use std::pin::Pin;
@@ -104,15 +104,22 @@ async fn header(stream: &mut Streaming<PutObjectRequest>) -> Result<PutHeader, S
     }
 }
 
-#[tonic::async_trait]
-impl Objects for ObjectsApi {
-    async fn put_object(
+/// What came in one message, and so whole.
+struct Whole(Option<Bytes>);
+
+impl Source for Whole {
+    async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        Ok(self.0.take())
+    }
+}
+
+impl ObjectsApi {
+    async fn put(
         &self,
-        request: Request<Streaming<PutObjectRequest>>,
+        bearer: Option<[u8; 32]>,
+        header: PutHeader,
+        source: impl Source + 'static,
     ) -> Result<Response<PutObjectResponse>, Status> {
-        let bearer = bearer(&request);
-        let mut stream = request.into_inner();
-        let header = header(&mut stream).await?;
         let tenant = own_or(&header.tenant).map_err(status)?;
         let arguments = Put {
             bucket: bucket_name(header.bucket).map_err(status)?,
@@ -124,15 +131,39 @@ impl Objects for ObjectsApi {
         let service = Arc::clone(&self.0);
         // On a task of its own: a caller that goes away cannot cut the story
         // off between its steps, it ends as a failed upload and is withdrawn.
-        let story = tokio::spawn(async move {
-            put(&service, granted, Upload { stream, received: 0, ended: false }).await
-        });
+        let story = tokio::spawn(async move { put(&service, granted, source).await });
         let committed = story.await.map_err(|_| Status::internal("the put was cut off"))?.map_err(status)?;
         Ok(Response::new(PutObjectResponse {
             object: Some(info(committed.manifest)),
             audit_seq: committed.audit_seq,
             reduced_by: u32::try_from(committed.reduced_by).unwrap_or(u32::MAX),
         }))
+    }
+}
+
+#[tonic::async_trait]
+impl Objects for ObjectsApi {
+    async fn put_object(
+        &self,
+        request: Request<Streaming<PutObjectRequest>>,
+    ) -> Result<Response<PutObjectResponse>, Status> {
+        let bearer = bearer(&request);
+        let mut stream = request.into_inner();
+        let header = header(&mut stream).await?;
+        self.put(bearer, header, Upload { stream, received: 0, ended: false }).await
+    }
+
+    async fn put_small(
+        &self,
+        request: Request<PutSmallRequest>,
+    ) -> Result<Response<PutObjectResponse>, Status> {
+        let bearer = bearer(&request);
+        let PutSmallRequest { header, data } = request.into_inner();
+        let header = header.ok_or_else(|| status(InvalidMessage::Missing("header")))?;
+        if data.len() > SMALL_BYTES_MAX {
+            return Err(status(InvalidMessage::OverLimit("data")));
+        }
+        self.put(bearer, header, Whole(Some(data))).await
     }
 
     type GetObjectStream = Pin<Box<dyn Stream<Item = Result<GetObjectResponse, Status>> + Send>>;

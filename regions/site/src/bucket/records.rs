@@ -84,8 +84,7 @@ impl Shared {
     /// the first is written, unless it comes at the same time.
     pub(super) async fn put_all(&self, records: &[Record]) -> Result<(), SiteError> {
         if records.len() > 1 {
-            let checks =
-                stream::iter(records.iter().cloned().map(|record| self.refuse_conflict(record)));
+            let checks = stream::iter(records.iter().cloned().map(|record| self.refuse_conflict(record)));
             checks.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         }
         let puts = stream::iter(records.iter().cloned().map(|record| self.put_one(record)));

@@ -69,10 +69,14 @@ async fn what_is_short_is_listed_until_it_is_not() {
 async fn another_policy_is_for_a_bucket_that_is_there() {
     let (_folder, catalog) = fresh().await;
     let mut row = bucket(BUCKET, "first");
+    let seen_before = catalog.bucket(&row.name).await.unwrap().unwrap();
     row.policy.deny.clear();
+    assert_ne!(seen_before.policy, row.policy);
     row.record = RecordId::from_bytes([5; 16]);
     catalog.set_bucket_policy(row.clone(), leaf("policy")).await.unwrap();
     assert_eq!(catalog.bucket_by_id(BUCKET).await.unwrap(), Some(row.clone()));
+    let by_name = catalog.bucket(&row.name).await.unwrap();
+    assert_eq!(by_name, Some(row.clone()), "nobody places by the policy that was");
     let renamed = coffer_catalog::BucketRow { name: coffer_model::BucketName::new("other").unwrap(), ..row };
     let missing = catalog.set_bucket_policy(renamed, leaf("no")).await;
     assert!(matches!(missing, Err(BucketError::Missing)));
