@@ -19,7 +19,7 @@ pub struct BucketInfo {
     pub created: Timestamp,
 }
 
-fn info(message: v1::Bucket) -> Result<BucketInfo, CallError> {
+pub(crate) fn info(message: v1::Bucket) -> Result<BucketInfo, CallError> {
     Ok(BucketInfo {
         id: coffer_proto::id("id", &message.id).map_err(bad_answer)?,
         name: coffer_proto::bucket_name(message.name).map_err(bad_answer)?,

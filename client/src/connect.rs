@@ -126,6 +126,11 @@ impl Client {
         v1::sites_client::SitesClient::new(self.channel.clone())
     }
 
+    pub(crate) fn repair_calls(&self) -> v1::repair_client::RepairClient<Channel> {
+        let client = v1::repair_client::RepairClient::new(self.channel.clone());
+        client.max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
     pub(crate) fn scrub_calls(&self) -> v1::scrub_client::ScrubClient<Channel> {
         v1::scrub_client::ScrubClient::new(self.channel.clone())
     }

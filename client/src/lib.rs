@@ -17,6 +17,7 @@ mod kit;
 mod log;
 mod objects;
 pub mod profile;
+mod repair;
 mod scrub;
 mod sites;
 mod store;
@@ -31,6 +32,10 @@ pub use kit::{PublicKit, PublicKitError, pin_checkpoint};
 pub use log::{LeafProof, LogError, LogWatch, note_subject_names};
 pub use objects::{
     GetError, ObjectBody, ObjectInfo, ObjectPlacement, PIECE_BYTES, PutError, PutOutcome, Removed,
+};
+pub use repair::{
+    RepairOptions, RepairPlan, RepairRound, RepairStatus, RepairStep, RepairSums, RepairTrouble, ShardLedger,
+    ShardState, ShortVersion, SiteChange,
 };
 pub use scrub::{
     ChallengeRequest, ScrubPassInfo, ScrubStatusInfo, ScrubStepInfo, SiteChallengeInfo, SiteDelayInfo,

@@ -1,6 +1,6 @@
 //! The sites of the deployment, for its operator.
 
-use coffer_model::{Country, SiteId, Tier};
+use coffer_model::{Country, SiteId, Tier, Timestamp};
 use coffer_proto::v1;
 
 use crate::call::{CallError, bad_answer, once, repeat};
@@ -32,12 +32,24 @@ pub struct SiteInfo {
     /// Reads in which it returned damaged, wrong or no bytes for a record
     /// that it had acknowledged.
     pub reported: u64,
+    /// What is wanted of it: active, draining, quarantined or retired.
+    pub standing: String,
+    /// Bytes of removed records that it has not reclaimed yet.
+    pub dead_bytes: u64,
+    /// Bytes that may still be written there, where somebody knows.
+    pub free_bytes: Option<u64>,
+    /// Whether it takes no writes.
+    pub read_only: bool,
+    /// Records that reads, scrubs or repairs know to be wrong there.
+    pub known_damage: u64,
+    /// When it was last seen to answer, since the service started.
+    pub last_seen: Option<Timestamp>,
     /// Whether it came back older than it was, and is not believed until it
     /// has been repaired.
     pub quarantined: bool,
 }
 
-fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
+pub(crate) fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
     Ok(SiteInfo {
         id: coffer_proto::id("id", &message.id).map_err(bad_answer)?,
         name: message.name,
@@ -50,6 +62,12 @@ fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
         volume_bytes: message.volume_bytes,
         damaged: message.damaged,
         reported: message.reported,
+        standing: message.standing,
+        dead_bytes: message.dead_bytes,
+        free_bytes: message.free_bytes,
+        read_only: message.read_only,
+        known_damage: message.known_damage,
+        last_seen: (message.last_seen_ns > 0).then_some(Timestamp(message.last_seen_ns)),
         quarantined: message.quarantined,
     })
 }

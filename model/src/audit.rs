@@ -65,6 +65,11 @@ pub enum Operation {
     Sweep,
     /// The catalogue was rebuilt from the sites.
     Rebuild,
+    /// What lay below its promise, or where it should not, was put right, or
+    /// looked at, or found to be beyond repair.
+    Repair,
+    /// A bucket was given another policy.
+    BucketPolicy,
     /// A site was read and verified, and with what end.
     Scrub,
     /// A site was asked what only a holder of a shard can answer.

@@ -96,7 +96,9 @@ impl Baseline {
             let mut fitting = Vec::new();
             for threshold in &thresholds {
                 let own = lower(self.within(*threshold), all);
-                let relayed = upper(self.within(threshold.saturating_sub(added)), all);
+                // What takes no time at all still comes later by what is added.
+                let sooner = threshold.checked_sub(added).map_or(0, |sooner| self.within(sooner));
+                let relayed = upper(sooner, all);
                 if let Some(needed) = needed(answers, own, relayed) {
                     fitting.push(RoundPlan { threshold: *threshold, answers, needed });
                 }
@@ -229,6 +231,13 @@ mod tests {
         assert_eq!(plan.judge(&even(200, 3_000, 16)), Some(DelayVerdict::AsEnrolled));
         assert_eq!(plan.judge(&even(20_200, 20_400, 16)), Some(DelayVerdict::Later));
         assert_eq!(plan.judge(&even(200, 400, 15)), None, "fifteen answers are no round");
+    }
+
+    #[test]
+    fn a_site_that_answers_at_once_has_a_plan_too() {
+        let plan = Baseline::learn(vec![Duration::ZERO; 256]).unwrap().plan(ADDED).unwrap();
+        assert_eq!(plan.judge(&[ADDED; 16]), Some(DelayVerdict::Later));
+        assert_eq!(plan.judge(&[Duration::ZERO; 16]), Some(DelayVerdict::AsEnrolled));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod placement;
 mod port;
 mod record;
 mod recovery;
+mod repair;
 
 pub use challenge::{Answer, Challenge, answer_of};
 pub use codec::{Codec, CodecError, Stripe, join, shard_bytes};
@@ -20,3 +21,7 @@ pub use port::{
 };
 pub use record::{ClearGeometry, Record, RecordError, RecordKind, StoredRecord, shard_record_id};
 pub use recovery::{RecoveryShortfall, Survey};
+pub use repair::{
+    Action, Coding, Holdings, Plan, PlanBuilder, RepairSite, SiteNames, SiteTable, Standing, Step, Stray,
+    Trouble, Troubled, VersionInventory, VersionPlan, plan_version,
+};

@@ -175,7 +175,11 @@ fn in_position(ideal: &[&SiteDescription], members: &[&SiteDescription]) -> Vec<
 
 /// The sites that the policy admits, best score first. A site id that occurs
 /// twice counts once, as the topology's first entry describes it.
-fn ranked<'t>(seed: &[u8; 16], topology: &'t Topology, policy: &ResidencyPolicy) -> Vec<&'t SiteDescription> {
+pub(crate) fn ranked<'t>(
+    seed: &[u8; 16],
+    topology: &'t Topology,
+    policy: &ResidencyPolicy,
+) -> Vec<&'t SiteDescription> {
     let mut seen = BTreeSet::new();
     let mut scored: Vec<_> = topology
         .sites

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coffer_model::{Actor, AuditEvent, Operation, Outcome, PrincipalId, Role, TenantId};
 
 use crate::audit::AuditError;
+use crate::repair::InFlight;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -38,6 +39,8 @@ pub(crate) struct Caller {
     /// The tenant whose data, keys and log the call is about; for operators
     /// the service's own realm.
     pub(crate) tenant: Arc<Tenant>,
+    /// Held until the call ends, so that jobs see that it is under way.
+    _in_flight: Option<Arc<InFlight>>,
 }
 
 /// Why a call was refused. The refusal is in the log.
@@ -121,7 +124,11 @@ impl Service {
         match own {
             Some(tenant) if principal.role == call.role && !other_tenant => Ok(Granted {
                 arguments: call.arguments,
-                caller: Caller { principal: principal.id, tenant },
+                caller: Caller {
+                    principal: principal.id,
+                    tenant,
+                    _in_flight: self.in_flight(call.operation),
+                },
                 operation: call.operation,
                 subject: call.subject,
             }),
@@ -130,6 +137,15 @@ impl Service {
                 Err(Denied::Forbidden)
             }
         }
+    }
+
+    /// Notes that a call is under way whose caller waits for data.
+    fn in_flight(&self, operation: Operation) -> Option<Arc<InFlight>> {
+        let waits = matches!(
+            operation,
+            Operation::ObjectPut | Operation::ObjectGet | Operation::ObjectStat | Operation::ObjectDelete
+        );
+        waits.then(|| Arc::new(self.foreground.enter()))
     }
 
     /// Logs a denial in the caller's own log, or in the service's.

@@ -68,13 +68,7 @@ async fn admit(
     policy: Option<ResidencyPolicy>,
 ) -> Result<ResidencyPolicy, BucketStoryError> {
     let policy = policy.unwrap_or_else(|| tenant.policy.clone());
-    let topology = service.sites.topology();
-    satisfiable(topology, &policy).map_err(BucketStoryError::Unsatisfiable)?;
-    // A bucket may be stricter than its tenant, never wider.
-    let wider = topology.sites.iter().find(|site| policy.admits(site) && !tenant.policy.admits(site));
-    if let Some(site) = wider {
-        return Err(BucketStoryError::Wider(format!("{} ({})", site.name, site.country)));
-    }
+    check(service, tenant, &policy)?;
     if tenant.catalog.bucket(name).await?.is_some() {
         return Err(BucketError::NameTaken.into());
     }
@@ -86,6 +80,46 @@ pub(crate) async fn list(service: &Service, list: Granted<()>) -> Result<Vec<Buc
     let ((), grant) = list.into_parts();
     grant.tenant().note(&grant.event(service, None, Outcome::Done)).await?;
     Ok(grant.tenant().catalog.buckets().await?)
+}
+
+/// The arguments of a change of policy.
+pub(crate) struct SetPolicy {
+    pub(crate) name: BucketName,
+    pub(crate) policy: ResidencyPolicy,
+}
+
+/// Gives a bucket another policy. New versions lie under it at once; repair
+/// moves the older ones, each with its leaf. A version keeps its coding.
+pub(crate) async fn set_policy(
+    service: &Service,
+    set: Granted<SetPolicy>,
+) -> Result<(BucketRow, u64), BucketStoryError> {
+    let (SetPolicy { name, policy }, grant) = set.into_parts();
+    let tenant = grant.tenant();
+    let found = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name));
+    let old = grant.settled(service, found).await?;
+    grant.settled(service, check(service, tenant, &policy)).await?;
+    let subject = Some(old.id.to_string());
+    tenant.note(&grant.event(service, subject.clone(), Outcome::Intent)).await?;
+    let (id, name, created) = (old.id, old.name, old.created);
+    let changed = service.host.clock.now();
+    let fact = Fact::BucketPolicy { id, name: name.clone(), policy: policy.clone(), created, changed };
+    let record = write_fact(&service.host, &service.sites, tenant, &fact).await?;
+    let row = BucketRow { id, name, policy, created, record };
+    let done = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
+    let audit_seq = tenant.catalog.set_bucket_policy(row.clone(), done).await?;
+    Ok((row, audit_seq))
+}
+
+/// Whether the sites can satisfy a policy, and its tenant's covers it.
+fn check(service: &Service, tenant: &Tenant, policy: &ResidencyPolicy) -> Result<(), BucketStoryError> {
+    satisfiable(service.sites.taking(), policy).map_err(BucketStoryError::Unsatisfiable)?;
+    // A bucket may be stricter than its tenant, never wider.
+    let mut all = service.sites.topology().sites.iter();
+    match all.find(|site| policy.admits(site) && !tenant.policy.admits(site)) {
+        Some(site) => Err(BucketStoryError::Wider(format!("{} ({})", site.name, site.country))),
+        None => Ok(()),
+    }
 }
 
 /// Removes an empty bucket.

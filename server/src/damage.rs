@@ -41,6 +41,21 @@ impl DamageBook {
         }
     }
 
+    /// All that is known to be wrong, site by site.
+    pub(crate) fn all(&self) -> BTreeMap<SiteId, BTreeSet<RecordId>> {
+        self.known().clone()
+    }
+
+    /// Whether a record is known to be wrong at a site.
+    pub(crate) fn knows(&self, site: SiteId, record: RecordId) -> bool {
+        self.known().get(&site).is_some_and(|records| records.contains(&record))
+    }
+
+    /// Forgets everything about a site whose disk is a new one.
+    pub(crate) fn forget(&self, site: SiteId) {
+        self.known().remove(&site);
+    }
+
     /// How many records are known to be wrong at a site.
     pub(crate) fn count(&self, site: SiteId) -> usize {
         self.known().get(&site).map_or(0, BTreeSet::len)

@@ -36,6 +36,11 @@ impl Guard {
         Self { inner, standing: AtomicU8::new(TRUSTED), known: Mutex::new(None) }
     }
 
+    /// The site itself, for who compares and refills it.
+    pub(crate) fn inner(&self) -> Arc<dyn Site> {
+        Arc::clone(&self.inner)
+    }
+
     pub(crate) fn is_quarantined(&self) -> bool {
         self.standing.load(Ordering::Acquire) == QUARANTINED
     }

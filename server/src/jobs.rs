@@ -18,6 +18,7 @@ use coffer_model::{Actor, AuditEvent, Operation, Outcome, RecordId, SiteId};
 use tokio::task::JoinSet;
 
 use crate::audit::AuditError;
+use crate::repair::{RepairRun, repair_in_background};
 use crate::service::Service;
 
 pub use challenge::SiteChallenges;
@@ -35,22 +36,29 @@ pub struct JobSettings {
     pub scrub_within: Duration,
     /// Between two rounds of challenges; `None`: none run.
     pub challenge_every: Option<Duration>,
+    /// Between two looks of repair; `None`: it is run by hand.
+    pub repair_every: Option<Duration>,
 }
 
 impl JobSettings {
     /// Thirty days, and nothing in the background: for services whose owner
     /// calls the one-shot functions.
-    pub const BY_HAND: Self =
-        Self { scrub_rate: None, scrub_within: Duration::from_secs(30 * 24 * 3600), challenge_every: None };
+    pub const BY_HAND: Self = Self {
+        scrub_rate: None,
+        scrub_within: Duration::from_secs(30 * 24 * 3600),
+        challenge_every: None,
+        repair_every: None,
+    };
 }
 
 impl Default for JobSettings {
     /// 8 MiB a second at each site, every byte within thirty days, challenges
-    /// every hour.
+    /// every hour, repair every ten minutes.
     fn default() -> Self {
         Self {
             scrub_rate: NonZeroU64::new(8 << 20),
             challenge_every: Some(Duration::from_secs(3600)),
+            repair_every: Some(Duration::from_secs(600)),
             ..Self::BY_HAND
         }
     }
@@ -146,6 +154,9 @@ impl Jobs {
         let mut tasks = JoinSet::new();
         scrub::spawn(&mut tasks, service, settings);
         challenge::spawn(&mut tasks, service, settings);
+        if let Some(every) = settings.repair_every {
+            tasks.spawn(repair_in_background(Arc::clone(service), RepairRun::default(), every));
+        }
         Self { service: Arc::clone(service), tasks }
     }
 
@@ -171,6 +182,16 @@ impl Service {
         let tenant = Some(realm.id);
         realm.note(&AuditEvent { time, tenant, actor, operation, subject, outcome }).await?;
         Ok(())
+    }
+
+    /// The bodies of the leaves of the service's own log from position `from`,
+    /// at most `limit`: what the jobs found is there.
+    ///
+    /// # Errors
+    /// [`JobError`].
+    pub async fn own_leaves(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, JobError> {
+        let realm = self.service_realm().ok_or(JobError::NoRealm)?;
+        Ok(realm.catalog.leaves(from, limit).await?)
     }
 
     /// Enters damage that a job found into the book and, where it is news,

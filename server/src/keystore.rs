@@ -148,6 +148,29 @@ async fn newest_slots(sites: &Sites) -> (BTreeMap<SlotId, SlotContent>, usize) {
     (newest, answered)
 }
 
+/// Every slot that is this deployment's, its newest content, and the sites
+/// that should hold it.
+pub(crate) async fn wanted_slots(
+    sites: &Sites,
+    root: &RootKey,
+    deployment: &DangerDeploymentSecrets,
+) -> Vec<(SlotId, SlotContent, Vec<SiteId>)> {
+    let (root_sealing, epoch) = (root.sealing_key("deployment slot v1"), epoch_key(deployment));
+    let mut wanted = Vec::new();
+    for (slot, content) in newest_slots(sites).await.0 {
+        if open_slot(DEPLOYMENT_SLOT, &root_sealing, slot, &content).is_ok() {
+            let everywhere = sites.topology().sites.iter().map(|site| site.id).collect();
+            wanted.push((slot, content, everywhere));
+        } else if let Ok(plain) = open_slot(TENANT_SLOT, &epoch, slot, &content)
+            && let Ok(keys) = postcard::from_bytes::<TenantKeys>(&plain)
+        {
+            let admitted = sites.admitted(&keys.policy);
+            wanted.push((slot, content, admitted));
+        }
+    }
+    wanted
+}
+
 /// Writes the deployment's slot to every site.
 pub(crate) async fn write_deployment(
     sites: &Sites,

@@ -25,10 +25,11 @@ fn activity(operation: Operation) -> u8 {
         | Operation::ObjectStat
         | Operation::ObjectList
         | Operation::LogRead => 2,
-        Operation::Sites => 3,
+        Operation::Sites | Operation::BucketPolicy => 3,
         Operation::BucketRemove | Operation::ObjectDelete => 4,
         Operation::DigestNote
         | Operation::DrillSign
+        | Operation::Repair
         | Operation::SiteReach
         | Operation::SiteQuarantine
         | Operation::SiteRelease
@@ -60,6 +61,8 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::SiteRelease => "site_release",
         Operation::Sweep => "sweep",
         Operation::Rebuild => "rebuild",
+        Operation::Repair => "repair",
+        Operation::BucketPolicy => "bucket_policy",
         Operation::Scrub => "scrub",
         Operation::Challenge => "challenge",
     }

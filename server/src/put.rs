@@ -179,7 +179,7 @@ async fn choose_sites(
 ) -> Result<Placement, PutError> {
     let alive = service.sites.alive();
     let is_alive = |id| alive.contains(&id);
-    let topology = service.sites.topology();
+    let topology = service.sites.taking();
     let choose = if small { place_small } else { place };
     Ok(choose(version.as_bytes(), topology, &bucket.policy, is_alive)?)
 }

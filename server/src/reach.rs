@@ -121,21 +121,30 @@ fn book_of(leaf: &[u8]) -> Option<Book> {
 }
 
 impl Service {
-    /// Quarantines the sites that are older than the last run or, where
-    /// nothing of that is left, the service's log last saw them.
-    pub(crate) async fn hold_sites_against_the_past(&self) -> Result<(), CatalogError> {
-        let book = match read(&self.data_dir) {
-            Some(book) => book,
-            None => {
-                let realm = self.service_realm();
-                let book = match &realm {
-                    Some(realm) => from_log(realm).await?.unwrap_or_default(),
-                    None => Book::new(),
-                };
-                self.write_book(&book);
-                book
+    /// Quarantines the sites that are older than the last run of the service
+    /// remembered; whether it left a memory.
+    pub(crate) async fn hold_sites_against_the_last_run(&self) -> bool {
+        match read(&self.data_dir) {
+            Some(book) => {
+                self.hold_sites_against(book).await;
+                true
             }
+            None => false,
+        }
+    }
+
+    /// Quarantines the sites that are older than the service's log last saw them.
+    pub(crate) async fn hold_sites_against_the_log(&self) -> Result<(), CatalogError> {
+        let book = match self.service_realm() {
+            Some(realm) => from_log(&realm).await?.unwrap_or_default(),
+            None => Book::new(),
         };
+        self.write_book(&book);
+        self.hold_sites_against(book).await;
+        Ok(())
+    }
+
+    async fn hold_sites_against(&self, book: Book) {
         for (id, remembered) in &book {
             if let Some(guard) = self.sites.guard(*id) {
                 guard.hold_against(remembered.reach).await;
@@ -145,7 +154,6 @@ impl Service {
             }
         }
         *self.reach_noted.lock().await = book;
-        Ok(())
     }
 
     /// Looks how far the sites reach now, and remembers it on disk if that has

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use coffer_catalog::{BucketRow, CatalogError, FactRow, RebuildBatch};
 use coffer_keys::Dek;
-use coffer_model::{Actor, AuditEvent, BucketId, Operation, Outcome, SiteId, TenantId, VersionId};
+use coffer_model::{Actor, AuditEvent, BucketId, Operation, Outcome, SiteId, TenantId, Timestamp, VersionId};
 use coffer_regions::{Record, RecordKind};
 use serde::de::DeserializeOwned;
 
@@ -179,10 +179,11 @@ async fn load_facts(service: &Service, lost: &mut [Lost]) -> Result<Walk, Rebuil
 fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, RebuildError> {
     let removed = |(_, fact): &(_, Fact)| match fact {
         Fact::BucketRemoved { id, .. } => Some(*id),
-        Fact::BucketCreated { .. } | Fact::PrincipalCreated(_) => None,
+        _ => None,
     };
     let removed: BTreeSet<BucketId> = facts.iter().filter_map(removed).collect();
     let mut batch = RebuildBatch::default();
+    let mut policies: BTreeMap<BucketId, (Timestamp, BucketRow)> = BTreeMap::new();
     for (record, fact) in facts {
         match fact {
             Fact::BucketCreated { id, name, policy, created } if !removed.contains(&id) => {
@@ -196,9 +197,24 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
                     body,
                 });
             }
-            Fact::BucketCreated { .. } | Fact::BucketRemoved { .. } => {}
+            Fact::BucketPolicy { id, name, policy, created, changed } if !removed.contains(&id) => {
+                let row = BucketRow { id, name, policy, created, record };
+                let newest = policies.entry(id).or_insert_with(|| (changed, row.clone()));
+                if changed > newest.0 {
+                    *newest = (changed, row);
+                }
+            }
+            Fact::Sites { generation, sites } => {
+                let indexed = crate::standing::index(generation, &sites);
+                let (id, body) = indexed.map_err(|_| RebuildError::Serialise)?;
+                batch.facts.push(FactRow { kind: crate::standing::SITES.to_owned(), id, body });
+            }
+            Fact::BucketCreated { .. } | Fact::BucketRemoved { .. } | Fact::BucketPolicy { .. } => {}
         }
     }
+    // A bucket whose policy was changed is what the last change says.
+    batch.buckets.retain(|bucket| !policies.contains_key(&bucket.id));
+    batch.buckets.extend(policies.into_values().map(|(_, row)| row));
     // Two creations of one name can only be a removal whose fact is lost: the
     // newer one stands.
     batch.buckets.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));

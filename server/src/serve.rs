@@ -9,6 +9,7 @@ use coffer_proto::v1::buckets_server::BucketsServer;
 use coffer_proto::v1::drills_server::DrillsServer;
 use coffer_proto::v1::log_server::LogServer;
 use coffer_proto::v1::objects_server::ObjectsServer;
+use coffer_proto::v1::repair_server::RepairServer;
 use coffer_proto::v1::scrub_server::ScrubServer;
 use coffer_proto::v1::sites_server::SitesServer;
 use coffer_proto::v1::tenants_server::TenantsServer;
@@ -19,7 +20,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
-use crate::grpc::{BucketsApi, DrillsApi, LogApi, ObjectsApi, ScrubApi, SitesApi, TenantsApi};
+use crate::grpc::{BucketsApi, DrillsApi, LogApi, ObjectsApi, RepairApi, ScrubApi, SitesApi, TenantsApi};
 use crate::jobs::{JobError, JobSettings, Jobs};
 use crate::service::Service;
 
@@ -103,6 +104,7 @@ pub async fn serve_with(
         .add_service(objects)
         .add_service(LogServer::new(LogApi(api(&service))))
         .add_service(SitesServer::new(SitesApi(api(&service))))
+        .add_service(RepairServer::new(RepairApi(api(&service))))
         .add_service(DrillsServer::new(DrillsApi(api(&service))))
         .add_service(ScrubServer::new(ScrubApi(api(&service))))
         .serve_with_incoming_shutdown(incoming, shutdown);

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use coffer_keys::RootKey;
 use coffer_keys::{SigningKey, VerifyingKey};
 use coffer_model::{
-    Actor, AuditEvent, Clock, Entropy, KeyId, Operation, Outcome, PrincipalId, ResidencyPolicy, Role,
-    SiteDescription, SiteId, SlotId, TenantId, Tier, Timestamp,
+    Actor, AuditEvent, Clock, Entropy, KeyId, Operation, Outcome, PrincipalId, ResidencyPolicy, Role, SiteId,
+    SlotId, TenantId, Tier, Timestamp,
 };
 use tokio::sync::Mutex;
 
@@ -23,6 +23,7 @@ use crate::opener::{HostSites, SiteOpener};
 use crate::reach;
 use crate::rebuild;
 use crate::registry::{RegistryError, service_geometry, write_fact};
+use crate::repair::{Foreground, Repairs};
 use crate::service_error::{FoundError, IssueError, OpenError, RecoverError};
 use crate::site_file::SiteFile;
 use crate::sites::Sites;
@@ -75,7 +76,6 @@ pub struct RecoveryReport {
 pub struct Service {
     pub(crate) host: Host,
     pub(crate) data_dir: PathBuf,
-    pub(crate) addresses: Vec<SiteAddress>,
     pub(crate) sites: Sites,
     pub(crate) authority: Authority,
     pub(crate) evidence: Arc<SigningKey>,
@@ -88,6 +88,12 @@ pub struct Service {
     principals: RwLock<BTreeMap<[u8; 32], Principal>>,
     /// What is known to be wrong at the sites.
     pub(crate) damage: DamageBook,
+    /// What repair keeps between its rounds.
+    pub(crate) repairs: Repairs,
+    /// The calls of tenants, for repair to give way to.
+    pub(crate) foreground: Arc<Foreground>,
+    /// One change of the sites at a time.
+    pub(crate) changing_sites: Mutex<()>,
     /// What reads have learnt about the sites.
     pub(crate) reads: Arc<ReadHabits>,
     /// What is on disk about how far the sites reach.
@@ -154,16 +160,16 @@ impl Service {
         let root_key = root_key_id();
         let slot = SlotId::generate(host.entropy.as_ref());
         keystore::write_deployment(&opened, root, slot, 1, &secrets, host.entropy.as_ref()).await?;
-        let service = Self::assemble(host, data_dir, addresses, opened, authority, secrets, root);
+        let service = Self::assemble(host, data_dir, opened, authority, secrets, root);
         let policy = ResidencyPolicy {
             allow: vec![],
             deny: vec![],
             tier_min: Tier::I,
-            geometry: service_geometry(service.addresses.len()),
+            geometry: service_geometry(addresses.len()),
             degraded: coffer_model::Degraded::Refuse,
         };
         service.add_tenant("service".to_owned(), policy, true, root, root_key).await?;
-        write_topology(data_dir, &service.addresses).map_err(disk(&topology_path(data_dir)))?;
+        write_topology(data_dir, &addresses).map_err(disk(&topology_path(data_dir)))?;
         Ok((Arc::new(service), credential))
     }
 
@@ -217,7 +223,7 @@ impl Service {
     ) -> Result<(Arc<Self>, RecoveryReport), RecoverError> {
         let (service, report) = Self::start(host, data_dir, kit.sites.clone(), root, progress).await?;
         crate::history::check(&service, kit).await?;
-        write_topology(data_dir, &kit.sites)
+        write_topology(data_dir, &service.sites.addresses())
             .map_err(|source| RecoverError::Disk { path: topology_path(data_dir), source })?;
         Ok((Arc::new(service), report))
     }
@@ -237,7 +243,7 @@ impl Service {
         let found = keystore::read(&sites, root).await?;
         let key_pem = zeroize::Zeroizing::new(found.deployment.authority_key_pem.clone());
         let authority = Authority::load(found.deployment.authority_ca_pem.clone(), key_pem)?;
-        let service = Self::assemble(host, data_dir, addresses, sites, authority, found.deployment, root);
+        let service = Self::assemble(host, data_dir, sites, authority, found.deployment, root);
         let mut report = RecoveryReport {
             tenants: 0,
             versions: 0,
@@ -259,8 +265,16 @@ impl Service {
                 (false, false) => lost.push(tenant),
             }
         }
+        let held = service.hold_sites_against_the_last_run().await;
         service.rebuild(&realm, progress, &mut report).await?;
-        service.hold_sites_against_the_past().await.map_err(OpenError::Catalog)?;
+        // It also knows which sites there are: what they hold is looked at
+        // when all of them are open.
+        service.adopt_sites().await?;
+        if held {
+            service.hold_sites_against_the_last_run().await;
+        } else {
+            service.hold_sites_against_the_log().await.map_err(OpenError::Catalog)?;
+        }
         report.missing_sites = service.missing_sites();
         service.rebuild(&lost, progress, &mut report).await?;
         service.load_principals().await?;
@@ -291,7 +305,6 @@ impl Service {
     fn assemble(
         host: Host,
         data_dir: &Path,
-        addresses: Vec<SiteAddress>,
         sites: Sites,
         authority: Authority,
         deployment: DangerDeploymentSecrets,
@@ -302,10 +315,10 @@ impl Service {
         let evidence_name = evidence_name(&deployment.deployment);
         let operators =
             deployment.operators.iter().map(|principal| (principal.fingerprint, principal.clone())).collect();
+        let foreground = Foreground::new(Arc::clone(&host.clock));
         Self {
             host,
             data_dir: data_dir.to_owned(),
-            addresses,
             sites,
             authority,
             evidence,
@@ -316,6 +329,9 @@ impl Service {
             tenants: RwLock::default(),
             principals: RwLock::new(operators),
             damage: DamageBook::default(),
+            repairs: Repairs::default(),
+            foreground,
+            changing_sites: Mutex::new(()),
             reads: Arc::default(),
             reach_noted: Mutex::default(),
             watch: Watch::default(),
@@ -512,7 +528,7 @@ impl Service {
         checkpoints.sort_by(|a, b| a.origin.cmp(&b.origin));
         let key = self.evidence.verifying_key();
         let ca_pem = self.authority.ca_pem().to_owned();
-        Ok(RecoveryKit::new(self.addresses.clone(), ca_pem, self.evidence_name.clone(), &key, checkpoints))
+        Ok(RecoveryKit::new(self.sites.addresses(), ca_pem, self.evidence_name.clone(), &key, checkpoints))
     }
 
     /// Makes every log durable at the sites and closes the catalogues, so that
@@ -570,18 +586,7 @@ fn root_key_id() -> KeyId {
 }
 
 fn mint(sites: &SiteFile, entropy: &dyn Entropy) -> Vec<SiteAddress> {
-    let address = |entry: &crate::site_file::SiteEntry| SiteAddress {
-        site: SiteDescription {
-            id: SiteId::generate(entropy),
-            name: entry.name.clone(),
-            country: entry.country,
-            domain: entry.domain.clone(),
-            tier: entry.tier,
-        },
-        latency_ms: entry.latency_ms,
-        bandwidth_mib: entry.bandwidth_mib,
-    };
-    sites.sites.iter().map(address).collect()
+    sites.sites.iter().map(|entry| entry.mint(entropy)).collect()
 }
 
 fn refuse_if_too_many_lost(data_dir: &Path, kit: &RecoveryKit) -> Result<(), RecoverError> {
@@ -597,7 +602,7 @@ fn topology_path(data_dir: &Path) -> PathBuf {
     data_dir.join("topology.json")
 }
 
-fn write_topology(data_dir: &Path, addresses: &[SiteAddress]) -> Result<(), std::io::Error> {
+pub(crate) fn write_topology(data_dir: &Path, addresses: &[SiteAddress]) -> Result<(), std::io::Error> {
     let text = serde_json::to_string_pretty(addresses)?;
     crate::disk::write_durably(&topology_path(data_dir), text.as_bytes())
 }

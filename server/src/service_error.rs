@@ -86,6 +86,9 @@ pub enum OpenError {
     /// A catalogue failed.
     #[error("a catalogue failed: {0}")]
     Catalog(#[from] CatalogError),
+    /// The list of sites that the realm of the service knows cannot be taken.
+    #[error("the list of sites cannot be taken: {0}")]
+    Sites(#[from] crate::standing::SiteChangeError),
     /// The CA's key is damaged.
     #[error(transparent)]
     Authority(#[from] AuthorityError),

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use coffer_model::{Country, FailureDomain, Tier};
+use coffer_model::{Country, Entropy, FailureDomain, SiteDescription, SiteId, Tier};
 use serde::Deserialize;
+
+use crate::kit::SiteAddress;
 
 /// Why a site file is refused.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,23 @@ pub(crate) struct SiteEntry {
     pub(crate) latency_ms: u32,
     #[serde(default)]
     pub(crate) bandwidth_mib: u32,
+}
+
+impl SiteEntry {
+    /// The site with an id of its own, for life.
+    pub(crate) fn mint(&self, entropy: &dyn Entropy) -> SiteAddress {
+        SiteAddress {
+            site: SiteDescription {
+                id: SiteId::generate(entropy),
+                name: self.name.clone(),
+                country: self.country,
+                domain: self.domain.clone(),
+                tier: self.tier,
+            },
+            latency_ms: self.latency_ms,
+            bandwidth_mib: self.bandwidth_mib,
+        }
+    }
 }
 
 /// The sites of a deployment about to be founded.

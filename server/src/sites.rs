@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Topology};
-use coffer_regions::{Receipt, Record, Site, SiteError, SiteState};
+use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Timestamp, Topology};
+use coffer_regions::{Receipt, Record, Site, SiteError, SiteState, Standing};
 use coffer_site::{OpenSiteError, SimulatedSite};
 
 use crate::guard::Guard;
@@ -16,27 +16,79 @@ use crate::kit::SiteAddress;
 use crate::opener::OpenedSite;
 use crate::service::Host;
 
-struct Reached {
+/// An open site, and what everybody asks in its place.
+#[derive(Clone)]
+struct Guarded {
     opened: OpenedSite,
-    /// What everybody asks in its place.
     guard: Arc<Guard>,
+}
+
+impl Guarded {
+    fn new(opened: OpenedSite) -> Self {
+        let guard = Arc::new(Guard::new(Arc::clone(&opened.site)));
+        Self { opened, guard }
+    }
+}
+
+struct Reached {
+    /// `None`: there is nothing that could be asked.
+    opened: RwLock<Option<Guarded>>,
     /// Reads that brought damaged, wrong or no bytes.
     reported: AtomicU64,
+    /// When it was last seen to answer; 0: not yet.
+    seen: AtomicU64,
 }
 
 impl Reached {
-    fn new(opened: OpenedSite) -> Self {
-        let guard = Arc::new(Guard::new(Arc::clone(&opened.site)));
-        Self { opened, guard, reported: AtomicU64::new(0) }
+    fn new(opened: Option<OpenedSite>) -> Arc<Self> {
+        let opened = RwLock::new(opened.map(Guarded::new));
+        Arc::new(Self { opened, reported: AtomicU64::new(0), seen: AtomicU64::new(0) })
+    }
+
+    fn opened(&self) -> Option<Guarded> {
+        self.opened.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// All sites of the deployment.
 pub(crate) struct Sites {
+    first: Shape,
+}
+
+/// The sites as they are from one change to the next. Changes are rare and
+/// made by people; what was before stays, so that whoever looks at it may.
+struct Shape {
+    listed: Vec<ListedSite>,
+    /// Without those that were retired.
     topology: Topology,
-    reached: BTreeMap<SiteId, Reached>,
+    /// Those that take new data.
+    taking: Topology,
+    reached: BTreeMap<SiteId, Arc<Reached>>,
     /// Sites whose directory is there and is not what it should be, and why.
-    unopened: BTreeMap<SiteId, OpenSiteError>,
+    unopened: BTreeMap<SiteId, String>,
+    next: OnceLock<Box<Shape>>,
+}
+
+/// A site and what is wanted of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListedSite {
+    pub(crate) address: SiteAddress,
+    pub(crate) standing: Standing,
+}
+
+impl Shape {
+    fn new(
+        listed: Vec<ListedSite>,
+        reached: BTreeMap<SiteId, Arc<Reached>>,
+        unopened: BTreeMap<SiteId, String>,
+    ) -> Self {
+        let with = |wanted: &dyn Fn(Standing) -> bool| Topology {
+            sites: listed.iter().filter(|s| wanted(s.standing)).map(|s| s.address.site.clone()).collect(),
+        };
+        let topology = with(&|standing| standing != Standing::Retired);
+        let taking = with(&|standing| standing == Standing::Active);
+        Self { listed, topology, taking, reached, unopened, next: OnceLock::new() }
+    }
 }
 
 impl Sites {
@@ -51,20 +103,10 @@ impl Sites {
     ) -> Result<Self, OpenSiteError> {
         let (mut reached, mut unopened) = (BTreeMap::new(), BTreeMap::new());
         for address in addresses {
-            match host.sites.open(data_dir, address).await {
-                Ok(Some(opened)) => {
-                    reached.insert(address.site.id, Reached::new(opened));
-                }
-                Ok(None) => {}
-                Err(error @ (OpenSiteError::Locked { .. } | OpenSiteError::Format { .. })) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    unopened.insert(address.site.id, error);
-                }
-            }
+            let opened = open_or_why(host, data_dir, address, &mut unopened).await?;
+            reached.insert(address.site.id, Reached::new(opened));
         }
-        Ok(Self { topology: topology(addresses), reached, unopened })
+        Ok(Self { first: Shape::new(active(addresses), reached, unopened) })
     }
 
     /// Creates every site; refuses one that exists.
@@ -76,56 +118,153 @@ impl Sites {
         let mut reached = BTreeMap::new();
         for address in addresses {
             let opened = host.sites.create(data_dir, address).await?;
-            reached.insert(address.site.id, Reached::new(opened));
+            reached.insert(address.site.id, Reached::new(Some(opened)));
         }
-        Ok(Self { topology: topology(addresses), reached, unopened: BTreeMap::new() })
+        Ok(Self { first: Shape::new(active(addresses), reached, BTreeMap::new()) })
     }
 
+    fn shape(&self) -> &Shape {
+        let mut shape = &self.first;
+        while let Some(next) = shape.next.get() {
+            shape = next;
+        }
+        shape
+    }
+
+    /// Takes another list of sites: opens those that are new, lets go of those
+    /// that are retired; `new` is one that was just made. One change at a time:
+    /// whoever calls holds the lock of the topology.
+    pub(crate) async fn change(
+        &self,
+        host: &Host,
+        data_dir: &Path,
+        listed: Vec<ListedSite>,
+        new: Option<(SiteId, OpenedSite)>,
+    ) -> Result<(), OpenSiteError> {
+        let shape = self.shape();
+        let (mut reached, mut unopened) = (shape.reached.clone(), shape.unopened.clone());
+        for site in &listed {
+            let id = site.address.site.id;
+            if site.standing == Standing::Retired {
+                if let Some(gone) = reached.remove(&id) {
+                    *gone.opened.write().unwrap_or_else(PoisonError::into_inner) = None;
+                }
+            } else if let std::collections::btree_map::Entry::Vacant(place) = reached.entry(id) {
+                let opened = match &new {
+                    Some((new, opened)) if *new == id => Some(opened.clone()),
+                    _ => open_or_why(host, data_dir, &site.address, &mut unopened).await?,
+                };
+                place.insert(Reached::new(opened));
+            }
+        }
+        // Two changes at once would be a defect of the caller; the first stands.
+        let _ = shape.next.set(Box::new(Shape::new(listed, reached, unopened)));
+        Ok(())
+    }
+
+    /// Puts a new, empty store in the place of a site's lost one.
+    pub(crate) async fn replace_store(
+        &self,
+        host: &Host,
+        data_dir: &Path,
+        id: SiteId,
+    ) -> Result<(), OpenSiteError> {
+        let shape = self.shape();
+        let Some(listed) = shape.listed.iter().find(|site| site.address.site.id == id) else { return Ok(()) };
+        let opened = host.sites.create(data_dir, &listed.address).await?;
+        if let Some(reached) = shape.reached.get(&id) {
+            *reached.opened.write().unwrap_or_else(PoisonError::into_inner) = Some(Guarded::new(opened));
+            reached.reported.store(0, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The sites that are not retired.
     pub(crate) fn topology(&self) -> &Topology {
-        &self.topology
+        &self.shape().topology
+    }
+
+    /// The sites that take new data, dead or alive.
+    pub(crate) fn taking(&self) -> &Topology {
+        &self.shape().taking
+    }
+
+    /// Every site that there ever was, with its standing.
+    pub(crate) fn listed(&self) -> &[ListedSite] {
+        &self.shape().listed
+    }
+
+    /// Where the sites that are not retired are found.
+    pub(crate) fn addresses(&self) -> Vec<SiteAddress> {
+        let kept = self.shape().listed.iter().filter(|site| site.standing != Standing::Retired);
+        kept.map(|site| site.address.clone()).collect()
+    }
+
+    /// What is wanted of a site; one that nobody knows is gone.
+    pub(crate) fn standing(&self, id: SiteId) -> Standing {
+        let listed = self.shape().listed.iter().find(|site| site.address.site.id == id);
+        listed.map_or(Standing::Retired, |site| site.standing)
+    }
+
+    fn opened(&self, id: SiteId) -> Option<Guarded> {
+        self.shape().reached.get(&id)?.opened()
     }
 
     /// The site, if it could be opened. It may still be dead, or quarantined.
     pub(crate) fn get(&self, id: SiteId) -> Option<Arc<dyn Site>> {
-        self.reached.get(&id).map(|reached| Arc::clone(&reached.guard) as Arc<dyn Site>)
+        Some(self.guard(id)? as Arc<dyn Site>)
+    }
+
+    /// The site as repair sees it: one that is quarantined is compared record
+    /// by record, and brought what it lacks.
+    pub(crate) fn for_repair(&self, id: SiteId) -> Option<Arc<dyn Site>> {
+        let guard = self.guard(id)?;
+        Some(if guard.is_quarantined() { guard.inner() } else { guard })
+    }
+
+    /// The sites that answer, the quarantined among them.
+    pub(crate) fn alive_for_repair(&self) -> Vec<SiteId> {
+        let answers = |id: &SiteId| self.for_repair(*id).is_some_and(|site| site.answers());
+        self.topology().sites.iter().map(|site| site.id).filter(answers).collect()
     }
 
     /// What stands before a site that could be opened.
-    pub(crate) fn guard(&self, id: SiteId) -> Option<&Guard> {
-        self.reached.get(&id).map(|reached| reached.guard.as_ref())
+    pub(crate) fn guard(&self, id: SiteId) -> Option<Arc<Guard>> {
+        self.opened(id).map(|opened| opened.guard)
     }
 
     /// What stands before each site that could be opened.
-    pub(crate) fn guards(&self) -> impl Iterator<Item = (SiteId, &Guard)> {
-        self.reached.iter().map(|(id, reached)| (*id, reached.guard.as_ref()))
+    pub(crate) fn guards(&self) -> Vec<(SiteId, Arc<Guard>)> {
+        let all = self.shape().reached.iter();
+        all.filter_map(|(id, reached)| Some((*id, reached.opened()?.guard))).collect()
     }
 
     /// Whether a site is older than it was, and has not been refilled yet.
     pub(crate) fn is_quarantined(&self, id: SiteId) -> bool {
-        self.guard(id).is_some_and(Guard::is_quarantined)
+        self.guard(id).is_some_and(|guard| guard.is_quarantined())
     }
 
     /// The simulated site of that name, for killing and reviving.
     pub(crate) fn simulated(&self, name: &str) -> Option<(&SiteDescription, Arc<SimulatedSite>)> {
-        let description = self.topology.sites.iter().find(|site| site.name == name)?;
-        let link = self.reached.get(&description.id)?.opened.link.as_ref()?;
-        Some((description, Arc::clone(link)))
+        let description = self.topology().sites.iter().find(|site| site.name == name)?;
+        Some((description, self.opened(description.id)?.opened.link?))
     }
 
     /// The sites that answered when last heard of.
     pub(crate) fn alive(&self) -> Vec<SiteId> {
-        let answers = |id: &SiteId| self.reached.get(id).is_some_and(|reached| reached.guard.answers());
-        self.topology.sites.iter().map(|site| site.id).filter(answers).collect()
+        let answers = |id: &SiteId| self.get(*id).is_some_and(|site| site.answers());
+        self.topology().sites.iter().map(|site| site.id).filter(answers).collect()
     }
 
     /// The sites that a policy admits, dead or alive.
     pub(crate) fn admitted(&self, policy: &ResidencyPolicy) -> Vec<SiteId> {
-        self.topology.sites.iter().filter(|site| policy.admits(site)).map(|site| site.id).collect()
+        self.topology().sites.iter().filter(|site| policy.admits(site)).map(|site| site.id).collect()
     }
 
     /// The name of a site, for people.
     pub(crate) fn name(&self, id: SiteId) -> &str {
-        self.topology.site(id).map_or("unknown", |site| site.name.as_str())
+        let listed = self.shape().listed.iter().find(|site| site.address.site.id == id);
+        listed.map_or("unknown", |site| site.address.site.name.as_str())
     }
 
     /// Puts a good record in the place of one that a read found damaged, wrong
@@ -138,30 +277,46 @@ impl Sites {
 
     /// Notes that a read from `site` brought damaged, wrong or no bytes.
     pub(crate) fn report(&self, site: SiteId) {
-        if let Some(reached) = self.reached.get(&site) {
+        if let Some(reached) = self.shape().reached.get(&site) {
             reached.reported.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Reads that were reported against a site; a site that is there and does
-    /// not open counts as one.
+    /// Reads that were reported against a site; one that is there and does not
+    /// open, or is older than it was, counts as one.
     pub(crate) fn reported(&self, site: SiteId) -> u64 {
-        let unopened = u64::from(self.unopened.contains_key(&site));
-        self.reached.get(&site).map_or(unopened, |reached| reached.reported.load(Ordering::Relaxed))
+        let unopened = u64::from(self.shape().unopened.contains_key(&site) && self.get(site).is_none());
+        let reported = |reached: &Arc<Reached>| reached.reported.load(Ordering::Relaxed);
+        let found =
+            self.shape().reached.get(&site).map_or(unopened, |reached| unopened.max(reported(reached)));
+        found + u64::from(self.is_quarantined(site))
+    }
+
+    /// Notes that a site answered.
+    pub(crate) fn saw(&self, site: SiteId, now: Timestamp) {
+        if let Some(reached) = self.shape().reached.get(&site) {
+            reached.seen.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// When a site was last seen to answer.
+    pub(crate) fn last_seen(&self, site: SiteId) -> Option<Timestamp> {
+        let seen = self.shape().reached.get(&site)?.seen.load(Ordering::Relaxed);
+        (seen > 0).then_some(Timestamp(seen))
     }
 
     /// Names of the sites that are there and do not open, and why.
     pub(crate) fn unopened(&self) -> Vec<(String, String)> {
-        let in_order = self.topology.sites.iter();
+        let in_order = self.topology().sites.iter().filter(|site| self.get(site.id).is_none());
         in_order
-            .filter_map(|site| Some((site.name.clone(), self.unopened.get(&site.id)?.to_string())))
+            .filter_map(|site| Some((site.name.clone(), self.shape().unopened.get(&site.id)?.clone())))
             .collect()
     }
 
     /// How a site is doing; a site without a directory is dead.
     pub(crate) async fn state(&self, site: SiteId) -> SiteState {
-        match self.reached.get(&site) {
-            Some(reached) => reached.guard.state().await,
+        match self.get(site) {
+            Some(site) => site.state().await,
             None => SiteState::DEAD,
         }
     }
@@ -204,6 +359,25 @@ pub(crate) async fn put_verified(
     }
 }
 
-fn topology(addresses: &[SiteAddress]) -> Topology {
-    Topology { sites: addresses.iter().map(|address| address.site.clone()).collect() }
+/// A list in which every site is as it should be.
+fn active(addresses: &[SiteAddress]) -> Vec<ListedSite> {
+    let listed = |address: &SiteAddress| ListedSite { address: address.clone(), standing: Standing::Active };
+    addresses.iter().map(listed).collect()
+}
+
+/// Opens one site, or notes why it does not open; see [`Sites::open`].
+async fn open_or_why(
+    host: &Host,
+    data_dir: &Path,
+    address: &SiteAddress,
+    unopened: &mut BTreeMap<SiteId, String>,
+) -> Result<Option<OpenedSite>, OpenSiteError> {
+    match host.sites.open(data_dir, address).await {
+        Ok(opened) => Ok(opened),
+        Err(error @ (OpenSiteError::Locked { .. } | OpenSiteError::Format { .. })) => Err(error),
+        Err(error) => {
+            unopened.insert(address.site.id, error.to_string());
+            Ok(None)
+        }
+    }
 }

@@ -69,9 +69,32 @@ pub(crate) struct Principal {
 /// A fact of a tenant's registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Fact {
-    BucketCreated { id: BucketId, name: BucketName, policy: ResidencyPolicy, created: Timestamp },
-    BucketRemoved { id: BucketId, removed: Timestamp },
+    BucketCreated {
+        id: BucketId,
+        name: BucketName,
+        policy: ResidencyPolicy,
+        created: Timestamp,
+    },
+    BucketRemoved {
+        id: BucketId,
+        removed: Timestamp,
+    },
     PrincipalCreated(Principal),
+    /// A bucket under another policy: all that is to be known of it, so that
+    /// the fact of its creation is not needed any more. The latest stands.
+    BucketPolicy {
+        id: BucketId,
+        name: BucketName,
+        policy: ResidencyPolicy,
+        created: Timestamp,
+        changed: Timestamp,
+    },
+    /// The sites of the deployment, in the realm of the service. The highest
+    /// generation stands.
+    Sites {
+        generation: u64,
+        sites: Vec<crate::standing::SiteLine>,
+    },
 }
 
 /// A run of leaves of a tenant's log.

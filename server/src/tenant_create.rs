@@ -58,7 +58,7 @@ pub(crate) async fn create(
     if !(1..=NAME_CHARACTERS_MAX).contains(&length) || create.name.chars().any(char::is_control) {
         return Err(CreateTenantError::Name);
     }
-    satisfiable(service.sites.topology(), &create.policy).map_err(CreateTenantError::Unsatisfiable)?;
+    satisfiable(service.sites.taking(), &create.policy).map_err(CreateTenantError::Unsatisfiable)?;
     let _one_at_a_time = service.creating.lock().await;
     if service.tenants().iter().any(|(_, name)| *name == create.name) {
         return Err(CreateTenantError::NameTaken);

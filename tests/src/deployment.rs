@@ -9,7 +9,9 @@ use coffer_client::{Client, ConnectOptions, Credentials, LogWatch, NewTenant};
 use coffer_custody::{OsEntropy, SystemClock};
 use coffer_keys::{RootKey, VerifyingKey};
 use coffer_model::{BucketName, Degraded, Entropy, Geometry, ObjectKey, ResidencyPolicy, TenantId, Tier};
-use coffer_server::{Host, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve};
+use coffer_server::{
+    Host, JobSettings, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve_with,
+};
 use coffer_site::DirectorySite;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -26,6 +28,7 @@ pub struct Deployment {
     host: Host,
     running: Option<Running>,
     operator: Credentials,
+    jobs: JobSettings,
 }
 
 struct Running {
@@ -49,7 +52,8 @@ pub struct TenantClient {
     pub log_key: VerifyingKey,
 }
 
-fn host() -> Host {
+/// The host that deployments run on if the story brings none.
+pub fn host() -> Host {
     Host::of_this_machine(Arc::new(SystemClock), Arc::new(OsEntropy))
 }
 
@@ -62,7 +66,12 @@ fn fast_sites() -> String {
 impl Deployment {
     /// Six sites without latency, in six countries: DE FR NL CH SE ES.
     pub async fn six_sites() -> Self {
-        Self::with_sites(&fast_sites()).await
+        Self::six_sites_on(host()).await
+    }
+
+    /// The same on a host of the story's own.
+    pub async fn six_sites_on(host: Host) -> Self {
+        Self::on(host, &fast_sites()).await
     }
 
     /// The same, each behind a watch.
@@ -70,15 +79,16 @@ impl Deployment {
         let watches = Watches::default();
         let mut host = host();
         host.sites = Arc::new(WatchedSites { inner: host.sites, watches: watches.clone() });
-        (Self::with_host(host, &fast_sites()).await, watches)
+        (Self::on(host, &fast_sites()).await, watches)
     }
 
     /// The sites of a site file.
     pub async fn with_sites(site_file: &str) -> Self {
-        Self::with_host(host(), site_file).await
+        Self::on(host(), site_file).await
     }
 
-    async fn with_host(host: Host, site_file: &str) -> Self {
+    /// The sites of a site file, on a host of the story's own.
+    pub async fn on(host: Host, site_file: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = RootKey::generate(host.entropy.as_ref());
         let sites = SiteFile::parse(site_file).unwrap();
@@ -90,7 +100,7 @@ impl Deployment {
             key_pem: operator.key_pem,
             endpoint: String::new(),
         };
-        let mut deployment = Self { dir, root, host, running: None, operator };
+        let mut deployment = Self { dir, root, host, running: None, operator, jobs: JobSettings::BY_HAND };
         deployment.run(service).await;
         deployment
     }
@@ -99,16 +109,21 @@ impl Deployment {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("https://{}", listener.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel();
-        let served = Arc::clone(&service);
+        let (served, jobs) = (Arc::clone(&service), self.jobs);
         let server = tokio::spawn(async move {
             let shutdown = async {
                 // A dropped sender stops the server as well as a sent word.
                 let _ = stopped.await;
             };
-            serve(served, listener, shutdown).await.unwrap();
+            serve_with(served, listener, jobs, shutdown).await.unwrap();
         });
         self.operator.endpoint.clone_from(&endpoint);
         self.running = Some(Running { service, endpoint, stop, server });
+    }
+
+    /// What runs in the background from the next start on.
+    pub fn set_jobs(&mut self, jobs: JobSettings) {
+        self.jobs = jobs;
     }
 
     /// The data directory.
@@ -331,7 +346,8 @@ pub struct AuditLeaf {
 }
 
 impl AuditLeaf {
-    fn read(leaf: &[u8]) -> Self {
+    /// Reads a leaf's body.
+    pub fn read(leaf: &[u8]) -> Self {
         let value: serde_json::Value = serde_json::from_slice(leaf).unwrap();
         let text = |pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
         Self {

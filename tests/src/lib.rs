@@ -4,16 +4,20 @@
 //! sockets, real SQLite, real disks, in a directory that goes away.
 #![expect(clippy::unwrap_used, reason = "the harness of tests: a failure here is a failed test")]
 
+mod clock;
 mod deployment;
 mod files;
 mod ledger;
+mod lying;
 mod tree;
 mod watched;
 mod wire;
 
-pub use deployment::{AuditLeaf, Deployment, TenantClient, bucket_name, object_key, pattern, policy};
+pub use clock::HandClock;
+pub use deployment::{AuditLeaf, Deployment, TenantClient, bucket_name, host, object_key, pattern, policy};
 pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, write_at};
 pub use ledger::{Ledger, Lines, TenantKey, catalogue_keys, leaves};
+pub use lying::{Lies, LyingSites};
 pub use tree::{Backups, source_tree};
 pub use watched::{Returned, Watch, WatchedSites, Watches};
 pub use wire::Wire;

@@ -7,6 +7,7 @@ use coffer_proto::v1::buckets_client::BucketsClient;
 use coffer_proto::v1::drills_client::DrillsClient;
 use coffer_proto::v1::log_client::LogClient;
 use coffer_proto::v1::objects_client::ObjectsClient;
+use coffer_proto::v1::repair_client::RepairClient;
 use coffer_proto::v1::scrub_client::ScrubClient;
 use coffer_proto::v1::sites_client::SitesClient;
 use coffer_proto::v1::tenants_client::TenantsClient;
@@ -25,6 +26,8 @@ pub struct Wire {
     pub log: LogClient<Channel>,
     /// `coffer.v1.Sites`.
     pub sites: SitesClient<Channel>,
+    /// `coffer.v1.Repair`.
+    pub repair: RepairClient<Channel>,
     /// `coffer.v1.Drills`.
     pub drills: DrillsClient<Channel>,
     /// `coffer.v1.Scrub`.
@@ -61,6 +64,7 @@ impl Wire {
             objects: ObjectsClient::new(channel.clone()),
             log: LogClient::new(channel.clone()),
             sites: SitesClient::new(channel.clone()),
+            repair: RepairClient::new(channel.clone()),
             drills: DrillsClient::new(channel.clone()),
             scrub: ScrubClient::new(channel),
         })

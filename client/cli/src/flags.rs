@@ -2,6 +2,7 @@
 
 #[cfg(feature = "embedded")]
 mod durability;
+mod scrub;
 mod values;
 
 use std::path::PathBuf;
@@ -12,8 +13,9 @@ use coffer_model::{BucketName, Geometry, Jurisdiction, Tier};
 
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
+pub(crate) use scrub::{JobFlags, ScrubCommand};
 pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName};
-use values::{bucket, metadata, object, object_prefix, range, seconds, snapshot};
+use values::{bucket, metadata, object, object_prefix, range, seconds, size, snapshot};
 
 /// Sealed objects and backups, spread over sites in known jurisdictions,
 /// with evidence.
@@ -111,6 +113,16 @@ pub(crate) enum Command {
     /// Sites: any credentials may look, only the operator's change them.
     #[command(subcommand, after_help = "Example: coffer site ls")]
     Site(SiteCommand),
+    /// Whether the sites hold what they were given (operator).
+    #[command(subcommand, after_help = "Example: coffer scrub status")]
+    Scrub(ScrubCommand),
+    /// Bring everything back to what was promised, and see what is not.
+    ///
+    /// A repair looks at what every site lists, plans by least remaining redundancy, and counts a shard
+    /// only when it was read back. `plan` shows what it would do, `run` does it, `ls` lists a tenant's
+    /// objects that have less than was promised.
+    #[command(subcommand, after_help = "Example: coffer repair plan")]
+    Repair(RepairCommand),
     /// The tenant's audit log.
     #[command(subcommand, after_help = "Example: coffer log checkpoint")]
     Log(LogCommand),
@@ -186,6 +198,8 @@ pub(crate) struct ServeFlags {
     /// Where the recovery kit goes [default: recovery-kit.json in the config directory].
     #[arg(long, value_name = "FILE")]
     pub(crate) kit_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) jobs: JobFlags,
     /// Stop when stdin closes: for a service that lives no longer than its parent.
     #[arg(long, hide = true)]
     pub(crate) exit_with_stdin: bool,
@@ -254,6 +268,12 @@ pub(crate) enum BucketCommand {
     /// List the buckets.
     #[command(after_help = "Example: coffer bucket ls")]
     Ls,
+    /// Policies of buckets.
+    #[command(
+        subcommand,
+        after_help = "Example: coffer bucket policy set documents --allow EU --geometry 3+2"
+    )]
+    Policy(BucketPolicyCommand),
     /// Remove an empty bucket.
     #[command(after_help = "Example: coffer bucket rm documents")]
     Rm {
@@ -261,6 +281,60 @@ pub(crate) enum BucketCommand {
         #[arg(value_parser = bucket)]
         name: BucketName,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BucketPolicyCommand {
+    /// Give a bucket another policy; repair moves what must move.
+    ///
+    /// New objects lie under it at once. Older ones keep their coding, and stay readable while the next
+    /// repair moves them, each with a leaf of the audit log. Flags left out have their defaults.
+    #[command(after_help = "Example: coffer bucket policy set documents --allow EU --geometry 3+2")]
+    Set {
+        /// Name.
+        #[arg(value_parser = bucket)]
+        name: BucketName,
+        #[command(flatten)]
+        policy: PolicyFlags,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum RepairCommand {
+    /// Show what a repair would do now; nothing is changed (operator).
+    ///
+    /// Exit code 4 if something is beyond repair.
+    #[command(after_help = "Example: coffer repair plan --lines 20")]
+    Plan {
+        /// Bytes that one round may read and write, for example 512M [default: 1G].
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        budget: Option<u64>,
+        /// Steps to spell out.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        lines: u32,
+    },
+    /// Repair until nothing is left to do (operator).
+    ///
+    /// It goes on in the service if this command is interrupted; `coffer repair status` follows it.
+    /// Exit code 3 if steps failed or wait for a site, 4 if something is beyond repair.
+    #[command(after_help = "Example: coffer repair run --rate 100M")]
+    Run {
+        /// Bytes a second to read and write at most [default: 256M].
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        rate: Option<u64>,
+        /// As fast as it goes, without giving way to the calls of tenants.
+        #[arg(long)]
+        full_speed: bool,
+        /// Bytes that one round may read and write [default: 1G].
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        budget: Option<u64>,
+    },
+    /// Say how the repair is doing that is under way, or was last (operator).
+    #[command(after_help = "Example: coffer repair status")]
+    Status,
+    /// List the tenant's objects that have less than was promised.
+    #[command(after_help = "Example: coffer repair ls")]
+    Ls,
 }
 
 #[derive(Subcommand)]
@@ -300,11 +374,20 @@ pub(crate) enum ObjectCommand {
         prefix: (BucketName, Vec<u8>),
     },
     /// Describe an object and where it lies.
-    #[command(after_help = "Example: coffer object stat documents/2026/report.pdf")]
+    ///
+    /// With --shards, where each shard lies and in what state: `listed` (its site says so), `verified` (it
+    /// was read just now), `missing`, `damaged`, or `silent` (the site does not answer).
+    #[command(after_help = "Example: coffer object stat documents/2026/report.pdf --shards --verify")]
     Stat {
         /// BUCKET/KEY.
         #[arg(value_parser = object)]
         object: ObjectAddress,
+        /// Ask every site what it holds of it.
+        #[arg(long)]
+        shards: bool,
+        /// Read every shard back, do not only ask.
+        #[arg(long, requires = "shards")]
+        verify: bool,
     },
     /// Delete an object; reversible until retention ends.
     #[command(after_help = "Example: coffer object rm documents/2026/report.pdf")]
@@ -417,6 +500,44 @@ pub(crate) enum SiteCommand {
     /// List the sites: any credentials may look.
     #[command(after_help = "Example: coffer site ls")]
     Ls,
+    /// Say everything that is known of one site.
+    #[command(after_help = "Example: coffer site show fra1")]
+    Show {
+        /// Name of the site.
+        name: String,
+    },
+    /// Add a site of a site file to the running deployment (operator).
+    #[command(after_help = "Example: coffer site add sites.toml --name hel1")]
+    Add {
+        /// Site file that describes it; sites that are there already are passed over.
+        file: PathBuf,
+        /// Which of its new sites, where there are several.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Let a site take no new data; repair moves away what it holds (operator).
+    ///
+    /// A site that does not answer any more can be drained too: what it held is computed from the others.
+    #[command(after_help = "Example: coffer site drain mad1")]
+    Drain {
+        /// Name of the site.
+        name: String,
+        /// Let it take data again.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Take a drained site out of the deployment for good (operator).
+    #[command(after_help = "Example: coffer site retire mad1")]
+    Retire {
+        /// Name of the site.
+        name: String,
+    },
+    /// Give a site whose disk is lost a new, empty one; repair fills it (operator).
+    #[command(after_help = "Example: coffer site replace fra1 && coffer repair run")]
+    Replace {
+        /// Name of the site.
+        name: String,
+    },
     /// Make a simulated site stop answering (operator).
     #[command(after_help = "Example: coffer site kill fra1")]
     Kill {

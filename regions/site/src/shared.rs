@@ -167,13 +167,15 @@ impl Shared {
         };
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let after = self.checkpoint_bytes.max(length.saturating_mul(CHECKPOINT_SPARSITY));
-        self.checkpoint_after.store(after, Ordering::Relaxed);
+        // Where it fails, it is not tried again before so much more is written.
+        self.checkpoint_after.store(covered.saturating_add(after), Ordering::Relaxed);
         if self.space.free(used).is_some_and(|free| free / 2 < length) {
             // What is kept free is for deletes, slots and compaction.
             return Err(io::ErrorKind::StorageFull.into());
         }
         disk::create_file(self.disk.as_ref(), &self.dir.checkpoint(), &bytes)?;
         self.uncovered.fetch_sub(covered, Ordering::Relaxed);
+        self.checkpoint_after.store(after, Ordering::Relaxed);
         Ok(length)
     }
 

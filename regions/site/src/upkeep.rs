@@ -64,8 +64,11 @@ pub(crate) fn step(shared: &Shared, pen: &Pen) -> Result<Upkeep, SiteError> {
     if shared.is_read_only() {
         return Err(SiteError::ReadOnly);
     }
-    if shared.is_checkpoint_due() {
-        return shared.write_checkpoint().map(Upkeep::Checkpoint).map_err(|_| SiteError::Full);
+    // Where there is no room for a checkpoint, compaction makes some.
+    if shared.is_checkpoint_due()
+        && let Ok(bytes) = shared.write_checkpoint()
+    {
+        return Ok(Upkeep::Checkpoint(bytes));
     }
     let task = next_task(shared);
     match task {

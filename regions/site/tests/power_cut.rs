@@ -1,5 +1,6 @@
 //! The power is cut during every operation of a workload on the disk, with
 //! what was not fsynced lost at random: whatever was acknowledged is there.
+
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

@@ -18,7 +18,8 @@ impl Chance {
 
     /// Between 0 and 1, both left out.
     pub(crate) fn share(&mut self) -> f64 {
-        (f64::from(u32::try_from(self.bits() >> 32).unwrap()) + 0.5) / 4_294_967_296.0
+        let [a, b, c, d, ..] = self.bits().to_le_bytes();
+        (f64::from(u32::from_le_bytes([a, b, c, d])) + 0.5) / 4_294_967_296.0
     }
 
     /// Standard normal (Box and Muller).

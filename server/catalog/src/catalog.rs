@@ -76,6 +76,18 @@ impl Catalog {
         self.writer.grouping()
     }
 
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    pub(crate) fn known(&self) -> &KnownBuckets {
+        &self.known
+    }
+
+    pub(crate) fn readers(&self) -> &Readers {
+        &self.readers
+    }
+
     /// Whose catalogue it is.
     pub fn tenant(&self) -> TenantId {
         self.tenant

@@ -168,6 +168,18 @@ pub enum TombstoneError {
     Catalog(#[from] CatalogError),
 }
 
+/// Why a version keeps the manifest that it has.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplaceError {
+    /// There is no such version, or it has another manifest by now.
+    #[error("the version has another manifest by now")]
+    Superseded,
+    /// Anything that can befall every operation.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
 macro_rules! from_database {
     ($($error:ident),*) => {$(
         impl From<rusqlite::Error> for $error {
@@ -177,4 +189,4 @@ macro_rules! from_database {
         }
     )*};
 }
-from_database!(BucketError, CommitError, TombstoneError);
+from_database!(BucketError, CommitError, ReplaceError, TombstoneError);

@@ -12,15 +12,18 @@ mod file;
 mod known;
 mod operations;
 mod readers;
+mod repair;
 mod rows;
 mod schema;
 mod stored;
 mod writer;
 
 pub use catalog::Catalog;
-pub use error::{BucketError, CatalogError, CommitError, OpenCatalogError, StorageError, TombstoneError};
+pub use error::{
+    BucketError, CatalogError, CommitError, OpenCatalogError, ReplaceError, StorageError, TombstoneError,
+};
 pub use rows::{
     BucketRow, ChallengeCounts, ChallengeRow, Counts, DrawnChallenge, FactRow, Leaf, ListRow, ManifestRow,
-    NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, TombstoneRow,
+    NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, TombstoneRow, VersionRow,
 };
 pub use writer::Grouping;

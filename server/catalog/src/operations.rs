@@ -9,6 +9,7 @@ pub(crate) mod log;
 pub(crate) mod lookups;
 pub(crate) mod puts;
 pub(crate) mod rebuild;
+pub(crate) mod repair;
 
 use rusqlite::{Connection, Params, Row};
 

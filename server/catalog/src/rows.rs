@@ -47,6 +47,15 @@ pub struct ManifestRow {
     pub inline: bool,
 }
 
+/// One version and whether it can be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionRow {
+    /// The version.
+    pub manifest: ManifestRow,
+    /// Whether a tombstone hides it, or its bucket is gone.
+    pub hidden: bool,
+}
+
 /// A put that is about to write to the sites.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewReservation {

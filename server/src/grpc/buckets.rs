@@ -20,7 +20,7 @@ use crate::service::Service;
 /// The service over gRPC.
 pub(crate) struct BucketsApi(pub(crate) Arc<Service>);
 
-fn message(row: BucketRow) -> Bucket {
+pub(super) fn message(row: BucketRow) -> Bucket {
     Bucket {
         id: row.id.as_bytes().to_vec().into(),
         name: row.name.to_string(),

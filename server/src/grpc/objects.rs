@@ -63,6 +63,14 @@ fn line(row: ListRow) -> ObjectInfo {
     }
 }
 
+/// How a version lies, for people.
+pub(super) fn geometry_text(layout: &Layout) -> String {
+    match layout {
+        Layout::Inline { sites } => format!("whole x {}", sites.len()),
+        Layout::Striped { geometry, .. } => geometry.to_string(),
+    }
+}
+
 /// The data messages of a put, whole only with their end.
 struct Upload {
     stream: Streaming<PutObjectRequest>,
@@ -195,10 +203,7 @@ impl Objects for ObjectsApi {
         let granted = self.0.authorize(bearer, call).await.map_err(status)?;
         let manifest = stat(&self.0, granted).await.map_err(status)?.manifest;
         let sites = manifest.layout.sites().iter().map(|id| self.0.sites.name(*id).to_owned()).collect();
-        let geometry = match &manifest.layout {
-            Layout::Inline { sites } => format!("whole x {}", sites.len()),
-            Layout::Striped { geometry, .. } => geometry.to_string(),
-        };
+        let geometry = geometry_text(&manifest.layout);
         Ok(Response::new(StatObjectResponse { object: Some(info(manifest)), geometry, sites }))
     }
 

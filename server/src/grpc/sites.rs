@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coffer_model::{Operation, Outcome, Role, SiteDescription};
+use coffer_model::{Operation, Outcome, Role};
 use coffer_proto::v1::sites_server::Sites;
 use coffer_proto::v1::{
     ListSitesRequest, ListSitesResponse, SetSiteAliveRequest, SetSiteAliveResponse, SiteInfo,
@@ -12,27 +12,38 @@ use tonic::{Request, Response, Status};
 use super::status::status;
 use super::{bearer, operator_call, tenant_call};
 use crate::service::Service;
+use crate::sites::ListedSite;
 
 /// The service over gRPC.
 pub(crate) struct SitesApi(pub(crate) Arc<Service>);
 
-impl SitesApi {
-    async fn info(&self, site: &SiteDescription) -> SiteInfo {
-        let state = self.0.sites.state(site.id).await;
-        SiteInfo {
-            id: site.id.as_bytes().to_vec().into(),
-            name: site.name.clone(),
-            country: site.country.to_string(),
-            domain: site.domain.0.clone(),
-            tier: site.tier.to_string(),
-            alive: state.alive,
-            simulated: self.0.sites.simulated(&site.name).is_some(),
-            records: state.records,
-            volume_bytes: state.volume_bytes,
-            damaged: state.damaged.max(u64::try_from(self.0.damage.count(site.id)).unwrap_or(u64::MAX)),
-            reported: self.0.sites.reported(site.id),
-            quarantined: self.0.sites.is_quarantined(site.id),
-        }
+/// What is known of a site now.
+pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
+    let site = &listed.address.site;
+    let state = service.sites.state(site.id).await;
+    if state.alive {
+        service.sites.saw(site.id, service.host.clock.now());
+    }
+    let known_damage = u64::try_from(service.damage.count(site.id)).unwrap_or(u64::MAX);
+    SiteInfo {
+        id: site.id.as_bytes().to_vec().into(),
+        name: site.name.clone(),
+        country: site.country.to_string(),
+        domain: site.domain.0.clone(),
+        tier: site.tier.to_string(),
+        alive: state.alive,
+        simulated: service.sites.simulated(&site.name).is_some(),
+        records: state.records,
+        volume_bytes: state.volume_bytes,
+        damaged: state.damaged.max(known_damage),
+        reported: service.sites.reported(site.id),
+        quarantined: service.sites.is_quarantined(site.id),
+        standing: listed.standing.name().to_owned(),
+        dead_bytes: state.dead_bytes,
+        free_bytes: state.free_bytes,
+        read_only: state.read_only,
+        known_damage,
+        last_seen_ns: service.sites.last_seen(site.id).map_or(0, |time| time.0),
     }
 }
 
@@ -54,8 +65,8 @@ impl Sites for SitesApi {
         let event = grant.event(&self.0, None, Outcome::Done);
         grant.tenant().note(&event).await.map_err(status)?;
         let mut sites = Vec::new();
-        for site in &self.0.sites.topology().sites {
-            sites.push(self.info(site).await);
+        for site in self.0.sites.listed() {
+            sites.push(info(&self.0, site).await);
         }
         Ok(Response::new(ListSitesResponse { sites }))
     }
@@ -84,6 +95,11 @@ impl Sites for SitesApi {
         }
         let event = grant.event(&self.0, None, Outcome::Done);
         grant.tenant().note(&event).await.map_err(status)?;
-        Ok(Response::new(SetSiteAliveResponse { site: Some(self.info(description).await) }))
+        let listed = self.0.sites.listed().iter().find(|site| site.address.site.id == description.id);
+        let site = match listed {
+            Some(listed) => Some(info(&self.0, listed).await),
+            None => None,
+        };
+        Ok(Response::new(SetSiteAliveResponse { site }))
     }
 }

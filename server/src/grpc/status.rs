@@ -14,11 +14,14 @@ use crate::drill::SignError;
 use crate::fetch::FetchError;
 use crate::get::GetError;
 use crate::jobs::JobError;
+use crate::ledger::LedgerError;
 use crate::list::ListError;
 use crate::plain::PlainError;
 use crate::put::PutError;
 use crate::registry::RegistryError;
+use crate::repair::RepairError;
 use crate::sealed::SealedError;
+use crate::standing::SiteChangeError;
 use crate::tenant_create::CreateTenantError;
 
 /// An error that has a status code.
@@ -74,6 +77,42 @@ impl Coded for BucketStoryError {
             Self::Bucket(_) | Self::Catalog(_) => Code::Internal,
             Self::Registry(error) => error.code(),
             Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for RepairError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Audit(error) => error.code(),
+            Self::Catalog(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for LedgerError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Locate(error) => error.code(),
+            Self::Audit(error) => error.code(),
+            Self::Repair(error) => error.code(),
+            Self::Codec(_) | Self::Catalog(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for SiteChangeError {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoSite(_) => Code::NotFound,
+            Self::NameTaken(_) => Code::AlreadyExists,
+            Self::NotOne(_) | Self::Form(_) => Code::InvalidArgument,
+            Self::Standing { .. } | Self::Needed { .. } | Self::Occupied { .. } | Self::Answers(_) => {
+                Code::FailedPrecondition
+            }
+            Self::Store(_) => Code::FailedPrecondition,
+            Self::Registry(error) => error.code(),
+            Self::Encode | Self::Disk(_) | Self::Catalog(_) => Code::Internal,
         }
     }
 }

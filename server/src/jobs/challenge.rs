@@ -158,26 +158,24 @@ impl Service {
                 Answered::Wrong => drop(tally.failed.insert(row.record)),
                 Answered::Silent => unanswered.push(question),
             }
-            // A site that is down says nothing about its shards.
+            // A site that is down is not asked on, and keeps its questions.
             if unanswered.len() > 1 && tally.delays.is_empty() && tally.failed.is_empty() {
-                tally.silent = true;
-                return Ok(tally);
+                break;
             }
         }
         self.ask_again(site, &unanswered, &mut tally).await;
         Ok(tally)
     }
 
-    /// A site that answers, but not these questions, is asked once more; then
-    /// its silence is an answer.
+    /// A site that is up, but does not answer these questions, is asked once
+    /// more; then its silence is an answer. One that is down says nothing about its shards.
     async fn ask_again(&self, site: &dyn Site, unanswered: &[Question], tally: &mut Tally) {
-        let speaks = !tally.delays.is_empty() || !tally.failed.is_empty();
         for question in unanswered {
             let row = &question.drawn.row;
             match self.ask(site, &question.tenant, row).await {
                 Answered::Right(delay) => tally.delays.push(delay),
                 Answered::Wrong => drop(tally.failed.insert(row.record)),
-                Answered::Silent if speaks && site.answers() => drop(tally.failed.insert(row.record)),
+                Answered::Silent if site.state().await.alive => drop(tally.failed.insert(row.record)),
                 Answered::Silent => tally.silent = true,
             }
         }

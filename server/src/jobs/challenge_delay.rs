@@ -35,7 +35,7 @@ pub enum DelayState {
     Indistinct,
 }
 
-/// As it is stored: `server/RECORDS.md`.
+/// As it is stored: `server/LEDGERS.md`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {

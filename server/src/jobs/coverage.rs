@@ -42,7 +42,7 @@ pub struct RunningPass {
     pub at_work: Duration,
 }
 
-/// The ledger of one site, as it is stored: `server/RECORDS.md`.
+/// The ledger of one site, as it is stored: `server/LEDGERS.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SiteLedger {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::policy;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::flags::BucketCommand;
+use crate::flags::{BucketCommand, BucketPolicyCommand};
 
 fn object(bucket: &BucketInfo) -> Value {
     json!({
@@ -38,6 +38,13 @@ pub(super) async fn run(context: &Context<'_>, command: BucketCommand) -> Result
                     bucket.created
                 ));
             }
+        }
+        BucketCommand::Policy(BucketPolicyCommand::Set { name, policy: flags }) => {
+            let bucket = client.set_bucket_policy(&name, &policy::of(flags)).await?;
+            context.output.object(&object(&bucket));
+            let text = policy::text(&bucket.policy);
+            context.output.text(format_args!("bucket {name} is under another policy: {text}"));
+            context.output.remark("what lies elsewhere moves with the next repair: `coffer repair run`");
         }
         BucketCommand::Rm { name } => {
             client.remove_bucket(&name).await?;

@@ -8,6 +8,8 @@ mod durability;
 mod log;
 mod object;
 mod policy;
+mod repair;
+mod scrub;
 #[cfg(feature = "embedded")]
 mod serve;
 mod site;
@@ -64,6 +66,8 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         #[cfg(feature = "embedded")]
         Command::Durability(flags) => durability::run(context, flags).await,
         Command::Site(command) => site::run(context, command).await,
+        Command::Scrub(command) => scrub::run(context, command).await,
+        Command::Repair(command) => repair::run(context, command).await,
         Command::Log(command) => log::run(context, command).await,
         // Answered above, without a profile or a runtime.
         Command::Completions { .. } => Ok(Exit::Success),

@@ -52,31 +52,10 @@ pub(super) async fn run(context: &Context<'_>, command: ObjectCommand) -> Result
                 }
             }
         }
-        ObjectCommand::Stat { object: address } => {
-            let placed = client.stat(&address.bucket, &address.key).await?;
-            let mut value = object(&placed.object);
-            value["geometry"] = json!(placed.geometry);
-            value["sites"] = json!(placed.sites);
-            context.output.object(&value);
-            let info = &placed.object;
-            context.output.text(format_args!(
-                "key       {}\nversion   {}\nsize      {}",
-                info.key, info.version, info.size
-            ));
-            context
-                .output
-                .text(format_args!("created   {}\nblake3    {}", info.created, info.content_blake3));
-            context.output.text(format_args!(
-                "geometry  {}\nsites     {}",
-                placed.geometry,
-                placed.sites.join(" ")
-            ));
-            for (key, value) in &info.metadata {
-                let (key, value) = (escape_bytes(key.as_bytes()), escape_bytes(value.as_bytes()));
-                context.output.text(format_args!("meta      {key}={value}"));
-            }
-            Ok(Exit::Success)
+        ObjectCommand::Stat { object: address, shards: true, verify } => {
+            super::repair::stat_shards(context, &client, &address, verify).await
         }
+        ObjectCommand::Stat { object: address, shards: false, .. } => stat(context, &client, &address).await,
         ObjectCommand::Rm { object } => {
             let removed = client.delete(&object.bucket, &object.key).await?;
             let (version, seq) = (removed.version.to_string(), removed.audit_seq);
@@ -85,6 +64,26 @@ pub(super) async fn run(context: &Context<'_>, command: ObjectCommand) -> Result
             Ok(Exit::Success)
         }
     }
+}
+
+/// Describes an object and where it should lie.
+async fn stat(context: &Context<'_>, client: &Client, address: &ObjectAddress) -> Result<Exit, Failure> {
+    let placed = client.stat(&address.bucket, &address.key).await?;
+    let mut value = object(&placed.object);
+    value["geometry"] = json!(placed.geometry);
+    value["sites"] = json!(placed.sites);
+    context.output.object(&value);
+    let info = &placed.object;
+    context
+        .output
+        .text(format_args!("key       {}\nversion   {}\nsize      {}", info.key, info.version, info.size));
+    context.output.text(format_args!("created   {}\nblake3    {}", info.created, info.content_blake3));
+    context.output.text(format_args!("geometry  {}\nsites     {}", placed.geometry, placed.sites.join(" ")));
+    for (key, value) in &info.metadata {
+        let (key, value) = (escape_bytes(key.as_bytes()), escape_bytes(value.as_bytes()));
+        context.output.text(format_args!("meta      {key}={value}"));
+    }
+    Ok(Exit::Success)
 }
 
 /// Of two values of one key only one could be kept, silently.

@@ -2,14 +2,16 @@
 //! stop.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_client::Credentials;
 use coffer_client::keys::{DEFAULT_COUNT, DEFAULT_THRESHOLD, RootKey, split_for};
 use coffer_client::profile::write_atomically;
 use coffer_custody::{Custodian as _, PassphraseFile, Quorum, write_shares};
-use coffer_server::{Host, RecoveryKit, Service, SiteFile};
+use coffer_server::{Host, JobSettings, RecoveryKit, Service, SiteFile};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
-use crate::flags::{CustodianKind, ServeFlags};
+use crate::flags::{CustodianKind, JobFlags, Seconds, ServeFlags};
 
 /// No site file comes near. In bytes.
 const SITE_FILE_LIMIT: u64 = 1 << 20;
@@ -75,10 +77,21 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
     context.output.object(&json!({ "ready": true, "endpoint": endpoint }));
     context.output.text(format_args!("ready on {endpoint}; stop with Ctrl-C"));
     let stdin = flags.exit_with_stdin.then(stdin_closed);
-    coffer_server::serve(service, listener, until_told(terminate, interrupt, stdin))
+    let jobs = jobs(&flags.jobs);
+    coffer_server::serve_with(service, listener, jobs, until_told(terminate, interrupt, stdin))
         .await
         .advise("every acknowledged write is durable", "start it again")?;
     Ok(Exit::Success)
+}
+
+fn jobs(flags: &JobFlags) -> JobSettings {
+    let every = |beat: Seconds| Some(Duration::from_secs(beat.0)).filter(|beat| !beat.is_zero());
+    JobSettings {
+        scrub_rate: NonZeroU64::new(flags.scrub_rate << 20),
+        scrub_within: Duration::from_secs(flags.scrub_within.0),
+        challenge_every: every(flags.challenge_every),
+        repair_every: every(flags.repair_every),
+    }
 }
 
 /// Sites without their topology file are never taken for an empty directory.

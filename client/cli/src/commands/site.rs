@@ -1,7 +1,7 @@
 //! `coffer site`.
 
 use coffer_client::profile::ProfileError;
-use coffer_client::{CallError, Client, SiteInfo};
+use coffer_client::{CallError, Client, SiteChange, SiteInfo};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -48,10 +48,96 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
                 ));
             }
         }
+        SiteCommand::Show { name } => show(context, &name).await?,
+        SiteCommand::Add { file, name } => {
+            let text = crate::files::read_small(&file, SITE_FILE_LIMIT)?;
+            let text = String::from_utf8_lossy(&text);
+            let site = context.operator().await?.add_site(&text, name.as_deref()).await?;
+            told(context, &site, "takes data from now on");
+        }
+        SiteCommand::Drain { name, undo } => {
+            let (change, word) = match undo {
+                false => {
+                    (SiteChange::Drain, "takes no new data; `coffer repair run` moves away what it holds")
+                }
+                true => (SiteChange::Undrain, "takes data again"),
+            };
+            change_site(context, &name, change, word).await?;
+        }
+        SiteCommand::Retire { name } => {
+            change_site(context, &name, SiteChange::Retire, "is retired for good").await?;
+        }
+        SiteCommand::Replace { name } => {
+            let word = "has a new, empty disk; `coffer repair run` fills it";
+            change_site(context, &name, SiteChange::Replace, word).await?;
+        }
         SiteCommand::Kill { name } => switch(context, &name, false).await?,
         SiteCommand::Revive { name } => switch(context, &name, true).await?,
     }
     Ok(Exit::Success)
+}
+
+/// No site file comes near. In bytes.
+const SITE_FILE_LIMIT: u64 = 1 << 20;
+
+/// A word or two for how a site is.
+fn state(site: &SiteInfo) -> String {
+    let answers = if site.alive { "alive" } else { "down" };
+    match site.standing.as_str() {
+        "retired" => "retired".to_owned(),
+        _ if site.quarantined => format!("{answers}, quarantined"),
+        "active" if site.read_only => format!("{answers}, read-only"),
+        "active" => answers.to_owned(),
+        standing => format!("{answers}, {standing}"),
+    }
+}
+
+async fn show(context: &Context<'_>, name: &str) -> Result<(), Failure> {
+    let sites = anybody(context).await?.list_sites().await?;
+    let Some(site) = sites.into_iter().find(|site| site.name == name) else {
+        return Err(Failure::new(format!("there is no site {name}"))
+            .safe("nothing was changed")
+            .next("`coffer site ls` shows the names of the sites"));
+    };
+    context.output.object(&object(&site));
+    let seen =
+        site.last_seen.map_or_else(|| "not since the service started".to_owned(), |time| time.to_string());
+    let free = site.free_bytes.map_or_else(|| "unknown".to_owned(), bytes_text);
+    let line = |name: &str, value: &str| context.output.text(format_args!("{name:<12} {value}"));
+    line("site", &site.name);
+    line("id", &site.id.to_string());
+    line("place", &format!("{}, domain {}, tier {}", site.country, site.domain, site.tier));
+    line("state", &state(&site));
+    line("last seen", &seen);
+    line("records", &site.records.to_string());
+    line("stored", &bytes_text(site.volume_bytes));
+    line("dead", &bytes_text(site.dead_bytes));
+    line("free", &free);
+    line("damaged", &format!("{} known, {} found by itself", site.known_damage, site.damaged));
+    line("reported", &format!("{} reads that it answered wrongly", site.reported));
+    Ok(())
+}
+
+async fn change_site(
+    context: &Context<'_>,
+    name: &str,
+    change: SiteChange,
+    word: &str,
+) -> Result<(), Failure> {
+    let changed = context.operator().await?.change_site(name, change).await;
+    let site = match changed {
+        Err(error @ CallError::NotFound(_)) => {
+            return Err(error).advise("no site was changed", "`coffer site ls` shows the names of the sites");
+        }
+        changed => changed?,
+    };
+    told(context, &site, word);
+    Ok(())
+}
+
+fn told(context: &Context<'_>, site: &SiteInfo, word: &str) {
+    context.output.object(&object(site));
+    context.output.text(format_args!("{} {word}", site.name));
 }
 
 /// A connection that may look at the sites: the operator's or, where this

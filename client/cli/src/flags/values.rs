@@ -108,6 +108,20 @@ pub(super) fn snapshot(text: &str) -> Result<SnapshotName, ValueError> {
     }
 }
 
+/// Bytes: a number, or one with K, M, G or T for powers of 1024.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 30),
+        Some(b'T' | b't') => (&text[..text.len() - 1], 40),
+        _ => (text, 0),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    let bytes = number.and_then(|number| number.checked_mul(1 << shift)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "a size is a number of bytes, for example 512M".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

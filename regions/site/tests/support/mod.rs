@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use coffer_model::{Entropy, FailureDomain, RecordId, SiteDescription, SiteId, Tier};
 use coffer_regions::{ClearGeometry, Record, RecordKind, Site, SiteError};
-use coffer_site::{DirectorySite, Execution, OpenSiteError, SiteOptions};
+use coffer_site::faults::RecordingDisk;
+use coffer_site::{DirectorySite, Execution, OpenSiteError, SiteOptions, Upkeep};
 use tempfile::TempDir;
 
 /// Counts; every nonce differs.
@@ -56,6 +57,11 @@ pub(crate) fn open_with(dir: &Path, options: SiteOptions) -> Result<DirectorySit
 /// Everything in the task that asks.
 pub(crate) fn inline() -> SiteOptions {
     SiteOptions { execution: Execution::Inline, ..SiteOptions::default() }
+}
+
+/// The same on a disk that waits for no medium.
+pub(crate) fn quick() -> SiteOptions {
+    SiteOptions { disk: Arc::new(RecordingDisk::default()), ..inline() }
 }
 
 pub(crate) fn id(n: u64) -> RecordId {
@@ -139,4 +145,38 @@ pub(crate) async fn accepts_and_reopens(site: DirectorySite, dir: &Path, n: u64)
     let site = open(dir);
     assert_eq!(site.get(new.id()).await, Ok(new));
     site
+}
+
+/// Copies a directory of files and directories.
+pub(crate) fn copy_dir(from: &Path, into: &Path) {
+    std::fs::create_dir_all(into).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = into.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_dir(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+/// Does whatever upkeep is due; the steps that were needed.
+pub(crate) async fn maintain_all(site: &DirectorySite) -> Vec<Upkeep> {
+    let mut done = Vec::new();
+    loop {
+        match site.maintain().await.unwrap() {
+            Upkeep::Nothing => return done,
+            step => done.push(step),
+        }
+        assert!(done.len() < 10_000, "upkeep comes to an end");
+    }
+}
+
+/// The names of the volume files.
+pub(crate) fn volumes(dir: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(dir.join("volumes")).unwrap();
+    let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }

@@ -51,9 +51,9 @@ pub(crate) fn load(
 fn load_versions(connection: &Connection, manifests: &[ManifestRow]) -> Result<(), CatalogError> {
     let mut by_name: Vec<&ManifestRow> = manifests.iter().collect();
     by_name.sort_unstable_by(|a, b| {
-        let key = |row: &ManifestRow| (row.manifest.bucket, row.manifest.order);
+        let place = |row: &ManifestRow| (row.manifest.bucket, row.manifest.order);
         let names = (a.manifest.bucket, &a.manifest.key).cmp(&(b.manifest.bucket, &b.manifest.key));
-        names.then_with(|| key(a).cmp(&key(b)))
+        names.then_with(|| place(a).cmp(&place(b)))
     });
     let mut entered = Vec::with_capacity(by_name.len());
     let mut crowded = BTreeSet::new();

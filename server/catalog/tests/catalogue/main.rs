@@ -9,4 +9,5 @@ mod group;
 mod lookups;
 mod puts;
 mod rebuild;
+mod repair;
 mod sample;

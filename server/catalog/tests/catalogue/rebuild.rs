@@ -150,3 +150,50 @@ async fn of_two_manifests_of_one_version_the_higher_revision_stands_in_whatever_
         assert_eq!(new.version(version).await.unwrap().as_ref(), Some(&again), "{order:?}");
     }
 }
+
+#[tokio::test]
+async fn rows_in_large_and_small_batches_show_the_same_whichever_came_first() {
+    let (_folder, old, batch) = original().await;
+    for round in 0..20_usize {
+        let (_other, new) = empty().await;
+        new.begin_loading(4).await.unwrap();
+        new.load(RebuildBatch { buckets: batch.buckets.clone(), ..RebuildBatch::default() }).await.unwrap();
+        // Turned by the round and cut into pieces of its length.
+        let mut manifests = batch.manifests.clone();
+        manifests.rotate_left(round * 7 % 30);
+        let mut tombstones = batch.tombstones.clone();
+        tombstones.rotate_left(round % 8);
+        let late = tombstones.split_off(round % 9 % tombstones.len());
+        new.load(RebuildBatch { tombstones, ..RebuildBatch::default() }).await.unwrap();
+        for piece in manifests.chunks(1 + round * 2) {
+            new.load(RebuildBatch { manifests: piece.to_vec(), ..RebuildBatch::default() }).await.unwrap();
+        }
+        new.load(RebuildBatch { tombstones: late, ..RebuildBatch::default() }).await.unwrap();
+        for piece in batch.leaves.chunks(3) {
+            new.load(RebuildBatch { leaves: piece.to_vec(), ..RebuildBatch::default() }).await.unwrap();
+        }
+        new.load(RebuildBatch { facts: batch.facts.clone(), ..RebuildBatch::default() }).await.unwrap();
+        new.finish_loading().await.unwrap();
+        assert_same(&old, &new, &batch.manifests).await;
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_under_way_stays_until_its_own_tombstone_or_its_end() {
+    let (_folder, catalog) = fresh().await;
+    let row = put(&catalog, 1, "key").await;
+    let grave = tombstone(&row);
+    let other = RecordId::from_bytes([0xaa; 16]);
+    catalog.reserve_deletion(grave.record, b"sealed".to_vec(), leaf("intent")).await.unwrap();
+    catalog.reserve_deletion(other, b"other".to_vec(), leaf("intent")).await.unwrap();
+    assert_eq!(catalog.latest(BUCKET, &object_key("key")).await.unwrap().as_ref(), Some(&row), "it shows");
+    let mut pending = vec![(grave.record, b"sealed".to_vec()), (other, b"other".to_vec())];
+    pending.sort();
+    assert_eq!(catalog.deletions().await.unwrap(), pending);
+    let leaves = catalog.log_size().await.unwrap();
+    catalog.tombstone(row.manifest.version, grave, leaf("done")).await.unwrap();
+    assert_eq!(catalog.deletions().await.unwrap(), [(other, b"other".to_vec())]);
+    catalog.drop_deletion(other, leaf("done")).await.unwrap();
+    assert_eq!(catalog.deletions().await.unwrap(), []);
+    assert_eq!(catalog.log_size().await.unwrap(), leaves + 2, "each with its leaf");
+}

@@ -67,6 +67,14 @@ fn a_ledger_of_another_format_or_cut_short_counts_as_none() {
 }
 
 #[test]
+fn a_ledger_of_format_1_is_read_as_it_was_written() {
+    let stored = br#"{"format":1,"seen":1800000000000000002,"running":{"started":1800000000000000001,"cursor":[0,0,0,0,0,0,0,1,0,0,0,0,0,0,2,88],"bytes":7,"records":2,"findings":1,"at_work":{"secs":3,"nanos":4}},"last":{"started":1799999999000000000,"ended":1799999999500000000,"bytes":70,"records":20,"findings":0},"alarmed":true}"#;
+    let ledger = SiteLedger::parse(stored).unwrap();
+    assert_eq!(serde_json::to_vec(&ledger).unwrap(), stored);
+    assert_eq!((ledger.running.unwrap().bytes, ledger.last.unwrap().records, ledger.alarmed), (7, 20, true));
+}
+
+#[test]
 fn a_small_site_is_read_once_a_day_and_a_late_one_at_once() {
     let mut ledger = SiteLedger::unknown(START);
     assert!(ledger.due(START, PROMISED));

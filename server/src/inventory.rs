@@ -1,0 +1,220 @@
+//! What lies where: the versions of the catalogues, batch by batch, held
+//! against what every site lists, in order and with digests, and against what
+//! is known to be damaged. Memory is that of one batch, however much there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use coffer_catalog::{CatalogError, ManifestRow};
+use coffer_model::{BucketId, Layout, RecordId, ResidencyPolicy, SiteId, VersionId};
+use coffer_regions::{
+    Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Stray, VersionInventory,
+    shard_record_id,
+};
+
+use crate::service::Service;
+use crate::tenant::Tenant;
+
+mod batch;
+mod copies;
+
+use batch::Batch;
+pub(crate) use copies::read as read_copy;
+
+/// Lines of a listing at a time.
+const LIST_PAGE: usize = 4096;
+/// Versions of a catalogue at a time.
+const VERSION_PAGE: usize = 512;
+
+/// The sites as one round of looking sees them. A site that fails while it is
+/// looked at counts as silent from then on.
+pub(crate) struct Census {
+    pub(crate) sites: Vec<RepairSite>,
+    damaged: BTreeMap<SiteId, BTreeSet<RecordId>>,
+}
+
+impl Census {
+    pub(crate) fn new(service: &Service) -> Self {
+        let alive = service.sites.alive_for_repair();
+        let now = service.host.clock.now();
+        alive.iter().for_each(|id| service.sites.saw(*id, now));
+        let one = |listed: &crate::sites::ListedSite| RepairSite {
+            site: listed.address.site.clone(),
+            standing: listed.standing,
+            alive: alive.contains(&listed.address.site.id),
+        };
+        Self { sites: service.sites.listed().iter().map(one).collect(), damaged: service.damage.all() }
+    }
+
+    fn counting(&self) -> Vec<SiteId> {
+        self.sites.iter().filter(|site| site.counts()).map(|site| site.site.id).collect()
+    }
+
+    fn is_damaged(&self, site: SiteId, record: RecordId) -> bool {
+        self.damaged.get(&site).is_some_and(|records| records.contains(&record))
+    }
+
+    fn silence(&mut self, id: SiteId) {
+        self.sites.iter_mut().filter(|site| site.site.id == id).for_each(|site| site.alive = false);
+    }
+}
+
+/// One version as it was found.
+pub(crate) struct Found {
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) row: ManifestRow,
+    /// `None`: it lies as it should, as far as its sites answer; whether they
+    /// should be its sites is for the planner to say.
+    pub(crate) inventory: VersionInventory,
+}
+
+/// Manifest records that no row names, with their versions: what a new
+/// manifest left where a site was silent, or a crash came between.
+pub(crate) type Superseded = BTreeMap<VersionId, Vec<Stray>>;
+
+/// Looks at every version of these tenants and hands each to `look`.
+pub(crate) async fn walk(
+    service: &Service,
+    tenants: &[Arc<Tenant>],
+    census: &mut Census,
+    superseded: &Superseded,
+    mut look: impl FnMut(&Census, Found),
+) -> Result<(), CatalogError> {
+    let mut batch = Batch::default();
+    for tenant in tenants {
+        let policies = policies(tenant).await?;
+        let mut after = None;
+        loop {
+            let page = tenant.catalog.versions(after, VERSION_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.manifest.manifest.version);
+            for version in page {
+                let policy = policies.get(&version.manifest.manifest.bucket).unwrap_or(&tenant.policy);
+                batch.add(tenant, version, policy);
+                if batch.is_full() {
+                    std::mem::take(&mut batch).settle(service, census, superseded, &mut look).await;
+                }
+            }
+        }
+    }
+    batch.settle(service, census, superseded, &mut look).await;
+    Ok(())
+}
+
+/// The policies of a tenant's buckets.
+async fn policies(tenant: &Tenant) -> Result<BTreeMap<BucketId, ResidencyPolicy>, CatalogError> {
+    let buckets = tenant.catalog.buckets().await?;
+    Ok(buckets.into_iter().map(|bucket| (bucket.id, bucket.policy)).collect())
+}
+
+/// Every line of a listing, page by page.
+async fn each_line(
+    service: &Service,
+    site: SiteId,
+    kind: RecordKind,
+    mut line: impl FnMut(ListedRecord),
+) -> Result<(), SiteError> {
+    let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable)?;
+    let mut after = None;
+    loop {
+        let page = adapter.list(kind, after, LIST_PAGE).await?;
+        let end = page.len() < LIST_PAGE;
+        let last = page.last().map(|last| last.id);
+        // A listing that does not go on would never end.
+        if last.is_some() && last <= after {
+            return Err(SiteError::Damaged);
+        }
+        after = last;
+        page.into_iter().for_each(&mut line);
+        if end {
+            return Ok(());
+        }
+    }
+}
+
+/// Finds manifest records of these tenants that their catalogues do not name.
+/// Sixteen bytes of memory for each version.
+pub(crate) async fn superseded(
+    service: &Service,
+    tenants: &[Arc<Tenant>],
+    census: &mut Census,
+) -> Result<Superseded, CatalogError> {
+    let unnamed = unnamed(service, tenants, census).await?;
+    let mut found = Superseded::new();
+    for (record, sites) in unnamed {
+        if let Some(version) = copies::version_of(service, tenants, record, &sites).await? {
+            let stray = |site: &SiteId| Stray { record, site: *site, shard: None };
+            found.entry(version).or_default().extend(sites.iter().map(stray));
+        }
+    }
+    Ok(found)
+}
+
+/// Listed manifest records that no catalogue names, and where they lie. First
+/// the listings, then what is reserved, then what is committed: a put that is
+/// under way is met by one of the two.
+async fn unnamed(
+    service: &Service,
+    tenants: &[Arc<Tenant>],
+    census: &mut Census,
+) -> Result<BTreeMap<RecordId, Vec<SiteId>>, CatalogError> {
+    let mut listed: BTreeMap<SiteId, Vec<RecordId>> = BTreeMap::new();
+    for site in census.counting() {
+        let mut lines = Vec::new();
+        match each_line(service, site, RecordKind::Manifest, |line| lines.push(line.id)).await {
+            Ok(()) => drop(listed.insert(site, lines)),
+            Err(_) => census.silence(site),
+        }
+    }
+    let mut known = Vec::new();
+    for tenant in tenants {
+        known.extend(tenant.catalog.reservations().await?.into_iter().map(|row| row.record));
+        let mut after = None;
+        loop {
+            let page = tenant.catalog.manifest_records(after, LIST_PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            known.extend(page.into_iter().map(|(_, record)| record));
+        }
+    }
+    known.sort_unstable();
+    let mut unnamed: BTreeMap<RecordId, Vec<SiteId>> = BTreeMap::new();
+    for (site, records) in listed {
+        for record in records.into_iter().filter(|record| known.binary_search(record).is_err()) {
+            if !service.repairs.is_nobodys(record) {
+                unnamed.entry(record).or_default().push(site);
+            }
+        }
+    }
+    Ok(unnamed)
+}
+
+/// How the bytes of a manifest's version lie.
+pub(crate) fn coding_of(layout: &Layout, sealed_size: u64) -> Coding {
+    match layout {
+        Layout::Inline { .. } => Coding::Whole,
+        Layout::Striped { geometry, stripe_bytes, .. } => {
+            Coding::Striped { geometry: *geometry, stripe_bytes: *stripe_bytes, sealed_size }
+        }
+    }
+}
+
+/// Each shard at its own site, where that one counts.
+fn usual(sites: &[SiteId], counting: &BTreeSet<SiteId>) -> Holdings {
+    let at_home = |id: &SiteId| if counting.contains(id) { vec![*id] } else { Vec::new() };
+    sites.iter().map(at_home).collect()
+}
+
+/// The record ids of a version's shards, stripe by stripe.
+fn shards(layout: &Layout) -> impl Iterator<Item = (u32, u8, RecordId)> {
+    let (locator, stripes, width) = match layout {
+        Layout::Inline { .. } => (&[0; 32], 0, 0),
+        Layout::Striped { locator, digests, sites, .. } => {
+            (locator, u32::try_from(digests.len()).unwrap_or(u32::MAX), sites.len())
+        }
+    };
+    let width = u8::try_from(width).unwrap_or(u8::MAX);
+    (0..stripes).flat_map(move |stripe| {
+        (0..width).map(move |index| (stripe, index, shard_record_id(locator, stripe, index)))
+    })
+}

@@ -1,0 +1,425 @@
+//! Repair, one round after the other: look at what lies where, plan, act. A
+//! shard counts when it was read back, not when it was acknowledged. Nothing
+//! is remembered that the next round could not find again, so that a crash at
+//! any moment costs the round and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+
+use coffer_catalog::CatalogError;
+use coffer_model::{Actor, AuditEvent, BucketId, Operation, Outcome, RecordId, SiteId, TenantId, VersionId};
+use coffer_regions::{Plan, PlanBuilder, SiteTable, Step, Trouble, plan_version};
+use futures::StreamExt as _;
+use tokio::sync::Mutex;
+
+use crate::audit::AuditError;
+use crate::inventory::{Census, Superseded, superseded, walk};
+use crate::leaf::leaf;
+use crate::service::Service;
+use crate::tenant::Tenant;
+
+mod execute;
+mod pace;
+mod rounds;
+mod slots;
+mod small;
+
+pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, put_and_read_back};
+pub(crate) use pace::{Foreground, InFlight};
+pub(crate) use rounds::Status;
+pub use rounds::{RepairProgress, RepairRun, repair_in_background};
+pub(crate) use slots::heal as heal_slots;
+
+/// Why a round did not take place, or ended early. What was done stands.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// A catalogue failed.
+    #[error("the catalogue failed: {0}")]
+    Catalog(#[from] CatalogError),
+    /// A log did not take a leaf.
+    #[error("not repaired, because the audit log cannot be written: {0}")]
+    Audit(#[from] AuditError),
+}
+
+/// How much one round does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairBudget {
+    /// About how many bytes are read and written; one step is always taken.
+    pub bytes: u64,
+    /// The most steps.
+    pub steps: usize,
+    /// Steps under way at once: each holds one stripe in memory.
+    pub at_once: usize,
+}
+
+impl Default for RepairBudget {
+    fn default() -> Self {
+        Self { bytes: 1 << 30, steps: 1 << 14, at_once: 4 }
+    }
+}
+
+/// What one round did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RepairReport {
+    /// Steps that were taken to their end.
+    pub done: u64,
+    /// Steps that were not, with the reason of the first few.
+    pub failed: u64,
+    /// Reasons, at most sixteen.
+    pub reasons: Vec<String>,
+    /// Shards written; each was read back.
+    pub shards: u64,
+    /// Shards and copies that were read back and found right.
+    pub read_back: u64,
+    /// Manifest records written, new ones included.
+    pub copies: u64,
+    /// Versions that have a new layout.
+    pub moved: u64,
+    /// Records removed from where they should not lie.
+    pub removed: u64,
+    /// Tombstones, facts and log runs that sites had missed.
+    pub small: u64,
+    /// Key slots that sites had missed.
+    pub slots: u64,
+    /// Bytes read from sites, what was read back left out.
+    pub bytes_read: u64,
+    /// Bytes written to sites.
+    pub bytes_written: u64,
+    /// The plan that was carried out.
+    pub plan: Plan,
+}
+
+impl RepairReport {
+    /// Whether anything was put right.
+    pub fn progressed(&self) -> bool {
+        self.done + self.small + self.slots > 0
+    }
+
+    /// Whether another round could do more now.
+    pub fn is_over(&self) -> bool {
+        self.plan.steps.is_empty() && self.small + self.slots == 0
+    }
+}
+
+/// Records that belong to nobody, or whose owner was looked up; more than
+/// this many are looked up again.
+const REMEMBERED_MAX: usize = 1 << 20;
+
+/// Whose a small record is, and for a tombstone in which bucket.
+type Owner = (TenantId, Option<BucketId>);
+
+/// What repair keeps in memory between its rounds.
+#[derive(Default)]
+pub(crate) struct Repairs {
+    /// One round at a time.
+    pub(crate) turn: Mutex<()>,
+    pub(crate) status: StdMutex<Status>,
+    memory: StdMutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    nobodys: BTreeSet<RecordId>,
+    owners: BTreeMap<RecordId, Owner>,
+    verified: BTreeSet<(SiteId, RecordId)>,
+    /// Sites that failed while the latest survey looked at them.
+    silent: BTreeSet<SiteId>,
+}
+
+impl Repairs {
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_nobodys(&self, record: RecordId) -> bool {
+        self.memory().nobodys.contains(&record)
+    }
+
+    pub(crate) fn note_nobodys(&self, record: RecordId) {
+        let mut memory = self.memory();
+        if memory.nobodys.len() < REMEMBERED_MAX {
+            memory.nobodys.insert(record);
+        }
+    }
+
+    fn owner(&self, record: RecordId) -> Option<Owner> {
+        self.memory().owners.get(&record).copied()
+    }
+
+    fn note_owner(&self, record: RecordId, owner: Owner) {
+        let mut memory = self.memory();
+        if memory.owners.len() < REMEMBERED_MAX {
+            memory.owners.insert(record, owner);
+        }
+    }
+
+    /// Whether this process has read the record back from there.
+    fn was_verified(&self, site: SiteId, record: RecordId) -> bool {
+        self.memory().verified.contains(&(site, record))
+    }
+
+    fn note_verified(&self, site: SiteId, record: RecordId) {
+        let mut memory = self.memory();
+        if memory.verified.len() < REMEMBERED_MAX {
+            memory.verified.insert((site, record));
+        }
+    }
+
+    fn fell_silent(&self, site: SiteId) -> bool {
+        self.memory().silent.contains(&site)
+    }
+
+    /// Forgets what was read back from a site whose disk is a new one.
+    pub(crate) fn forget(&self, site: SiteId) {
+        self.memory().verified.retain(|(verified, _)| *verified != site);
+    }
+}
+
+/// A version that has less than was promised, or something elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Short {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which version.
+    pub version: VersionId,
+    /// Losses that it survives as it was found.
+    pub redundancy: usize,
+    /// Losses that it was promised to survive.
+    pub promised: usize,
+    /// What keeps it from being whole, as sentences.
+    pub why: Vec<String>,
+}
+
+/// Versions that one survey lists; it counts all.
+const SHORT_MAX: usize = 10_000;
+
+/// What a round tells while it goes on.
+pub(crate) enum Told<'a> {
+    Planned(&'a Plan),
+    /// A step, and the bytes that were planned for it.
+    Done(&'a Done, u64),
+    Failed,
+}
+
+/// What a look at everything brought.
+pub(crate) struct Survey {
+    pub(crate) plan: Plan,
+    pub(crate) short: Vec<Short>,
+    /// Versions that were accepted below their promise and are whole now.
+    whole_again: BTreeMap<TenantId, Vec<(VersionId, RecordId, u8)>>,
+}
+
+impl Service {
+    /// What a round would do now. Sites and catalogues are only read.
+    ///
+    /// # Errors
+    /// [`RepairError`].
+    pub async fn plan_repair(&self, budget: RepairBudget) -> Result<Plan, RepairError> {
+        Ok(self.survey(&self.all_tenants(), budget, true).await?.plan)
+    }
+
+    /// One round, without timers and without regard for others: what sites
+    /// have missed first, tombstones before all; then the plan.
+    ///
+    /// # Errors
+    /// [`RepairError`].
+    pub async fn repair_once(&self, budget: RepairBudget) -> Result<RepairReport, RepairError> {
+        self.round(budget, &pace::Pace::unbounded(), &|_| ()).await
+    }
+
+    /// Looks at every version of these tenants.
+    pub(crate) async fn survey(
+        &self,
+        tenants: &[Arc<Tenant>],
+        budget: RepairBudget,
+        everywhere: bool,
+    ) -> Result<Survey, RepairError> {
+        let mut census = Census::new(self);
+        let older = match everywhere {
+            true => superseded(self, tenants, &mut census).await?,
+            false => Superseded::new(),
+        };
+        let mut builder = PlanBuilder::new(budget.bytes, budget.steps);
+        let mut survey = Survey { plan: Plan::default(), short: Vec::new(), whole_again: BTreeMap::new() };
+        walk(self, tenants, &mut census, &older, |census, found| {
+            let plan = plan_version(&found.inventory, &SiteTable::new(&census.sites));
+            if plan.steps.is_empty() && plan.troubles.is_empty() {
+                builder.whole(1);
+                if found.row.reduced > 0 {
+                    let line = (found.row.manifest.version, found.row.record, 0);
+                    survey.whole_again.entry(found.tenant.id).or_default().push(line);
+                }
+                return;
+            }
+            if survey.short.len() < SHORT_MAX {
+                let name = |id| self.sites.name(id).to_owned();
+                survey.short.push(Short {
+                    tenant: found.tenant.id,
+                    version: found.row.manifest.version,
+                    redundancy: plan.redundancy,
+                    promised: execute::promised(&found.row),
+                    why: plan.troubles.iter().map(|trouble| trouble.describe(&name)).collect(),
+                });
+            }
+            builder.add(&found.inventory, plan);
+        })
+        .await?;
+        survey.plan = builder.finish();
+        let silent = census.sites.iter().filter(|site| !site.alive).map(|site| site.site.id);
+        self.repairs.memory().silent = silent.collect();
+        Ok(survey)
+    }
+
+    async fn round(
+        &self,
+        budget: RepairBudget,
+        pace: &pace::Pace<'_>,
+        told: &(dyn Fn(Told<'_>) + Sync),
+    ) -> Result<RepairReport, RepairError> {
+        let _turn = self.repairs.turn.lock().await;
+        let tenants = self.all_tenants();
+        let mut report = RepairReport {
+            slots: slots::heal(self).await,
+            small: small::heal(self, &tenants).await?,
+            ..RepairReport::default()
+        };
+        let Survey { plan, whole_again, .. } = self.survey(&tenants, budget, true).await?;
+        let quarantined: Vec<SiteId> = self
+            .sites
+            .guards()
+            .iter()
+            .filter(|(_, guard)| guard.is_quarantined())
+            .map(|(id, _)| *id)
+            .collect();
+        self.note_whole(whole_again).await?;
+        self.name_beyond_repair(&plan).await?;
+        told(Told::Planned(&plan));
+        let by_tenant = steps_by_tenant(&plan.steps);
+        for (tenant, steps) in &by_tenant {
+            self.note_repair(*tenant, format!("{steps} steps"), Outcome::Intent).await?;
+        }
+        let steps = plan.steps.clone();
+        let acts = steps.into_iter().map(|step| async move {
+            let turn = pace.turn(step.bytes).await;
+            let done = execute::act(self, &step).await;
+            pace.end(turn).await;
+            (step, done)
+        });
+        // In order, so that one seed always acts in one way.
+        let mut acts = futures::stream::iter(acts).buffered(budget.at_once.max(1));
+        let mut done_of: BTreeMap<TenantId, Done> = BTreeMap::new();
+        while let Some((step, outcome)) = acts.next().await {
+            match outcome {
+                Ok(done) => {
+                    report.done += 1;
+                    told(Told::Done(&done, step.bytes));
+                    done_of.entry(step.tenant).or_default().add(&done);
+                }
+                Err(failure) => {
+                    report.failed += 1;
+                    told(Told::Failed);
+                    if report.reasons.len() < 16 {
+                        report.reasons.push(format!("{}: {failure}", step.version));
+                    }
+                }
+            }
+        }
+        for (tenant, steps) in by_tenant {
+            let done = done_of.remove(&tenant).unwrap_or_default();
+            let outcome = if done == Done::default() { Outcome::Failed } else { Outcome::Done };
+            self.note_repair(tenant, format!("{done} of {steps} steps"), outcome).await?;
+            report.add(&done);
+        }
+        report.plan = plan;
+        if report.is_over() {
+            self.release_repaired(&quarantined).await;
+        }
+        Ok(report)
+    }
+
+    /// A quarantined site of which a whole round found nothing that it lacks
+    /// is believed again. One that fell silent meanwhile is not there to be.
+    async fn release_repaired(&self, quarantined: &[SiteId]) {
+        for id in quarantined {
+            let answers = self.sites.for_repair(*id).is_some_and(|site| site.answers());
+            if answers && !self.repairs.fell_silent(*id) {
+                // If the log does not take it, it stays as it is for a round.
+                let _ = self.release_site(*id).await;
+            }
+        }
+    }
+
+    /// The count of what is missing goes to zero where nothing is missing.
+    async fn note_whole(
+        &self,
+        whole: BTreeMap<TenantId, Vec<(VersionId, RecordId, u8)>>,
+    ) -> Result<(), RepairError> {
+        for (id, versions) in whole {
+            let Some(tenant) = self.tenant(id) else { continue };
+            let subject = format!("{} versions whole again", versions.len());
+            let event = leaf(&self.repair_event(id, subject, Outcome::Done)).map_err(AuditError::from)?;
+            tenant.catalog.set_reduced(versions, event).await?;
+        }
+        Ok(())
+    }
+
+    /// A leaf for each version that is beyond repair, once and for all.
+    async fn name_beyond_repair(&self, plan: &Plan) -> Result<(), RepairError> {
+        for troubled in &plan.troubled {
+            let Trouble::BeyondRepair { .. } = troubled.trouble else { continue };
+            let Some(tenant) = self.tenant(troubled.tenant) else { continue };
+            let named = tenant.catalog.facts(BEYOND_REPAIR).await?;
+            let id = *troubled.version.as_bytes();
+            if named.binary_search_by(|(named, _)| named.cmp(&id)).is_err() {
+                let subject = format!("{} is beyond repair", troubled.version);
+                self.note_repair(tenant.id, subject, Outcome::Failed).await?;
+                tenant.catalog.put_fact(BEYOND_REPAIR, id, Vec::new()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn note_repair(
+        &self,
+        tenant: TenantId,
+        subject: String,
+        outcome: Outcome,
+    ) -> Result<(), RepairError> {
+        if let Some(tenant) = self.tenant(tenant) {
+            tenant.note(&self.repair_event(tenant.id, subject, outcome)).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn repair_event(&self, tenant: TenantId, subject: String, outcome: Outcome) -> AuditEvent {
+        AuditEvent {
+            time: self.host.clock.now(),
+            tenant: Some(tenant),
+            actor: Actor::Service,
+            operation: Operation::Repair,
+            subject,
+            outcome,
+        }
+    }
+}
+
+/// The fact by which a catalogue knows that a version was named.
+const BEYOND_REPAIR: &str = "beyond-repair";
+
+fn steps_by_tenant(steps: &[Step]) -> BTreeMap<TenantId, u64> {
+    let mut by_tenant = BTreeMap::new();
+    steps.iter().for_each(|step| *by_tenant.entry(step.tenant).or_default() += 1);
+    by_tenant
+}
+
+impl RepairReport {
+    fn add(&mut self, done: &Done) {
+        self.shards += done.shards;
+        self.read_back += done.read_back;
+        self.copies += done.copies;
+        self.moved += done.moved;
+        self.removed += done.removed;
+        self.bytes_read += done.bytes_read;
+        self.bytes_written += done.bytes_written;
+    }
+}

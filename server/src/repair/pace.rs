@@ -1,0 +1,257 @@
+//! How fast repair may go: within a bandwidth, and so that the calls of
+//! tenants hardly notice. While there are such calls, one step is under way
+//! at a time, and rests follow it; how long, their own durations tell, with
+//! repair at work and without.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
+use std::time::Duration;
+
+use coffer_model::Clock;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// The calls of tenants that are under way, and how long others took.
+pub(crate) struct Foreground {
+    clock: Arc<dyn Clock>,
+    in_flight: AtomicU64,
+    /// Repair steps under way.
+    steps: AtomicU64,
+    state: StdMutex<State>,
+}
+
+struct State {
+    quiet: Durations,
+    disturbed: Durations,
+    /// When a call last began or ended.
+    last: Option<Duration>,
+    /// Of the time that there is, the part in which repair works: 1 in this many.
+    rests: u32,
+    /// Calls since the part was last set.
+    since: u32,
+}
+
+/// Repair works at least one part in this many while tenants call.
+const RESTS_MAX: u32 = 64;
+/// And at most one in this many.
+const RESTS_MIN: u32 = 2;
+/// Calls between two looks at their durations.
+const LOOK_EVERY: u32 = 64;
+/// So long after the last call nobody is there.
+const IDLE_AFTER: Duration = Duration::from_millis(250);
+
+/// One call of a tenant, from its authorization to its end.
+pub(crate) struct InFlight {
+    foreground: Arc<Foreground>,
+    began: Duration,
+    disturbed: bool,
+}
+
+impl Foreground {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        let state = State {
+            quiet: Durations::default(),
+            disturbed: Durations::default(),
+            last: None,
+            rests: RESTS_MIN * 4,
+            since: 0,
+        };
+        let (in_flight, steps) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { clock, in_flight, steps, state: StdMutex::new(state) })
+    }
+
+    fn state(&self) -> StdGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a call begins; it ends when what is returned is dropped.
+    pub(crate) fn enter(self: &Arc<Self>) -> InFlight {
+        let began = self.clock.monotonic();
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.state().last = Some(began);
+        let disturbed = self.steps.load(Ordering::Relaxed) > 0;
+        InFlight { foreground: Arc::clone(self), began, disturbed }
+    }
+
+    /// Whether somebody calls, or did a moment ago.
+    fn is_busy(&self) -> bool {
+        let recently = |last: Duration| self.clock.monotonic().saturating_sub(last) < IDLE_AFTER;
+        self.in_flight.load(Ordering::Relaxed) > 0 || self.state().last.is_some_and(recently)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let foreground = &self.foreground;
+        let now = foreground.clock.monotonic();
+        foreground.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let disturbed = self.disturbed || foreground.steps.load(Ordering::Relaxed) > 0;
+        foreground.state().ended(now, now.saturating_sub(self.began), disturbed);
+    }
+}
+
+impl State {
+    fn ended(&mut self, now: Duration, took: Duration, disturbed: bool) {
+        self.last = Some(now);
+        if disturbed {
+            self.disturbed.add(took)
+        } else {
+            self.quiet.add(took)
+        }
+        self.since += 1;
+        if self.since < LOOK_EVERY {
+            return;
+        }
+        self.since = 0;
+        // A quarter more at the slow end: well before anybody's promise breaks.
+        match (self.quiet.slow_end(), self.disturbed.slow_end()) {
+            (Some(quiet), Some(disturbed)) if disturbed > quiet + quiet / 4 => {
+                self.rests = (self.rests * 2).min(RESTS_MAX);
+            }
+            (Some(_), Some(_)) => self.rests = (self.rests - self.rests / 4).max(RESTS_MIN),
+            _ => {}
+        }
+    }
+}
+
+/// Durations in classes, each an eighth longer than the one before; older
+/// ones count less and less.
+struct Durations {
+    counts: [u32; 128],
+    total: u32,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self { counts: [0; 128], total: 0 }
+    }
+}
+
+impl Durations {
+    fn add(&mut self, took: Duration) {
+        let micros = took.as_micros().max(1);
+        let octave = 127 - micros.leading_zeros();
+        let part = if octave < 3 { 0 } else { (micros >> (octave - 3)) & 7 };
+        let class = usize::try_from(octave * 8).unwrap_or(0) + usize::try_from(part).unwrap_or(0);
+        if let Some(count) = self.counts.get_mut(class.min(127)) {
+            *count += 1;
+        }
+        self.total += 1;
+        if self.total >= 4096 {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.total = self.counts.iter().sum();
+        }
+    }
+
+    /// Microseconds that all but one in fifty stay below; nothing of too few.
+    fn slow_end(&self) -> Option<u64> {
+        if self.total < 100 {
+            return None;
+        }
+        let mut left = self.total / 50;
+        for (class, count) in self.counts.iter().enumerate().rev() {
+            if *count > left {
+                let (octave, part) = (class / 8, u64::try_from(class % 8).ok()?);
+                let base = 1_u64 << octave;
+                return Some(base + base / 8 * part);
+            }
+            left -= count;
+        }
+        None
+    }
+}
+
+/// The pace of one run.
+pub(super) struct Pace<'a> {
+    foreground: Option<&'a Arc<Foreground>>,
+    bytes_per_second: Option<u64>,
+    yields: bool,
+    /// When the bandwidth has carried everything so far.
+    free: StdMutex<Duration>,
+    one: Mutex<()>,
+}
+
+/// One step under way.
+pub(super) struct Turn<'a> {
+    began: Option<Duration>,
+    alone: Option<MutexGuard<'a, ()>>,
+}
+
+impl<'a> Pace<'a> {
+    /// No bound and no regard.
+    pub(super) fn unbounded() -> Self {
+        Self::new(None, None, false)
+    }
+
+    pub(super) fn new(
+        foreground: Option<&'a Arc<Foreground>>,
+        bytes_per_second: Option<u64>,
+        yields: bool,
+    ) -> Self {
+        let (free, one) = (StdMutex::new(Duration::ZERO), Mutex::new(()));
+        Self { foreground, bytes_per_second, yields, free, one }
+    }
+
+    /// Waits until a step that moves so many bytes may begin.
+    pub(super) async fn turn(&self, bytes: u64) -> Turn<'_> {
+        let Some(foreground) = self.foreground else { return Turn { began: None, alone: None } };
+        let alone = if self.yields && foreground.is_busy() { Some(self.one.lock().await) } else { None };
+        if let Some(rate) = self.bytes_per_second {
+            let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
+            let takes = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+            let now = foreground.clock.monotonic();
+            let wait = {
+                let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+                let start = (*free).max(now);
+                *free = start + takes;
+                start.saturating_sub(now)
+            };
+            tokio::time::sleep(wait).await;
+        }
+        foreground.steps.fetch_add(1, Ordering::Relaxed);
+        Turn { began: Some(foreground.clock.monotonic()), alone }
+    }
+
+    /// Ends a step, and rests where somebody calls.
+    pub(super) async fn end(&self, turn: Turn<'_>) {
+        let (Some(foreground), Some(began)) = (self.foreground, turn.began) else { return };
+        foreground.steps.fetch_sub(1, Ordering::Relaxed);
+        if turn.alone.is_some() && foreground.is_busy() {
+            let worked = foreground.clock.monotonic().saturating_sub(began);
+            let rests = foreground.state().rests.saturating_sub(1);
+            tokio::time::sleep(worked.saturating_mul(rests).min(Duration::from_secs(2))).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(of: u64) -> Duration {
+        Duration::from_millis(of)
+    }
+
+    #[test]
+    fn the_slow_end_is_that_of_the_slowest_fiftieth_within_an_eighth() {
+        let mut durations = Durations::default();
+        assert_eq!(durations.slow_end(), None);
+        for n in 0..1000 {
+            durations.add(if n % 25 == 0 { millis(100) } else { millis(1) });
+        }
+        let slow = durations.slow_end().unwrap();
+        assert!((87_500..=100_000).contains(&slow), "{slow}");
+    }
+
+    #[test]
+    fn calls_that_repair_slows_down_make_it_rest_longer_and_others_shorter() {
+        let foreground = Foreground::new(Arc::new(coffer_custody::SystemClock));
+        let mut state = foreground.state();
+        (0..200).for_each(|_| state.ended(millis(0), millis(10), false));
+        let before = state.rests;
+        (0..256).for_each(|_| state.ended(millis(0), millis(20), true));
+        assert!(state.rests > before);
+        state.disturbed = Durations::default();
+        (0..2000).for_each(|_| state.ended(millis(0), millis(10), true));
+        assert_eq!(state.rests, RESTS_MIN);
+    }
+}

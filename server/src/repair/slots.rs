@@ -1,0 +1,30 @@
+//! Key slots that sites have missed: each is copied, as it is, to every site
+//! that should have it.
+
+use coffer_regions::Standing;
+
+use crate::keystore;
+use crate::service::Service;
+
+/// Heals them; how many were written and read back.
+pub(crate) async fn heal(service: &Service) -> u64 {
+    let mut healed = 0;
+    for (slot, content, sites) in
+        keystore::wanted_slots(&service.sites, &service.root, &service.deployment).await
+    {
+        for id in sites {
+            if service.sites.standing(id) != Standing::Active {
+                continue;
+            }
+            let Some(site) = service.sites.for_repair(id).filter(|site| site.answers()) else { continue };
+            if site.read_slot(slot).await.is_ok_and(|own| own.generation >= content.generation) {
+                continue;
+            }
+            let written = site.write_slot(slot, content.clone()).await.is_ok();
+            if written && site.read_slot(slot).await.is_ok_and(|own| own == content) {
+                healed += 1;
+            }
+        }
+    }
+    healed
+}

@@ -1,0 +1,253 @@
+//! Tombstones, facts and log runs that a site has missed. Nothing is spread
+//! that the catalogue does not know: what too few sites took never stood, and
+//! must not stand by being copied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coffer_keys::Dek;
+use coffer_model::{BucketId, Digest, RecordId, SiteId};
+use coffer_regions::{ListedRecord, Record, RecordKind, SiteError};
+
+use super::execute::put_and_read_back;
+use super::{Owner, RepairError};
+use crate::service::Service;
+use crate::stored::{Fact, LeafRun, Tombstone, open_fact, tag_of, tenant_tag};
+use crate::tenant::Tenant;
+
+/// Kinds, tombstones first: before them a site that was away is not trusted
+/// with anything else.
+const KINDS: [RecordKind; 3] = [RecordKind::Tombstone, RecordKind::Registry, RecordKind::Log];
+const LIST_PAGE: usize = 1024;
+
+/// Heals them; how many records were written and read back.
+pub(super) async fn heal(service: &Service, tenants: &[Arc<Tenant>]) -> Result<u64, RepairError> {
+    let mut healed = 0;
+    for kind in KINDS {
+        let keys = Keys::new(kind, tenants);
+        let mut merge = Merge::new(service, kind).await;
+        while let Some((id, holders)) = merge.next(service).await {
+            if merge.has_all(&holders) {
+                continue;
+            }
+            healed += heal_one(service, &keys, id, &holders).await?;
+        }
+    }
+    Ok(healed)
+}
+
+/// The keys of one kind of record, by the tag that says whose a record is.
+struct Keys {
+    kind: RecordKind,
+    by_tag: BTreeMap<[u8; 16], (Arc<Tenant>, Dek)>,
+}
+
+impl Keys {
+    fn new(kind: RecordKind, tenants: &[Arc<Tenant>]) -> Self {
+        let key = |tenant: &Arc<Tenant>| match kind {
+            RecordKind::Tombstone => tenant.secrets.tombstone_key(),
+            RecordKind::Log => tenant.secrets.log_key(),
+            _ => tenant.secrets.registry_key(),
+        };
+        let tagged = tenants.iter().map(|tenant| {
+            let key = key(tenant);
+            (tenant_tag(&key), (Arc::clone(tenant), key))
+        });
+        Self { kind, by_tag: tagged.collect() }
+    }
+
+    fn of(&self, record: &Record) -> Option<&(Arc<Tenant>, Dek)> {
+        self.by_tag.get(&tag_of(record)?)
+    }
+}
+
+/// Who lists a record.
+type Holders = Vec<(SiteId, Digest)>;
+
+/// The listings of one kind at all sites, merged in the order of their ids.
+struct Merge {
+    kind: RecordKind,
+    cursors: Vec<Cursor>,
+}
+
+struct Cursor {
+    site: SiteId,
+    page: std::collections::VecDeque<ListedRecord>,
+    after: Option<RecordId>,
+    ended: bool,
+}
+
+impl Merge {
+    async fn new(service: &Service, kind: RecordKind) -> Self {
+        let cursor = |site| Cursor { site, page: Default::default(), after: None, ended: false };
+        let mut merge =
+            Self { kind, cursors: service.sites.alive_for_repair().into_iter().map(cursor).collect() };
+        merge.fill(service).await;
+        merge
+    }
+
+    /// A site that fails is left out from then on: it is silent, not empty.
+    async fn fill(&mut self, service: &Service) {
+        let mut failed = Vec::new();
+        for cursor in self.cursors.iter_mut().filter(|cursor| cursor.page.is_empty() && !cursor.ended) {
+            let page = match service.sites.for_repair(cursor.site) {
+                Some(site) => site.list(self.kind, cursor.after, LIST_PAGE).await,
+                None => Err(SiteError::Unreachable),
+            };
+            match page {
+                Ok(page) if page.last().is_none_or(|last| Some(last.id) > cursor.after) => {
+                    cursor.ended = page.len() < LIST_PAGE;
+                    cursor.after = page.last().map(|last| last.id).or(cursor.after);
+                    cursor.page = page.into();
+                }
+                _ => failed.push(cursor.site),
+            }
+        }
+        self.cursors.retain(|cursor| !failed.contains(&cursor.site));
+    }
+
+    async fn next(&mut self, service: &Service) -> Option<(RecordId, Holders)> {
+        self.fill(service).await;
+        let id = self.cursors.iter().filter_map(|cursor| cursor.page.front()).map(|line| line.id).min()?;
+        let mut holders = Vec::new();
+        for cursor in &mut self.cursors {
+            if let Some(line) = cursor.page.pop_front_if(|line| line.id == id) {
+                holders.push((cursor.site, line.digest));
+            }
+        }
+        Some((id, holders))
+    }
+
+    /// Whether every site that answers lists it, and all the same.
+    fn has_all(&self, holders: &Holders) -> bool {
+        let mut digests = holders.iter().map(|(_, digest)| digest);
+        let first = digests.next();
+        holders.len() == self.cursors.len() && digests.all(|digest| Some(digest) == first)
+    }
+}
+
+/// Copies one record to the sites that should have it and do not.
+async fn heal_one(
+    service: &Service,
+    keys: &Keys,
+    id: RecordId,
+    holders: &Holders,
+) -> Result<u64, RepairError> {
+    if service.repairs.is_nobodys(id) {
+        return Ok(0);
+    }
+    let mut digests = holders.iter().map(|(_, digest)| digest);
+    let first = digests.next();
+    let agree = digests.all(|digest| Some(digest) == first);
+    let known = service.repairs.owner(id).filter(|_| agree);
+    let read = if known.is_none() { first_good(service, keys, id, holders).await? } else { None };
+    let owner = match (known, &read) {
+        (Some(owner), _) => owner,
+        (None, Some((_, owner))) => *owner,
+        (None, None) => return Ok(0),
+    };
+    service.repairs.note_owner(id, owner);
+    let lacking = |site: &SiteId| match holders.iter().find(|(holder, _)| holder == site) {
+        None => true,
+        Some((_, digest)) => read.as_ref().is_some_and(|(good, _)| good.digest() != *digest),
+    };
+    let lacking: Vec<SiteId> = wanted_at(service, owner).await?.into_iter().filter(lacking).collect();
+    if lacking.is_empty() {
+        return Ok(0);
+    }
+    let good = match read {
+        Some(read) => Some(read),
+        None => first_good(service, keys, id, holders).await?,
+    };
+    let Some((good, _)) = good else { return Ok(0) };
+    let mut healed = 0;
+    for site in lacking {
+        healed += u64::from(put_and_read_back(service, site, good.clone()).await.is_ok());
+    }
+    Ok(healed)
+}
+
+/// The sites that should have a record of this owner, as far as they answer.
+async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Vec<SiteId>, RepairError> {
+    let Some(tenant) = service.tenant(tenant) else { return Ok(Vec::new()) };
+    let policy = match bucket {
+        Some(bucket) => tenant.catalog.bucket_by_id(bucket).await?.map(|bucket| bucket.policy),
+        None => None,
+    };
+    let policy = policy.as_ref().unwrap_or(&tenant.policy);
+    let alive = service.sites.alive_for_repair();
+    let taking = service.sites.taking().sites.iter();
+    let wanted = taking.filter(|site| policy.admits(site) && alive.contains(&site.id));
+    Ok(wanted.map(|site| site.id).collect())
+}
+
+/// The first copy that opens and that its tenant's catalogue knows.
+async fn first_good(
+    service: &Service,
+    keys: &Keys,
+    id: RecordId,
+    holders: &Holders,
+) -> Result<Option<(Record, Owner)>, RepairError> {
+    for (site, _) in holders {
+        let Some(adapter) = service.sites.for_repair(*site) else { continue };
+        let Ok(record) = adapter.get(id).await else { continue };
+        let Some((tenant, key)) = keys.of(&record) else { continue };
+        if let Some(bucket) = stands(keys.kind, tenant, key, &record).await? {
+            return Ok(Some((record, (tenant.id, bucket))));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the record says what the catalogue says too; for a tombstone with
+/// its bucket.
+async fn stands(
+    kind: RecordKind,
+    tenant: &Tenant,
+    key: &Dek,
+    record: &Record,
+) -> Result<Option<Option<BucketId>>, RepairError> {
+    let catalog = &tenant.catalog;
+    match kind {
+        RecordKind::Tombstone => {
+            let Ok(tombstone) = open_fact::<Tombstone>(record, key, tenant.id) else { return Ok(None) };
+            let stands = if tombstone.failed_put {
+                // Its version never was, and must not come to be.
+                catalog.version(tombstone.version).await?.is_none()
+            } else {
+                catalog.has_tombstone(record.id()).await?
+            };
+            Ok(stands.then_some(Some(tombstone.bucket)))
+        }
+        RecordKind::Log => {
+            let Ok(run) = open_fact::<LeafRun>(record, key, tenant.id) else { return Ok(None) };
+            let own = catalog.leaves(run.first, run.leaves.len()).await?;
+            let replicated = catalog.replicated_size().await?;
+            let end = run.first.saturating_add(run.leaves.len() as u64);
+            Ok((own == run.leaves && end <= replicated).then_some(None))
+        }
+        _ => {
+            let Ok(fact) = open_fact::<Fact>(record, key, tenant.id) else { return Ok(None) };
+            Ok(fact_stands(tenant, record.id(), fact).await?.then_some(None))
+        }
+    }
+}
+
+async fn fact_stands(tenant: &Tenant, record: RecordId, fact: Fact) -> Result<bool, RepairError> {
+    let catalog = &tenant.catalog;
+    Ok(match fact {
+        // The fact of a policy that was changed since stays where it is.
+        Fact::BucketCreated { id, .. } | Fact::BucketPolicy { id, .. } => {
+            catalog.bucket_by_id(id).await?.is_some_and(|bucket| bucket.record == record)
+        }
+        Fact::BucketRemoved { id, .. } => catalog.bucket_by_id(id).await?.is_none(),
+        Fact::PrincipalCreated(principal) => {
+            let known = catalog.facts("principal").await?;
+            known.iter().any(|(id, _)| id == principal.id.as_bytes())
+        }
+        Fact::Sites { generation, .. } => {
+            let known = catalog.facts(crate::standing::SITES).await?;
+            known.iter().any(|(id, _)| *id == crate::standing::generation_id(generation))
+        }
+    })
+}

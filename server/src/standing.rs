@@ -1,0 +1,313 @@
+//! Sites that come and go: added, drained, retired, their disks replaced. The
+//! list is a sealed fact in the realm of the service, at more sites than may
+//! be lost; the topology file says only where to begin to look.
+
+use coffer_catalog::CatalogError;
+use coffer_model::{BucketId, SiteDescription, SiteId, TenantId};
+use coffer_regions::{Standing, Unmet, satisfiable};
+use coffer_site::OpenSiteError;
+use serde::{Deserialize, Serialize};
+
+use crate::opener::OpenedSite;
+use crate::registry::{RegistryError, write_fact};
+use crate::service::{Service, write_topology};
+use crate::site_file::{SiteFile, SiteFileError};
+use crate::sites::ListedSite;
+use crate::stored::Fact;
+
+/// The kind of fact in the catalogue of the service's realm.
+pub(crate) const SITES: &str = "sites";
+
+/// A site in the fact. The address is JSON, as in the topology file, so that
+/// it can grow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SiteLine {
+    address: String,
+    standing: u8,
+}
+
+/// The id of the fact of a generation: in order of generations.
+pub(crate) fn generation_id(generation: u64) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[8..].copy_from_slice(&generation.to_be_bytes());
+    id
+}
+
+/// Why the sites are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteChangeError {
+    /// No site of that name.
+    #[error("there is no site {0:?}")]
+    NoSite(String),
+    /// There is, or was, a site of that name: names are for life.
+    #[error("there is a site {0:?} already, or there was")]
+    NameTaken(String),
+    /// The site file does not describe exactly one new site.
+    #[error("the site file describes {0} sites that are not there yet; name one of them")]
+    NotOne(usize),
+    /// The site file cannot be read.
+    #[error(transparent)]
+    Form(#[from] SiteFileError),
+    /// Its standing does not allow it.
+    #[error("{name} is {}, and must be {} for that", have.name(), need.name())]
+    Standing {
+        /// Which site.
+        name: String,
+        /// What it is.
+        have: Standing,
+        /// What it must be.
+        need: Standing,
+    },
+    /// Without it, a policy could not be satisfied any more.
+    #[error("without {name}, the policy of {bucket} of {tenant} could not be satisfied: {unmet}")]
+    Needed {
+        /// Which site.
+        name: String,
+        /// Whose policy.
+        tenant: TenantId,
+        /// Which bucket's.
+        bucket: BucketId,
+        /// What would be missing.
+        unmet: Unmet,
+    },
+    /// It still has a place in versions.
+    #[error("{versions} versions still have a place at {name}; repair moves them, `coffer repair run`")]
+    Occupied {
+        /// Which site.
+        name: String,
+        /// How many.
+        versions: u64,
+    },
+    /// The old disk still answers.
+    #[error("{0} answers; take its disk away first, or drain it")]
+    Answers(String),
+    /// A store could not be made or opened.
+    #[error(transparent)]
+    Store(#[from] OpenSiteError),
+    /// The list could not be written.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// An address could not be written down, or a list not read.
+    #[error("the list of sites cannot be encoded")]
+    Encode,
+    /// The topology file could not be written; the change stands.
+    #[error("the change stands, but the topology file could not be written: {0}")]
+    Disk(#[from] std::io::Error),
+    /// A catalogue failed.
+    #[error("the catalogue failed: {0}")]
+    Catalog(#[from] CatalogError),
+}
+
+fn line(site: &ListedSite) -> Result<SiteLine, SiteChangeError> {
+    let address = serde_json::to_string(&site.address).map_err(|_| SiteChangeError::Encode)?;
+    let number = Standing::NAMES.iter().position(|(standing, _)| *standing == site.standing);
+    Ok(SiteLine { address, standing: number.and_then(|n| u8::try_from(n).ok()).unwrap_or(0) })
+}
+
+fn listed(line: &SiteLine) -> Result<ListedSite, SiteChangeError> {
+    let address = serde_json::from_str(&line.address).map_err(|_| SiteChangeError::Encode)?;
+    let standing = Standing::NAMES.get(usize::from(line.standing)).ok_or(SiteChangeError::Encode)?.0;
+    Ok(ListedSite { address, standing })
+}
+
+impl Service {
+    /// Adds a site of a site file: the one of that name, or the only new one.
+    ///
+    /// # Errors
+    /// [`SiteChangeError`].
+    pub async fn add_site(&self, file: &str, name: Option<&str>) -> Result<SiteDescription, SiteChangeError> {
+        let _turn = self.changing_sites.lock().await;
+        let file = SiteFile::parse(file)?;
+        let mut list = self.sites.listed().to_vec();
+        let taken = |name: &str| list.iter().any(|site| site.address.site.name == name);
+        let mut new: Vec<_> = file.sites.iter().filter(|entry| !taken(&entry.name)).collect();
+        if let Some(name) = name {
+            if taken(name) {
+                return Err(SiteChangeError::NameTaken(name.to_owned()));
+            }
+            new.retain(|entry| entry.name == name);
+        }
+        let [entry] = new.as_slice() else { return Err(SiteChangeError::NotOne(new.len())) };
+        let address = entry.mint(self.host.entropy.as_ref());
+        let opened = self.host.sites.create(&self.data_dir, &address).await?;
+        let description = address.site.clone();
+        list.push(ListedSite { address, standing: Standing::Active });
+        self.write_sites(list, Some((description.id, opened))).await?;
+        // Keys first: without them the new site is no help in a recovery.
+        crate::repair::heal_slots(self).await;
+        Ok(description)
+    }
+
+    /// A site takes no new data from now on, and repair moves away what it
+    /// holds; or, with `back`, it takes data again.
+    ///
+    /// # Errors
+    /// [`SiteChangeError::Needed`] if a policy needs it.
+    pub async fn drain_site(&self, name: &str, back: bool) -> Result<SiteId, SiteChangeError> {
+        let _turn = self.changing_sites.lock().await;
+        let (mut list, at) = self.find(name)?;
+        let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
+        let id = site.address.site.id;
+        let (need, next) = match back {
+            false => (Standing::Active, Standing::Draining),
+            true => (Standing::Draining, Standing::Active),
+        };
+        require(site, need)?;
+        site.standing = next;
+        if !back {
+            self.refuse_if_needed(id, name).await?;
+        }
+        self.write_sites(list, None).await?;
+        Ok(id)
+    }
+
+    /// A drained site goes for good.
+    ///
+    /// # Errors
+    /// [`SiteChangeError::Occupied`] while a version has a place there.
+    pub async fn retire_site(&self, name: &str) -> Result<SiteId, SiteChangeError> {
+        let _turn = self.changing_sites.lock().await;
+        let (mut list, at) = self.find(name)?;
+        let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
+        let id = site.address.site.id;
+        require(site, Standing::Draining)?;
+        site.standing = Standing::Retired;
+        let versions = self.versions_at(id).await?;
+        if versions > 0 {
+            return Err(SiteChangeError::Occupied { name: name.to_owned(), versions });
+        }
+        self.write_sites(list, None).await?;
+        self.forget_disk(id).await;
+        Ok(id)
+    }
+
+    /// What was known of a disk that is not there any more.
+    async fn forget_disk(&self, id: SiteId) {
+        self.damage.forget(id);
+        self.repairs.forget(id);
+        self.reach_noted.lock().await.remove(&id);
+    }
+
+    /// A site whose disk is lost gets a new, empty one; repair fills it.
+    ///
+    /// # Errors
+    /// [`SiteChangeError::Answers`] while the old one is there.
+    pub async fn replace_site(&self, name: &str) -> Result<SiteId, SiteChangeError> {
+        let _turn = self.changing_sites.lock().await;
+        let (list, at) = self.find(name)?;
+        let site = list.get(at).ok_or(SiteChangeError::Encode)?;
+        let id = site.address.site.id;
+        self.sites.replace_store(&self.host, &self.data_dir, id).await?;
+        self.forget_disk(id).await;
+        crate::repair::heal_slots(self).await;
+        Ok(id)
+    }
+
+    fn find(&self, name: &str) -> Result<(Vec<ListedSite>, usize), SiteChangeError> {
+        let list = self.sites.listed().to_vec();
+        let known = |site: &ListedSite| site.address.site.name == name && site.standing != Standing::Retired;
+        let at = list.iter().position(known).ok_or_else(|| SiteChangeError::NoSite(name.to_owned()))?;
+        Ok((list, at))
+    }
+
+    /// Every policy must have enough sites without this one.
+    async fn refuse_if_needed(&self, id: SiteId, name: &str) -> Result<(), SiteChangeError> {
+        let mut left = self.sites.taking().clone();
+        left.sites.retain(|site| site.id != id);
+        for tenant in self.all_tenants().iter().filter(|tenant| !tenant.service) {
+            for bucket in tenant.catalog.buckets().await? {
+                satisfiable(&left, &bucket.policy).map_err(|unmet| SiteChangeError::Needed {
+                    name: name.to_owned(),
+                    tenant: tenant.id,
+                    bucket: bucket.id,
+                    unmet,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Versions, and puts under way, that have a place at a site.
+    async fn versions_at(&self, id: SiteId) -> Result<u64, SiteChangeError> {
+        let mut versions = 0;
+        for tenant in self.all_tenants() {
+            let reserved = tenant.catalog.reservations().await?;
+            versions += reserved.iter().filter(|row| row.sites.contains(&id)).count() as u64;
+            let mut after = None;
+            loop {
+                let page = tenant.catalog.versions(after, 512).await?;
+                let Some(last) = page.last() else { break };
+                after = Some(last.manifest.manifest.version);
+                let there = page.iter().filter(|row| row.manifest.manifest.layout.sites().contains(&id));
+                versions += there.count() as u64;
+            }
+        }
+        Ok(versions)
+    }
+
+    /// Writes another list: the fact at the sites, then its index, then what
+    /// is in memory, then the topology file. A crash between any two leaves
+    /// the old list or the new one.
+    async fn write_sites(
+        &self,
+        list: Vec<ListedSite>,
+        opened: Option<(SiteId, OpenedSite)>,
+    ) -> Result<(), SiteChangeError> {
+        let realm = self.service_realm().ok_or(SiteChangeError::Encode)?;
+        let known = realm.catalog.facts(SITES).await?;
+        let newest = known.last().map_or(0, |(id, _)| generation_of(id));
+        // Never one that was given before, whatever became of it.
+        let generation = self.host.clock.now().0.max(newest + 1);
+        let lines: Vec<SiteLine> = list.iter().map(line).collect::<Result<_, _>>()?;
+        let body = postcard::to_allocvec(&lines).map_err(|_| SiteChangeError::Encode)?;
+        write_fact(&self.host, &self.sites, &realm, &Fact::Sites { generation, sites: lines }).await?;
+        realm.catalog.put_fact(SITES, generation_id(generation), body).await?;
+        self.sites.change(&self.host, &self.data_dir, list, opened).await?;
+        write_topology(&self.data_dir, &self.sites.addresses())?;
+        Ok(())
+    }
+
+    /// Takes the newest list that the realm of the service knows, where it
+    /// differs from what the topology file, or the kit, said.
+    pub(crate) async fn adopt_sites(&self) -> Result<(), SiteChangeError> {
+        let Some(realm) = self.service_realm() else { return Ok(()) };
+        let known = realm.catalog.facts(SITES).await?;
+        let Some((_, body)) = known.last() else { return Ok(()) };
+        let lines: Vec<SiteLine> = postcard::from_bytes(body).map_err(|_| SiteChangeError::Encode)?;
+        let list: Vec<ListedSite> = lines.iter().map(listed).collect::<Result<_, _>>()?;
+        if list != self.sites.listed() {
+            self.sites.change(&self.host, &self.data_dir, list, None).await?;
+        }
+        Ok(())
+    }
+}
+
+fn generation_of(id: &[u8; 16]) -> u64 {
+    id.last_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+fn require(site: &ListedSite, need: Standing) -> Result<(), SiteChangeError> {
+    let (name, have) = (site.address.site.name.clone(), site.standing);
+    if have == need { Ok(()) } else { Err(SiteChangeError::Standing { name, have, need }) }
+}
+
+/// The body of the fact in a catalogue, for a rebuild.
+pub(crate) fn index(generation: u64, sites: &[SiteLine]) -> Result<([u8; 16], Vec<u8>), postcard::Error> {
+    Ok((generation_id(generation), postcard::to_allocvec(sites)?))
+}
+
+/// Checks that what `SiteAddress` reads is what it wrote.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kit::SiteAddress;
+
+    #[test]
+    fn a_list_of_sites_reads_back_whatever_their_standing() {
+        let site = SiteFile::shipped().unwrap().sites.remove(0).mint(&coffer_custody::OsEntropy);
+        for (standing, _) in Standing::NAMES {
+            let before = ListedSite { address: SiteAddress { latency_ms: 7, ..site.clone() }, standing };
+            assert_eq!(listed(&line(&before).unwrap()).unwrap(), before);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Repair of a lost site at two sizes, beside what the disk could do at best
+//! in the same run; what small calls of tenants notice of it; and whether the
+//! ledger agrees, while it goes on, with a count that does not ask the service.
+//!
+//! `cargo bench -p coffer-tests --bench repair -- 512 2048` takes MiB on the
+//! lost site; the default is small enough for every day.
+#![expect(clippy::unwrap_used, reason = "a benchmark stops at the first failure")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its findings")]
+#![expect(clippy::disallowed_methods, reason = "the disk's own limit is measured on plain files")]
+#![expect(clippy::cast_precision_loss, reason = "rates are for people")]
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use coffer_custody::SystemClock;
+use coffer_model::{BucketName, Clock, Geometry, ResidencyPolicy};
+use coffer_regions::RecordKind;
+use coffer_server::{Host, HostSites, RepairBudget, RepairRun, SiteFile};
+use coffer_tests::{
+    Deployment, Lies, LyingSites, TenantClient, bucket_name, host, object_key, pattern, policy,
+};
+
+const MIB: usize = 1 << 20;
+/// Plaintext of one large object.
+const OBJECT: usize = 32 * MIB;
+/// The object that is watched: 3+2, so that its shards have a length of their own.
+const WATCHED: usize = 64 * MIB;
+const WATCHED_STRIPES: usize = WATCHED.div_ceil(4 * MIB) + 1;
+const CLIENTS: usize = 4;
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let start = SystemClock.monotonic();
+    work();
+    (SystemClock.monotonic() - start).as_secs_f64()
+}
+
+async fn elapsed<T>(work: impl Future<Output = T>) -> (f64, T) {
+    let start = SystemClock.monotonic();
+    let done = work.await;
+    ((SystemClock.monotonic() - start).as_secs_f64(), done)
+}
+
+/// What the disk writes at best in pieces as long as a shard, each fsynced,
+/// as a site must; bytes a second, the median of three.
+fn disk_limit(dir: &Path) -> f64 {
+    let piece = pattern(1, MIB);
+    let mut rates: Vec<f64> = (0..3)
+        .map(|_| {
+            let mut file = File::create(dir.join("limit")).unwrap();
+            let took = seconds(|| {
+                for _ in 0..64 {
+                    file.write_all(&piece).unwrap();
+                    file.sync_data().unwrap();
+                }
+            });
+            (64 * MIB) as f64 / took
+        })
+        .collect();
+    rates.sort_by(f64::total_cmp);
+    rates[1]
+}
+
+struct Bench {
+    deployment: Deployment,
+    tenant: Arc<TenantClient>,
+    lies: Arc<Lies>,
+    bucket: BucketName,
+}
+
+impl Bench {
+    /// Six sites, each with about so many MiB of shards.
+    async fn with(mib: usize) -> Self {
+        let plain = SiteFile::SHIPPED
+            .lines()
+            .filter(|line| !line.starts_with("latency_ms") && !line.starts_with("bandwidth_mib"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let (sites, lies) = LyingSites::new(HostSites { entropy: host().entropy });
+        let deployment = Deployment::on(Host { sites: Arc::new(sites), ..host() }, &plain).await;
+        let tenant = Arc::new(deployment.tenant("benchmark").await);
+        let bucket = bucket_name("objects");
+        tenant.client.create_bucket(&bucket, None).await.unwrap();
+        let watched = ResidencyPolicy { geometry: Geometry::new(3, 2).unwrap(), ..policy(&["EU"]) };
+        tenant.client.create_bucket(&bucket_name("watched"), Some(&watched)).await.unwrap();
+        tenant.put(&bucket_name("watched"), "object", pattern(3, WATCHED)).await;
+        let body = pattern(2, OBJECT);
+        for n in 0..(mib * MIB * 4).div_ceil(OBJECT) {
+            tenant.put(&bucket, &format!("large/{n}"), body.clone()).await;
+        }
+        for n in 0..256 {
+            tenant.put(&bucket, &format!("small/{n}"), pattern(n, 4096)).await;
+        }
+        Self { deployment, tenant, lies, bucket }
+    }
+
+    /// The disk of a site is lost, and an empty one put in its place.
+    async fn lose(&mut self, name: &str) {
+        self.deployment.stop().await;
+        self.lies.forget();
+        std::fs::remove_dir_all(self.deployment.site_dir(name)).unwrap();
+        self.deployment.start().await;
+        let tenant = Arc::get_mut(&mut self.tenant).unwrap();
+        self.deployment.reconnect(tenant).await;
+        self.deployment.service().replace_site(name).await.unwrap();
+    }
+
+    /// Shards of the watched object at a site, counted past the service.
+    async fn counted(&self, name: &str) -> usize {
+        let site = self.lies.site(name).unwrap();
+        let lines = site.list(RecordKind::Shard, None, usize::MAX).await.unwrap();
+        let own = |bytes: u32| usize::try_from(bytes).is_ok_and(|bytes| bytes > MIB + MIB / 8);
+        lines.iter().filter(|line| own(line.body_bytes)).count()
+    }
+
+    /// The same, as the ledger has it.
+    async fn told(&self, name: &str) -> usize {
+        let (bucket, key) = (bucket_name("watched"), object_key("object"));
+        let ledger = self.tenant.client.stat_shards(&bucket, &key, false).await.unwrap();
+        let at = |state: &&coffer_client::ShardState| {
+            // The last stripe is a short one, with shards as long as others'.
+            let whole = state.shard.is_some_and(|(stripe, _)| stripe as usize + 1 < WATCHED_STRIPES);
+            whole && state.site == name && state.state == "listed"
+        };
+        ledger.states.iter().filter(at).count()
+    }
+}
+
+/// Small gets and puts of several clients until told to stop; how long each took.
+async fn foreground(bench: &Bench, stop: &Arc<AtomicBool>) -> Vec<f64> {
+    let mut clients = tokio::task::JoinSet::new();
+    for client in 0..CLIENTS {
+        let (tenant, bucket, stop) = (Arc::clone(&bench.tenant), bench.bucket.clone(), Arc::clone(stop));
+        clients.spawn(async move {
+            let mut took = Vec::new();
+            let mut n = client;
+            while !stop.load(Ordering::Relaxed) {
+                n = (n * 7 + 1) % 256;
+                let key = format!("small/{n}");
+                if n.is_multiple_of(2) {
+                    took.push(elapsed(tenant.get(&bucket, &key)).await.0);
+                } else {
+                    let key = format!("put/{client}/{n}");
+                    let put = tenant.put(&bucket, &key, Bytes::from_static(&[7; 4096]));
+                    took.push(elapsed(put).await.0);
+                }
+            }
+            took
+        });
+    }
+    clients.join_all().await.into_iter().flatten().collect()
+}
+
+fn p99(mut took: Vec<f64>) -> (f64, usize) {
+    took.sort_by(f64::total_cmp);
+    (took[took.len() * 99 / 100] * 1e3, took.len())
+}
+
+/// Foreground calls while `work` is under way.
+async fn beside<T>(bench: &Bench, work: impl Future<Output = T>) -> (Vec<f64>, T) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let ended = async {
+        let done = work.await;
+        stop.store(true, Ordering::Relaxed);
+        done
+    };
+    tokio::join!(foreground(bench, &stop), ended)
+}
+
+/// The ledger and the independent count while `going` holds; how often they
+/// were compared, and how often they contradicted each other.
+async fn watch(bench: &Bench, name: &str, going: &AtomicBool) -> (u64, u64) {
+    let (mut looks, mut wrong) = (0, 0);
+    while going.load(Ordering::Relaxed) {
+        let before = bench.counted(name).await;
+        let told = bench.told(name).await;
+        let after = bench.counted(name).await;
+        looks += 1;
+        wrong += u64::from(!(before..=after).contains(&told));
+    }
+    (looks, wrong)
+}
+
+async fn one_size(mib: usize) -> f64 {
+    let mut bench = Bench::with(mib).await;
+    let disk = disk_limit(bench.deployment.scratch());
+    println!("{mib} MiB on each site; the disk writes {:.0} MB/s in fsynced pieces of 1 MiB", disk / 1e6);
+
+    // As fast as it goes, nobody else there, the ledger watched meanwhile.
+    bench.lose("fra1").await;
+    let service = Arc::clone(bench.deployment.service());
+    let run = RepairRun { bytes_per_second: None, yields: false, ..RepairRun::default() };
+    let (took, done) = elapsed(service.repair(run, &|_| ())).await;
+    let (last, sums) = done.unwrap();
+    assert!(last.is_over() && sums.failed == 0, "{last:?}");
+    let site = bench.deployment.site("fra1").await;
+    let written = site.volume_bytes as f64;
+    let rate = written / took;
+    println!(
+        "  full speed   {:6.0} MB/s written, {:6.0} MB/s moved, {took:.1} s: {:.2} of the disk's limit; \
+         {} shards, {} records read back, {} rounds",
+        written / took / 1e6,
+        sums.bytes as f64 / took / 1e6,
+        written / took / disk,
+        sums.shards,
+        sums.read_back,
+        sums.rounds
+    );
+    assert!(sums.read_back >= sums.shards);
+    drop(service);
+
+    // With tenants at work, before and meanwhile.
+    let (before, ()) =
+        beside(&bench, async { tokio::time::sleep(std::time::Duration::from_secs(8)).await }).await;
+    bench.lose("par1").await;
+    let service = Arc::clone(bench.deployment.service());
+    let (during, (took, done)) = beside(&bench, elapsed(service.repair(RepairRun::default(), &|_| ()))).await;
+    let (_, sums) = done.unwrap();
+    let ((before, calls_before), (during, calls_during)) = (p99(before), p99(during));
+    println!(
+        "  giving way   {:6.0} MB/s moved, {took:.1} s; p99 of small calls {before:.2} ms before ({calls_before} calls), \
+         {during:.2} ms meanwhile ({calls_during} calls): {:.2} times",
+        sums.bytes as f64 / took / 1e6,
+        during / before
+    );
+    drop(service);
+
+    // The ledger, sampled while a third site is filled slowly.
+    bench.lose("mad1").await;
+    let service = Arc::clone(bench.deployment.service());
+    let going = AtomicBool::new(true);
+    let budget = RepairBudget { bytes: 64 << 20, ..RepairBudget::default() };
+    let run = RepairRun { budget, bytes_per_second: Some(128 << 20), yields: false };
+    let (_, (looks, wrong)) = tokio::join!(
+        async {
+            service.repair(run, &|_| ()).await.unwrap();
+            going.store(false, Ordering::Relaxed);
+        },
+        watch(&bench, "mad1", &going)
+    );
+    println!("  ledger       compared {looks} times while a site was filled, {wrong} contradictions");
+    rate
+}
+
+fn main() {
+    let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { vec![24, 96] } else { sizes };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut rates = Vec::new();
+        for mib in sizes {
+            rates.push(one_size(mib).await);
+        }
+        let first = rates.first().copied().unwrap_or(1.0);
+        let flat: Vec<String> = rates.iter().map(|rate| format!("{:.2}", rate / first)).collect();
+        println!("rates of the sizes, the first one being 1: {}", flat.join(" "));
+    });
+}

@@ -1,0 +1,134 @@
+//! `kill -9` in the midst of a repair, again and again: nothing is lost, what
+//! was under way goes on, and the end is the same.
+#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use coffer_client::{Client, Credentials, RepairOptions, SiteChange};
+use coffer_model::{Geometry, ResidencyPolicy};
+use coffer_server::RepairBudget;
+use coffer_tests::{Deployment, bucket_name, object_key, pattern, policy};
+use tokio::sync::Notify;
+
+/// The service in a process of its own.
+struct Process {
+    child: Child,
+    endpoint: String,
+}
+
+impl Process {
+    fn start(data: &Path, root_key: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-test-service"));
+        let mut child = command.arg(data).arg(root_key).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        Self { child, endpoint: value["endpoint"].as_str().unwrap().to_owned() }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the root key goes to a file for the other process")]
+fn plant(path: &Path, content: &[u8]) {
+    std::fs::write(path, content).unwrap();
+}
+
+async fn connect(deployment: &Deployment, credentials: &Credentials, endpoint: &str) -> Client {
+    let credentials = Credentials {
+        ca_pem: credentials.ca_pem.clone(),
+        certificate_pem: credentials.certificate_pem.clone(),
+        key_pem: credentials.key_pem.clone(),
+        endpoint: endpoint.to_owned(),
+    };
+    Client::connect(&credentials, deployment.options()).await.unwrap()
+}
+
+/// Runs a repair and kills the process after so many steps; whether the
+/// repair came to its end before that.
+async fn repair_and_kill(deployment: &Deployment, root_key: &Path, steps: u64) -> bool {
+    let process = Process::start(&deployment.data(), root_key);
+    let operator = connect(deployment, deployment.operator_credentials(), &process.endpoint).await;
+    let (burnt, done) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
+    let (told, seen) = (Arc::clone(&burnt), Arc::clone(&done));
+    let run = tokio::spawn(async move {
+        let options = RepairOptions { budget_bytes: 24 << 20, ..RepairOptions::default() };
+        let ended = operator.run_repair(options, |sums| {
+            seen.store(sums.steps_done, Ordering::Relaxed);
+            if sums.steps_done >= steps {
+                told.notify_one();
+            }
+        });
+        ended.await.is_ok_and(|(_, last)| last.failed == 0 && last.plan.versions_short == 0)
+    });
+    tokio::select! {
+        () = burnt.notified() => {}
+        () = async { while !run.is_finished() { tokio::task::yield_now().await } } => {}
+    }
+    process.kill();
+    run.await.unwrap_or(false)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_again_and_again_while_it_repairs_and_moves_it_loses_nothing_and_comes_to_its_end() {
+    let mut deployment = Deployment::six_sites().await;
+    let anywhere = ResidencyPolicy { geometry: Geometry::new(3, 2).unwrap(), ..policy(&[]) };
+    let mut tenant = deployment.tenant_with("acme", anywhere.clone()).await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, Some(&anywhere)).await.unwrap();
+    let mut objects = vec![("large".to_owned(), pattern(1, 21 << 20))];
+    for n in 0..12_usize {
+        objects.push((format!("small-{n}"), pattern(n as u64, 900)));
+        objects.push((format!("striped-{n}"), pattern(50 + n as u64, 90_000)));
+    }
+    for (key, body) in &objects {
+        tenant.put(&bucket, key, body.clone()).await;
+    }
+    let eu = ResidencyPolicy { allow: vec!["EU".parse().unwrap()], ..anywhere };
+    tenant.client.set_bucket_policy(&bucket, &eu).await.unwrap();
+    deployment.stop().await;
+    std::fs::remove_dir_all(deployment.site_dir("par1")).unwrap();
+    deployment.start().await;
+    deployment.operator().await.change_site("par1", SiteChange::Replace).await.unwrap();
+    deployment.stop().await;
+    let root_key = deployment.scratch().join("root-key");
+    plant(&root_key, deployment.root().danger_expose());
+
+    let (mut lives, mut ended) = (0_u64, false);
+    while !ended {
+        // Later and later, and at another place of a step each time.
+        ended = repair_and_kill(&deployment, &root_key, 1 + lives * 7 % 23).await;
+        lives += 1;
+        assert!(lives < 200, "it does not come to its end");
+    }
+    assert!(lives > 3, "it was killed before its end: {lives} lives");
+
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    let plan = deployment.service().plan_repair(RepairBudget::default()).await.unwrap();
+    assert_eq!((plan.steps.len(), plan.versions_short, plan.out_of_place), (0, 0, 0));
+    for (key, body) in &objects {
+        assert!(tenant.get(&bucket, key).await.unwrap() == *body, "{key}");
+        let ledger = tenant.client.stat_shards(&bucket, &object_key(key), true).await.unwrap();
+        let right = |s: &coffer_client::ShardState| s.state == "verified" && !s.out_of_place;
+        assert!(ledger.states.iter().all(right), "{key}: {ledger:?}");
+        assert!(ledger.states.iter().all(|state| state.site != "zrh1"), "{key}");
+    }
+    // The sites alone say the same.
+    let kit = deployment.service().kit().await.unwrap();
+    deployment.stop().await;
+    deployment.lose_all_but_sites();
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    for (key, body) in &objects {
+        assert!(tenant.get(&bucket, key).await.unwrap() == *body, "{key} after a rebuild");
+    }
+    assert_eq!(tenant.client.list(&bucket, b"").await.unwrap().len(), objects.len());
+}
