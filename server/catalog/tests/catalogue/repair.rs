@@ -81,3 +81,17 @@ async fn another_policy_is_for_a_bucket_that_is_there() {
     let missing = catalog.set_bucket_policy(renamed, leaf("no")).await;
     assert!(matches!(missing, Err(BucketError::Missing)));
 }
+
+#[tokio::test]
+async fn a_bucket_that_was_read_before_shows_every_change_that_returned() {
+    let (_folder, catalog) = fresh().await;
+    let name = bucket(BUCKET, "first").name;
+    let before = catalog.bucket(&name).await.unwrap().unwrap();
+    assert_eq!(catalog.bucket(&name).await.unwrap().as_ref(), Some(&before), "kept");
+    let mut row = before.clone();
+    row.policy.deny = vec!["FR".parse().unwrap()];
+    catalog.set_bucket_policy(row.clone(), leaf("policy")).await.unwrap();
+    assert_eq!(catalog.bucket(&name).await.unwrap(), Some(row));
+    catalog.remove_bucket(BUCKET, leaf("removed")).await.unwrap();
+    assert_eq!(catalog.bucket(&name).await.unwrap(), None);
+}
