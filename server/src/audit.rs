@@ -162,6 +162,12 @@ pub(crate) struct Signed {
     pub(crate) note: String,
 }
 
+/// Copies of a run of leaves: one more than a checkpoint needs, so that the
+/// log keeps its promise while a lost site is repaired.
+pub(crate) fn run_copies(policy: &ResidencyPolicy) -> usize {
+    copies_needed(policy) + 1
+}
+
 /// Where a log's leaves go.
 pub(crate) struct LogReach<'a> {
     pub(crate) sites: &'a Sites,
@@ -175,11 +181,11 @@ impl LogReach<'_> {
     /// signed, so that the log keeps its promise while a lost site is repaired.
     /// Sites that fail are replaced by others as long as there are any.
     async fn store(&self, run: &Record) -> Result<(), AuditError> {
-        let needed = copies_needed(self.policy);
+        let (needed, wanted) = (copies_needed(self.policy), run_copies(self.policy));
         let mut rest = self.ranked(run.id());
         let mut stored = Vec::new();
-        while stored.len() <= needed && !rest.is_empty() {
-            let more = (needed + 1 - stored.len()).min(rest.len());
+        while stored.len() < wanted && !rest.is_empty() {
+            let more = (wanted - stored.len()).min(rest.len());
             let next: Vec<SiteId> = rest.drain(..more).collect();
             stored.extend(self.sites.put_everywhere(&next, run).await.by);
         }

@@ -86,9 +86,36 @@ pub(crate) enum Message {
 #[derive(Clone)]
 pub(crate) enum Writer {
     /// A thread owns the connection and groups what waits for it.
-    Thread(mpsc::Sender<Message>, Arc<Counters>),
+    Thread(Arc<WriterThread>),
     /// Each operation is a group of its own, on the task that asks.
     Inline(Arc<Mutex<Inline>>),
+}
+
+/// The thread that owns the write connection. Whoever drops the last handle
+/// waits until it has ended: a process that left while its thread was still
+/// closing the file would tear the library's memory down under it.
+pub(crate) struct WriterThread {
+    /// `None` only while it is dropped.
+    queue: Option<mpsc::Sender<Message>>,
+    counters: Arc<Counters>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl WriterThread {
+    async fn send(&self, message: Message) -> Result<(), CatalogError> {
+        let queue = self.queue.as_ref().ok_or(CatalogError::Closed)?;
+        queue.send(message).await.map_err(|_| CatalogError::Closed)
+    }
+}
+
+impl Drop for WriterThread {
+    fn drop(&mut self) {
+        self.queue.take();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has closed its connection as well.
+            drop(thread.join());
+        }
+    }
 }
 
 /// The write connection without a thread; none once it is closed.
@@ -104,10 +131,11 @@ impl Writer {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let counters = Arc::new(Counters::default());
         let counted = Arc::clone(&counters);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("catalogue-writer".to_owned())
             .spawn(move || serve(connection, waiting, &counted))?;
-        Ok(Self::Thread(queue, counters))
+        let (queue, thread) = (Some(queue), Some(thread));
+        Ok(Self::Thread(Arc::new(WriterThread { queue, counters, thread })))
     }
 
     /// Takes over the connection, and starts nothing.
@@ -119,9 +147,9 @@ impl Writer {
     /// What was grouped so far.
     pub(crate) fn grouping(&self) -> Grouping {
         match self {
-            Self::Thread(_, counters) => Grouping {
-                operations: counters.operations.load(Ordering::Relaxed),
-                commits: counters.commits.load(Ordering::Relaxed),
+            Self::Thread(writer) => Grouping {
+                operations: writer.counters.operations.load(Ordering::Relaxed),
+                commits: writer.counters.commits.load(Ordering::Relaxed),
             },
             Self::Inline(inline) => {
                 let operations = lock(inline).operations;
@@ -143,9 +171,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Operation { work: Some(work), result: None, reply });
         match self {
-            Self::Thread(queue, _) => {
-                queue.send(Message::Do(job)).await.map_err(|_| CatalogError::Closed)?;
-            }
+            Self::Thread(writer) => writer.send(Message::Do(job)).await?,
             Self::Inline(inline) => {
                 // Others go first, as they do before a queue.
                 yield_now().await;
@@ -159,9 +185,9 @@ impl Writer {
     /// connection is closed.
     pub(crate) async fn close(&self) {
         match self {
-            Self::Thread(queue, _) => {
+            Self::Thread(writer) => {
                 let (reply, closed) = oneshot::channel();
-                if queue.send(Message::Close(reply)).await.is_ok() {
+                if writer.send(Message::Close(reply)).await.is_ok() {
                     let _ = closed.await;
                 }
             }

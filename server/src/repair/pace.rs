@@ -107,22 +107,25 @@ impl State {
             (Some(quiet), Some(disturbed)) if disturbed > quiet + quiet / 4 => {
                 self.rests = (self.rests * 2).min(RESTS_MAX);
             }
-            (Some(_), Some(_)) => self.rests = (self.rests - self.rests / 4).max(RESTS_MIN),
+            (Some(_), Some(_)) => self.rests = (self.rests - self.rests.div_ceil(4)).max(RESTS_MIN),
             _ => {}
         }
     }
 }
 
+/// Eight for each doubling of a microsecond, up to an hour and more.
+const CLASSES: usize = 256;
+
 /// Durations in classes, each an eighth longer than the one before; older
 /// ones count less and less.
 struct Durations {
-    counts: [u32; 128],
+    counts: [u32; CLASSES],
     total: u32,
 }
 
 impl Default for Durations {
     fn default() -> Self {
-        Self { counts: [0; 128], total: 0 }
+        Self { counts: [0; CLASSES], total: 0 }
     }
 }
 
@@ -132,7 +135,7 @@ impl Durations {
         let octave = 127 - micros.leading_zeros();
         let part = if octave < 3 { 0 } else { (micros >> (octave - 3)) & 7 };
         let class = usize::try_from(octave * 8).unwrap_or(0) + usize::try_from(part).unwrap_or(0);
-        if let Some(count) = self.counts.get_mut(class.min(127)) {
+        if let Some(count) = self.counts.get_mut(class.min(CLASSES - 1)) {
             *count += 1;
         }
         self.total += 1;

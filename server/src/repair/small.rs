@@ -151,7 +151,16 @@ async fn heal_one(
         None => true,
         Some((_, digest)) => read.as_ref().is_some_and(|(good, _)| good.digest() != *digest),
     };
-    let lacking: Vec<SiteId> = wanted_at(service, owner).await?.into_iter().filter(lacking).collect();
+    let wanted = wanted_at(service, owner).await?;
+    let (mut lacking, having): (Vec<SiteId>, Vec<SiteId>) = wanted.sites.into_iter().partition(lacking);
+    if keys.kind == RecordKind::Log {
+        // A run of leaves is not at every site: some more copies are enough.
+        let more = wanted.log_copies.saturating_sub(having.len());
+        let turn = id.as_bytes().first().map_or(0, |byte| usize::from(*byte));
+        let turn = turn.checked_rem(lacking.len()).unwrap_or(0);
+        lacking.rotate_left(turn);
+        lacking.truncate(more);
+    }
     if lacking.is_empty() {
         return Ok(0);
     }
@@ -167,9 +176,17 @@ async fn heal_one(
     Ok(healed)
 }
 
-/// The sites that should have a record of this owner, as far as they answer.
-async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Vec<SiteId>, RepairError> {
-    let Some(tenant) = service.tenant(tenant) else { return Ok(Vec::new()) };
+/// Where records of one owner belong.
+#[derive(Default)]
+struct Wanted {
+    /// The sites that should have them, as far as they answer.
+    sites: Vec<SiteId>,
+    /// How many of these take each run of leaves.
+    log_copies: usize,
+}
+
+async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Wanted, RepairError> {
+    let Some(tenant) = service.tenant(tenant) else { return Ok(Wanted::default()) };
     let policy = match bucket {
         Some(bucket) => tenant.catalog.bucket_by_id(bucket).await?.map(|bucket| bucket.policy),
         None => None,
@@ -178,7 +195,8 @@ async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Vec<Sit
     let alive = service.sites.alive_for_repair();
     let taking = service.sites.taking().sites.iter();
     let wanted = taking.filter(|site| policy.admits(site) && alive.contains(&site.id));
-    Ok(wanted.map(|site| site.id).collect())
+    let sites = wanted.map(|site| site.id).collect();
+    Ok(Wanted { sites, log_copies: crate::audit::run_copies(policy) })
 }
 
 /// The first copy that opens and that its tenant's catalogue knows.

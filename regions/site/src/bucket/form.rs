@@ -287,7 +287,10 @@ mod tests {
         assert!(path < names.after(RecordKind::Log, line(9).id));
         assert!(names.after(RecordKind::Log, line(9).id) < names.line(RecordKind::Log, &line(10)));
         assert!(path.as_ref().starts_with("deployment/fra1/kinds/6/"));
-        for bad in ["kinds/6/zz", "kinds/6/00.00.00", &format!("{path}.1"), &path.as_ref().to_uppercase()] {
+        let letters = names.line(RecordKind::Log, &line(0xab));
+        assert_eq!(parse_line(RecordKind::Log, &letters), Some(line(0xab)));
+        for bad in ["kinds/6/zz", "kinds/6/00.00.00", &format!("{path}.1"), &letters.as_ref().to_uppercase()]
+        {
             assert_eq!(parse_line(RecordKind::Log, &Path::from(bad)), None, "{bad}");
         }
     }
