@@ -13,7 +13,7 @@ use coffer_proto::v1::{
     AddSiteRequest, ChangeSiteRequest, CreateBucketRequest, CreateTenantRequest, DeleteObjectRequest,
     GetCheckpointRequest, GetLeafRequest, GetObjectRequest, GetRepairStatusRequest, GetScrubStatusRequest,
     ListBucketsRequest, ListObjectsRequest, ListShortRequest, ListSitesRequest, NoteDigestRequest,
-    PlanRepairRequest, Policy, PutEnd, PutHeader, PutObjectRequest, RemoveBucketRequest,
+    PlanRepairRequest, Policy, PutEnd, PutHeader, PutObjectRequest, PutSmallRequest, RemoveBucketRequest,
     RunChallengesRequest, RunRepairRequest, RunScrubRequest, SetBucketPolicyRequest, SetSiteAliveRequest,
     SignRecordRequest, StatObjectRequest, StatShardsRequest,
 };
@@ -91,6 +91,11 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             let stream = tokio_stream::iter(parts.map(|part| PutObjectRequest { part: Some(part) }));
             wire.objects.put_object(stream).await.map(drop)
         }
+        "Objects/PutSmall" => {
+            let header = Some(PutHeader { tenant, bucket, key, metadata: Default::default() });
+            let request = PutSmallRequest { header, data: Bytes::from_static(b"planted") };
+            wire.objects.put_small(request).await.map(drop)
+        }
         "Objects/GetObject" => {
             let request = GetObjectRequest { tenant, bucket, key, range: None };
             let mut stream = wire.objects.get_object(request).await?.into_inner();
@@ -120,6 +125,25 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             let request = SetSiteAliveRequest { name: "fra1".to_owned(), alive: false };
             wire.sites.set_site_alive(request).await.map(drop)
         }
+        "Drills/SignRecord" => {
+            let statement = Bytes::from_static(
+                br#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:coffer:drill:1"}"#,
+            );
+            wire.drills.sign_record(SignRecordRequest { tenant, statement }).await.map(drop)
+        }
+        other => maintain(&mut wire, other, tenant, bucket, key).await,
+    }
+}
+
+/// The same for what keeps the sites whole.
+async fn maintain(
+    wire: &mut Wire,
+    call: &str,
+    tenant: Bytes,
+    bucket: String,
+    key: Bytes,
+) -> Result<(), Status> {
+    match call {
         "Repair/AddSite" => wire.repair.add_site(AddSiteRequest::default()).await.map(drop),
         "Repair/ChangeSite" => {
             let request = ChangeSiteRequest { name: "fra1".to_owned(), change: 1 };
@@ -136,12 +160,6 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
         "Repair/SetBucketPolicy" => {
             let request = SetBucketPolicyRequest { tenant, name: bucket, policy: Some(Policy::default()) };
             wire.repair.set_bucket_policy(request).await.map(drop)
-        }
-        "Drills/SignRecord" => {
-            let statement = Bytes::from_static(
-                br#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:coffer:drill:1"}"#,
-            );
-            wire.drills.sign_record(SignRecordRequest { tenant, statement }).await.map(drop)
         }
         "Scrub/GetScrubStatus" => wire.scrub.get_scrub_status(GetScrubStatusRequest {}).await.map(drop),
         "Scrub/RunScrub" => {
@@ -171,8 +189,8 @@ const OPERATORS: [&str; 10] = [
     "Scrub/RunChallenges",
 ];
 /// Operations that several calls have, and how many those are.
-const FAMILIES: [(&str, usize); 5] =
-    [("log_read", 2), ("object_stat", 2), ("sites", 3), ("repair", 4), ("scrub", 2)];
+const FAMILIES: [(&str, usize); 6] =
+    [("object_put", 2), ("log_read", 2), ("object_stat", 2), ("sites", 3), ("repair", 4), ("scrub", 2)];
 
 async fn two_tenants(deployment: &Deployment) -> (coffer_tests::TenantClient, coffer_tests::TenantClient) {
     let (a, b) = (deployment.tenant("a").await, deployment.tenant("b").await);

@@ -153,15 +153,20 @@ async fn heal_one(
     };
     let wanted = wanted_at(service, owner).await?;
     let (mut lacking, having): (Vec<SiteId>, Vec<SiteId>) = wanted.sites.into_iter().partition(lacking);
+    let mut needed = lacking.len();
     if keys.kind == RecordKind::Log {
-        // A run of leaves is not at every site: some more copies are enough.
-        let more = wanted.log_copies.saturating_sub(having.len());
+        // A run of leaves is not at every site: some more copies are enough,
+        // and where one site fails another takes its turn.
+        needed = wanted.log_copies.saturating_sub(having.len()).min(needed);
         let turn = id.as_bytes().first().map_or(0, |byte| usize::from(*byte));
         let turn = turn.checked_rem(lacking.len()).unwrap_or(0);
         lacking.rotate_left(turn);
-        lacking.truncate(more);
+        if needed == 0 {
+            // It is not missed where nobody asks for it any more.
+            lacking.iter().for_each(|site| service.damage.mended(*site, id));
+        }
     }
-    if lacking.is_empty() {
+    if needed == 0 {
         return Ok(0);
     }
     let good = match read {
@@ -171,9 +176,11 @@ async fn heal_one(
     let Some((good, _)) = good else { return Ok(0) };
     let mut healed = 0;
     for site in lacking {
-        healed += u64::from(put_and_read_back(service, site, good.clone()).await.is_ok());
+        if healed < needed && put_and_read_back(service, site, good.clone()).await.is_ok() {
+            healed += 1;
+        }
     }
-    Ok(healed)
+    Ok(healed as u64)
 }
 
 /// Where records of one owner belong.
