@@ -89,7 +89,16 @@ impl Deployment {
 
     /// The sites of a site file, on a host of the story's own.
     pub async fn on(host: Host, site_file: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::founded_in(tempfile::tempdir().unwrap(), host, site_file).await
+    }
+
+    /// The sites of a site file, in a directory whose `data` may hold the
+    /// credentials of pods and buckets already.
+    pub async fn with_credentials(dir: TempDir, site_file: &str) -> Self {
+        Self::founded_in(dir, host(), site_file).await
+    }
+
+    async fn founded_in(dir: TempDir, host: Host, site_file: &str) -> Self {
         let root = RootKey::generate(host.entropy.as_ref());
         let sites = SiteFile::parse(site_file).unwrap();
         let (service, operator) =

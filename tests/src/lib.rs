@@ -9,6 +9,9 @@ mod deployment;
 mod files;
 mod ledger;
 mod lying;
+mod pods;
+#[path = "../../regions/site/tests/support/s3.rs"]
+mod s3;
 pub mod storm;
 mod tree;
 mod watched;
@@ -19,6 +22,8 @@ pub use deployment::{AuditLeaf, Deployment, TenantClient, bucket_name, host, obj
 pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, write_at};
 pub use ledger::{Ledger, Lines, TenantKey, catalogue_keys, leaves};
 pub use lying::{Lies, LyingSites};
+pub use pods::{Firewall, Pod};
+pub use s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 pub use tree::{Backups, source_tree};
 pub use watched::{Returned, Watch, WatchedSites, Watches};
 pub use wire::Wire;
