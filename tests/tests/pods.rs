@@ -9,23 +9,26 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coffer_client::GetError;
+use coffer_client::{CallError, Client, GetError};
 use coffer_model::{BucketName, Degraded, ResidencyPolicy};
 use coffer_server::{SiteAuthority, write_site_files};
 use coffer_tests::{
-    ACCESS_KEY, Deployment, Pod, S3Server, SECRET_KEY, TenantClient, bucket_name, object_key, pattern, policy,
+    ACCESS_KEY, Deployment, Firewall, Pod, S3Server, SECRET_KEY, TenantClient, bucket_name, object_key,
+    pattern, policy,
 };
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-site");
 const COUNTRIES: [&str; 6] = ["DE", "FR", "NL", "CH", "SE", "ES"];
 
 /// Longer than any deadline of a call and its second attempts together: who
 /// comes here hangs.
-const HANG: Duration = Duration::from_secs(120);
+const HANG: Duration = Duration::from_secs(60);
 
 /// An authority whose caller's credentials lie where the service looks.
 fn authority(dir: &Path) -> SiteAuthority {
@@ -69,17 +72,21 @@ impl Kept {
         Self { tenant, bucket, objects: Vec::new(), puts: 0 }
     }
 
-    /// Puts one object; whether it was acknowledged. Nothing hangs.
-    async fn put(&mut self, size: usize) -> bool {
-        self.puts += 1;
-        let (key, body) = (format!("object-{}", self.puts), pattern(self.puts, size));
+    /// Puts one object: what must come back, or the refusal. Nothing hangs.
+    async fn put_as(&self, n: u64, size: usize) -> Result<(String, Bytes), CallError> {
+        let (key, body) = (format!("object-{n}"), pattern(n, size));
         let (name, metadata) = (object_key(&key), Default::default());
         let put = self.tenant.client.put_bytes(&self.bucket, &name, &metadata, body.clone());
-        let stored = tokio::time::timeout(HANG, put).await.expect("a put hangs").is_ok();
-        if stored {
-            self.objects.push((key, body));
-        }
-        stored
+        tokio::time::timeout(HANG, put).await.expect("a put hangs").map(|_| (key, body))
+    }
+
+    /// Puts one object; whether it was acknowledged.
+    async fn put(&mut self, size: usize) -> bool {
+        self.puts += 1;
+        let stored = self.put_as(self.puts, size).await;
+        let acknowledged = stored.is_ok();
+        self.objects.extend(stored);
+        acknowledged
     }
 
     async fn put_some(&mut self) {
@@ -89,7 +96,11 @@ impl Kept {
     }
 
     async fn all_there(&self, when: &str) {
-        for (key, body) in &self.objects {
+        self.are_there(&self.objects, when).await;
+    }
+
+    async fn are_there(&self, objects: &[(String, Bytes)], when: &str) {
+        for (key, body) in objects {
             let get = self.tenant.get(&self.bucket, key);
             let read = tokio::time::timeout(HANG, get).await.expect("a get hangs");
             let same = read.as_ref().is_ok_and(|read| read == body);
@@ -152,9 +163,166 @@ async fn directories_pods_and_buckets_are_sites_of_one_deployment_and_rebuild_it
     deployment.reconnect(&mut kept.tenant).await;
     kept.all_there("after the catalogue was rebuilt without one pod").await;
     let read = kept.tenant.get(&kept.bucket, &gone).await;
-    assert!(matches!(read, Err(GetError::Call(coffer_client::CallError::NotFound(_)))), "{read:?}");
+    assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))), "{read:?}");
     pods[0].restart();
     until_seen(&deployment, "s2", true).await;
     kept.put_some().await;
     kept.all_there("with the pod back").await;
+}
+
+/// A file system of this size; `None`, said aloud, where none can be mounted.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf, mib: u32) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let size = format!("size={mib}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).status();
+        if mounted.is_ok_and(|status| status.success()) {
+            return Some(Self(at));
+        }
+        eprintln!("no tmpfs can be mounted here: the story goes on without a full disk");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the pod on it may be ending.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Size of the file system of the pod that fills up.
+const SMALL_MIB: u32 = 24;
+
+/// Six pods on six addresses, a firewall before the third, the fourth on a
+/// small disk.
+struct Six {
+    kept: Kept,
+    firewall: Firewall,
+    // In this order they end: the pods, the disk of one, the directory of all.
+    pods: Vec<Pod>,
+    small: Option<SmallDisk>,
+    deployment: Deployment,
+}
+
+impl Six {
+    async fn start() -> Self {
+        let dir = TempDir::new().unwrap();
+        let authority = authority(dir.path());
+        let small = SmallDisk::mount(dir.path().join("small"), SMALL_MIB);
+        let start = |n| {
+            let store = small.as_ref().filter(|_| n == 3).map(|disk| disk.0.join("store"));
+            start_pod(dir.path(), &authority, n, store)
+        };
+        let pods: Vec<Pod> = (0..6).map(start).collect();
+        let firewall = Firewall::before(pods[2].address).await;
+        let address = |n: usize| if n == 2 { firewall.address } else { pods[n].address };
+        let file: String = pods.iter().enumerate().map(|(n, pod)| pod_entry(n, pod, address(n))).collect();
+        let deployment = Deployment::with_credentials(dir, &file).await;
+        let kept = Kept::new(&deployment).await;
+        Self { kept, firewall, pods, small, deployment }
+    }
+
+    /// The site list says that exactly these do not answer, accuses nobody who
+    /// was always there, and quarantines nobody.
+    async fn only_down(&self, down: &[usize]) {
+        for n in 0..6 {
+            until_seen(&self.deployment, &format!("s{n}"), !down.contains(&n)).await;
+        }
+        for n in 0..6 {
+            let site = self.deployment.site(&format!("s{n}")).await;
+            assert_eq!(site.alive, !down.contains(&n), "{site:?}");
+            assert!(!site.quarantined && site.standing == "active", "{site:?}");
+            // A reader charges the others with what they missed while they were down.
+            let missed_nothing = n > 3;
+            assert!(!missed_nothing || (site.damaged, site.reported) == (0, 0), "{site:?}");
+        }
+    }
+
+    /// Puts and gets go on, and amid them this happens to one pod.
+    async fn amid(&mut self, when: &str, down: usize, happen: impl FnOnce(&mut Vec<Pod>, &Firewall)) {
+        let before = self.kept.objects.clone();
+        let (mut puts, begun) = (Vec::new(), Notify::new());
+        let (kept, count) = (&self.kept, self.kept.puts);
+        let putting = async {
+            for (n, size) in (1..).zip([100, 6 << 20, 70_000, 3 << 20, 300_000, 5_000]) {
+                puts.push(kept.put_as(count + n, size).await);
+                begun.notify_one();
+            }
+        };
+        let getting = async {
+            begun.notified().await;
+            happen(&mut self.pods, &self.firewall);
+            kept.are_there(&before, when).await;
+        };
+        tokio::join!(putting, getting);
+        self.kept.puts += u64::try_from(puts.len()).unwrap();
+        self.kept.objects.extend(puts.into_iter().map(|put| put.expect(when)));
+        self.kept.all_there(when).await;
+        self.only_down(&[down]).await;
+    }
+
+    /// The small disk takes what it can; the others take the rest.
+    async fn fill_up(&mut self) {
+        if self.small.is_none() {
+            return;
+        }
+        for _ in 0..5 {
+            assert!(self.kept.put(16 << 20).await, "a full site is within the budget");
+        }
+        self.kept.put_some().await;
+        self.kept.all_there("with one pod full").await;
+        self.only_down(&[]).await;
+        let full = self.deployment.site("s3").await;
+        // Less is left than one shard takes: the reserve for deletes is not room.
+        assert!(full.free_bytes.is_some_and(|free| free < 1 << 20), "{full:?}");
+        assert!(full.volume_bytes < u64::from(SMALL_MIB) << 20, "{full:?}");
+        let other = self.deployment.site("s4").await;
+        assert!(other.free_bytes.is_none_or(|free| free > 1 << 20), "{other:?}");
+        assert!(other.volume_bytes > u64::from(SMALL_MIB) << 20, "the others took more: {other:?}");
+    }
+    /// Beyond the budget nothing is acknowledged, and who is told so is told
+    /// by the service, not by the clock.
+    async fn too_many_lost(&mut self) {
+        let lost = [3, 4, 5];
+        lost.into_iter().for_each(|n| self.pods[n].kill());
+        self.only_down(&lost).await;
+        let mut options = self.deployment.options();
+        options.patience.deadline = Duration::from_secs(2);
+        self.kept.tenant.client = Client::connect(&self.kept.tenant.credentials, options).await.unwrap();
+        let refused = self.kept.put_as(0, 300_000).await.map(|(key, _)| key);
+        assert!(matches!(refused, Err(CallError::Unavailable(_))), "{refused:?}");
+        lost.into_iter().for_each(|n| self.pods[n].restart());
+        self.only_down(&[]).await;
+        self.deployment.reconnect(&mut self.kept.tenant).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn six_pods_one_killed_one_stopped_one_cut_off_one_full_lose_nothing_and_hold_nobody() {
+    let mut six = Six::start().await;
+    six.kept.put_some().await;
+    six.only_down(&[]).await;
+
+    six.amid("with one pod killed", 0, |pods, _| pods[0].kill()).await;
+    six.pods[0].restart();
+    six.only_down(&[]).await;
+    six.amid("with one pod stopped", 1, |pods, _| pods[1].stop()).await;
+    six.pods[1].go_on();
+    six.only_down(&[]).await;
+    six.amid("with one pod cut off", 2, |_, firewall| firewall.cut()).await;
+    six.firewall.mend();
+    six.only_down(&[]).await;
+    six.fill_up().await;
+
+    // What was acknowledged with one pod missing bears one more loss.
+    six.pods[4].kill();
+    six.only_down(&[4]).await;
+    six.kept.all_there("with one more pod lost").await;
+    six.pods[4].restart();
+    six.only_down(&[]).await;
+    six.too_many_lost().await;
+    six.kept.all_there("after all of it").await;
 }
