@@ -2,6 +2,7 @@
 //! ports through which time and chance come in. Decides nothing, does no I/O.
 
 mod audit;
+mod execution;
 mod ids;
 mod manifest;
 mod names;
@@ -12,6 +13,7 @@ mod secret;
 mod units;
 
 pub use audit::{Actor, AuditEvent, Operation, Outcome, Role};
+pub use execution::Execution;
 pub use ids::{
     BucketId, IdError, KeyId, ObjectId, PrincipalId, RecordId, SiteId, SlotId, TenantId, VersionId,
 };

@@ -57,7 +57,6 @@ mod window;
 mod write;
 
 pub use authority::{AuthorityError, IssuedCredential};
-pub use coffer_catalog::Execution;
 pub use hedge::{ReadLoad, SiteReading};
 pub use home::SiteHome;
 pub use in_process::{InProcess, InProcessCaller};

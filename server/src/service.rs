@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use coffer_catalog::Execution;
 use coffer_keys::RootKey;
 use coffer_keys::{SigningKey, VerifyingKey};
 use coffer_model::{
-    Actor, AuditEvent, Clock, Entropy, KeyId, Operation, Outcome, PrincipalId, ResidencyPolicy, Role, SlotId,
-    TenantId, Tier, Timestamp,
+    Actor, AuditEvent, Clock, Entropy, Execution, KeyId, Operation, Outcome, PrincipalId, ResidencyPolicy,
+    Role, SlotId, TenantId, Tier, Timestamp,
 };
 use tokio::sync::Mutex;
 

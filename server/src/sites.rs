@@ -7,8 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use coffer_catalog::Execution;
-use coffer_model::{ResidencyPolicy, SiteDescription, SiteId, Timestamp, Topology};
+use coffer_model::{Execution, ResidencyPolicy, SiteDescription, SiteId, Timestamp, Topology};
 use coffer_regions::{Receipt, Record, Site, SiteError, SiteState, Standing};
 use coffer_site::{OpenSiteError, SimulatedSite};
 

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use coffer_catalog::{Catalog, CatalogError, Execution, Grouping, OpenCatalogError};
+use coffer_catalog::{Catalog, CatalogError, Grouping, OpenCatalogError};
 use coffer_keys::{
     Dek, Kek, RootKey, TenantRoot, UnwrapError, Wrap, WrapFormatError, unwrap_catalog_key, unwrap_dek,
     unwrap_kek, unwrap_tenant_root, wrap_catalog_key, wrap_dek, wrap_kek, wrap_tenant_root,
 };
-use coffer_model::{AuditEvent, CatalogKey, Entropy, KeyId, ResidencyPolicy, TenantId, VersionId};
+use coffer_model::{AuditEvent, CatalogKey, Entropy, Execution, KeyId, ResidencyPolicy, TenantId, VersionId};
 
 use crate::audit::AuditLog;
 use crate::keystore::{TenantKeys, WrappedKek};

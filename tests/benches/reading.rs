@@ -6,152 +6,58 @@
 //! `cargo bench -p coffer-tests --bench reading -- [large] [small] [degraded]`
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first failure")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its findings")]
-#![expect(clippy::disallowed_methods, reason = "the disk's own limit is measured on plain files")]
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
-use std::fs::File;
-use std::io::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_custody::{OsEntropy, SystemClock};
-use coffer_keys::{Context, Dek, HEADER_BYTES, RangeOpener, SEALED_CHUNK_BYTES, Sealer};
-use coffer_model::{BucketName, Clock, Geometry};
-use coffer_regions::Codec;
-use coffer_tests::{Deployment, TenantClient, bucket_name, object_key, pattern};
+use coffer_model::BucketName;
+use coffer_tests::{
+    Deployment, Limits, TenantClient, bucket_name, elapsed, median, object_key, pattern, quantile,
+};
 
 const MIB: usize = 1 << 20;
 const LARGE: usize = 64 * MIB;
 
-fn now() -> f64 {
-    SystemClock.monotonic().as_secs_f64()
+/// Bytes a second where each byte passes through steps of these rates, one after the other.
+fn through(rates: &[f64]) -> f64 {
+    1.0 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>()
 }
 
-fn seconds(work: impl FnOnce()) -> f64 {
-    let start = now();
-    work();
-    now() - start
-}
+/// What a read could do at best.
+struct ReadLimits(Limits);
 
-async fn elapsed<T>(work: impl Future<Output = T>) -> f64 {
-    let start = now();
-    work.await;
-    now() - start
-}
-
-/// The sample below which `share` of all lie.
-fn quantile(samples: &[f64], share: f64) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let last = sorted.len() - 1;
-    let place = (0..=last).find(|place| *place as f64 >= share * last as f64);
-    sorted[place.unwrap_or(last)]
-}
-
-fn median(samples: &[f64]) -> f64 {
-    quantile(samples, 0.5)
-}
-
-/// What one core, or the disk, does at best; bytes a second.
-struct Limits {
-    seal: f64,
-    open: f64,
-    code: f64,
-    hash: f64,
-    disk: f64,
-    fsyncs: f64,
-}
-
-impl Limits {
-    fn measure(dir: &Path) -> Self {
-        let plain = pattern(1, LARGE);
-        let rate =
-            |work: &dyn Fn()| LARGE as f64 / median(&(0..7).map(|_| seconds(work)).collect::<Vec<_>>());
-        let (key, context) = (Dek::generate(&OsEntropy), Context::named("benchmark", &[]));
-        let codec = Codec::new(Geometry::DEFAULT).unwrap();
-        let mut sealed = Vec::new();
-        let mut sealer = Sealer::new(&key, &context, &OsEntropy, &mut sealed);
-        sealer.push(&plain, &mut sealed).unwrap();
-        sealer.finish(&mut sealed).unwrap();
-        let header = sealed.first_chunk::<HEADER_BYTES>().unwrap();
-        let opener = RangeOpener::new(&key, &context, header).unwrap();
-        Self {
-            seal: rate(&|| {
-                let mut out = Vec::with_capacity(2 * MIB);
-                let mut sealer = Sealer::new(&key, &context, &OsEntropy, &mut out);
-                for piece in plain.chunks(MIB) {
-                    out.clear();
-                    sealer.push(piece, &mut out).unwrap();
-                }
-            }),
-            open: rate(&|| {
-                let mut out = Vec::with_capacity(MIB);
-                let chunks = sealed[HEADER_BYTES..].as_chunks::<SEALED_CHUNK_BYTES>().0;
-                for (index, chunk) in (0..).zip(chunks) {
-                    if out.len() + MIB / 64 > MIB {
-                        out.clear();
-                    }
-                    opener.open_chunk(index, false, chunk, &mut out).unwrap();
-                }
-            }),
-            code: rate(&|| plain.chunks(4 * MIB).for_each(|stripe| drop(codec.encode(stripe).unwrap()))),
-            hash: rate(&|| {
-                plain.chunks(MIB).for_each(|shard| assert_ne!(blake3::hash(shard).as_bytes(), &[0; 32]));
-            }),
-            disk: rate(&|| write_synced(&dir.join("limit"), &plain)),
-            fsyncs: 1.0
-                / median(&(0..201).map(|_| seconds(|| append_synced(&dir.join("log")))).collect::<Vec<_>>()),
-        }
-    }
-
-    /// Bytes a second where each byte passes through steps of these rates, one after the other.
-    fn through(rates: &[f64]) -> f64 {
-        1.0 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>()
-    }
-
+impl ReadLimits {
     /// The formula of the issue.
     fn formula(&self) -> f64 {
-        Self::through(&[self.seal, self.code, self.hash, self.disk])
+        through(&[self.0.seal, self.0.code, self.0.hash, self.0.disk])
     }
 
     /// From the page cache: every byte opened and hashed once.
     fn cached(&self) -> f64 {
-        Self::through(&[self.open, self.hash])
+        through(&[self.0.open, self.0.hash])
     }
 
     /// And hashed again by the client, sealed and opened again by TLS.
     fn over_tls(&self) -> f64 {
-        Self::through(&[self.open, self.hash, self.hash, self.seal, self.open])
+        through(&[self.0.open, self.0.hash, self.0.hash, self.0.seal, self.0.open])
     }
 
     fn print(&self) {
         println!("limits of this machine, one core each, MB/s:");
         println!(
             "  seal {:.0}, open {:.0}, code {:.0}, hash {:.0}, disk (write + fdatasync) {:.0}; {:.0} fsyncs a second",
-            self.seal / 1e6,
-            self.open / 1e6,
-            self.code / 1e6,
-            self.hash / 1e6,
-            self.disk / 1e6,
-            self.fsyncs
+            self.0.seal / 1e6,
+            self.0.open / 1e6,
+            self.0.code / 1e6,
+            self.0.hash / 1e6,
+            self.0.disk / 1e6,
+            self.0.fsyncs
         );
         println!("  (a) seal + code + hash + disk         {:6.0}", self.formula() / 1e6);
         println!("  (b) open + hash, from the page cache  {:6.0}", self.cached() / 1e6);
         println!("  (c) and hash again, TLS both ways     {:6.0}\n", self.over_tls() / 1e6);
     }
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) {
-    let mut file = File::create(path).unwrap();
-    file.write_all(bytes).unwrap();
-    file.sync_data().unwrap();
-}
-
-fn append_synced(path: &Path) {
-    let mut file = File::options().create(true).append(true).open(path).unwrap();
-    file.write_all(&[7; 4096]).unwrap();
-    file.sync_data().unwrap();
 }
 
 struct Bench {
@@ -170,7 +76,7 @@ impl Bench {
 
     /// Reads a whole object; seconds.
     async fn get(&self, key: &str, size: usize) -> f64 {
-        elapsed(async { assert_eq!(self.tenant.get(&self.bucket, key).await.unwrap().len(), size) }).await
+        elapsed(async { assert_eq!(self.tenant.get(&self.bucket, key).await.unwrap().len(), size) }).await.0
     }
 
     /// Reads a whole object and keeps nothing; seconds.
@@ -180,6 +86,7 @@ impl Bench {
             while body.next().await.unwrap().is_some() {}
         })
         .await
+        .0
     }
 
     async fn set_alive(&self, names: &[String], alive: bool) {
@@ -190,7 +97,7 @@ impl Bench {
     }
 }
 
-async fn large(bench: &Bench, limits: &Limits) {
+async fn large(bench: &Bench, limits: &ReadLimits) {
     println!("large gets on loopback, mutual TLS, 4+2 over six local sites, page cache:");
     for (size, rounds) in [(LARGE, 21), (8 * MIB, 41), (MIB, 101)] {
         bench.tenant.put(&bench.bucket, "object", pattern(2, size)).await;
@@ -218,14 +125,14 @@ async fn large(bench: &Bench, limits: &Limits) {
     println!();
 }
 
-async fn small(bench: &Bench, limits: &Limits) {
+async fn small(bench: &Bench, limits: &ReadLimits) {
     println!("gets of 4 KiB:");
     for i in 0..256 {
         bench.tenant.put(&bench.bucket, &format!("small/{i}"), Bytes::from_static(&[5; 4096])).await;
     }
     for clients in [1, 8, 64] {
         let each = 3072 / clients.max(2);
-        let took = elapsed(async {
+        let (took, ()) = elapsed(async {
             let mut tasks = tokio::task::JoinSet::new();
             for client in 0..clients {
                 let (tenant, bucket) = (Arc::clone(&bench.tenant), bench.bucket.clone());
@@ -242,7 +149,7 @@ async fn small(bench: &Bench, limits: &Limits) {
         let rate = (clients * each) as f64 / took;
         println!(
             "  {clients:2} clients  {rate:6.0} a second   {:5.2} of the disk's fsyncs",
-            rate / limits.fsyncs
+            rate / limits.0.fsyncs
         );
     }
     println!("  {:?}\n", bench.deployment.service().read_load());
@@ -355,7 +262,7 @@ fn main() {
     runtime.block_on(async {
         if wants("large") || wants("small") {
             let bench = Bench::new(Deployment::six_sites().await).await;
-            let limits = Limits::measure(bench.deployment.scratch());
+            let limits = ReadLimits(Limits::measure(bench.deployment.scratch()));
             limits.print();
             if wants("large") {
                 large(&bench, &limits).await;

@@ -16,12 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use coffer_custody::SystemClock;
-use coffer_model::{BucketName, Clock, Geometry, ResidencyPolicy};
+use coffer_model::{BucketName, Geometry, ResidencyPolicy};
 use coffer_regions::RecordKind;
 use coffer_server::{Host, HostSites, RepairBudget, RepairRun, SiteFile};
 use coffer_tests::{
-    Deployment, Lies, LyingSites, TenantClient, bucket_name, host, object_key, pattern, policy,
+    Deployment, Lies, TenantClient, bucket_name, elapsed, host, object_key, pattern, policy, seconds,
 };
 
 const MIB: usize = 1 << 20;
@@ -31,18 +30,6 @@ const OBJECT: usize = 32 * MIB;
 const WATCHED: usize = 64 * MIB;
 const WATCHED_STRIPES: usize = WATCHED.div_ceil(4 * MIB) + 1;
 const CLIENTS: usize = 4;
-
-fn seconds(work: impl FnOnce()) -> f64 {
-    let start = SystemClock.monotonic();
-    work();
-    (SystemClock.monotonic() - start).as_secs_f64()
-}
-
-async fn elapsed<T>(work: impl Future<Output = T>) -> (f64, T) {
-    let start = SystemClock.monotonic();
-    let done = work.await;
-    ((SystemClock.monotonic() - start).as_secs_f64(), done)
-}
 
 /// What the disk writes at best in pieces as long as a shard, each fsynced,
 /// as a site must; bytes a second, the median of three.
@@ -79,8 +66,8 @@ impl Bench {
             .filter(|line| !line.starts_with("latency_ms") && !line.starts_with("bandwidth_mib"))
             .collect::<Vec<_>>()
             .join("\n");
-        let (sites, lies) = LyingSites::new(HostSites::new(host().entropy));
-        let deployment = Deployment::on(Host { sites: Arc::new(sites), ..host() }, &plain).await;
+        let (sites, lies) = Lies::before(Arc::new(HostSites::new(host().entropy)));
+        let deployment = Deployment::on(Host { sites, ..host() }, &plain).await;
         let tenant = Arc::new(deployment.tenant("benchmark").await);
         let bucket = bucket_name("objects");
         tenant.client.create_bucket(&bucket, None).await.unwrap();

@@ -4,11 +4,10 @@
 //! machine, so that the ratios hold where absolute figures lie.
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first failure")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its findings")]
-#![expect(clippy::disallowed_methods, reason = "the disk's own limit is measured on plain files")]
+#![expect(clippy::disallowed_methods, reason = "the tree that is backed up is plain files")]
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,110 +15,52 @@ use bytes::Bytes;
 use coffer_client::BucketStore;
 use coffer_client::backup::{BackupOptions, Quiet, Repository, backup, plan_restore, restore};
 use coffer_custody::{OsEntropy, SystemClock};
-use coffer_keys::{Context, Dek, RepositoryKey, Sealer};
-use coffer_model::{BucketName, Clock, Geometry};
-use coffer_regions::Codec;
-use coffer_tests::{Deployment, TenantClient, bucket_name, object_key, pattern};
+use coffer_keys::RepositoryKey;
+use coffer_model::BucketName;
+use coffer_tests::{Deployment, Limits, TenantClient, bucket_name, elapsed, median, object_key, pattern};
 
 const MIB: usize = 1 << 20;
 
-/// Seconds that `work` takes.
-fn seconds(work: impl FnOnce()) -> f64 {
-    let start = SystemClock.monotonic();
-    work();
-    (SystemClock.monotonic() - start).as_secs_f64()
-}
+/// What a put and a get could do at best.
+struct ServiceLimits(Limits);
 
-/// The median of an odd number of measurements.
-fn median(mut samples: Vec<f64>) -> f64 {
-    samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 2]
-}
-
-/// What one core, or the disk, does at best; bytes a second.
-struct Limits {
-    seal: f64,
-    code: f64,
-    hash: f64,
-    disk: f64,
-    /// write + fdatasync of 4 KiB, a second.
-    fsyncs: f64,
-}
-
-impl Limits {
-    fn measure(dir: &Path) -> Self {
-        let plain = pattern(1, 64 * MIB);
-        let size = plain.len() as f64;
-        let rate = |work: &dyn Fn()| size / median((0..5).map(|_| seconds(work)).collect());
-        let key = Dek::generate(&OsEntropy);
-        let context = Context::named("benchmark", &[]);
-        let codec = Codec::new(Geometry::DEFAULT).unwrap();
-        Self {
-            seal: rate(&|| {
-                let mut out = Vec::with_capacity(2 * MIB);
-                let mut sealer = Sealer::new(&key, &context, &OsEntropy, &mut out);
-                for piece in plain.chunks(MIB) {
-                    out.clear();
-                    sealer.push(piece, &mut out).unwrap();
-                }
-            }),
-            code: rate(&|| plain.chunks(4 * MIB).for_each(|stripe| drop(codec.encode(stripe).unwrap()))),
-            hash: rate(&|| {
-                plain.chunks(MIB).for_each(|shard| assert_ne!(blake3::hash(shard).as_bytes(), &[0; 32]))
-            }),
-            disk: rate(&|| write_synced(&dir.join("limit"), &plain)),
-            fsyncs: 1.0 / median((0..201).map(|_| seconds(|| append_synced(&dir.join("log")))).collect()),
-        }
-    }
-
+impl ServiceLimits {
     /// Seconds for a put of `size` bytes, each step after the other on one
     /// core: seal once, code once, hash the content and 1.5 times the sealed
     /// bytes, write 1.5 times.
     fn put(&self, size: f64) -> f64 {
-        size * (1.0 / self.seal + 1.0 / self.code + 2.5 / self.hash + 1.5 / self.disk)
+        size * (1.0 / self.0.seal + 1.0 / self.0.code + 2.5 / self.0.hash + 1.5 / self.0.disk)
     }
 
     /// Seconds for a get from the page cache: hash, open.
     fn get(&self, size: f64) -> f64 {
-        size * (1.0 / self.seal + 1.0 / self.hash)
+        size * (1.0 / self.0.seal + 1.0 / self.0.hash)
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) {
-    let mut file = File::create(path).unwrap();
-    file.write_all(bytes).unwrap();
-    file.sync_data().unwrap();
-}
-
-fn append_synced(path: &Path) {
-    let mut file = File::options().create(true).append(true).open(path).unwrap();
-    file.write_all(&[7; 4096]).unwrap();
-    file.sync_data().unwrap();
-}
-
-async fn elapsed(work: impl Future<Output = ()>) -> f64 {
-    let start = SystemClock.monotonic();
-    work.await;
-    (SystemClock.monotonic() - start).as_secs_f64()
-}
-
-async fn large(tenant: &TenantClient, bucket: &BucketName, limits: &Limits, size: usize, rounds: usize) {
+async fn large(
+    tenant: &TenantClient,
+    bucket: &BucketName,
+    limits: &ServiceLimits,
+    size: usize,
+    rounds: usize,
+) {
     let body = pattern(2, size);
     let (mut puts, mut gets) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        puts.push(elapsed(tenant.put(bucket, "object", body.clone())).await);
-        gets.push(elapsed(async { assert!(tenant.get(bucket, "object").await.unwrap() == body) }).await);
+        puts.push(elapsed(tenant.put(bucket, "object", body.clone())).await.0);
+        gets.push(elapsed(async { assert!(tenant.get(bucket, "object").await.unwrap() == body) }).await.0);
     }
-    let (put, get, bytes) = (median(puts), median(gets), size as f64);
+    let (put, get, bytes) = (median(&puts), median(&gets), size as f64);
     let (put_ratio, get_ratio) = (limits.put(bytes) / put, limits.get(bytes) / get);
     let name = if size >= MIB { format!("{} MiB", size / MIB) } else { format!("{} KiB", size >> 10) };
     println!("put {name:>7}  {:8.0} MB/s   {put_ratio:5.2} of the limit", bytes / put / 1e6);
     println!("get {name:>7}  {:8.0} MB/s   {get_ratio:5.2} of the limit", bytes / get / 1e6);
 }
 
-async fn small(tenant: &Arc<TenantClient>, bucket: &BucketName, limits: &Limits, clients: usize) {
+async fn small(tenant: &Arc<TenantClient>, bucket: &BucketName, limits: &ServiceLimits, clients: usize) {
     let each = 512 / clients.min(8);
-    let took = elapsed(async {
+    let (took, ()) = elapsed(async {
         let mut tasks = tokio::task::JoinSet::new();
         for client in 0..clients {
             let (tenant, bucket) = (Arc::clone(tenant), bucket.clone());
@@ -135,7 +76,7 @@ async fn small(tenant: &Arc<TenantClient>, bucket: &BucketName, limits: &Limits,
     let rate = (clients * each) as f64 / took;
     println!(
         "put   4 KiB x {clients:2} clients  {rate:6.0} a second   {:5.2} of the disk's fsyncs",
-        rate / limits.fsyncs
+        rate / limits.0.fsyncs
     );
 }
 
@@ -155,14 +96,14 @@ async fn backup_and_restore(tenant: &TenantClient, scratch: &Path) {
     let key = RepositoryKey::generate(&OsEntropy);
     let repository = Repository::init(store, &key, None, &OsEntropy).await.unwrap();
     let mut manifest = Vec::new();
-    let stored = elapsed(async {
+    let (stored, ()) = elapsed(async {
         let options = BackupOptions::default();
         let (entropy, quiet) = (Arc::new(OsEntropy), Arc::new(Quiet));
         backup(&repository, &source, options, &mut manifest, &SystemClock, entropy, quiet).await.unwrap();
     })
     .await;
     let snapshot = repository.snapshots().await.unwrap().remove(0);
-    let restored = elapsed(async {
+    let (restored, ()) = elapsed(async {
         let plan = plan_restore(&repository, &snapshot.id, &scratch.join("restored")).await.unwrap();
         restore(&repository, plan, Arc::new(Quiet)).await.unwrap();
     })
@@ -175,13 +116,13 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let deployment = Deployment::six_sites().await;
-        let limits = Limits::measure(deployment.scratch());
+        let limits = ServiceLimits(Limits::measure(deployment.scratch()));
         println!("limits of this machine, one core each:");
-        println!("seal  {:8.0} MB/s (AES-256-GCM, 16 KiB chunks)", limits.seal / 1e6);
-        println!("code  {:8.0} MB/s (Reed-Solomon 4+2)", limits.code / 1e6);
-        println!("hash  {:8.0} MB/s (BLAKE3)", limits.hash / 1e6);
-        println!("disk  {:8.0} MB/s (write + fdatasync, 64 MiB)", limits.disk / 1e6);
-        println!("fsync {:8.0} a second (append 4 KiB + fdatasync)\n", limits.fsyncs);
+        println!("seal  {:8.0} MB/s (AES-256-GCM, 16 KiB chunks)", limits.0.seal / 1e6);
+        println!("code  {:8.0} MB/s (Reed-Solomon 4+2)", limits.0.code / 1e6);
+        println!("hash  {:8.0} MB/s (BLAKE3)", limits.0.hash / 1e6);
+        println!("disk  {:8.0} MB/s (write + fdatasync, 64 MiB)", limits.0.disk / 1e6);
+        println!("fsync {:8.0} a second (append 4 KiB + fdatasync)\n", limits.0.fsyncs);
         let tenant = Arc::new(deployment.tenant("benchmark").await);
         let bucket = bucket_name("objects");
         tenant.client.create_bucket(&bucket, None).await.unwrap();

@@ -18,7 +18,7 @@ use coffer_custody::SystemClock;
 use coffer_model::{BucketName, Clock};
 use coffer_regions::{RecordKind, Site};
 use coffer_server::RecoveryKit;
-use coffer_tests::{Deployment, TenantClient, bucket_name, object_key, pattern};
+use coffer_tests::{Deployment, TenantClient, bucket_name, elapsed, object_key, pattern};
 
 const OBJECTS: usize = 5000;
 const OBJECT_BYTES: usize = 1024;
@@ -88,12 +88,6 @@ fn bytes_under(dir: &Path) -> u64 {
     sum
 }
 
-async fn elapsed(work: impl Future<Output = ()>) -> f64 {
-    let start = SystemClock.monotonic();
-    work.await;
-    (SystemClock.monotonic() - start).as_secs_f64()
-}
-
 /// Puts `each` objects from each of `clients` clients, over one connection each.
 async fn puts(
     deployment: &Deployment,
@@ -121,6 +115,7 @@ async fn puts(
         tasks.join_all().await;
     })
     .await
+    .0
 }
 
 async fn bytes_stored(clients: usize) {

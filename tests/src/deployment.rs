@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::watched::{WatchedSites, Watches};
+use crate::watched::Watches;
 use crate::wire::Wire;
 
 /// One deployment and the directory it lives in.
@@ -78,7 +78,7 @@ impl Deployment {
     pub async fn six_watched_sites() -> (Self, Watches) {
         let watches = Watches::default();
         let mut host = host();
-        host.sites = Arc::new(WatchedSites { inner: host.sites, watches: watches.clone() });
+        host.sites = watches.before(host.sites);
         (Self::on(host, &fast_sites()).await, watches)
     }
 
@@ -229,11 +229,16 @@ impl Deployment {
 
     /// A connection with any credential, to where the service listens now.
     pub async fn connect(&self, credentials: &Credentials) -> Client {
+        self.connect_at(self.endpoint(), credentials).await
+    }
+
+    /// The same to another process that serves this deployment.
+    pub(crate) async fn connect_at(&self, endpoint: &str, credentials: &Credentials) -> Client {
         let credentials = Credentials {
             ca_pem: credentials.ca_pem.clone(),
             certificate_pem: credentials.certificate_pem.clone(),
             key_pem: credentials.key_pem.clone(),
-            endpoint: self.endpoint().to_owned(),
+            endpoint: endpoint.to_owned(),
         };
         Client::connect(&credentials, self.options()).await.unwrap()
     }

@@ -4,19 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coffer_model::{RecordId, SiteDescription, SlotId};
-use coffer_regions::{
-    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
-    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
-};
-use coffer_server::{OpenedSite, SiteAddress, SiteOpener};
-use coffer_site::OpenSiteError;
+use coffer_model::RecordId;
+use coffer_regions::{Record, Site, SiteError, UnverifiedBytes};
+use coffer_server::{OpenedSite, SiteOpener};
+
+use crate::twist::{OpenedThrough, Twist, Twisted};
 
 /// What one site returned, and how it is led astray.
 #[derive(Default)]
@@ -101,32 +98,14 @@ impl Watches {
         (result, returned)
     }
 
-    fn put_before(&self, opened: OpenedSite) -> OpenedSite {
-        let watch = self.of(&opened.site.description().name);
-        OpenedSite { site: Arc::new(WatchedSite { inner: opened.site, watch }), link: opened.link }
-    }
-}
-
-/// Opens sites as another opener does, and puts a watch before each.
-pub struct WatchedSites {
-    /// Opens them.
-    pub inner: Arc<dyn SiteOpener>,
-    /// The watches.
-    pub watches: Watches,
-}
-
-#[async_trait]
-impl SiteOpener for WatchedSites {
-    async fn create(&self, data_dir: &Path, address: &SiteAddress) -> Result<OpenedSite, OpenSiteError> {
-        Ok(self.watches.put_before(self.inner.create(data_dir, address).await?))
-    }
-
-    async fn open(
-        &self,
-        data_dir: &Path,
-        address: &SiteAddress,
-    ) -> Result<Option<OpenedSite>, OpenSiteError> {
-        Ok(self.inner.open(data_dir, address).await?.map(|opened| self.watches.put_before(opened)))
+    /// Opens sites as `inner` does, and puts a watch before each.
+    pub fn before(&self, inner: Arc<dyn SiteOpener>) -> Arc<dyn SiteOpener> {
+        let watches = self.clone();
+        Arc::new(OpenedThrough::new(inner, move |opened: OpenedSite| {
+            let watch = watches.of(&opened.site.description().name);
+            let site = Twisted(WatchedSite { inner: opened.site, watch });
+            OpenedSite { site: Arc::new(site), link: opened.link }
+        }))
     }
 }
 
@@ -136,17 +115,9 @@ struct WatchedSite {
 }
 
 #[async_trait]
-impl Site for WatchedSite {
-    fn description(&self) -> &SiteDescription {
-        self.inner.description()
-    }
-
-    fn answers(&self) -> bool {
-        self.inner.answers()
-    }
-
-    async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
-        self.inner.put(records).await
+impl Twist for WatchedSite {
+    fn inner(&self) -> &dyn Site {
+        self.inner.as_ref()
     }
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
@@ -168,54 +139,5 @@ impl Site for WatchedSite {
             *byte ^= 1;
         }
         Ok(UnverifiedBytes(bytes.into()))
-    }
-
-    async fn answer(&self, challenge: Challenge) -> Result<Answer, SiteError> {
-        self.inner.answer(challenge).await
-    }
-
-    async fn list(
-        &self,
-        kind: RecordKind,
-        after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<Vec<ListedRecord>, SiteError> {
-        self.inner.list(kind, after, limit).await
-    }
-
-    async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
-        self.inner.delete(ids).await
-    }
-
-    async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
-        self.inner.scrub().await
-    }
-
-    async fn scrub_step(&self, from: Option<ScrubCursor>, bytes_max: u64) -> Result<ScrubStep, SiteError> {
-        self.inner.scrub_step(from, bytes_max).await
-    }
-
-    async fn reaches(&self, reach: Reach) -> Result<bool, SiteError> {
-        self.inner.reaches(reach).await
-    }
-
-    async fn write_slot(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {
-        self.inner.write_slot(slot, content).await
-    }
-
-    async fn read_slot(&self, slot: SlotId) -> Result<SlotContent, SiteError> {
-        self.inner.read_slot(slot).await
-    }
-
-    async fn wipe_superseded(&self, slot: SlotId) -> Result<(), SiteError> {
-        self.inner.wipe_superseded(slot).await
-    }
-
-    async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError> {
-        self.inner.list_slots().await
-    }
-
-    async fn state(&self) -> SiteState {
-        self.inner.state().await
     }
 }

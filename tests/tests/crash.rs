@@ -3,10 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "steps of stories: what fails here fails the test")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::pin::Pin;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
@@ -14,31 +11,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use coffer_client::{CallError, Client, Credentials, GetError};
 use coffer_model::BucketName;
-use coffer_tests::{AuditLeaf, Deployment, TenantClient, bucket_name, object_key, pattern};
+use coffer_tests::{AuditLeaf, Deployment, Process, TenantClient, bucket_name, object_key, pattern};
 use tokio::sync::Notify;
 use tokio_stream::Stream;
 
-/// The service in a process of its own.
-struct Process {
-    child: Child,
-    endpoint: String,
-}
-
-impl Process {
-    fn start(data: &Path, root_key: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-test-service"));
-        let mut child = command.arg(data).arg(root_key).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        Self { child, endpoint: value["endpoint"].as_str().unwrap().to_owned() }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
+/// The program that [`Process`] runs.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-service");
 
 /// Counts what happens while objects are written, and says when it is time.
 struct Fuse {
@@ -166,21 +144,14 @@ fn count(leaves: &[AuditLeaf], operation: &str) -> usize {
 /// One life of the process: some puts, and the kill in the midst of them.
 async fn live_and_die(
     deployment: &Deployment,
-    root_key: &Path,
     credentials: &Credentials,
     known: &mut Known,
     attempts: Vec<u64>,
     moment: i64,
 ) -> usize {
     let bucket = bucket_name("things");
-    let process = Process::start(&deployment.data(), root_key);
-    let credentials = Credentials {
-        ca_pem: credentials.ca_pem.clone(),
-        certificate_pem: credentials.certificate_pem.clone(),
-        key_pem: credentials.key_pem.clone(),
-        endpoint: process.endpoint.clone(),
-    };
-    let client = Client::connect(&credentials, deployment.options()).await.unwrap();
+    let process = Process::start(PROGRAM, deployment);
+    let client = process.connect(deployment, credentials).await;
     settle(&client, &bucket, known, "after a kill").await;
     let fuse = Arc::new(Fuse { left: AtomicI64::new(moment), burnt: Notify::new() });
     let mut writers = Vec::new();
@@ -211,8 +182,6 @@ async fn killed_at_any_moment_of_many_puts_it_keeps_what_it_acknowledged_and_lea
     let bucket = bucket_name("things");
     tenant.client.create_bucket(&bucket, None).await.unwrap();
     deployment.stop().await;
-    let root_key = deployment.scratch().join("root-key");
-    plant(&root_key, deployment.root().danger_expose());
 
     let mut known: Known = (0..KEYS).map(|n| (key_of(n), vec![Held::Nothing])).collect();
     let (mut next, mut acknowledged, mut lives) = (0, 0, 0_u64);
@@ -222,8 +191,7 @@ async fn killed_at_any_moment_of_many_puts_it_keeps_what_it_acknowledged_and_lea
         let attempts: Vec<u64> = (next..next + 32).collect();
         let moment = 5 + i64::try_from(lives * 37 % 101).unwrap();
         let known = &mut known;
-        acknowledged +=
-            live_and_die(&deployment, &root_key, &tenant.credentials, known, attempts, moment).await;
+        acknowledged += live_and_die(&deployment, &tenant.credentials, known, attempts, moment).await;
         (next, lives) = (next + 32, lives + 1);
         assert!(lives < 100, "{acknowledged} puts were acknowledged in {lives} lives");
     }
@@ -268,13 +236,11 @@ async fn killed_in_the_midst_of_puts_and_robbed_of_its_catalogue_it_still_keeps_
     tenant.client.create_bucket(&bucket, None).await.unwrap();
     let kit = deployment.service().kit().await.unwrap();
     deployment.stop().await;
-    let root_key = deployment.scratch().join("root-key");
-    plant(&root_key, deployment.root().danger_expose());
     let mut known: Known = (0..KEYS).map(|n| (key_of(n), vec![Held::Nothing])).collect();
     for life in 0..4_u64 {
         let attempts = (life * 32..life * 32 + 32).collect();
         let moment = 11 + i64::try_from(life * 23).unwrap();
-        live_and_die(&deployment, &root_key, &tenant.credentials, &mut known, attempts, moment).await;
+        live_and_die(&deployment, &tenant.credentials, &mut known, attempts, moment).await;
         // No start in between that could tidy up: the sites alone must tell.
         deployment.lose_all_but_sites();
         deployment.recover(&kit).await;
@@ -282,9 +248,4 @@ async fn killed_in_the_midst_of_puts_and_robbed_of_its_catalogue_it_still_keeps_
         settle(&tenant.client, &bucket, &mut known, "after kill and rebuild").await;
         deployment.stop().await;
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the root key goes to a file for the other process")]
-fn plant(path: &Path, content: &[u8]) {
-    std::fs::write(path, content).unwrap();
 }

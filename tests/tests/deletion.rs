@@ -2,35 +2,13 @@
 //! finishes it, so that catalogue and sites never tell different stories.
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use coffer_client::{CallError, Client, Credentials, GetError};
-use coffer_tests::{Deployment, TenantClient, bucket_name, object_key, pattern, volumes};
+use coffer_client::{CallError, GetError};
+use coffer_tests::{Deployment, Process, TenantClient, bucket_name, object_key, pattern, volumes};
 
-/// The service in a process of its own.
-struct Process {
-    child: Child,
-    endpoint: String,
-}
-
-impl Process {
-    fn start(data: &Path, root_key: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-test-service"));
-        let mut child = command.arg(data).arg(root_key).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        Self { child, endpoint: value["endpoint"].as_str().unwrap().to_owned() }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
+/// The program that [`Process`] runs.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-service");
 
 /// Milliseconds that one site takes for an answer.
 const SLOW_MS: u64 = 1500;
@@ -45,13 +23,6 @@ fn slow(deployment: &Deployment, name: &str, milliseconds: u64) {
     std::fs::write(&path, sites.to_string()).unwrap();
 }
 
-#[expect(clippy::disallowed_methods, reason = "the root key goes to a file for the other process")]
-fn plant(deployment: &Deployment) -> std::path::PathBuf {
-    let path = deployment.scratch().join("root-key");
-    std::fs::write(&path, deployment.root().danger_expose()).unwrap();
-    path
-}
-
 fn held(deployment: &Deployment, name: &str) -> u64 {
     volumes(&deployment.site_dir(name)).iter().map(|volume| volume.metadata().unwrap().len()).sum()
 }
@@ -63,17 +34,11 @@ async fn is_gone(tenant: &TenantClient, key: &str) -> bool {
 
 /// Begins a deletion and kills the service when five sites have the tombstone
 /// and the sixth has not answered yet: nothing of it is committed.
-async fn die_in_the_midst(deployment: &Deployment, tenant: &TenantClient, root_key: &Path, key: &str) {
+async fn die_in_the_midst(deployment: &Deployment, tenant: &TenantClient, key: &str) {
     let fast = ["fra1", "par1", "ams1", "zrh1", "sto1"];
     slow(deployment, "mad1", SLOW_MS);
-    let process = Process::start(&deployment.data(), root_key);
-    let credentials = Credentials {
-        ca_pem: tenant.credentials.ca_pem.clone(),
-        certificate_pem: tenant.credentials.certificate_pem.clone(),
-        key_pem: tenant.credentials.key_pem.clone(),
-        endpoint: process.endpoint.clone(),
-    };
-    let client = Client::connect(&credentials, deployment.options()).await.unwrap();
+    let process = Process::start(PROGRAM, deployment);
+    let client = process.connect(deployment, &tenant.credentials).await;
     let before = fast.map(|name| held(deployment, name));
     let key = object_key(key);
     let deletion = tokio::spawn(async move { client.delete(&bucket_name("things"), &key).await });
@@ -97,8 +62,7 @@ async fn a_deletion_cut_off_after_its_tombstone_is_finished_by_the_next_start_an
     }
     let kit = deployment.service().kit().await.unwrap();
     deployment.stop().await;
-    let root_key = plant(&deployment);
-    die_in_the_midst(&deployment, &tenant, &root_key, "doomed").await;
+    die_in_the_midst(&deployment, &tenant, "doomed").await;
 
     deployment.start().await;
     deployment.reconnect(&mut tenant).await;
@@ -129,9 +93,8 @@ async fn a_deletion_that_too_few_holders_acknowledged_is_finished_when_they_answ
     tenant.put(&bucket, "doomed", pattern(5, 200)).await;
     let holder = tenant.client.stat(&bucket, &object_key("doomed")).await.unwrap().sites.remove(0);
     deployment.stop().await;
-    let root_key = plant(&deployment);
     // A holder of the small object is gone when the next start wants to finish.
-    die_in_the_midst(&deployment, &tenant, &root_key, "doomed").await;
+    die_in_the_midst(&deployment, &tenant, "doomed").await;
     let (home, away) = (deployment.site_dir(&holder), deployment.scratch().join("away"));
     std::fs::rename(&home, &away).unwrap();
     deployment.start().await;

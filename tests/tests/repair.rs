@@ -12,8 +12,7 @@ use coffer_model::{Degraded, Digest, Geometry, RecordId, ResidencyPolicy};
 use coffer_regions::{RecordKind, Site};
 use coffer_server::{Host, HostSites, RecoveryKit, RepairBudget, RepairReport, RepairRun, SiteFile};
 use coffer_tests::{
-    Deployment, LyingSites, TenantClient, bucket_name, copy_tree, host, object_key, pattern, policy,
-    replace_tree,
+    Deployment, Lies, TenantClient, bucket_name, copy_tree, host, object_key, pattern, policy, replace_tree,
 };
 
 const THINGS: &str = "things";
@@ -253,8 +252,8 @@ async fn what_is_beyond_repair_is_named_once_and_keeps_nothing_else_from_being_r
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_acknowledges_and_keeps_nothing_is_not_counted_as_healed() {
     let entropy = host().entropy;
-    let (liars, lies) = LyingSites::new(HostSites::new(entropy));
-    let host = Host { sites: Arc::new(liars), ..host() };
+    let (sites_that_lie, lies) = Lies::before(Arc::new(HostSites::new(entropy)));
+    let host = Host { sites: sites_that_lie, ..host() };
     let mut stored = Stored::on(Deployment::on(host, &sites(&[])).await, policy(&[])).await;
     stored
         .restart(async |deployment| {

@@ -1,61 +1,23 @@
 //! `kill -9` in the midst of a repair, again and again: nothing is lost, what
 //! was under way goes on, and the end is the same.
-#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use coffer_client::{Client, Credentials, RepairOptions, SiteChange};
+use coffer_client::{RepairOptions, SiteChange};
 use coffer_model::{Geometry, ResidencyPolicy};
 use coffer_server::RepairBudget;
-use coffer_tests::{Deployment, bucket_name, object_key, pattern, policy};
+use coffer_tests::{Deployment, Process, bucket_name, object_key, pattern, policy};
 use tokio::sync::Notify;
 
-/// The service in a process of its own.
-struct Process {
-    child: Child,
-    endpoint: String,
-}
-
-impl Process {
-    fn start(data: &Path, root_key: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_coffer-test-service"));
-        let mut child = command.arg(data).arg(root_key).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        Self { child, endpoint: value["endpoint"].as_str().unwrap().to_owned() }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the root key goes to a file for the other process")]
-fn plant(path: &Path, content: &[u8]) {
-    std::fs::write(path, content).unwrap();
-}
-
-async fn connect(deployment: &Deployment, credentials: &Credentials, endpoint: &str) -> Client {
-    let credentials = Credentials {
-        ca_pem: credentials.ca_pem.clone(),
-        certificate_pem: credentials.certificate_pem.clone(),
-        key_pem: credentials.key_pem.clone(),
-        endpoint: endpoint.to_owned(),
-    };
-    Client::connect(&credentials, deployment.options()).await.unwrap()
-}
+/// The program that [`Process`] runs.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-service");
 
 /// Runs a repair and kills the process after so many steps; whether the
 /// repair came to its end before that.
-async fn repair_and_kill(deployment: &Deployment, root_key: &Path, steps: u64) -> bool {
-    let process = Process::start(&deployment.data(), root_key);
-    let operator = connect(deployment, deployment.operator_credentials(), &process.endpoint).await;
+async fn repair_and_kill(deployment: &Deployment, steps: u64) -> bool {
+    let process = Process::start(PROGRAM, deployment);
+    let operator = process.connect(deployment, deployment.operator_credentials()).await;
     let (burnt, done) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
     let (told, seen) = (Arc::clone(&burnt), Arc::clone(&done));
     let run = tokio::spawn(async move {
@@ -98,13 +60,11 @@ async fn killed_again_and_again_while_it_repairs_and_moves_it_loses_nothing_and_
     deployment.start().await;
     deployment.operator().await.change_site("par1", SiteChange::Replace).await.unwrap();
     deployment.stop().await;
-    let root_key = deployment.scratch().join("root-key");
-    plant(&root_key, deployment.root().danger_expose());
 
     let (mut lives, mut ended) = (0_u64, false);
     while !ended {
         // Later and later, and at another place of a step each time.
-        ended = repair_and_kill(&deployment, &root_key, 1 + lives * 7 % 23).await;
+        ended = repair_and_kill(&deployment, 1 + lives * 7 % 23).await;
         lives += 1;
         assert!(lives < 200, "it does not come to its end");
     }

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "cases of tests: what fails here fails the test")]
 
 use std::num::NonZeroU64;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,17 +11,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_client::{CallError, ChallengeRequest, SiteDelayInfo};
 use coffer_custody::OsEntropy;
-use coffer_model::{RecordId, SiteDescription, SiteId, SlotId};
-use coffer_regions::{
-    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
-    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
-};
+use coffer_model::SiteId;
+use coffer_regions::{Answer, Challenge, Record, RecordKind, ScrubCursor, ScrubStep, Site, SiteError};
 use coffer_server::{
-    Coverage, DelayState, Host, HostSites, JobSettings, OpenedSite, Service, SiteAddress, SiteChallenges,
-    SiteOpener,
+    Coverage, DelayState, Host, HostSites, JobSettings, OpenedSite, Service, SiteChallenges,
 };
-use coffer_site::{DirectorySite, OpenSiteError};
-use coffer_tests::{AuditLeaf, Deployment, Files, HandClock, TenantClient, bucket_name, flip, pattern};
+use coffer_site::DirectorySite;
+use coffer_tests::{
+    AuditLeaf, Deployment, Files, HandClock, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, flip,
+    pattern,
+};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -352,21 +350,9 @@ enum Crook {
 }
 
 #[async_trait]
-impl Site for Crooked {
-    fn description(&self) -> &SiteDescription {
-        self.inner.description()
-    }
-    fn answers(&self) -> bool {
-        self.inner.answers()
-    }
-    async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
-        self.inner.put(records).await
-    }
-    async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
-        self.inner.get(id).await
-    }
-    async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {
-        self.inner.get_range(id, range).await
+impl Twist for Crooked {
+    fn inner(&self) -> &dyn Site {
+        self.inner.as_ref()
     }
     async fn answer(&self, challenge: Challenge) -> Result<Answer, SiteError> {
         match self.how {
@@ -378,20 +364,6 @@ impl Site for Crooked {
             _ => self.inner.answer(challenge).await,
         }
     }
-    async fn list(
-        &self,
-        kind: RecordKind,
-        after: Option<RecordId>,
-        limit: usize,
-    ) -> Result<Vec<ListedRecord>, SiteError> {
-        self.inner.list(kind, after, limit).await
-    }
-    async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
-        self.inner.delete(ids).await
-    }
-    async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
-        self.inner.scrub().await
-    }
     async fn scrub_step(&self, from: Option<ScrubCursor>, bytes_max: u64) -> Result<ScrubStep, SiteError> {
         match self.how {
             Crook::Circle if self.crooked.load(Ordering::Acquire) => {
@@ -399,53 +371,6 @@ impl Site for Crooked {
             }
             _ => self.inner.scrub_step(from, bytes_max).await,
         }
-    }
-    async fn reaches(&self, reach: Reach) -> Result<bool, SiteError> {
-        self.inner.reaches(reach).await
-    }
-    async fn write_slot(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {
-        self.inner.write_slot(slot, content).await
-    }
-    async fn read_slot(&self, slot: SlotId) -> Result<SlotContent, SiteError> {
-        self.inner.read_slot(slot).await
-    }
-    async fn wipe_superseded(&self, slot: SlotId) -> Result<(), SiteError> {
-        self.inner.wipe_superseded(slot).await
-    }
-    async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError> {
-        self.inner.list_slots().await
-    }
-    async fn state(&self) -> SiteState {
-        self.inner.state().await
-    }
-}
-
-/// Opens the sites of this machine, one of them in crooked hands.
-struct CrookedSites {
-    honest: HostSites,
-    crooked: Arc<AtomicBool>,
-    how: Crook,
-    clock: Arc<HandClock>,
-}
-
-impl CrookedSites {
-    fn bend(&self, opened: OpenedSite) -> OpenedSite {
-        if opened.site.description().name != "mad1" {
-            return opened;
-        }
-        let (crooked, clock) = (Arc::clone(&self.crooked), Arc::clone(&self.clock));
-        let site = Crooked { inner: opened.site, crooked, how: self.how, clock };
-        OpenedSite { site: Arc::new(site), link: opened.link }
-    }
-}
-
-#[async_trait]
-impl SiteOpener for CrookedSites {
-    async fn create(&self, data: &Path, address: &SiteAddress) -> Result<OpenedSite, OpenSiteError> {
-        self.honest.create(data, address).await.map(|opened| self.bend(opened))
-    }
-    async fn open(&self, data: &Path, address: &SiteAddress) -> Result<Option<OpenedSite>, OpenSiteError> {
-        self.honest.open(data, address).await.map(|opened| opened.map(|opened| self.bend(opened)))
     }
 }
 
@@ -455,7 +380,15 @@ async fn crooked_deployment(how: Crook) -> (Deployment, Arc<AtomicBool>) {
     let clock = Arc::new(HandClock::still());
     let mut host = Host::of_this_machine(Arc::clone(&clock) as _, Arc::new(OsEntropy));
     let honest = HostSites::new(Arc::clone(&host.entropy));
-    host.sites = Arc::new(CrookedSites { honest, crooked: Arc::clone(&crooked), how, clock });
+    let bent = Arc::clone(&crooked);
+    host.sites = Arc::new(OpenedThrough::new(Arc::new(honest), move |opened: OpenedSite| {
+        if opened.site.description().name != "mad1" {
+            return opened;
+        }
+        let (crooked, clock) = (Arc::clone(&bent), Arc::clone(&clock));
+        let site = Twisted(Crooked { inner: opened.site, crooked, how, clock });
+        OpenedSite { site: Arc::new(site), link: opened.link }
+    }));
     (Deployment::six_sites_on(host).await, crooked)
 }
 

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use coffer_model::{Entropy, FailureDomain, RecordId, SiteDescription, SiteId, Tier};
+use coffer_model::{Entropy, Execution, FailureDomain, RecordId, SiteDescription, SiteId, Tier};
 use coffer_regions::{ClearGeometry, Record, RecordKind, Site};
 use coffer_site::faults::RecordingDisk;
-use coffer_site::{DirectorySite, Execution, SiteOptions};
+use coffer_site::{DirectorySite, SiteOptions};
 
 /// Asks this program to measure one opening.
 const MEASURE: &str = "--measure";

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use crate::disk::is_full;
 use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX, Reply, Request, body_bytes};
-use crate::options::{Execution, SiteOptions};
+use crate::options::SiteOptions;
 use crate::pen::Pen;
 use crate::recover;
 use crate::shared::Shared;
@@ -16,7 +16,7 @@ use crate::slots::{SLOT_BODY_BYTES_MAX, SlotError, SlotStore};
 use crate::upkeep::{self, Upkeep};
 use crate::writer::Writer;
 use async_trait::async_trait;
-use coffer_model::{Entropy, RecordId, SiteDescription, SlotId};
+use coffer_model::{Entropy, Execution, RecordId, SiteDescription, SlotId};
 use coffer_regions::{
     Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
     ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes, answer_of,

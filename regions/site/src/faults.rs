@@ -11,7 +11,8 @@
 //!
 //! ```no_run
 //! # use std::{path::Path, sync::Arc};
-//! # use coffer_site::{DirectorySite, Execution, SiteOptions, faults::{RecordingDisk, Survivors}};
+//! # use coffer_model::Execution;
+//! # use coffer_site::{DirectorySite, SiteOptions, faults::{RecordingDisk, Survivors}};
 //! # fn crash(description: coffer_model::SiteDescription, entropy: Arc<dyn coffer_model::Entropy>) -> Result<(), Box<dyn std::error::Error>> {
 //! let disk = RecordingDisk::default();
 //! let options = SiteOptions { disk: Arc::new(disk.clone()), execution: Execution::Inline, ..SiteOptions::default() };

@@ -52,7 +52,7 @@ pub use disk::{Disk, HostDisk, Room};
 pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
 pub use identity::{IdentityError, SiteIdentity};
 pub use inspect::{Inspection, inspect};
-pub use options::{Execution, SiteOptions};
+pub use options::SiteOptions;
 pub use pod::{
     PodConfigError, PodCredentials, PodOptions, PodRefusal, PodSite, PodTiming, Witness, is_pod_endpoint,
 };

@@ -2,30 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::disk::{Disk, HostDisk};
+use coffer_model::Execution;
 
-/// Who does the work of a site.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Execution {
-    /// A thread of the site's own writes, with group commit; another one
-    /// compacts and writes checkpoints of the index; reads run where they may
-    /// block.
-    #[default]
-    Threads,
-    /// Everything runs to its end in the task that asks, without a thread, so
-    /// that a seeded simulation replays. Each put is a batch of its own, and
-    /// compaction and checkpoints happen only in
-    /// [`DirectorySite::maintain`](crate::DirectorySite::maintain) and, the
-    /// checkpoint, when the site is dropped.
-    Inline,
-}
+use crate::disk::{Disk, HostDisk};
 
 /// How a [`DirectorySite`](crate::DirectorySite) is opened.
 #[derive(Clone)]
 pub struct SiteOptions {
     /// What it writes to.
     pub disk: Arc<dyn Disk>,
-    /// Who does the work.
+    /// Who does the work. Without threads, compaction and checkpoints happen
+    /// only in [`DirectorySite::maintain`](crate::DirectorySite::maintain) and,
+    /// the checkpoint, when the site is dropped.
     pub execution: Execution,
     /// Bytes that the site may occupy; `None`: as many as the file system has.
     pub capacity_bytes: Option<u64>,

@@ -4,11 +4,11 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use coffer_model::Execution;
 use coffer_regions::SiteError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::group::{Reply, Request};
-use crate::options::Execution;
 use crate::writer::Writer;
 
 /// Requests that wait for the writer; more wait in their callers.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use coffer_model::{
-    BucketId, BucketName, CatalogKey, Digest, ObjectKey, RecordId, SiteId, TenantId, VersionId,
+    BucketId, BucketName, CatalogKey, Digest, Execution, ObjectKey, RecordId, SiteId, TenantId, VersionId,
 };
 use rusqlite::Connection;
 use tokio::task;
@@ -18,18 +18,6 @@ use crate::{
     ListRow, ManifestRow, NewChallenges, NewReservation, OpenCatalogError, RebuildBatch, ReservationRow,
     Reserved, TombstoneError, TombstoneRow,
 };
-
-/// On which threads a catalogue works.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Execution {
-    /// One writer thread, which groups commits, and the runtime's blocking
-    /// threads for reads: what a service uses.
-    #[default]
-    Threads,
-    /// The calling task, which blocks its thread meanwhile, and nothing else:
-    /// for a simulation that runs everything in one thread, in one order.
-    Inline,
-}
 
 /// The catalogue of one tenant. A clone is the same catalogue; when the last
 /// one is dropped, what was sent is finished and the file is closed.

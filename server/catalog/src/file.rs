@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
-use coffer_model::{CatalogKey, TenantId};
+use coffer_model::{CatalogKey, Execution, TenantId};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use zeroize::Zeroizing;
 
-use crate::{CatalogError, Execution, OpenCatalogError, schema};
+use crate::{CatalogError, OpenCatalogError, schema};
 
 /// SQLCipher's page, in bytes; every file is a whole number of them.
 const PAGE_BYTES: u64 = 4096;

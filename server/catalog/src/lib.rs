@@ -18,7 +18,7 @@ mod schema;
 mod stored;
 mod writer;
 
-pub use catalog::{Catalog, Execution};
+pub use catalog::Catalog;
 pub use error::{
     BucketError, CatalogError, CommitError, OpenCatalogError, ReplaceError, StorageError, TombstoneError,
 };

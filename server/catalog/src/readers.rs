@@ -3,11 +3,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use coffer_model::Execution;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 use tokio::task;
 
-use crate::{CatalogError, Execution};
+use crate::CatalogError;
 
 /// The pool; a clone is the same pool.
 #[derive(Clone)]

@@ -5,8 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coffer_catalog::Execution;
-use coffer_model::{Digest, RecordId, SiteId};
+use coffer_model::{Digest, Execution, RecordId, SiteId};
 use coffer_regions::{Record, RecordKind, SiteError};
 use futures::stream::{self, StreamExt};
 

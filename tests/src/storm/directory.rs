@@ -8,10 +8,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coffer_model::{Entropy, SiteDescription};
+use coffer_model::{Entropy, Execution, SiteDescription};
 use coffer_regions::Site;
 use coffer_site::faults::{RecordingDisk, Survivors};
-use coffer_site::{DirectorySite, Execution, Room, SiteOptions};
+use coffer_site::{DirectorySite, Room, SiteOptions};
 
 use super::chance::Chance;
 use super::machine::Storage;

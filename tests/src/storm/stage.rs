@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_client::{Client, ConnectOptions};
 use coffer_keys::{RootKey, Share, combine, split};
-use coffer_model::{Entropy, SiteId};
+use coffer_model::{Entropy, Execution, SiteId};
 use coffer_server::{
-    Execution, Host, IssuedCredential, OpenedSite, RecoveryKit, Service, SiteAddress, SiteFile, SiteOpener,
+    Host, IssuedCredential, OpenedSite, RecoveryKit, Service, SiteAddress, SiteFile, SiteOpener,
     serve_in_process,
 };
 use coffer_site::OpenSiteError;

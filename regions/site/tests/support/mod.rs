@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use coffer_model::{Entropy, FailureDomain, RecordId, SiteDescription, SiteId, Tier};
+use coffer_model::{Entropy, Execution, FailureDomain, RecordId, SiteDescription, SiteId, Tier};
 use coffer_regions::{ClearGeometry, Record, RecordKind, Site, SiteError};
 use coffer_site::faults::RecordingDisk;
-use coffer_site::{DirectorySite, Execution, OpenSiteError, SiteOptions, Upkeep};
+use coffer_site::{DirectorySite, OpenSiteError, SiteOptions, Upkeep};
 use tempfile::TempDir;
 
 /// Counts; every nonce differs.
