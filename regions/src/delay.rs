@@ -141,11 +141,6 @@ impl RoundPlan {
         self.threshold
     }
 
-    /// How many quick answers a round must have.
-    pub fn needed(&self) -> u32 {
-        self.needed
-    }
-
     /// Judges the first [`Self::answers`] delays; `None` where there are fewer.
     pub fn judge(&self, delays: &[Duration]) -> Option<DelayVerdict> {
         let round = delays.get(..self.answers())?;

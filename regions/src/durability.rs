@@ -8,7 +8,7 @@
 
 mod restoration;
 
-use coffer_model::{Geometry, Tier};
+use coffer_model::Tier;
 
 pub use restoration::{Rates, Restoration, Scenario, Step, Stored, restoration};
 
@@ -106,20 +106,6 @@ impl Chain {
         let good = |rate: f64| rate > 0.0 && rate <= Self::RATE_MAX;
         let chain = Self { sites, losable, losses, repairs, crews };
         if good(losses) && good(repairs) { Ok(chain) } else { Err(ChainError::Rate) }
-    }
-
-    /// The sites of one object.
-    ///
-    /// # Errors
-    /// [`ChainError`].
-    pub fn of_object(
-        geometry: Geometry,
-        losses: f64,
-        repairs: f64,
-        crews: Crews,
-    ) -> Result<Self, ChainError> {
-        let (k, m) = geometry.into();
-        Self::new(k + m, m, losses, repairs, crews)
     }
 
     /// Rate of the next loss while `lost` are lost.

@@ -23,6 +23,13 @@ pub struct Receipt {
     pub digest: Digest,
 }
 
+impl Receipt {
+    /// The receipt of `site` for a record.
+    pub fn of(site: SiteId, record: &Record) -> Self {
+        Self { site, record: record.id(), digest: record.digest() }
+    }
+}
+
 /// One line of a listing; no body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedRecord {

@@ -21,13 +21,12 @@ impl DamageBook {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a record that is not at its site as it should be.
-    pub(crate) fn note(&self, site: SiteId, record: RecordId) {
+    /// Notes a record that is not at its site as it should be; whether that is
+    /// news.
+    pub(crate) fn note(&self, site: SiteId, record: RecordId) -> bool {
         let mut known = self.known();
         let records = known.entry(site).or_default();
-        if records.len() < REMEMBERED_MAX {
-            records.insert(record);
-        }
+        records.len() < REMEMBERED_MAX && records.insert(record)
     }
 
     /// Forgets a record that was written anew and read back.

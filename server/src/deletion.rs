@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use coffer_catalog::{CatalogError, ManifestRow, TombstoneError};
-use coffer_model::{Actor, AuditEvent, Entropy, Layout, Operation, Outcome, RecordId, ResidencyPolicy};
+use coffer_model::{Entropy, Layout, Operation, Outcome, RecordId, ResidencyPolicy};
 use coffer_regions::{ClearGeometry, Record, RecordKind};
 use serde::{Deserialize, Serialize};
 
@@ -107,22 +107,19 @@ pub(crate) async fn finish(service: &Service, tenant: &Tenant) -> Result<u64, Sw
             return Err(CatalogError::Damaged("deletion").into());
         };
         let tombstone = &deletion.tombstone;
-        let event = AuditEvent {
-            time: service.host.clock.now(),
-            tenant: Some(tenant.id),
-            actor: Actor::Service,
-            operation: Operation::Sweep,
-            subject: tombstone.version.to_string(),
-            outcome: Outcome::Done,
-        };
+        let event = service.own_event(
+            Some(tenant.id),
+            Operation::Sweep,
+            tombstone.version.to_string(),
+            Outcome::Done,
+        );
         let outcome = leaf(&event).map_err(AuditError::from)?;
         // Without its version there is nothing that it could still hide.
         let Some(ManifestRow { manifest, .. }) = tenant.catalog.version(tombstone.version).await? else {
             tenant.catalog.drop_deletion(id, outcome).await?;
             continue;
         };
-        let bucket = tenant.catalog.bucket_by_id(tombstone.bucket).await?;
-        let policy = bucket.map_or_else(|| tenant.policy.clone(), |bucket| bucket.policy);
+        let policy = tenant.policy_of(tombstone.bucket).await?;
         if deletion.spread(service, id, &policy, &manifest.layout).await.is_err() {
             unsettled += 1;
             continue;

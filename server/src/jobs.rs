@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use coffer_catalog::CatalogError;
-use coffer_model::{Actor, AuditEvent, Operation, Outcome, RecordId, SiteId};
+use coffer_model::{Operation, Outcome, RecordId, SiteId};
 use tokio::task::JoinSet;
 
 use crate::audit::AuditError;
@@ -177,10 +177,7 @@ impl Service {
         outcome: Outcome,
     ) -> Result<(), JobError> {
         let realm = self.service_realm().ok_or(JobError::NoRealm)?;
-        let time = self.host.clock.now();
-        let actor = Actor::Service;
-        let tenant = Some(realm.id);
-        realm.note(&AuditEvent { time, tenant, actor, operation, subject, outcome }).await?;
+        realm.note(&self.own_event(Some(realm.id), operation, subject, outcome)).await?;
         Ok(())
     }
 
@@ -203,9 +200,7 @@ impl Service {
         record: RecordId,
     ) -> Result<(), JobError> {
         self.sites.report(site);
-        let before = self.damage.count(site);
-        self.damage.note(site, record);
-        if self.damage.count(site) > before {
+        if self.damage.note(site, record) {
             self.note_job(operation, format!("{site}/{record}"), Outcome::Failed).await?;
         }
         Ok(())

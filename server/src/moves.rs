@@ -49,10 +49,7 @@ pub(crate) async fn relocate(
     if sites.len() != row.manifest.layout.sites().len() {
         return Err(StepError::Stale);
     }
-    let policy = match tenant.catalog.bucket_by_id(row.manifest.bucket).await? {
-        Some(bucket) => bucket.policy,
-        None => tenant.policy.clone(),
-    };
+    let policy = tenant.policy_of(row.manifest.bucket).await?;
     // Asked again at the last moment: the policy may have changed since.
     let alive = service.sites.alive_for_repair();
     let taking = service.sites.taking();

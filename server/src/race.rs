@@ -21,7 +21,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A hedge that the budget refused is made all the same after four times the
 /// patience and this.
-pub(crate) const RESCUE: Duration = Duration::from_millis(250);
+const RESCUE: Duration = Duration::from_millis(250);
+
+/// How long a late read is waited for beyond its patience where the budget
+/// refuses to ask another site, before one is asked all the same.
+pub(crate) fn rescue_after(patience: Duration) -> Duration {
+    patience * 3 + RESCUE
+}
 
 /// Who takes part, and what is known about them.
 pub(crate) struct Race<'a> {
@@ -104,7 +110,7 @@ impl Race<'_> {
             return true;
         }
         late.refused = true;
-        late.due = Some(now + (late.patience * 4).saturating_sub(late.patience) + RESCUE);
+        late.due = Some(now + rescue_after(late.patience));
         false
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coffer_catalog::CatalogError;
-use coffer_model::{Actor, AuditEvent, Digest, Operation, Outcome, SiteId};
+use coffer_model::{Digest, Operation, Outcome, SiteId};
 use coffer_regions::{Reach, SiteError};
 use serde::{Deserialize, Serialize};
 
@@ -221,14 +221,7 @@ impl Service {
 
     async fn note_site(&self, operation: Operation, subject: String) -> Result<(), AuditError> {
         let Some(realm) = self.service_realm() else { return Ok(()) };
-        let event = AuditEvent {
-            time: self.host.clock.now(),
-            tenant: Some(realm.id),
-            actor: Actor::Service,
-            operation,
-            subject,
-            outcome: Outcome::Done,
-        };
+        let event = self.own_event(Some(realm.id), operation, subject, Outcome::Done);
         realm.note(&event).await.map(drop)
     }
 }

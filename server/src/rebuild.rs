@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use coffer_catalog::{BucketRow, CatalogError, FactRow, RebuildBatch};
 use coffer_keys::Dek;
-use coffer_model::{Actor, AuditEvent, BucketId, Operation, Outcome, SiteId, TenantId, Timestamp, VersionId};
+use coffer_model::{BucketId, Operation, Outcome, SiteId, TenantId, Timestamp, VersionId};
 use coffer_regions::{Record, RecordKind};
 use serde::de::DeserializeOwned;
 
@@ -132,14 +132,12 @@ async fn rebuild(
     report.unreadable += whole.unreadable;
     for Lost { tenant, versions, .. } in &lost {
         refuse_if_silent(service, tenant, &whole.silent)?;
-        let event = AuditEvent {
-            time: service.host.clock.now(),
-            tenant: Some(tenant.id),
-            actor: Actor::Service,
-            operation: Operation::Rebuild,
-            subject: format!("{versions} versions"),
-            outcome: Outcome::Done,
-        };
+        let event = service.own_event(
+            Some(tenant.id),
+            Operation::Rebuild,
+            format!("{versions} versions"),
+            Outcome::Done,
+        );
         tenant.note(&event).await?;
         mark_whole(&tenant.catalog).await?;
         tenant.catalog.finish_loading().await?;

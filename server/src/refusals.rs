@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use coffer_model::{Actor, AuditEvent, Operation, Outcome, SiteId};
+use coffer_model::{Operation, Outcome, SiteId};
 use coffer_site::{PodRefusal, Witness};
 
 use crate::service::Service;
@@ -50,14 +50,8 @@ impl Service {
         let waiting = std::mem::take(&mut *refusals.waiting());
         let Some(realm) = self.service_realm() else { return };
         for ((site, name), count) in waiting {
-            let event = AuditEvent {
-                time: self.host.clock.now(),
-                tenant: None,
-                actor: Actor::Service,
-                operation: Operation::Sites,
-                subject: format!("{site} {name} {count}"),
-                outcome: Outcome::Denied,
-            };
+            let event =
+                self.own_event(None, Operation::Sites, format!("{site} {name} {count}"), Outcome::Denied);
             // Nobody waits for this answer; the catalogue reports its own failures.
             let _ = realm.note(&event).await;
         }

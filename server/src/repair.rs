@@ -3,11 +3,12 @@
 //! is remembered that the next round could not find again, so that a crash at
 //! any moment costs the round and nothing else.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
 use coffer_catalog::CatalogError;
-use coffer_model::{Actor, AuditEvent, BucketId, Operation, Outcome, RecordId, SiteId, TenantId, VersionId};
+use coffer_model::{AuditEvent, BucketId, Operation, Outcome, RecordId, SiteId, TenantId, VersionId};
 use coffer_regions::{Plan, PlanBuilder, SiteTable, Step, Trouble, plan_version};
 use futures::StreamExt as _;
 use tokio::sync::{Mutex, Semaphore};
@@ -374,12 +375,19 @@ impl Service {
 
     /// A leaf for each version that is beyond repair, once and for all.
     async fn name_beyond_repair(&self, plan: &Plan) -> Result<(), RepairError> {
+        let mut named: BTreeMap<TenantId, BTreeSet<[u8; 16]>> = BTreeMap::new();
         for troubled in &plan.troubled {
             let Trouble::BeyondRepair { .. } = troubled.trouble else { continue };
             let Some(tenant) = self.tenant(troubled.tenant) else { continue };
-            let named = tenant.catalog.facts(BEYOND_REPAIR).await?;
+            let named = match named.entry(tenant.id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let facts = tenant.catalog.facts(BEYOND_REPAIR).await?;
+                    place.insert(facts.into_iter().map(|(id, _)| id).collect())
+                }
+            };
             let id = *troubled.version.as_bytes();
-            if named.binary_search_by(|(named, _)| named.cmp(&id)).is_err() {
+            if named.insert(id) {
                 let subject = format!("{} is beyond repair", troubled.version);
                 self.note_repair(tenant.id, subject, Outcome::Failed).await?;
                 tenant.catalog.put_fact(BEYOND_REPAIR, id, Vec::new()).await?;
@@ -401,14 +409,7 @@ impl Service {
     }
 
     pub(crate) fn repair_event(&self, tenant: TenantId, subject: String, outcome: Outcome) -> AuditEvent {
-        AuditEvent {
-            time: self.host.clock.now(),
-            tenant: Some(tenant),
-            actor: Actor::Service,
-            operation: Operation::Repair,
-            subject,
-            outcome,
-        }
+        self.own_event(Some(tenant), Operation::Repair, subject, outcome)
     }
 }
 

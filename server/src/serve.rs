@@ -101,12 +101,7 @@ pub async fn serve_with(
         .add_service(health_service)
         .add_service(reflection)
         .serve_with_incoming_shutdown(incoming, shutdown);
-    // The watch over the sites ends with the server, whichever way that ends.
-    let served = tokio::select! {
-        biased;
-        served = served => served,
-        never = watch_sites(&service) => match never {},
-    };
+    let served = watched(&service, served).await;
     let stopped = jobs.stop().await;
     service.note_refusals().await;
     service.shut_down().await?;
@@ -126,12 +121,17 @@ pub async fn serve_in_process(
     incoming: impl Stream<Item = Result<InProcess, std::io::Error>>,
 ) -> Result<(), ServeError> {
     let served = with_services(Server::builder(), &service).serve_with_incoming(incoming);
-    let served = tokio::select! {
+    Ok(watched(&service, served).await?)
+}
+
+/// Serves with a watch over the sites, which ends with the server, whichever
+/// way that ends.
+async fn watched<T>(service: &Service, served: impl Future<Output = T>) -> T {
+    tokio::select! {
         biased;
         served = served => served,
-        never = watch_sites(&service) => match never {},
-    };
-    Ok(served?)
+        never = watch_sites(service) => match never {},
+    }
 }
 
 /// The services of the product itself.

@@ -271,11 +271,11 @@ impl Service {
         service.rebuild_lost(&realm, progress, &mut report).await?;
         // It also knows which sites there are: what they hold is looked at
         // when all of them are open.
-        service.adopt_sites().await?;
-        if held {
-            service.hold_sites_against_the_last_run().await;
-        } else {
+        let others = service.adopt_sites().await?;
+        if !held {
             service.hold_sites_against_the_log().await.map_err(OpenError::Catalog)?;
+        } else if others {
+            service.hold_sites_against_the_last_run().await;
         }
         report.missing_sites = service.missing_sites();
         service.rebuild_lost(&lost, progress, &mut report).await?;
@@ -366,6 +366,17 @@ impl Service {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         tenants.insert(tenant.id, Arc::clone(&tenant));
         tenant
+    }
+
+    /// What the service itself does now, for a log.
+    pub(crate) fn own_event(
+        &self,
+        tenant: Option<TenantId>,
+        operation: Operation,
+        subject: String,
+        outcome: Outcome,
+    ) -> AuditEvent {
+        AuditEvent { time: self.host.clock.now(), tenant, actor: Actor::Service, operation, subject, outcome }
     }
 
     async fn load_principals(&self) -> Result<(), OpenError> {

@@ -366,7 +366,7 @@ pub(crate) async fn put_verified(
     record: Record,
 ) -> Result<(), SiteError> {
     let site = site.ok_or(SiteError::Unreachable)?;
-    let expected = Receipt { site: id, record: record.id(), digest: record.digest() };
+    let expected = Receipt::of(id, &record);
     match site.put(vec![record]).await?.as_slice() {
         [receipt] if *receipt == expected => Ok(()),
         _ => Err(SiteError::Conflict),

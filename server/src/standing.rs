@@ -268,17 +268,18 @@ impl Service {
     }
 
     /// Takes the newest list that the realm of the service knows, where it
-    /// differs from what the topology file, or the kit, said.
-    pub(crate) async fn adopt_sites(&self) -> Result<(), SiteChangeError> {
-        let Some(realm) = self.service_realm() else { return Ok(()) };
+    /// differs from what the topology file, or the kit, said; whether it did.
+    pub(crate) async fn adopt_sites(&self) -> Result<bool, SiteChangeError> {
+        let Some(realm) = self.service_realm() else { return Ok(false) };
         let known = realm.catalog.facts(SITES).await?;
-        let Some((_, body)) = known.last() else { return Ok(()) };
+        let Some((_, body)) = known.last() else { return Ok(false) };
         let lines: Vec<SiteLine> = postcard::from_bytes(body).map_err(|_| SiteChangeError::Encode)?;
         let list: Vec<ListedSite> = lines.iter().map(listed).collect::<Result<_, _>>()?;
-        if list != self.sites.listed() {
+        let others = list != self.sites.listed();
+        if others {
             self.sites.change(&self.host, &self.data_dir, list, None).await?;
         }
-        Ok(())
+        Ok(others)
     }
 }
 

@@ -5,8 +5,8 @@
 use coffer_catalog::{CatalogError, CommitError, ManifestRow, ReservationRow, TombstoneError, TombstoneRow};
 use coffer_keys::Wrap;
 use coffer_model::{
-    Actor, AuditEvent, BucketId, Layout, Manifest, ObjectId, Operation, Outcome, RecordId, ResidencyPolicy,
-    SiteId, VersionId,
+    AuditEvent, BucketId, Layout, Manifest, ObjectId, Operation, Outcome, RecordId, ResidencyPolicy, SiteId,
+    VersionId,
 };
 use coffer_regions::{Record, RecordKind, shard_record_id};
 
@@ -95,14 +95,12 @@ pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
         let versions = reservations.iter().map(|row| row.version).collect();
         let withdrawn = withdrawn(service, &tenant, &versions).await?;
         for row in reservations {
-            let event = AuditEvent {
-                time: service.host.clock.now(),
-                tenant: Some(tenant.id),
-                actor: Actor::Service,
-                operation: Operation::Sweep,
-                subject: row.version.to_string(),
-                outcome: Outcome::Failed,
-            };
+            let event = service.own_event(
+                Some(tenant.id),
+                Operation::Sweep,
+                row.version.to_string(),
+                Outcome::Failed,
+            );
             let found = manifest_at_sites(service, &tenant, &row).await;
             let settled = match found.filter(|_| !withdrawn.contains(&row.version)) {
                 Some((record, manifest)) => roll_forward(service, &tenant, record, manifest, event).await,
@@ -171,8 +169,7 @@ pub(crate) async fn undo(
         created: outcome.time,
         failed_put: true,
     };
-    let bucket = tenant.catalog.bucket_by_id(traces.bucket).await?;
-    let policy = bucket.map_or_else(|| tenant.policy.clone(), |bucket| bucket.policy);
+    let policy = tenant.policy_of(traces.bucket).await?;
     write_tombstone(service, tenant, &policy, &tombstone).await?;
     delete_records(service, traces).await;
     tenant.catalog.abandon(traces.version, leaf(&outcome).map_err(AuditError::from)?).await?;

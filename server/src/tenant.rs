@@ -8,7 +8,9 @@ use coffer_keys::{
     Dek, Kek, RootKey, TenantRoot, UnwrapError, Wrap, WrapFormatError, unwrap_catalog_key, unwrap_dek,
     unwrap_kek, unwrap_tenant_root, wrap_catalog_key, wrap_dek, wrap_kek, wrap_tenant_root,
 };
-use coffer_model::{AuditEvent, CatalogKey, Entropy, Execution, KeyId, ResidencyPolicy, TenantId, VersionId};
+use coffer_model::{
+    AuditEvent, BucketId, CatalogKey, Entropy, Execution, KeyId, ResidencyPolicy, TenantId, VersionId,
+};
 
 use crate::audit::AuditLog;
 use crate::keystore::{TenantKeys, WrappedKek};
@@ -156,6 +158,12 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
+    /// The policy of a bucket; the tenant's own where the bucket is gone.
+    pub(crate) async fn policy_of(&self, bucket: BucketId) -> Result<ResidencyPolicy, CatalogError> {
+        let bucket = self.catalog.bucket_by_id(bucket).await?;
+        Ok(bucket.map_or_else(|| self.policy.clone(), |bucket| bucket.policy))
+    }
+
     /// Appends one event to the tenant's log.
     pub(crate) async fn note(&self, event: &AuditEvent) -> Result<u64, crate::audit::AuditError> {
         self.log.append(&self.catalog, event).await

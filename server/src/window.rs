@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::fetch::Stripes;
 use crate::hedge::{Candidate, Preference, Size, Standing};
-use crate::race::{Finish, RESCUE, Race};
+use crate::race::{Finish, Race, rescue_after};
 use crate::service::Service;
 
 /// A part of a stripe, verified by nobody.
@@ -116,7 +116,7 @@ impl Service {
         }
         let requests = part.stripes.codec.geometry().k();
         if !self.reads.may_hedge(requests) {
-            if let Ok(answer) = timeout(patience * 3 + RESCUE, holder).await {
+            if let Ok(answer) = timeout(rescue_after(patience), holder).await {
                 return Some(answer);
             }
             self.reads.rescued(requests);

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use coffer_model::{BucketName, Geometry, ResidencyPolicy};
 use coffer_regions::RecordKind;
-use coffer_server::{Host, HostSites, RepairBudget, RepairRun, SiteFile};
+use coffer_server::{Host, RepairBudget, RepairRun};
 use coffer_tests::{
     Deployment, Lies, TenantClient, bucket_name, elapsed, host, object_key, pattern, policy, seconds,
 };
@@ -61,13 +61,8 @@ struct Bench {
 impl Bench {
     /// Six sites, each with about so many MiB of shards.
     async fn with(mib: usize) -> Self {
-        let plain = SiteFile::SHIPPED
-            .lines()
-            .filter(|line| !line.starts_with("latency_ms") && !line.starts_with("bandwidth_mib"))
-            .collect::<Vec<_>>()
-            .join("\n");
-        let (sites, lies) = Lies::before(Arc::new(HostSites::new(host().entropy)));
-        let deployment = Deployment::on(Host { sites, ..host() }, &plain).await;
+        let (sites, lies) = Lies::before(host().sites);
+        let deployment = Deployment::six_sites_on(Host { sites, ..host() }).await;
         let tenant = Arc::new(deployment.tenant("benchmark").await);
         let bucket = bucket_name("objects");
         tenant.client.create_bucket(&bucket, None).await.unwrap();

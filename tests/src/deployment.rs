@@ -58,7 +58,7 @@ pub fn host() -> Host {
 }
 
 /// The shipped sites, without their links.
-fn fast_sites() -> String {
+pub fn fast_sites() -> String {
     let of_a_link = |line: &&str| line.starts_with("latency_ms") || line.starts_with("bandwidth_mib");
     SiteFile::SHIPPED.lines().filter(|line| !of_a_link(line)).collect::<Vec<_>>().join("\n")
 }
@@ -170,6 +170,14 @@ impl Deployment {
     /// Starts it again over what lies in the directory now.
     pub async fn start(&mut self) {
         self.try_start().await.unwrap();
+    }
+
+    /// Stops it, changes something that lies there, and starts it again.
+    pub async fn between(&mut self, tenant: &mut TenantClient, change: impl AsyncFnOnce(&Self)) {
+        self.stop().await;
+        change(self).await;
+        self.start().await;
+        self.reconnect(tenant).await;
     }
 
     /// Starts it again, or says why it does not start.

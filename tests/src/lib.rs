@@ -21,7 +21,9 @@ mod watched;
 mod wire;
 
 pub use clock::HandClock;
-pub use deployment::{AuditLeaf, Deployment, TenantClient, bucket_name, host, object_key, pattern, policy};
+pub use deployment::{
+    AuditLeaf, Deployment, TenantClient, bucket_name, fast_sites, host, object_key, pattern, policy,
+};
 pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, write_at};
 pub use ledger::{Ledger, Lines, TenantKey, catalogue_keys, leaves};
 pub use lying::Lies;

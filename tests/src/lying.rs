@@ -88,7 +88,7 @@ impl Twist for Liar {
         }
         self.lies.told.fetch_add(records.len() as u64, Ordering::SeqCst);
         let site = self.inner.description().id;
-        let receipt = |record: &Record| Receipt { site, record: record.id(), digest: record.digest() };
+        let receipt = |record: &Record| Receipt::of(site, record);
         Ok(records.iter().map(receipt).collect())
     }
 }

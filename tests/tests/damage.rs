@@ -54,10 +54,7 @@ impl Stored {
     }
 
     async fn restart(&mut self, change: impl AsyncFnOnce(&Deployment)) {
-        self.deployment.stop().await;
-        change(&self.deployment).await;
-        self.deployment.start().await;
-        self.deployment.reconnect(&mut self.tenant).await;
+        self.deployment.between(&mut self.tenant, change).await;
     }
 
     async fn recover(&mut self, kit: &RecoveryKit, change: impl AsyncFnOnce(&Deployment)) {

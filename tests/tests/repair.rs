@@ -10,9 +10,10 @@ use bytes::Bytes;
 use coffer_client::{RepairOptions, ShardLedger, SiteChange};
 use coffer_model::{Degraded, Digest, Geometry, RecordId, ResidencyPolicy};
 use coffer_regions::{RecordKind, Site};
-use coffer_server::{Host, HostSites, RecoveryKit, RepairBudget, RepairReport, RepairRun, SiteFile};
+use coffer_server::{Host, RecoveryKit, RepairBudget, RepairReport, RepairRun};
 use coffer_tests::{
-    Deployment, Lies, TenantClient, bucket_name, copy_tree, host, object_key, pattern, policy, replace_tree,
+    Deployment, Lies, TenantClient, bucket_name, copy_tree, fast_sites, host, object_key, pattern, policy,
+    replace_tree,
 };
 
 const THINGS: &str = "things";
@@ -29,12 +30,7 @@ type Listing = BTreeMap<RecordId, Digest>;
 
 /// The shipped sites without their latency, and more of them.
 fn sites(more: &[(&str, &str)]) -> String {
-    let plain = SiteFile::SHIPPED
-        .lines()
-        .filter(|line| !line.starts_with("latency_ms") && !line.starts_with("bandwidth_mib"))
-        .collect::<Vec<_>>()
-        .join("\n");
-    more.iter().fold(plain, |file, (name, country)| {
+    more.iter().fold(fast_sites(), |file, (name, country)| {
         file + &format!(
             "\n[[site]]\nname = \"{name}\"\ncountry = \"{country}\"\ndomain = \"{name}\"\ntier = \"III\"\n"
         )
@@ -68,10 +64,7 @@ impl Stored {
 
     /// Stops, changes, and starts again.
     async fn restart(&mut self, change: impl AsyncFnOnce(&Deployment)) {
-        self.deployment.stop().await;
-        change(&self.deployment).await;
-        self.deployment.start().await;
-        self.deployment.reconnect(&mut self.tenant).await;
+        self.deployment.between(&mut self.tenant, change).await;
     }
 
     async fn all_right(&self, what: &str) {
@@ -251,8 +244,7 @@ async fn what_is_beyond_repair_is_named_once_and_keeps_nothing_else_from_being_r
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_acknowledges_and_keeps_nothing_is_not_counted_as_healed() {
-    let entropy = host().entropy;
-    let (sites_that_lie, lies) = Lies::before(Arc::new(HostSites::new(entropy)));
+    let (sites_that_lie, lies) = Lies::before(host().sites);
     let host = Host { sites: sites_that_lie, ..host() };
     let mut stored = Stored::on(Deployment::on(host, &sites(&[])).await, policy(&[])).await;
     stored

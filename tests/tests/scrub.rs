@@ -56,18 +56,6 @@ fn flip_body(site_dir: &Path, record: &Record) {
     unreachable!("the body lies in no volume");
 }
 
-/// Stops the service, damages something, starts it again.
-async fn between(
-    deployment: &mut Deployment,
-    tenant: &mut TenantClient,
-    damage: impl AsyncFnOnce(&Deployment),
-) {
-    deployment.stop().await;
-    damage(deployment).await;
-    deployment.start().await;
-    deployment.reconnect(tenant).await;
-}
-
 /// The leaves of the service's own log about one kind of operation.
 async fn own_leaves(service: &Service, operation: &str) -> Vec<AuditLeaf> {
     let bodies = service.own_leaves(0, 100_000).await.unwrap();
@@ -90,13 +78,14 @@ async fn a_bit_that_flipped_on_a_disk_is_found_within_one_pass_noted_and_logged(
     let mut tenant = stored(&deployment).await;
     let kit = deployment.service().kit().await.unwrap();
     let mut flipped = None;
-    between(&mut deployment, &mut tenant, async |deployment| {
-        let shards = records(&deployment.open_site(&kit, "fra1"), RecordKind::Shard).await;
-        let shard = shards.iter().max_by_key(|shard| shard.body().len()).unwrap();
-        flip_body(&deployment.site_dir("fra1"), shard);
-        flipped = Some(shard.id());
-    })
-    .await;
+    deployment
+        .between(&mut tenant, async |deployment| {
+            let shards = records(&deployment.open_site(&kit, "fra1"), RecordKind::Shard).await;
+            let shard = shards.iter().max_by_key(|shard| shard.body().len()).unwrap();
+            flip_body(&deployment.site_dir("fra1"), shard);
+            flipped = Some(shard.id());
+        })
+        .await;
     let service = deployment.service();
     assert_eq!(deployment.site("fra1").await.damaged, 0, "nobody has read it yet");
     let scrubbed = service.scrub_once(u64::MAX).await.unwrap();
@@ -121,11 +110,12 @@ async fn the_running_service_finds_it_by_itself() {
     let kit = deployment.service().kit().await.unwrap();
     let rate = NonZeroU64::new(1 << 30);
     deployment.set_jobs(JobSettings { scrub_rate: rate, ..JobSettings::BY_HAND });
-    between(&mut deployment, &mut tenant, async |deployment| {
-        let shards = records(&deployment.open_site(&kit, "zrh1"), RecordKind::Shard).await;
-        flip_body(&deployment.site_dir("zrh1"), &shards[0]);
-    })
-    .await;
+    deployment
+        .between(&mut tenant, async |deployment| {
+            let shards = records(&deployment.open_site(&kit, "zrh1"), RecordKind::Shard).await;
+            flip_body(&deployment.site_dir("zrh1"), &shards[0]);
+        })
+        .await;
     let found = async {
         loop {
             let status = deployment.service().scrub_status().await.unwrap();
@@ -151,7 +141,7 @@ async fn a_restart_goes_on_where_the_pass_was() {
     let whole = deployment.service().scrub_status().await.unwrap();
     deployment.service().scrub_once(2_000_000).await.unwrap();
     let before = deployment.service().scrub_status().await.unwrap();
-    between(&mut deployment, &mut tenant, async |_| ()).await;
+    deployment.between(&mut tenant, async |_| ()).await;
     let after = deployment.service().scrub_status().await.unwrap();
     for (before, after) in before.iter().zip(&after) {
         assert!(before.running.unwrap().bytes >= 2_000_000);
@@ -182,7 +172,7 @@ async fn the_promise_alarms_when_it_slips_and_no_clock_that_went_back_keeps_it()
     clock.pass(29 * DAY);
     assert!(matches!(coverage(&deployment).await, Coverage::Kept(age) if age >= 29 * DAY));
     clock.pass(2 * DAY);
-    between(&mut deployment, &mut tenant, async |_| ()).await;
+    deployment.between(&mut tenant, async |_| ()).await;
     assert!(matches!(coverage(&deployment).await, Coverage::Slipped(age) if age >= 31 * DAY));
     let alarms = async |deployment: &Deployment, outcome: &str| {
         let leaves = own_leaves(deployment.service(), "scrub").await;
@@ -203,7 +193,7 @@ async fn the_promise_alarms_when_it_slips_and_no_clock_that_went_back_keeps_it()
     assert!(matches!(coverage(&deployment).await, Coverage::Kept(age) if age >= 20 * DAY));
     clock.set_back(15 * DAY);
     assert_eq!(coverage(&deployment).await, Coverage::Unknown);
-    between(&mut deployment, &mut tenant, async |_| ()).await;
+    deployment.between(&mut tenant, async |_| ()).await;
     assert_eq!(coverage(&deployment).await, Coverage::Unknown, "a restart does not bring it back");
     deployment.service().scrub_once(u64::MAX).await.unwrap();
     assert!(matches!(coverage(&deployment).await, Coverage::Kept(_)));
@@ -241,12 +231,13 @@ async fn a_site_that_lost_its_shards_has_no_answer_and_the_log_names_them() {
     let mut tenant = stored(&deployment).await;
     let kit = deployment.service().kit().await.unwrap();
     let mut lost = Vec::new();
-    between(&mut deployment, &mut tenant, async |deployment| {
-        let site = deployment.open_site(&kit, "par1");
-        lost = records(&site, RecordKind::Shard).await.iter().map(Record::id).collect();
-        site.delete(lost.clone()).await.unwrap();
-    })
-    .await;
+    deployment
+        .between(&mut tenant, async |deployment| {
+            let site = deployment.open_site(&kit, "par1");
+            lost = records(&site, RecordKind::Shard).await.iter().map(Record::id).collect();
+            site.delete(lost.clone()).await.unwrap();
+        })
+        .await;
     let service = deployment.service();
     let scrubbed = service.scrub_once(u64::MAX).await.unwrap();
     assert!(scrubbed.iter().all(|site| site.findings == 0), "a scrub reads what is there, and it is right");
@@ -283,10 +274,11 @@ async fn a_site_that_is_down_is_not_blamed_and_keeps_its_questions() {
 async fn a_rebuilt_catalogue_gets_its_challenges_from_shards_that_are_read_back() {
     let mut deployment = Deployment::six_sites().await;
     let mut tenant = stored(&deployment).await;
-    between(&mut deployment, &mut tenant, async |deployment| {
-        std::fs::remove_dir_all(deployment.data().join("service/catalogues")).unwrap();
-    })
-    .await;
+    deployment
+        .between(&mut tenant, async |deployment| {
+            std::fs::remove_dir_all(deployment.data().join("service/catalogues")).unwrap();
+        })
+        .await;
     let status = deployment.operator().await.scrub_status().await.unwrap();
     assert_eq!(status.unchallenged_versions, 4);
     assert!(status.sites.iter().all(|site| site.challenges == 0 && site.age.is_none()));

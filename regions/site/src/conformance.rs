@@ -61,7 +61,7 @@ fn shard(n: u64) -> Record {
 }
 
 fn receipt(site: &dyn Site, record: &Record) -> Receipt {
-    Receipt { site: site.description().id, record: record.id(), digest: record.digest() }
+    Receipt::of(site.description().id, record)
 }
 
 async fn a_fresh_site_is_empty(site: Arc<dyn Site>) {

@@ -91,7 +91,6 @@ struct Faults {
     operations_left: Option<u64>,
     /// Fsyncs until one fails.
     fsyncs_left: Option<u64>,
-    writes_fail: bool,
     room: Option<Room>,
 }
 
@@ -139,11 +138,6 @@ impl RecordingDisk {
     /// succeeds.
     pub fn fail_fsync(&self, nth: u64) {
         self.journal().faults.fsyncs_left = Some(nth);
-    }
-
-    /// Whether every write fails with EIO, after half of it.
-    pub fn fail_writes(&self, fail: bool) {
-        self.journal().faults.writes_fail = fail;
     }
 
     /// Gives the disk a size: once `free` more bytes are written, there is no
@@ -238,10 +232,6 @@ impl Journal {
     fn write(&mut self, file: &File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
         let mut outcome = Ok(());
-        if self.faults.writes_fail {
-            bytes.truncate(bytes.len() / 2);
-            outcome = Err(eio());
-        }
         let length = file.metadata()?.len();
         if let Some(room) = &mut self.faults.room {
             let fits = length.max(offset).saturating_add(room.free).saturating_sub(offset);

@@ -189,27 +189,26 @@ impl Group {
     fn stage_put(&mut self, shared: &Shared, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
         // All or nothing: a conflict, and that there is no room, are found
         // before anything is staged.
-        let (mut own, mut needed) = (HashMap::new(), 0);
-        for record in &records {
+        let (mut own, mut new, mut needed) = (HashMap::new(), Vec::new(), 0);
+        let mut receipts = Vec::with_capacity(records.len());
+        for record in records {
+            receipts.push(Receipt::of(shared.site, &record));
             match own.insert(record.id(), record.digest()) {
                 Some(digest) if digest == record.digest() => continue,
                 Some(_) => return Err(SiteError::Conflict),
                 None => {}
             }
-            match self.held(shared, record) {
+            match self.held(shared, &record) {
                 Held::Other => return Err(SiteError::Conflict),
                 Held::Same => {}
-                Held::Nothing => needed += length(record.body()) + ENTRY_BYTES as u64,
+                Held::Nothing => {
+                    needed += length(record.body()) + ENTRY_BYTES as u64;
+                    new.push(record);
+                }
             }
         }
         self.spend(shared, needed)?;
-        let mut receipts = Vec::with_capacity(records.len());
-        for record in records {
-            receipts.push(Receipt { site: shared.site, record: record.id(), digest: record.digest() });
-            if !matches!(self.held(shared, &record), Held::Same) {
-                self.add(record)?;
-            }
-        }
+        new.into_iter().try_for_each(|record| self.add(record))?;
         Ok(receipts)
     }
 

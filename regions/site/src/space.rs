@@ -51,10 +51,10 @@ impl Space {
         self.free(used).map(|free| free.saturating_sub(self.reserve))
     }
 
-    /// Whether space is so short that compaction should not wait for more
-    /// dead bytes.
-    pub(crate) fn is_short(&self, used: u64) -> bool {
-        self.free(used).is_some_and(|free| free < self.reserve.saturating_mul(2))
+    /// Whether so few free bytes are so few that compaction should not wait
+    /// for more dead ones.
+    pub(crate) fn is_short(&self, free: Option<u64>) -> bool {
+        free.is_some_and(|free| free < self.reserve.saturating_mul(2))
     }
 
     /// How far to reserve blocks behind the end of a volume; none where that

@@ -97,7 +97,7 @@ pub(crate) fn run(shared: &Arc<Shared>, pen: &Arc<Pen>) {
 fn waste(holdings: &Holdings, held: &HeldVolume) -> u64 {
     let number = held.volume.number;
     let tally = holdings.index.tally(number);
-    let oldest = holdings.volumes.keys().chain(&holdings.unreadable).min();
+    let oldest = holdings.volumes.keys().next().into_iter().chain(holdings.unreadable.first()).min();
     let guards = if oldest == Some(&number) { 0 } else { tally.removals * ENTRY_BYTES as u64 };
     held.length.saturating_sub(FIRST_BATCH).saturating_sub(tally.living_bytes).saturating_sub(guards)
 }
@@ -107,8 +107,8 @@ fn waste(holdings: &Holdings, held: &HeldVolume) -> u64 {
 fn next_task(shared: &Shared) -> Option<Task> {
     let holdings = shared.holdings();
     let used = holdings.volume_bytes();
-    let short = shared.space.is_short(used);
     let free = shared.space.free(used);
+    let short = shared.space.is_short(free);
     let percent = if short { DEAD_PERCENT_WHEN_SHORT } else { DEAD_PERCENT };
     let candidates = holdings.volumes.values().filter_map(|held| {
         let tally = holdings.index.tally(held.volume.number);

@@ -94,14 +94,14 @@ pub fn restoration(
     let steps = match scenario {
         Scenario::Catalogue => vec![custodians, catalogue],
         Scenario::Sites(0) => Vec::new(),
-        Scenario::Sites(lost) => {
+        Scenario::Sites(_) => {
             // Any k shards bring back all that a stripe lost; at worst every
             // stripe had one there.
             let stored_there = stored.bytes * f64::from(k + m) / f64::from(k) / f64::from(sites);
             vec![data(
                 "lost shards are made again",
                 "max(bytes / (sites left * site rate), bytes / decode rate, bytes of one site / site rate)",
-                if lost > 0 { stored_there / rates.site } else { 0.0 },
+                stored_there / rates.site,
             )]
         }
         Scenario::Cold(_) => vec![

@@ -47,9 +47,9 @@ impl Planner<'_> {
             self.judge(first, &usual, k);
         }
         if usual_needs {
+            let found = self.found;
             for stripe in 0..all {
-                let holdings = self.found.odd.get(&stripe).unwrap_or(&usual).clone();
-                self.stripe(stripe, &holdings, k);
+                self.stripe(stripe, found.odd.get(&stripe).unwrap_or(&usual), k);
             }
         } else {
             for (stripe, holdings) in &self.found.odd {

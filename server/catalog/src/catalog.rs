@@ -116,8 +116,18 @@ impl Catalog {
         &self.readers
     }
 
-    pub(crate) fn known(&self) -> &KnownBuckets {
-        &self.known
+    /// Writes a change of buckets: what is known of them is forgotten with its
+    /// answer.
+    pub(crate) async fn change_buckets<T, E>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<CatalogError> + Send + 'static,
+    {
+        let change = self.known.change();
+        self.writer.write(move |db| Ok::<_, E>((work(db)?, change))).await.map(|(done, _)| done)
     }
 
     /// How well its commits were grouped since it was opened.
@@ -135,10 +145,7 @@ impl Catalog {
     /// # Errors
     /// [`BucketError::NameTaken`], for its id as well.
     pub async fn insert_bucket(&self, bucket: BucketRow, leaf: Leaf) -> Result<u64, BucketError> {
-        let change = self.known.change();
-        let write =
-            move |db: &Connection| Ok::<_, BucketError>((buckets::insert(db, &bucket, &leaf)?, change));
-        self.writer.write(write).await.map(|(seq, _)| seq)
+        self.change_buckets(move |db| buckets::insert(db, &bucket, &leaf)).await
     }
 
     /// The bucket with this name.
@@ -180,9 +187,7 @@ impl Catalog {
     /// # Errors
     /// [`BucketError::NotEmpty`], [`BucketError::Missing`].
     pub async fn remove_bucket(&self, id: BucketId, leaf: Leaf) -> Result<u64, BucketError> {
-        let change = self.known.change();
-        let write = move |db: &Connection| Ok::<_, BucketError>((buckets::remove(db, id, &leaf)?, change));
-        self.writer.write(write).await.map(|(seq, _)| seq)
+        self.change_buckets(move |db| buckets::remove(db, id, &leaf)).await
     }
 
     /// Reserves a version with its intent leaf. The order is higher than any
@@ -471,10 +476,7 @@ impl Catalog {
     /// [`CatalogError::BucketNameTwice`], [`CatalogError::OtherTenant`].
     pub async fn load(&self, batch: RebuildBatch) -> Result<(), CatalogError> {
         let tenant = self.tenant;
-        let change = self.known.change();
-        let write =
-            move |db: &Connection| Ok::<_, CatalogError>((rebuild::load(db, tenant, &batch)?, change));
-        self.writer.write(write).await.map(|((), _)| ())
+        self.change_buckets(move |db| rebuild::load(db, tenant, &batch)).await
     }
 
     /// How much it holds; counts, so not for every request.

@@ -26,7 +26,7 @@ const READERS: usize = 3;
 const WAL_PAGES: i64 = 4096;
 /// Pages that the writer keeps decrypted at most, 16 MiB: ids are random, so
 /// that each put changes pages all over the tables.
-const WRITER_CACHE_PAGES: i64 = 4096;
+pub(crate) const WRITER_CACHE_PAGES: i64 = 4096;
 /// How long to wait for another process that holds the file, a backup for example.
 const BUSY: Duration = Duration::from_secs(10);
 

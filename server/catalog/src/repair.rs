@@ -1,7 +1,6 @@
 //! What a repair asks of an open catalogue, as async calls.
 
 use coffer_model::{RecordId, VersionId};
-use rusqlite::Connection;
 
 use crate::operations::repair;
 use crate::{BucketError, BucketRow, Catalog, CatalogError, Leaf, ManifestRow, ReplaceError, VersionRow};
@@ -73,10 +72,7 @@ impl Catalog {
     /// # Errors
     /// [`BucketError::Missing`].
     pub async fn set_bucket_policy(&self, bucket: BucketRow, leaf: Leaf) -> Result<u64, BucketError> {
-        let change = self.known().change();
-        let write =
-            move |db: &Connection| Ok::<_, BucketError>((repair::set_policy(db, &bucket, &leaf)?, change));
-        self.writer().write(write).await.map(|(seq, _)| seq)
+        self.change_buckets(move |db| repair::set_policy(db, &bucket, &leaf)).await
     }
 
     /// Whether the tombstone with this record stands.

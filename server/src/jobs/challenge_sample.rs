@@ -79,11 +79,12 @@ impl Sampler {
     /// Answers whatever is asked about `record`.
     pub(crate) fn answer(&mut self, index: u8, record: &Record) {
         for slot in 0..PER_SHARD {
-            let key = key_of(&self.secret, record.id(), self.nonce(slot));
+            let nonce = self.nonce(slot);
             if let Some(picked) = self.picked.get_mut(&(index, slot))
                 && picked.answer.is_none()
                 && picked.record == record.id()
             {
+                let key = key_of(&self.secret, record.id(), nonce);
                 picked.answer = Some(answer_of(&key, record.body()).0);
             }
         }

@@ -247,7 +247,7 @@ impl Service {
                 Some(record) if n < LEAVES_MAX => {
                     self.note_damage(Operation::Scrub, site, record).await?;
                 }
-                Some(record) => self.damage.note(site, record),
+                Some(record) => drop(self.damage.note(site, record)),
                 None => {
                     self.sites.report(site);
                     if n < LEAVES_MAX {

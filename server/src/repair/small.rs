@@ -195,15 +195,14 @@ struct Wanted {
 async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Wanted, RepairError> {
     let Some(tenant) = service.tenant(tenant) else { return Ok(Wanted::default()) };
     let policy = match bucket {
-        Some(bucket) => tenant.catalog.bucket_by_id(bucket).await?.map(|bucket| bucket.policy),
-        None => None,
+        Some(bucket) => tenant.policy_of(bucket).await?,
+        None => tenant.policy.clone(),
     };
-    let policy = policy.as_ref().unwrap_or(&tenant.policy);
     let alive = service.sites.alive_for_repair();
     let taking = service.sites.taking().sites.iter();
     let wanted = taking.filter(|site| policy.admits(site) && alive.contains(&site.id));
     let sites = wanted.map(|site| site.id).collect();
-    Ok(Wanted { sites, log_copies: crate::audit::run_copies(policy) })
+    Ok(Wanted { sites, log_copies: crate::audit::run_copies(&policy) })
 }
 
 /// The first copy that opens and that its tenant's catalogue knows.

@@ -154,7 +154,7 @@ impl Link {
 
     fn receipts(&self, records: &[Record]) -> Vec<Receipt> {
         let site = self.machine.description.id;
-        records.iter().map(|record| Receipt { site, record: record.id(), digest: record.digest() }).collect()
+        records.iter().map(|record| Receipt::of(site, record)).collect()
     }
 }
 

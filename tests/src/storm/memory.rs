@@ -163,7 +163,7 @@ impl MemorySite {
     }
 
     fn receipt(&self, record: &Record) -> Receipt {
-        Receipt { site: self.description.id, record: record.id(), digest: record.digest() }
+        Receipt::of(self.description.id, record)
     }
 
     /// Writes, waits for the fsync, and makes the changes visible.

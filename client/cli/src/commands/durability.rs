@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use coffer_client::SiteInfo;
-use coffer_model::{Degraded, FailureDomain, Geometry, ResidencyPolicy, SiteDescription, SiteId, Tier};
+use coffer_model::{Degraded, FailureDomain, Geometry, ResidencyPolicy, SiteDescription, Tier};
 use coffer_regions::Codec;
 use coffer_regions::durability::{
     Chain, Crews, NOT_COVERED, Rates, Restoration, Scenario, Stored, at_least_up, restoration,
@@ -117,7 +117,7 @@ async fn subjects(context: &Context<'_>, flags: &DurabilityFlags) -> Result<(Vec
 fn admitted(policy: &ResidencyPolicy, sites: &[SiteInfo]) -> Vec<Tier> {
     let mut domains = BTreeSet::new();
     let describe = |site: &SiteInfo| SiteDescription {
-        id: SiteId::from_bytes(*site.id.as_bytes()),
+        id: site.id,
         name: site.name.clone(),
         country: site.country,
         domain: FailureDomain(site.domain.clone()),

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use coffer_client::{
-    CallError, ChallengeRequest, Client, ScrubPassInfo, ScrubStatusInfo, SiteChallengeInfo, SiteDelayInfo,
-    SiteScrubInfo,
+    ChallengeRequest, Client, ScrubPassInfo, ScrubStatusInfo, SiteChallengeInfo, SiteDelayInfo, SiteScrubInfo,
 };
 use coffer_model::Timestamp;
 use serde_json::{Value, json};
 
+use super::site::named;
 use crate::context::Context;
-use crate::exit::{Advise as _, Exit, Failure};
+use crate::exit::{Exit, Failure};
 use crate::flags::ScrubCommand;
 use crate::output::bytes_text;
 
@@ -24,16 +24,6 @@ pub(super) async fn run(context: &Context<'_>, command: ScrubCommand) -> Result<
             let request = ChallengeRequest { site, answers, enrol_delays: confirm_delays };
             challenge(context, &operator, &request).await
         }
-    }
-}
-
-/// What no site of that name means.
-fn named<T>(answer: Result<T, CallError>) -> Result<T, Failure> {
-    match answer {
-        Err(error @ CallError::NotFound(_)) => {
-            Err(error).advise("nothing was done", "`coffer site ls` shows the names of the sites")
-        }
-        answer => Ok(answer?),
     }
 }
 
@@ -185,7 +175,7 @@ async fn read(
             step.findings
         ));
     });
-    named(told.await)?;
+    named(told.await, "nothing was done")?;
     Ok(match (findings, silent) {
         (0, 0) => Exit::Success,
         (0, _) => Exit::Partial,
@@ -198,7 +188,7 @@ async fn challenge(
     operator: &Client,
     request: &ChallengeRequest,
 ) -> Result<Exit, Failure> {
-    let round = named(operator.run_challenges(request).await)?;
+    let round = named(operator.run_challenges(request).await, "nothing was done")?;
     for site in &round {
         context.output.object(&challenge_object(site));
         let answered = if site.answered { "" } else { ", does not answer" };

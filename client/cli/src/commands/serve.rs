@@ -17,13 +17,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::site::SITE_FILE_LIMIT;
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
 use crate::flags::{CustodianKind, JobFlags, Seconds, ServeFlags};
-
-/// No site file comes near. In bytes.
-const SITE_FILE_LIMIT: u64 = 1 << 20;
 
 /// Where everything is.
 struct Places {

@@ -82,7 +82,7 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
 }
 
 /// No site file comes near. In bytes.
-const SITE_FILE_LIMIT: u64 = 1 << 20;
+pub(super) const SITE_FILE_LIMIT: u64 = 1 << 20;
 
 /// A word or two for how a site is.
 fn state(site: &SiteInfo) -> String {
@@ -129,14 +129,18 @@ async fn change_site(
     word: &str,
 ) -> Result<(), Failure> {
     let changed = context.operator().await?.change_site(name, change).await;
-    let site = match changed {
-        Err(error @ CallError::NotFound(_)) => {
-            return Err(error).advise("no site was changed", "`coffer site ls` shows the names of the sites");
-        }
-        changed => changed?,
-    };
-    told(context, &site, word);
+    told(context, &named(changed, "no site was changed")?, word);
     Ok(())
+}
+
+/// What no site of that name means.
+pub(super) fn named<T>(answer: Result<T, CallError>, safe: &str) -> Result<T, Failure> {
+    match answer {
+        Err(error @ CallError::NotFound(_)) => {
+            Err(error).advise(safe, "`coffer site ls` shows the names of the sites")
+        }
+        answer => Ok(answer?),
+    }
 }
 
 fn told(context: &Context<'_>, site: &SiteInfo, word: &str) {
@@ -155,14 +159,7 @@ async fn anybody(context: &Context<'_>) -> Result<Client, Failure> {
 
 async fn switch(context: &Context<'_>, name: &str, alive: bool) -> Result<(), Failure> {
     let switched = context.operator().await?.set_site_alive(name, alive).await;
-    let site = match switched {
-        Err(error @ CallError::NotFound(_)) => {
-            return Err(error).advise("no site was changed", "`coffer site ls` shows the names of the sites");
-        }
-        switched => switched?,
-    };
-    context.output.object(&object(&site));
-    let state = if site.alive { "answers again" } else { "stopped answering" };
-    context.output.text(format_args!("{} {state}", site.name));
+    let site = named(switched, "no site was changed")?;
+    told(context, &site, if site.alive { "answers again" } else { "stopped answering" });
     Ok(())
 }

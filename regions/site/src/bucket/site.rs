@@ -74,7 +74,7 @@ impl Site for BucketSite {
         }
         self.shared.objects.closed()?;
         let site = self.shared.description.id;
-        let receipt = |record: &Record| Receipt { site, record: record.id(), digest: record.digest() };
+        let receipt = |record: &Record| Receipt::of(site, record);
         let receipts = records.iter().map(receipt).collect();
         let mut unique: BTreeMap<RecordId, Record> = BTreeMap::new();
         for record in records {

@@ -205,7 +205,7 @@ impl Site for PodSite {
             return Ok(Vec::new());
         }
         let site = self.description().id;
-        let receipt = |record: &Record| Receipt { site, record: record.id(), digest: record.digest() };
+        let receipt = |record: &Record| Receipt::of(site, record);
         let expected: Vec<Receipt> = records.iter().map(receipt).collect();
         let mut nonce = [0; 32];
         self.entropy.fill(&mut nonce);

@@ -8,6 +8,7 @@ use coffer_model::{ObjectId, TenantId};
 use rusqlite::{Connection, params};
 
 use super::{buckets, change, deletes, facts, first, log, puts};
+use crate::file::WRITER_CACHE_PAGES;
 use crate::stored::integer;
 use crate::{CatalogError, ManifestRow, RebuildBatch};
 
@@ -104,9 +105,6 @@ pub(crate) fn begin(connection: &Connection, cache_mib: u16) -> Result<(), Catal
 
 /// Gives the pages back.
 pub(crate) fn finish(connection: &Connection) -> Result<(), CatalogError> {
-    connection.pragma_update(None, "cache_size", USUAL_CACHE)?;
+    connection.pragma_update(None, "cache_size", WRITER_CACHE_PAGES)?;
     Ok(connection.release_memory()?)
 }
-
-/// What SQLite keeps unless told otherwise, in KiB below zero.
-const USUAL_CACHE: i64 = -2000;
