@@ -101,11 +101,11 @@ pub(crate) struct Found {
 
 /// Reads the newest generation of every slot from all reachable sites.
 pub(crate) async fn read(sites: &Sites, root: &RootKey) -> Result<Found, KeystoreError> {
-    let (slots, answered) = newest_slots(sites).await;
+    let (slots, answered) = readable_slots(sites).await;
     let mut deployment = None;
     let root_sealing = root.sealing_key("deployment slot v1");
-    for (slot, content) in &slots {
-        if let Ok(plain) = open_slot(DEPLOYMENT_SLOT, &root_sealing, *slot, content) {
+    for (slot, contents) in &slots {
+        if let Some((plain, _)) = newest_that_opens(DEPLOYMENT_SLOT, &root_sealing, *slot, contents) {
             let secrets = postcard::from_bytes(&plain).map_err(|_| KeystoreError::Format)?;
             deployment = Some(secrets);
         }
@@ -114,8 +114,8 @@ pub(crate) async fn read(sites: &Sites, root: &RootKey) -> Result<Found, Keystor
         deployment.ok_or(KeystoreError::NoDeployment { sites: answered })?;
     let epoch = epoch_key(&deployment);
     let mut tenants = Vec::new();
-    for (slot, content) in &slots {
-        if let Ok(plain) = open_slot(TENANT_SLOT, &epoch, *slot, content) {
+    for (slot, contents) in &slots {
+        if let Some((plain, _)) = newest_that_opens(TENANT_SLOT, &epoch, *slot, contents) {
             let keys = postcard::from_bytes(&plain).map_err(|_| KeystoreError::Format)?;
             tenants.push(keys);
         }
@@ -123,10 +123,14 @@ pub(crate) async fn read(sites: &Sites, root: &RootKey) -> Result<Found, Keystor
     Ok(Found { deployment, tenants })
 }
 
-/// The newest readable content of every slot. A damaged slot at one site is
-/// outvoted by any site that can still read it: contents are authenticated.
-async fn newest_slots(sites: &Sites) -> (BTreeMap<SlotId, SlotContent>, usize) {
-    let mut newest: BTreeMap<SlotId, SlotContent> = BTreeMap::new();
+/// What a slot holds, as the sites give it back, newest first and each once.
+type Contents = Vec<SlotContent>;
+
+/// Every readable content of every slot, and how many sites answered. A site
+/// says which generation it has, and may lie: which content counts is for the
+/// key to tell.
+async fn readable_slots(sites: &Sites) -> (BTreeMap<SlotId, Contents>, usize) {
+    let mut found: BTreeMap<SlotId, Contents> = BTreeMap::new();
     let mut answered = 0;
     for description in &sites.topology().sites {
         let Some(site) = sites.get(description.id) else { continue };
@@ -135,9 +139,9 @@ async fn newest_slots(sites: &Sites) -> (BTreeMap<SlotId, SlotContent>, usize) {
         for line in listing {
             match site.read_slot(line.slot).await {
                 Ok(content) => {
-                    let better = newest.get(&line.slot).is_none_or(|old| old.generation < content.generation);
-                    if better {
-                        newest.insert(line.slot, content);
+                    let contents = found.entry(line.slot).or_default();
+                    if !contents.contains(&content) {
+                        contents.push(content);
                     }
                 }
                 Err(SiteError::Unreachable) => break,
@@ -145,7 +149,19 @@ async fn newest_slots(sites: &Sites) -> (BTreeMap<SlotId, SlotContent>, usize) {
             }
         }
     }
-    (newest, answered)
+    found.values_mut().for_each(|contents| contents.sort_by_key(|one| std::cmp::Reverse(one.generation)));
+    (found, answered)
+}
+
+/// The newest content that opens. One that does not hides none that does,
+/// whatever its site says of its generation.
+fn newest_that_opens<'a>(
+    kind: u8,
+    key: &Dek,
+    slot: SlotId,
+    contents: &'a Contents,
+) -> Option<(Zeroizing<Vec<u8>>, &'a SlotContent)> {
+    contents.iter().find_map(|content| Some((open_slot(kind, key, slot, content).ok()?, content)))
 }
 
 /// Every slot that is this deployment's, its newest content, and the sites
@@ -157,15 +173,15 @@ pub(crate) async fn wanted_slots(
 ) -> Vec<(SlotId, SlotContent, Vec<SiteId>)> {
     let (root_sealing, epoch) = (root.sealing_key("deployment slot v1"), epoch_key(deployment));
     let mut wanted = Vec::new();
-    for (slot, content) in newest_slots(sites).await.0 {
-        if open_slot(DEPLOYMENT_SLOT, &root_sealing, slot, &content).is_ok() {
+    for (slot, contents) in readable_slots(sites).await.0 {
+        if let Some((_, content)) = newest_that_opens(DEPLOYMENT_SLOT, &root_sealing, slot, &contents) {
             let everywhere = sites.topology().sites.iter().map(|site| site.id).collect();
-            wanted.push((slot, content, everywhere));
-        } else if let Ok(plain) = open_slot(TENANT_SLOT, &epoch, slot, &content)
+            wanted.push((slot, content.clone(), everywhere));
+        } else if let Some((plain, content)) = newest_that_opens(TENANT_SLOT, &epoch, slot, &contents)
             && let Ok(keys) = postcard::from_bytes::<TenantKeys>(&plain)
         {
             let admitted = sites.admitted(&keys.policy);
-            wanted.push((slot, content, admitted));
+            wanted.push((slot, content.clone(), admitted));
         }
     }
     wanted

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use coffer_client::GetError;
 use coffer_model::RecordId;
-use coffer_regions::{Record, RecordKind, Site};
+use coffer_regions::{Record, RecordKind, Site, SlotContent};
 use coffer_server::RecoveryKit;
 use coffer_site::DirectorySite;
 use coffer_tests::{
@@ -434,4 +434,25 @@ async fn two_sites_that_return_with_an_older_disk_bring_nothing_back_that_was_de
     stored.all_right("the return of two older disks").await;
     let listed = stored.tenant.client.list(&bucket, b"").await.unwrap();
     assert_eq!(listed.len(), stored.objects.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_shows_rubbish_as_the_newest_generation_of_every_key_slot_hides_no_key() {
+    let mut stored = Stored::new().await;
+    let kit = stored.kit().await;
+    stored.restart(async |deployment| rubbish_slots(deployment, &kit).await).await;
+    stored.all_right("the rubbish").await;
+    stored.recover(&kit, async |_| ()).await;
+    stored.all_right("the rubbish").await;
+}
+
+/// Overwrites every key slot of one site as somebody with its disk could.
+async fn rubbish_slots(deployment: &Deployment, kit: &RecoveryKit) {
+    let site = deployment.open_site(kit, "fra1");
+    let slots = site.list_slots().await.unwrap();
+    assert!(slots.len() >= 2, "the deployment's and the tenants' keys");
+    for line in slots {
+        let rubbish = SlotContent { generation: u64::MAX, body: Bytes::from(vec![7; 500]) };
+        site.write_slot(line.slot, rubbish).await.unwrap();
+    }
 }
