@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use coffer_model::{RecordId, SiteId};
+use coffer_model::{BucketId, Manifest, RecordId, SiteId, TenantId, VersionId};
+
+use crate::service::Service;
 
 /// Most records remembered for one site; a site with more is read whole.
 const REMEMBERED_MAX: usize = 1 << 20;
@@ -58,6 +60,36 @@ impl DamageBook {
     /// How many records are known to be wrong at a site.
     pub(crate) fn count(&self, site: SiteId) -> usize {
         self.known().get(&site).map_or(0, BTreeSet::len)
+    }
+}
+
+/// A version whose records are read, in so far as a finding concerns it.
+#[derive(Clone, Copy)]
+pub(crate) struct Version {
+    tenant: TenantId,
+    bucket: BucketId,
+    id: VersionId,
+}
+
+impl Version {
+    /// The version that a manifest describes.
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        Self { tenant: manifest.tenant, bucket: manifest.bucket, id: manifest.version }
+    }
+}
+
+impl Service {
+    /// Whether place `place` of a version is at `site` by what the catalogue
+    /// says now, and the policy still admits the site. A read that began
+    /// before the version moved asks where it was: a site that gave up what
+    /// was taken from it has done nothing wrong, and nothing may be written
+    /// back to it.
+    pub(crate) async fn belongs(&self, version: &Version, place: usize, site: SiteId) -> bool {
+        let Some(tenant) = self.tenant(version.tenant) else { return false };
+        let Ok(Some(now)) = tenant.catalog.version(version.id).await else { return false };
+        let Ok(policy) = tenant.policy_of(version.bucket).await else { return false };
+        let admitted = self.sites.topology().site(site).is_some_and(|site| policy.admits(site));
+        admitted && now.manifest.layout.sites().get(place) == Some(&site)
     }
 }
 

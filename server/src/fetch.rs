@@ -10,6 +10,7 @@ use coffer_regions::{
     ClearGeometry, Codec, CodecError, Record, RecordKind, Site, SiteError, join, shard_bytes, shard_record_id,
 };
 
+use crate::damage::Version;
 use crate::hedge::{Candidate, Preference, Size};
 use crate::race::{Finish, Race};
 use crate::service::Service;
@@ -29,6 +30,8 @@ pub(crate) enum FetchError {
 
 /// The striped layout of one version, as its manifest has it.
 pub(crate) struct Stripes {
+    /// Whose shards they are.
+    pub(crate) version: Version,
     /// Made once for the whole read: its matrix costs more than a small stripe.
     pub(crate) codec: Codec,
     sites: Vec<SiteId>,
@@ -45,6 +48,7 @@ impl Stripes {
             return Err(FetchError::NotStriped);
         };
         Ok(Self {
+            version: Version::of(manifest),
             codec: Codec::new(*geometry)?,
             sites: sites.clone(),
             stripe_bytes: u64::from((*stripe_bytes).max(1)),
@@ -156,12 +160,15 @@ impl Service {
     }
 
     /// Reports the sites that answered wrongly, and writes the right shard
-    /// back where the site answers.
+    /// back where the site answers and the shard still belongs there.
     async fn heal(&self, stripes: &Stripes, stripe: u32, shards: &Finish<Bytes>) {
         let (k, m) = stripes.codec.geometry().into();
         for (place, error) in &shards.failed {
             let (Some(site), Ok(index)) = (stripes.site(*place), u8::try_from(*place)) else { continue };
             if *error == SiteError::Unreachable {
+                continue;
+            }
+            if !self.belongs(&stripes.version, *place, site).await {
                 continue;
             }
             let id = stripes.record(stripe, index);

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffer_catalog::ManifestRow;
 use coffer_keys::Dek;
-use coffer_model::{Manifest, RecordId};
+use coffer_model::{Manifest, RecordId, SiteId};
 use coffer_regions::{Record, Site, SiteError};
 
+use crate::damage::Version;
 use crate::hedge::{Preference, Size};
 use crate::race::Race;
 use crate::service::Service;
@@ -58,7 +59,7 @@ impl Service {
         for (place, error) in finish.failed {
             let Some(id) = sites.get(place).copied() else { continue };
             failed.push(format!("{} ({error})", self.sites.name(id)));
-            if error == SiteError::Unreachable {
+            if error == SiteError::Unreachable || !self.holds_now(row, place, id).await {
                 continue;
             }
             self.sites.report(id);
@@ -72,6 +73,16 @@ impl Service {
         let within = |plain: &Bytes, at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(plain.len());
         let copy = copy.ok_or(NoHolder(failed))?;
         Ok(copy.plain.slice(within(&copy.plain, range.start)..within(&copy.plain, range.end)))
+    }
+}
+
+impl Service {
+    /// Whether this very record of a small object still belongs to a holder.
+    async fn holds_now(&self, row: &ManifestRow, place: usize, site: SiteId) -> bool {
+        let Some(tenant) = self.tenant(row.manifest.tenant) else { return false };
+        let now = tenant.catalog.version(row.manifest.version).await;
+        let same = matches!(now, Ok(Some(now)) if now.record == row.record);
+        same && self.belongs(&Version::of(&row.manifest), place, site).await
     }
 }
 

@@ -151,7 +151,9 @@ impl Service {
         let race = Race { habits: &self.reads, size: part.size, candidates: &candidates, prefer };
         let Finish { mut have, failed } =
             race.run(need, |candidate| self.read_part(part, place(candidate))).await;
-        failed.iter().for_each(|(candidate, error)| self.note_part(part, place(*candidate), error));
+        for (candidate, error) in &failed {
+            self.note_part(part, place(*candidate), error).await;
+        }
         have.insert(part.index, None);
         let from = have.iter().enumerate().filter(|(_, piece)| piece.is_some()).map(|(at, _)| at).collect();
         let rebuilt = part.stripes.codec.rebuild(have, &[index]).map_err(|_| NotFound::Away)?;
@@ -159,9 +161,10 @@ impl Service {
     }
 
     /// A shard beside the wanted one is not as it should be: repair's to mend.
-    fn note_part(&self, part: &Part<'_>, index: usize, error: &SiteError) {
+    async fn note_part(&self, part: &Part<'_>, place: usize, error: &SiteError) {
         if *error != SiteError::Unreachable
-            && let (Some(site), Ok(index)) = (part.stripes.site(index), u8::try_from(index))
+            && let (Some(site), Ok(index)) = (part.stripes.site(place), u8::try_from(place))
+            && self.belongs(&part.stripes.version, place, site).await
         {
             self.sites.report(site);
             self.damage.note(site, part.stripes.record(part.stripe, index));

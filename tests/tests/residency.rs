@@ -4,8 +4,11 @@
 
 use coffer_client::{CallError, CreateTenantError, NewTenant, PutError};
 use coffer_model::{Geometry, ResidencyPolicy, Tier};
+use coffer_regions::{RecordKind, Site as _};
+use coffer_server::RecoveryKit;
 use coffer_tests::{
-    Backups, Deployment, Files, bucket_name, object_key, pattern, policy, site_files, source_tree, volumes,
+    Backups, Deployment, Files, TenantClient, bucket_name, object_key, pattern, policy, site_files,
+    source_tree, volumes,
 };
 
 /// The five sites inside the EU, and the one outside.
@@ -144,4 +147,60 @@ async fn with_a_site_inside_dead_a_write_is_refused_rather_than_spilled_outside(
     let after = Files::of(&deployment.site_dir(OUTSIDE));
     assert_eq!(after.changed_since(&before), Vec::<std::path::PathBuf>::new());
     assert_eq!(tenant.client.list(&bucket, b"").await.unwrap(), []);
+}
+
+/// Takes everything of one kind away from a site, as somebody with its disk could.
+async fn take_away(deployment: &Deployment, kit: &RecoveryKit, name: &str, kind: RecordKind) -> usize {
+    let site = deployment.open_site(kit, name);
+    let lines = site.list(kind, None, usize::MAX).await.unwrap();
+    site.delete(lines.iter().map(|line| line.id).collect()).await.unwrap();
+    lines.len()
+}
+
+/// How many records of a kind a site has.
+async fn count(deployment: &Deployment, kit: &RecoveryKit, name: &str, kind: RecordKind) -> usize {
+    deployment.open_site(kit, name).list(kind, None, usize::MAX).await.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_writes_nothing_back_to_a_site_that_the_policy_has_ceased_to_admit() {
+    let mut deployment = Deployment::six_sites().await;
+    let anywhere = ResidencyPolicy { geometry: Geometry::new(3, 2).unwrap(), ..policy(&[]) };
+    let mut tenant = deployment.tenant_with("acme", anywhere.clone()).await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, Some(&anywhere)).await.unwrap();
+    for n in 0..12_u64 {
+        tenant.put(&bucket, &format!("striped-{n}"), pattern(n, 90_000)).await;
+        tenant.put(&bucket, &format!("small-{n}"), pattern(n, 900)).await;
+    }
+    let kit = deployment.service().kit().await.unwrap();
+    let read_all = async |tenant: &TenantClient| {
+        for n in 0..12_u64 {
+            assert!(tenant.get(&bucket, &format!("striped-{n}")).await.unwrap() == pattern(n, 90_000));
+            assert!(tenant.get(&bucket, &format!("small-{n}")).await.unwrap() == pattern(n, 900));
+        }
+    };
+    for admitted in [true, false] {
+        if !admitted {
+            let eu = ResidencyPolicy { allow: vec!["EU".parse().unwrap()], ..anywhere.clone() };
+            tenant.client.set_bucket_policy(&bucket, &eu).await.unwrap();
+        }
+        deployment.stop().await;
+        let mut taken = 0;
+        for kind in [RecordKind::Shard, RecordKind::Manifest] {
+            taken += take_away(&deployment, &kit, OUTSIDE, kind).await;
+        }
+        assert!(taken > 0, "zrh1 held something");
+        deployment.start().await;
+        deployment.reconnect(&mut tenant).await;
+        read_all(&tenant).await;
+        deployment.stop().await;
+        let mut back = 0;
+        for kind in [RecordKind::Shard, RecordKind::Manifest] {
+            back += count(&deployment, &kit, OUTSIDE, kind).await;
+        }
+        assert_eq!(back > 0, admitted, "{back} records came back to zrh1");
+        deployment.start().await;
+        deployment.reconnect(&mut tenant).await;
+    }
 }
