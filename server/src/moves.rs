@@ -70,7 +70,11 @@ pub(crate) async fn relocate(
         Err(error) => Err(error),
     };
     if let Err(error) = committed {
-        delete(service, &receivers, record.id()).await;
+        // A commit that failed may stand or not: the record stays where the
+        // row may name it. If it does not, it is superseded, and goes then.
+        if !matches!(error, StepError::Move(MoveError::Replace(ReplaceError::Catalog(_)))) {
+            delete(service, &receivers, record.id()).await;
+        }
         return Err(error);
     }
     done.moved += 1;

@@ -284,19 +284,15 @@ impl Service {
     ) -> Result<RepairReport, RepairError> {
         let _turn = self.repairs.turn.lock().await;
         let tenants = self.all_tenants();
-        let mut report = RepairReport {
-            slots: slots::heal(self).await,
-            small: small::heal(self, &tenants).await?,
-            ..RepairReport::default()
-        };
+        // Before anything is compared: one that is quarantined later was not.
+        let guards = self.sites.guards();
+        let quarantined = guards.iter().filter(|(_, guard)| guard.is_quarantined()).map(|(id, _)| *id);
+        let mut quarantined: Vec<SiteId> = quarantined.collect();
+        let (slots, small) = (slots::heal(self).await, small::heal(self, &tenants).await?);
+        quarantined.retain(|id| !slots.lacking.contains(id) && !small.lacking.contains(id));
+        let mut report =
+            RepairReport { slots: slots.written, small: small.written, ..RepairReport::default() };
         let Survey { plan, whole_again, .. } = self.survey(&tenants, budget, true).await?;
-        let quarantined: Vec<SiteId> = self
-            .sites
-            .guards()
-            .iter()
-            .filter(|(_, guard)| guard.is_quarantined())
-            .map(|(id, _)| *id)
-            .collect();
         self.note_whole(whole_again).await?;
         self.name_beyond_repair(&plan).await?;
         told(Told::Planned(&plan));

@@ -200,6 +200,10 @@ impl Service {
         self.sites.replace_store(&self.host, &self.data_dir, id).await?;
         self.forget_disk(id).await;
         crate::repair::heal_slots(self).await;
+        // Now, not in two seconds: a crash before that would hold the new
+        // disk against what the old one reached.
+        // A log that cannot be written refuses every call by itself.
+        let _ = self.note_reach().await;
         Ok(id)
     }
 

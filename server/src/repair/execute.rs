@@ -85,6 +85,18 @@ pub(crate) fn promised(row: &ManifestRow) -> usize {
 pub(crate) async fn act(service: &Service, step: &Step) -> Result<Done, StepError> {
     let tenant = service.tenant(step.tenant).ok_or(StepError::Stale)?;
     let row = tenant.catalog.version(step.version).await?.ok_or(StepError::Stale)?;
+    // A plan may be old: the policy, or what is wanted of a site, may have
+    // changed since it was made. A move asks by itself.
+    let targets: Vec<SiteId> = match &step.action {
+        Action::Stripe { writes, .. } => writes.iter().map(|(_, site)| *site).collect(),
+        Action::Copies { to, .. } => to.clone(),
+        Action::Manifest { .. } | Action::Remove(_) => Vec::new(),
+    };
+    let policy = tenant.policy_of(row.manifest.bucket).await?;
+    let taking = service.sites.taking();
+    if !targets.iter().all(|id| taking.site(*id).is_some_and(|site| policy.admits(site))) {
+        return Err(StepError::Stale);
+    }
     match &step.action {
         Action::Stripe { stripe, reads, writes } => rebuild(service, &row, *stripe, reads, writes).await,
         Action::Copies { from, to } => copy(service, &tenant, &row, from, to).await,

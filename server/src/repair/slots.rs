@@ -3,12 +3,13 @@
 
 use coffer_regions::Standing;
 
+use super::small::Healed;
 use crate::keystore;
 use crate::service::Service;
 
-/// Heals them; how many were written and read back.
-pub(crate) async fn heal(service: &Service) -> u64 {
-    let mut healed = 0;
+/// Heals them.
+pub(crate) async fn heal(service: &Service) -> Healed {
+    let mut healed = Healed::default();
     for (slot, content, sites) in
         keystore::wanted_slots(&service.sites, &service.root, &service.deployment).await
     {
@@ -22,7 +23,9 @@ pub(crate) async fn heal(service: &Service) -> u64 {
             }
             let written = site.write_slot(slot, content.clone()).await.is_ok();
             if written && site.read_slot(slot).await.is_ok_and(|own| own == content) {
-                healed += 1;
+                healed.written += 1;
+            } else {
+                healed.lacking.insert(id);
             }
         }
     }

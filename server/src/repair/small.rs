@@ -2,7 +2,7 @@
 //! that the catalogue does not know: what too few sites took never stood, and
 //! must not stand by being copied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coffer_keys::Dek;
@@ -20,9 +20,19 @@ use crate::tenant::Tenant;
 const KINDS: [RecordKind; 3] = [RecordKind::Tombstone, RecordKind::Registry, RecordKind::Log];
 const LIST_PAGE: usize = 1024;
 
-/// Heals them; how many records were written and read back.
-pub(super) async fn heal(service: &Service, tenants: &[Arc<Tenant>]) -> Result<u64, RepairError> {
-    let mut healed = 0;
+/// What a look at small things came to.
+#[derive(Default)]
+pub(crate) struct Healed {
+    /// Written and read back.
+    pub(crate) written: u64,
+    /// Sites that may still lack something: they fell silent, or did not take
+    /// what was written to them.
+    pub(crate) lacking: BTreeSet<SiteId>,
+}
+
+/// Heals them.
+pub(super) async fn heal(service: &Service, tenants: &[Arc<Tenant>]) -> Result<Healed, RepairError> {
+    let mut healed = Healed::default();
     for kind in KINDS {
         let keys = Keys::new(kind, tenants);
         let mut merge = Merge::new(service, kind).await;
@@ -30,8 +40,9 @@ pub(super) async fn heal(service: &Service, tenants: &[Arc<Tenant>]) -> Result<u
             if merge.has_all(&holders) {
                 continue;
             }
-            healed += heal_one(service, &keys, id, &holders).await?;
+            heal_one(service, &keys, id, &holders, &mut healed).await?;
         }
+        healed.lacking.extend(merge.failed);
     }
     Ok(healed)
 }
@@ -68,6 +79,8 @@ type Holders = Vec<(SiteId, Digest)>;
 struct Merge {
     kind: RecordKind,
     cursors: Vec<Cursor>,
+    /// Sites whose listings broke off.
+    failed: Vec<SiteId>,
 }
 
 struct Cursor {
@@ -80,8 +93,8 @@ struct Cursor {
 impl Merge {
     async fn new(service: &Service, kind: RecordKind) -> Self {
         let cursor = |site| Cursor { site, page: Default::default(), after: None, ended: false };
-        let mut merge =
-            Self { kind, cursors: service.sites.alive_for_repair().into_iter().map(cursor).collect() };
+        let cursors = service.sites.alive_for_repair().into_iter().map(cursor).collect();
+        let mut merge = Self { kind, cursors, failed: Vec::new() };
         merge.fill(service).await;
         merge
     }
@@ -104,6 +117,7 @@ impl Merge {
             }
         }
         self.cursors.retain(|cursor| !failed.contains(&cursor.site));
+        self.failed.extend(failed);
     }
 
     async fn next(&mut self, service: &Service) -> Option<(RecordId, Holders)> {
@@ -132,9 +146,10 @@ async fn heal_one(
     keys: &Keys,
     id: RecordId,
     holders: &Holders,
-) -> Result<u64, RepairError> {
+    healed: &mut Healed,
+) -> Result<(), RepairError> {
     if service.repairs.is_nobodys(id) {
-        return Ok(0);
+        return Ok(());
     }
     let mut digests = holders.iter().map(|(_, digest)| digest);
     let first = digests.next();
@@ -144,7 +159,7 @@ async fn heal_one(
     let owner = match (known, &read) {
         (Some(owner), _) => owner,
         (None, Some((_, owner))) => *owner,
-        (None, None) => return Ok(0),
+        (None, None) => return Ok(()),
     };
     service.repairs.note_owner(id, owner);
     let lacking = |site: &SiteId| match holders.iter().find(|(holder, _)| holder == site) {
@@ -167,20 +182,30 @@ async fn heal_one(
         }
     }
     if needed == 0 {
-        return Ok(0);
+        return Ok(());
     }
     let good = match read {
         Some(read) => Some(read),
         None => first_good(service, keys, id, holders).await?,
     };
-    let Some((good, _)) = good else { return Ok(0) };
-    let mut healed = 0;
+    let Some((good, _)) = good else {
+        healed.lacking.extend(lacking);
+        return Ok(());
+    };
+    let mut failed = Vec::new();
     for site in lacking {
-        if healed < needed && put_and_read_back(service, site, good.clone()).await.is_ok() {
-            healed += 1;
+        if needed == 0 {
+            return Ok(());
+        }
+        match put_and_read_back(service, site, good.clone()).await {
+            Ok(_) => (needed, healed.written) = (needed - 1, healed.written + 1),
+            Err(_) => failed.push(site),
         }
     }
-    Ok(healed as u64)
+    if needed > 0 {
+        healed.lacking.extend(failed);
+    }
+    Ok(())
 }
 
 /// Where records of one owner belong.
