@@ -9,7 +9,7 @@ use coffer_keys::{
     CanonicalError, Checkpoint, SigningKey, Tree, consistency_proof, inclusion_proof, sign_checkpoint,
 };
 use coffer_model::{AuditEvent, Digest, Entropy, RecordId, ResidencyPolicy, SiteId, TenantId};
-use coffer_regions::{Record, RecordKind, place_small};
+use coffer_regions::{Record, RecordKind, Standing, place_small};
 use tokio::sync::Mutex;
 
 use crate::leaf::leaf;
@@ -205,11 +205,11 @@ impl LogReach<'_> {
     fn ranked(&self, run: RecordId) -> Vec<SiteId> {
         let alive = self.sites.alive();
         let is_alive = |id: SiteId| alive.contains(&id);
-        let placed = place_small(run.as_bytes(), self.sites.topology(), self.policy, is_alive);
+        let placed = place_small(run.as_bytes(), self.sites.taking(), self.policy, is_alive);
         let mut ranked = placed.map(|placed| placed.sites().to_vec()).unwrap_or_default();
         let mut others = self.sites.admitted(self.policy);
         others.retain(|id| !ranked.contains(id));
-        others.sort_by_key(|id| !is_alive(*id));
+        others.sort_by_key(|id| (!is_alive(*id), self.sites.standing(*id) != Standing::Active));
         ranked.extend(others);
         ranked
     }
