@@ -158,10 +158,13 @@ impl DirectorySite {
         self.blocking(move |shared| upkeep::step(shared, &pen)).await
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SiteError> {
+    async fn ask<T: Send>(&self, request: impl FnOnce(Reply<T>) -> Request + Send) -> Result<T, SiteError> {
         let pen = self.pen.as_ref().ok_or(SiteError::ReadOnly)?;
-        self.shared.pulse.asked();
-        pen.ask(request).await
+        let counted = |reply| {
+            self.shared.pulse.asked();
+            request(reply)
+        };
+        pen.ask(counted).await
     }
 
     /// Runs disk work where it may block.

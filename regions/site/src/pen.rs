@@ -32,14 +32,21 @@ impl Pen {
         Ok(Self::Thread(queue, thread.spawn(move || writer.run(requests))?))
     }
 
-    /// Hands a request to the writer and waits for its answer.
-    pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SiteError> {
+    /// Hands a request to the writer and waits for its answer. The request is
+    /// made when it is sure to go: whoever stops waiting before that has asked
+    /// for nothing.
+    pub(crate) async fn ask<T: Send>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request + Send,
+    ) -> Result<T, SiteError> {
         let (reply, answer) = oneshot::channel();
-        let request = request(reply);
         match self {
-            // The writer only ends with the site; if it is gone, nothing is written.
-            Self::Thread(queue, _) => queue.send(request).await.map_err(|_| SiteError::ReadOnly)?,
-            Self::Inline(writer) => serve(writer, request),
+            Self::Thread(queue, _) => {
+                // The writer only ends with the site; if it is gone, nothing is written.
+                let place = queue.reserve().await.map_err(|_| SiteError::ReadOnly)?;
+                place.send(request(reply));
+            }
+            Self::Inline(writer) => serve(writer, request(reply)),
         }
         answer.await.map_err(|_| SiteError::ReadOnly)?
     }

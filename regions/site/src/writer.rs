@@ -128,12 +128,14 @@ impl Writer {
             self.shared.close_for_writing();
             return Err(SiteError::ReadOnly);
         }
-        self.shared.count_batch(header.extent());
         let bodies = at + HEADER_BYTES as u64 + header.table_bytes();
         self.chain = Chain { next: header.sequence + 1, previous: Some(chain_of(&head)) };
         held.length += header.extent();
         (held.end, held.last_batch) = (self.chain.clone(), Some(at));
         self.enter(group, &held, bodies);
+        // After it is entered: a checkpoint taken in between must not count as
+        // covered what it does not hold.
+        self.shared.count_batch(header.extent());
         self.current = Some(held);
         Ok(())
     }

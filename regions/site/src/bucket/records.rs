@@ -11,6 +11,10 @@ use super::form::{HEAD_BYTES, Head, parse_id, parse_line};
 use super::objects::Created;
 use super::{Counts, Shared};
 
+/// Objects of one page of a listing that a scrub goes through: what a bucket
+/// gives at once.
+const SCRUB_PAGE: usize = 1000;
+
 /// Requests of one call that are on the way at the same time.
 const AT_ONCE: usize = 16;
 /// Lines that are counted at a time.
@@ -236,11 +240,10 @@ impl Shared {
         from: Option<ScrubCursor>,
         bytes_max: u64,
     ) -> Result<ScrubStep, SiteError> {
-        let mut step = ScrubStep::default();
-        let mut last = from;
+        let (mut step, mut last) = (ScrubStep::default(), from);
+        let mut after = from.map(|cursor| self.names.record(RecordId::from_bytes(cursor.0)));
         loop {
-            let after = last.map(|cursor| self.names.record(RecordId::from_bytes(cursor.0)));
-            let page = self.objects.list(&self.names.records(), after.as_ref(), AT_ONCE).await?;
+            let page = self.objects.list(&self.names.records(), after.as_ref(), SCRUB_PAGE).await?;
             for object in &page {
                 if step.records > 0 && step.bytes >= bytes_max {
                     step.next = last;
@@ -250,8 +253,10 @@ impl Shared {
                 self.scrub_one(RecordId::from_bytes(id), &mut step).await?;
                 last = Some(ScrubCursor(id));
             }
-            if page.len() < AT_ONCE {
-                return Ok(step);
+            match page.last() {
+                // Names that are no records were passed over: there may be more.
+                Some(object) if page.len() == SCRUB_PAGE => after = Some(object.location.clone()),
+                _ => return Ok(step),
             }
         }
     }

@@ -117,10 +117,15 @@ impl StoreApi {
         place.map_err(|_| Status::unavailable("the pod is stopping"))
     }
 
-    async fn receive(&self, stream: &mut Streaming<PutRequest>) -> Result<(Nonce, Vec<Record>), Status> {
+    /// A whole put, and the room that its bodies take in memory until it is
+    /// let go of.
+    async fn receive(
+        &self,
+        stream: &mut Streaming<PutRequest>,
+    ) -> Result<(Nonce, Vec<Record>, OwnedSemaphorePermit), Status> {
         let first = stream.message().await?.ok_or_else(|| invalid(InvalidMessage::Missing("header")))?;
         let announced = announced(first.header).map_err(invalid)?;
-        let _room = self.room(announced.body_bytes).await?;
+        let room = self.room(announced.body_bytes).await?;
         let mut assembly = Assembly::of(announced.records, announced.body_bytes);
         first.parts.into_iter().try_for_each(|part| assembly.take(part)).map_err(parts_refused)?;
         while let Some(message) = stream.message().await? {
@@ -129,7 +134,7 @@ impl StoreApi {
             }
             message.parts.into_iter().try_for_each(|part| assembly.take(part)).map_err(parts_refused)?;
         }
-        Ok((announced.nonce, assembly.finish().map_err(parts_refused)?))
+        Ok((announced.nonce, assembly.finish().map_err(parts_refused)?, room))
     }
 
     async fn signed(&self, nonce: Nonce, receipts: Vec<Receipt>) -> PutResponse {
@@ -175,7 +180,7 @@ impl Store for StoreApi {
     async fn put(&self, request: Request<Streaming<PutRequest>>) -> Answer<PutResponse> {
         let noted = self.noted(request.extensions().get());
         let mut stream = request.into_inner();
-        let (nonce, records) = self.receive(&mut stream).await.map_err(noted)?;
+        let (nonce, records, _room) = self.receive(&mut stream).await.map_err(noted)?;
         let receipts = self.site.put(records).await.map_err(store)?;
         Ok(Response::new(self.signed(nonce, receipts).await))
     }
