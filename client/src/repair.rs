@@ -324,8 +324,13 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn repair_status(&self) -> Result<RepairStatus, CallError> {
-        let request = v1::GetRepairStatusRequest {};
-        let answer = once(&self.patience, self.repair_calls().get_repair_status(request)).await?.into_inner();
+        let answer = repeat(&self.patience, self.entropy.as_ref(), || async {
+            let request = v1::GetRepairStatusRequest {};
+            let answer = self.repair_calls().get_repair_status(request).await;
+            answer.map_err(|status| CallError::from_status(&status))
+        })
+        .await?
+        .into_inner();
         let time = |nanos: u64| (nanos > 0).then_some(Timestamp(nanos));
         Ok(RepairStatus {
             running: answer.running,
@@ -342,8 +347,13 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn list_short(&self) -> Result<(Vec<ShortVersion>, u64), CallError> {
-        let request = v1::ListShortRequest::default();
-        let answer = once(&self.patience, self.repair_calls().list_short(request)).await?.into_inner();
+        // It looks at everything that the sites list.
+        let answer = repeat(&self.patience, self.entropy.as_ref(), || async {
+            let answer = self.repair_calls().list_short(v1::ListShortRequest::default()).await;
+            answer.map_err(|status| CallError::from_status(&status))
+        })
+        .await?
+        .into_inner();
         let version = |short: v1::ShortVersion| {
             Ok(ShortVersion {
                 bucket: coffer_proto::id("bucket", &short.bucket).map_err(bad_answer)?,
@@ -379,7 +389,14 @@ impl Client {
                 verify,
                 first_stripe,
             };
-            let page = once(&self.patience, self.repair_calls().stat_shards(request)).await?.into_inner();
+            // A page that is verified reads every shard of its stripes.
+            let page = repeat(&self.patience, self.entropy.as_ref(), || async {
+                let page = self.repair_calls().stat_shards(request.clone()).await;
+                page.map_err(|status| CallError::from_status(&status))
+            })
+            .await?
+            .into_inner();
+            let version = coffer_proto::id("version", &page.version).map_err(bad_answer)?;
             let state = |state: v1::ShardState| ShardState {
                 shard: (!state.copy).then_some((state.stripe, state.index)),
                 site: state.site,
@@ -389,13 +406,16 @@ impl Client {
             let states = page.states.into_iter().map(state);
             match &mut ledger {
                 // The copies are told again with each page.
+                Some(ledger) if ledger.version != version => {
+                    return Err(bad_answer("the object was overwritten meanwhile; ask again"));
+                }
                 Some(ledger) => {
                     ledger.states.extend(states.filter(|state| state.shard.is_some()));
                     ledger.redundancy = ledger.redundancy.min(page.redundancy);
                 }
                 None => {
                     ledger = Some(ShardLedger {
-                        version: coffer_proto::id("version", &page.version).map_err(bad_answer)?,
+                        version,
                         geometry: page.geometry,
                         states: states.collect(),
                         redundancy: page.redundancy,

@@ -123,7 +123,9 @@ fn admitted(policy: &ResidencyPolicy, sites: &[SiteInfo]) -> Vec<Tier> {
         domain: FailureDomain(site.domain.clone()),
         tier: site.tier,
     };
-    let admitted = sites.iter().filter(|site| policy.admits(&describe(site)));
+    // What is drained or retired takes part in nothing that is to come.
+    let stays = |site: &&SiteInfo| matches!(site.standing.as_str(), "active" | "quarantined");
+    let admitted = sites.iter().filter(stays).filter(|site| policy.admits(&describe(site)));
     admitted.filter(|site| domains.insert(site.domain.clone())).map(|site| site.tier).collect()
 }
 

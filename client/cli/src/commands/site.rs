@@ -23,6 +23,12 @@ fn object(site: &SiteInfo) -> Value {
         "damaged": site.damaged,
         "reported": site.reported,
         "quarantined": site.quarantined,
+        "standing": site.standing,
+        "read_only": site.read_only,
+        "dead_bytes": site.dead_bytes,
+        "free_bytes": site.free_bytes,
+        "known_damage": site.known_damage,
+        "last_seen": site.last_seen.map(|time| time.to_string()),
     })
 }
 
