@@ -6,7 +6,7 @@ mod recover;
 mod rehearse;
 mod verify;
 
-pub(super) use verify::{summary, verify_against_kit};
+pub(super) use verify::{pinned_key, summary, verify_against_kit};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};

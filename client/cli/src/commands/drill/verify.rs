@@ -18,11 +18,7 @@ const RECORD_LIMIT: u64 = RECORD_BYTES_MAX as u64;
 const KIT_LIMIT: u64 = 16 << 20;
 
 pub(super) fn run(context: &Context<'_>, record: &Path, pinned: &PinnedKey) -> Result<Exit, Failure> {
-    let signer = match (&pinned.kit, &pinned.key) {
-        (Some(kit), _) => kit_key(kit)?,
-        (None, Some(key)) => key.parse::<VerifierName>().map_err(Failure::usage)?,
-        (None, None) => return Err(Failure::usage("name a kit or a key")),
-    };
+    let signer = pinned_key(pinned)?;
     let record = verify(record, &signer)?;
     let mut value = summary(&record);
     value["verified"] = json!(true);
@@ -31,6 +27,15 @@ pub(super) fn run(context: &Context<'_>, record: &Path, pinned: &PinnedKey) -> R
     context.output.text(format_args!("the record verifies: signed by {}, every byte canonical", signer.name));
     tell(context, &record);
     Ok(exit_of(&record))
+}
+
+/// The key that the caller knows from elsewhere.
+pub(crate) fn pinned_key(pinned: &PinnedKey) -> Result<VerifierName, Failure> {
+    match (&pinned.kit, &pinned.key) {
+        (Some(kit), _) => kit_key(kit),
+        (None, Some(key)) => key.parse::<VerifierName>().map_err(Failure::usage),
+        (None, None) => Err(Failure::usage("name a kit or a key")),
+    }
 }
 
 fn kit_key(kit: &Path) -> Result<VerifierName, Failure> {

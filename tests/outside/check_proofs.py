@@ -1,7 +1,7 @@
 """The log of a pack: the signed note with `cryptography`, the root and every
-proof with `pymerkle`, and that the facts and the reports are leaves of it.
+proof with `pymerkle`, and that facts and drill records are leaves of it.
 
-    check_log.py PACK
+    check_proofs.py PACK
 """
 
 import base64
@@ -94,8 +94,7 @@ def main():
         findings.expect(good and magic == "c2sp.org/tlog-proof@v1", name, "leads to another root")
         findings.expect(path.name == f"{index}.tlog-proof", name, "proves another leaf")
     noted = {json.loads(leaf)["resources"][0]["uid"] for leaf in leaves}
-    signed = [pack / "facts" / "facts.dsse.json", *sorted((pack / "reports" / "oscal").glob("*.dsse.json"))]
-    for path in signed:
+    for path in [pack / "facts" / "facts.dsse.json", *sorted((pack / "drills").glob("*.json"))]:
         statement = base64.b64decode(json.loads(path.read_bytes())["payload"])
         good = leaf_hash(statement).hex() in noted
         findings.expect(good, str(path.relative_to(pack)), "is noted in no leaf of the log")
