@@ -65,7 +65,7 @@ def included(leaf, index, size, hashes):
 
 def main():
     pack = pathlib.Path(sys.argv[1])
-    findings = Findings("log")
+    findings = Findings("proofs")
     vkey = (pack / "keys" / "evidence.vkey").read_text(encoding="utf-8")
     leaves = (pack / "log" / "leaves.jsonl").read_bytes().split(b"\n")
     findings.expect(leaves.pop() == b"", "log/leaves.jsonl", "does not end with a line feed")
@@ -78,7 +78,7 @@ def main():
     tree = InmemoryTree(algorithm="sha256")
     for leaf in leaves:
         tree.append_entry(leaf)
-    findings.expect(tree.get_state() == root, "log/leaves.jsonl", "leads to another root than was signed")
+    findings.expect(tree.get_root() == root, "log/leaves.jsonl", "leads to another root than was signed")
     for path in sorted((pack / "log" / "proofs").glob("*.tlog-proof")):
         name = str(path.relative_to(pack))
         head, note = path.read_text(encoding="utf-8").split("\n\n", 1)
