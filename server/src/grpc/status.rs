@@ -121,7 +121,8 @@ impl Coded for RegistryError {
     fn code(&self) -> Code {
         match self {
             Self::Seal => Code::Internal,
-            Self::TooFewSites { .. } => Code::Unavailable,
+            Self::TooFewSites { .. } | Self::Undecided { .. } => Code::Unavailable,
+            Self::Catalog(_) => Code::Internal,
         }
     }
 }
