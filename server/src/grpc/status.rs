@@ -11,6 +11,7 @@ use crate::authorize::Denied;
 use crate::bucket::BucketStoryError;
 use crate::delete::DeleteError;
 use crate::drill::SignError;
+use crate::facts::{FactsError, StatementError};
 use crate::fetch::FetchError;
 use crate::get::GetError;
 use crate::jobs::JobError;
@@ -197,6 +198,26 @@ impl Coded for JobError {
 }
 
 impl Coded for SignError {
+    fn code(&self) -> Code {
+        match self {
+            Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
+            Self::Sign(_) => Code::Internal,
+            Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for FactsError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Audit(error) => error.code(),
+            Self::Jobs(error) => error.code(),
+            Self::Catalog(_) | Self::Note(_) | Self::Stored | Self::Form(_) | Self::Sign(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for StatementError {
     fn code(&self) -> Code {
         match self {
             Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
