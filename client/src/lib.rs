@@ -22,6 +22,7 @@ mod scrub;
 mod sites;
 mod store;
 mod tenants;
+mod terms;
 
 pub use buckets::BucketInfo;
 pub use call::{CallError, Patience};
@@ -44,6 +45,7 @@ pub use scrub::{
 pub use sites::SiteInfo;
 pub use store::BucketStore;
 pub use tenants::{CreateTenantError, NewTenant, TenantGrant};
+pub use terms::{ReadTerms, SitesSeen};
 
 /// The secrets and shares that a user of this crate handles, from the room
 /// that owns them.
