@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coffer_client::drill::Phase;
 use coffer_model::{Clock, Timestamp};
 
+use super::record::Phase;
+
 /// The axis and the phases so far.
-pub(crate) struct Timeline {
+pub struct Timeline {
     clock: Arc<dyn Clock>,
     declared: Timestamp,
     /// From the declared loss to the origin of the monotonic measurement.
@@ -22,7 +23,7 @@ pub(crate) struct Timeline {
 impl Timeline {
     /// The axis from `declared`; what passed until now is the first phase, if
     /// it has a name.
-    pub(crate) fn new(clock: Arc<dyn Clock>, declared: Timestamp, first: Option<&str>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, declared: Timestamp, first: Option<&str>) -> Self {
         let origin = clock.monotonic();
         let before = clock.now().since(declared);
         let mut timeline =
@@ -35,32 +36,34 @@ impl Timeline {
     }
 
     /// From the declared loss until now.
-    pub(crate) fn elapsed(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         self.before + self.clock.monotonic().saturating_sub(self.origin)
     }
 
     /// Ends the phase that began with the end of the last one.
-    pub(crate) fn end_phase(&mut self, name: &str, bytes: u64) {
+    pub fn end_phase(&mut self, name: &str, bytes: u64) {
         let now = self.elapsed();
         self.phases.push(Phase::new(name, self.begun, now.saturating_sub(self.begun), bytes));
         self.begun = now;
     }
 
     /// When the last phase ended, from the declared loss.
-    pub(crate) fn total(&self) -> Duration {
+    pub fn total(&self) -> Duration {
         self.begun
     }
 
     /// When the last phase ended, by the declared loss's clock.
-    pub(crate) fn finished(&self) -> Timestamp {
+    pub fn finished(&self) -> Timestamp {
         self.declared.plus(self.begun)
     }
 
-    pub(crate) fn declared(&self) -> Timestamp {
+    /// When the loss was declared.
+    pub fn declared(&self) -> Timestamp {
         self.declared
     }
 
-    pub(crate) fn phases(&self) -> &[Phase] {
+    /// The phases that have ended.
+    pub fn phases(&self) -> &[Phase] {
         &self.phases
     }
 }
