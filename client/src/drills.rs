@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::call::{CallError, once};
 use crate::connect::Client;
 use crate::drill::DrillRecord;
+use crate::objects::GetError;
 
 /// A signed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +63,8 @@ impl Client {
         let id = || Bytes::copy_from_slice(tenant.as_bytes());
         let (bucket, key) = (bucket.to_string(), || Bytes::copy_from_slice(key.as_bytes()));
         let list = v1::ListBucketsRequest { tenant: id() };
-        let get = v1::GetObjectRequest { tenant: id(), bucket: bucket.clone(), key: key(), ..Default::default() };
+        let get =
+            v1::GetObjectRequest { tenant: id(), bucket: bucket.clone(), key: key(), ..Default::default() };
         let stat = v1::StatObjectRequest { tenant: id(), bucket: bucket.clone(), key: key(), as_of_ns: 0 };
         let objects = v1::ListObjectsRequest { tenant: id(), bucket: bucket.clone(), ..Default::default() };
         let delete = v1::DeleteObjectRequest { tenant: id(), bucket, key: key() };
@@ -85,6 +87,31 @@ impl Client {
                 Err(error @ (CallError::Unavailable(_) | CallError::TimedOut(_))) => return Err(error),
                 // Even "not found" would say something of another tenant.
                 Ok(()) | Err(_) => possible += 1,
+            }
+        }
+        Ok((possible, tried))
+    }
+
+    /// Tries what must not be possible: to read what was deleted. How many of
+    /// these keys still open, and how many there were.
+    ///
+    /// # Errors
+    /// [`CallError`] if the service does not answer, so that nothing is known.
+    pub async fn reach_for_deleted(
+        &self,
+        bucket: &BucketName,
+        keys: &[ObjectKey],
+    ) -> Result<(u64, u64), CallError> {
+        let (mut possible, mut tried) = (0, 0);
+        for key in keys {
+            tried += 1;
+            match self.get(bucket, key, None).await {
+                Err(GetError::Call(CallError::NotFound(_))) => {}
+                Err(GetError::Call(error @ (CallError::Unavailable(_) | CallError::TimedOut(_)))) => {
+                    return Err(error);
+                }
+                // It was found, whether or not it came whole.
+                Ok(_) | Err(_) => possible += 1,
             }
         }
         Ok((possible, tried))

@@ -52,6 +52,6 @@ pub use terms::{ReadTerms, SitesSeen};
 pub mod keys {
     pub use coffer_keys::{
         DEFAULT_COUNT, DEFAULT_THRESHOLD, RecoveryPublicKey, RecoverySecret, RepositoryKey, RootKey, Share,
-        ShareError, VerifierName, VerifierNameError, VerifyingKey, split_for,
+        ShareError, SigningKey, VerifierName, VerifierNameError, VerifyingKey, split_for,
     };
 }

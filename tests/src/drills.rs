@@ -55,7 +55,16 @@ impl Driller {
         tree: Option<&TreeSource<'_>>,
         directory: &Path,
     ) -> Planned {
-        self.setting(tenant).plan(wish, tree, &directory.join("scratch")).await.unwrap()
+        let mut watch = self.watch.clone();
+        self.setting(tenant).plan(wish, tree, &directory.join("scratch"), &mut watch).await.unwrap()
+    }
+
+    /// The same where no read may come before the drill: a read that finds a
+    /// fault would mend it.
+    pub async fn plan_unmeasured(&self, tenant: &TenantClient, wish: &Wish, directory: &Path) -> Planned {
+        let mut wish = wish.clone();
+        wish.calibrate = false;
+        self.plan(tenant, &wish, None, directory).await
     }
 
     /// Carries a plan out in a directory.
@@ -89,6 +98,7 @@ pub fn wish(bucket: &BucketName) -> Wish {
         trigger: Trigger::SelfChallenge,
         people: vec![],
         next_due: None,
+        calibrate: true,
     }
 }
 

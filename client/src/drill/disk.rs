@@ -115,14 +115,24 @@ fn measure(scratch: &Path, clock: &Arc<dyn Clock>) -> Result<Rates, DiskError> {
         io::copy(&mut file, &mut hasher).map_err(at(path)).map(|_| ())
     };
     let few = |each: &dyn Fn(u32) -> Result<(), DiskError>| (0..FILES).try_for_each(each);
+    let root = File::open(scratch).map_err(at(scratch))?;
+    let sync = || rustix::fs::syncfs(&root).map_err(io::Error::from).map_err(at(scratch));
+    // What others have left to write is not this drill's.
+    sync()?;
     let files_written = timed(&|| few(&|n| write(&small(n), b"x")))?;
+    let files_flushed = timed(&sync)?;
     let large_written = timed(&|| write(&large, &noise))?;
+    let large_flushed = timed(&sync)?;
+    let idle = timed(&sync)?;
     let files_read = timed(&|| few(&|n| read(&small(n))))?;
     let large_read = timed(&|| read(&large))?;
     let mib = u64::try_from(LARGE_BYTES >> 20).unwrap_or(1).max(1);
     Ok(Rates {
         file_write_ns: files_written / u64::from(FILES),
         file_write_mib_ns: large_written / mib,
+        file_flush_ns: files_flushed.saturating_sub(idle) / u64::from(FILES),
+        file_flush_mib_ns: large_flushed.saturating_sub(idle) / mib,
+        sync_ns: idle,
         file_read_ns: files_read / u64::from(FILES),
         file_read_mib_ns: large_read / mib,
         ..Rates::default()

@@ -239,6 +239,31 @@ impl Setting<'_> {
         Ok((state, Before { declared, verified, resumed: true }))
     }
 
+    /// The cosigned checkpoint that makes the seed of a plan, and the leaf that
+    /// notes it. A plan has one: the one that was noted stands.
+    pub(super) async fn seed_of(
+        &self,
+        drill: &str,
+        plan: &[u8],
+        shelf: &Shelf<'_>,
+        watch: &mut LogWatch,
+    ) -> Result<(String, u64), DrillError> {
+        let (seed_file, index_file) = (drill_file(drill, "seed.txt"), drill_file(drill, "seed.index"));
+        let noted = shelf.get(&index_file).await?.map(|index| String::from_utf8_lossy(&index).parse::<u64>());
+        if let (Some(cosigned), Some(Ok(index))) = (shelf.get(&seed_file).await?, noted) {
+            return Ok((String::from_utf8_lossy(&cosigned).into_owned(), index));
+        }
+        watch.advance(self.client).await?;
+        let checkpoint = watch.remembered().unwrap_or_default().to_owned();
+        let cosigned = cosign(&checkpoint, self.cosigner, self.clock.now().0 / 1_000_000_000);
+        let label = format!("drill-seed-{}", hex(&sha256(plan)[..16]));
+        let digest = Digest(sha256(cosigned.as_bytes()));
+        shelf.put(&seed_file, cosigned.clone()).await?;
+        let index = self.client.note_digest(&label, &digest).await?;
+        shelf.put(&index_file, index.to_string()).await?;
+        Ok((cosigned, index))
+    }
+
     /// The lines of this drill, and how they were drawn.
     async fn sample(
         &self,
@@ -246,36 +271,17 @@ impl Setting<'_> {
         shelf: &Shelf<'_>,
         watch: &mut LogWatch,
     ) -> Result<(Vec<Line>, Option<Drawn>), DrillError> {
-        let (plan, digest) = (&planned.plan, sha256(&planned.bytes));
+        let plan = &planned.plan;
         if plan.scope.cosigner.is_none() {
             return Ok((planned.population.clone(), None));
         }
-        let (seed_file, index_file) =
-            (drill_file(&plan.drill, "seed.txt"), drill_file(&plan.drill, "seed.index"));
-        // A plan has one seed: the one that was noted stands, even if the run
-        // that noted it did not end.
-        let noted = shelf.get(&index_file).await?.map(|index| String::from_utf8_lossy(&index).parse::<u64>());
-        let (cosigned, log_index) = match (shelf.get(&seed_file).await?, noted) {
-            (Some(cosigned), Some(Ok(index))) => (String::from_utf8_lossy(&cosigned).into_owned(), index),
-            _ => {
-                watch.advance(self.client).await?;
-                let checkpoint = watch.remembered().unwrap_or_default().to_owned();
-                let cosigned = cosign(&checkpoint, self.cosigner, self.clock.now().0 / 1_000_000_000);
-                let label = format!("drill-seed-{}", hex(&digest[..16]));
-                let noted = Digest(sha256(cosigned.as_bytes()));
-                shelf.put(&seed_file, cosigned.clone()).await?;
-                let index = self.client.note_digest(&label, &noted).await?;
-                shelf.put(&index_file, index.to_string()).await?;
-                (cosigned, index)
-            }
-        };
-        let seed = seed(&cosigned, &digest);
+        let (checkpoint, log_index) = self.seed_of(&plan.drill, &planned.bytes, shelf, watch).await?;
+        let seed = seed(&checkpoint, &sha256(&planned.bytes));
         let lines = draw(&planned.population, &seed, plan.scope.sample);
         let text = sample_text(&lines);
         let sample_sha256 = sha256_hex(text.as_bytes());
         shelf.put(&drill_file(&plan.drill, "sample.txt"), text).await?;
-        let drawn = Drawn { checkpoint: cosigned, log_index, seed: hex(&seed), sample_sha256 };
-        Ok((lines, Some(drawn)))
+        Ok((lines, Some(Drawn { checkpoint, log_index, seed: hex(&seed), sample_sha256 })))
     }
 
     /// Reads every line that is not verified yet.

@@ -1,6 +1,10 @@
-//! The record of a drill: a restoration that was timed and compared with its
-//! source. An in-toto Statement v1 (<https://in-toto.io/Statement/v1>) in a
-//! DSSE envelope, signed by the service that restored, verified without it.
+//! Drills: a restoration that is planned, foreseen, carried out over the
+//! public read path, compared with its source and recorded. The record is an
+//! in-toto Statement v1 (<https://in-toto.io/Statement/v1>) in a DSSE envelope,
+//! signed by the service that restored, verified without it.
+//!
+//! The story is [`Setting::plan`], then [`Setting::run`]; what they leave lies
+//! on the [`Shelf`]. How a sample is drawn is described in `SAMPLE.md`.
 //!
 //! The record goes to the provider for its signature, so it names no file of
 //! the tenant: differences are counted by class, and the list with the names
@@ -20,9 +24,12 @@ mod predict;
 mod proof;
 mod record;
 mod sample;
+mod schedule;
 mod shelf;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_v2;
 mod timeline;
 mod tree;
 mod v2;
@@ -50,6 +57,7 @@ pub use sample::{
     Line, ListError, RULE_ALL, SAMPLE_RULE, SEED_LEAVES_MAX, draw, parse_list, population_text, sample_text,
     seed,
 };
+pub use schedule::{Schedule, ScheduleError};
 pub use shelf::{EVIDENCE_BUCKET, Shelf, ShelfError, drill_file};
 pub use timeline::Timeline;
 pub use tree::RESTORED;

@@ -50,6 +50,12 @@ pub struct Rates {
     pub file_write_ns: u64,
     /// Writing a MiB of files.
     pub file_write_mib_ns: u64,
+    /// Making one file durable, with all others together.
+    pub file_flush_ns: u64,
+    /// Making a MiB of files durable.
+    pub file_flush_mib_ns: u64,
+    /// Making nothing durable: what a sync of the disk costs of itself.
+    pub sync_ns: u64,
     /// Looking at one file.
     pub file_read_ns: u64,
     /// Reading back a MiB of files.
@@ -112,7 +118,10 @@ impl Rates {
         }
         let write = linear(work.files, self.file_write_ns, work.file_bytes, self.file_write_mib_ns);
         let read = linear(work.files, self.file_read_ns, work.file_bytes, self.file_read_mib_ns);
-        vec![phase("restore", fetch.max(write)), phase("read back", read)]
+        // All of it is made durable at the end, by one sync.
+        let flush = linear(work.files, self.file_flush_ns, work.file_bytes, self.file_flush_mib_ns);
+        let restore = fetch.max(write).saturating_add(flush).saturating_add(self.sync_ns).min(NANOS_MAX);
+        vec![phase("restore", restore), phase("read back", read)]
     }
 }
 
