@@ -14,6 +14,7 @@ mod delete;
 mod deletion;
 mod disk;
 mod drill;
+mod facts;
 mod fetch;
 mod get;
 mod grpc;

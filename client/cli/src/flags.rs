@@ -3,6 +3,8 @@
 mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
+mod evidence;
+mod report;
 mod scrub;
 mod values;
 
@@ -16,6 +18,8 @@ pub(crate) use drill::RecoverFlags;
 pub(crate) use drill::{DrillCommand, DrillWish, PinnedKey, RunFlags, ScheduleCommand};
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
+pub(crate) use evidence::EvidenceCommand;
+pub(crate) use report::{MaterialFlags, ReportFlags, ReportFormat};
 pub(crate) use scrub::{JobFlags, ScrubCommand};
 pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName};
 use values::{bucket, metadata, moment, object, object_prefix, range, seconds, size, snapshot};
@@ -132,6 +136,15 @@ pub(crate) enum Command {
     /// The tenant's audit log.
     #[command(subcommand, after_help = "Example: coffer log checkpoint")]
     Log(LogCommand),
+    /// Say which objectives are satisfied, on which evidence.
+    ///
+    /// Made here from facts that the service signs, the tenant's whole log and the records of its drills,
+    /// each verified first. Exit code 0 whatever the findings: a report of what is not satisfied is a report.
+    #[command(after_help = "Example: coffer report --format html --from 2026-01-01 --out report.html")]
+    Report(ReportFlags),
+    /// Evidence packs: a report and everything that it rests on.
+    #[command(subcommand, after_help = "Example: coffer evidence export --out ./evidence")]
+    Evidence(EvidenceCommand),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: coffer completions bash > /etc/bash_completion.d/coffer")]
     Completions {
