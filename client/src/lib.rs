@@ -25,6 +25,7 @@ mod scrub;
 mod sites;
 mod store;
 mod tenants;
+mod terms;
 
 pub use buckets::BucketInfo;
 pub use call::{CallError, Patience};
@@ -48,12 +49,13 @@ pub use scrub::{
 pub use sites::SiteInfo;
 pub use store::BucketStore;
 pub use tenants::{CreateTenantError, NewTenant, TenantGrant};
+pub use terms::{ReadTerms, SitesSeen};
 
 /// The secrets and shares that a user of this crate handles, from the room
 /// that owns them.
 pub mod keys {
     pub use coffer_keys::{
         DEFAULT_COUNT, DEFAULT_THRESHOLD, RecoveryPublicKey, RecoverySecret, RepositoryKey, RootKey, Share,
-        ShareError, VerifierName, VerifierNameError, VerifyingKey, split_for,
+        ShareError, SigningKey, VerifierName, VerifierNameError, VerifyingKey, split_for,
     };
 }

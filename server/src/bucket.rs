@@ -8,7 +8,7 @@ use coffer_regions::{Unmet, satisfiable};
 use crate::audit::AuditError;
 use crate::authorize::Granted;
 use crate::leaf::leaf;
-use crate::registry::{RegistryError, write_fact};
+use crate::registry::{RegistryError, next_time, write_fact};
 use crate::service::Service;
 use crate::stored::Fact;
 use crate::tenant::Tenant;
@@ -46,10 +46,11 @@ pub(crate) async fn create(
 ) -> Result<(BucketRow, u64), BucketStoryError> {
     let (create, grant) = create.into_parts();
     let tenant = grant.tenant();
+    let _turn = tenant.changing.lock().await;
     let admitted = admit(service, tenant, &create.name, create.policy).await;
     let policy = grant.settled(service, admitted).await?;
     let id = BucketId::generate(service.host.entropy.as_ref());
-    let created = service.host.clock.now();
+    let created = next_time(&service.host, tenant).await?;
     tenant.note(&grant.event(service, Some(id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketCreated { id, name: create.name.clone(), policy: policy.clone(), created };
     let record = write_fact(&service.host, &service.sites, tenant, &fact).await?;
@@ -96,13 +97,14 @@ pub(crate) async fn set_policy(
 ) -> Result<(BucketRow, u64), BucketStoryError> {
     let (SetPolicy { name, policy }, grant) = set.into_parts();
     let tenant = grant.tenant();
+    let _turn = tenant.changing.lock().await;
     let found = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name));
     let old = grant.settled(service, found).await?;
     grant.settled(service, check(service, tenant, &policy)).await?;
     let subject = Some(old.id.to_string());
     tenant.note(&grant.event(service, subject.clone(), Outcome::Intent)).await?;
     let (id, name, created) = (old.id, old.name, old.created);
-    let changed = service.host.clock.now();
+    let changed = next_time(&service.host, tenant).await?;
     let fact = Fact::BucketPolicy { id, name: name.clone(), policy: policy.clone(), created, changed };
     let record = write_fact(&service.host, &service.sites, tenant, &fact).await?;
     let row = BucketRow { id, name, policy, created, record };
@@ -126,13 +128,14 @@ fn check(service: &Service, tenant: &Tenant, policy: &ResidencyPolicy) -> Result
 pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Result<u64, BucketStoryError> {
     let (name, grant) = remove.into_parts();
     let tenant = grant.tenant();
+    let _turn = tenant.changing.lock().await;
     let found = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name));
     let row = grant.settled(service, found).await?;
     if !tenant.catalog.list(row.id, &[], None, 1).await?.is_empty() {
         return grant.settled(service, Err(BucketError::NotEmpty.into())).await;
     }
     tenant.note(&grant.event(service, Some(row.id.to_string()), Outcome::Intent)).await?;
-    let fact = Fact::BucketRemoved { id: row.id, removed: service.host.clock.now() };
+    let fact = Fact::BucketRemoved { id: row.id, removed: next_time(&service.host, tenant).await? };
     write_fact(&service.host, &service.sites, tenant, &fact).await?;
     let done = grant.event(service, Some(row.id.to_string()), Outcome::Done);
     Ok(tenant.catalog.remove_bucket(row.id, leaf(&done).map_err(AuditError::from)?).await?)

@@ -2,7 +2,7 @@
 //! the answer. Reversible until retention ends: no shard is touched.
 
 use coffer_catalog::{CatalogError, TombstoneError};
-use coffer_model::{BucketName, Layout, ObjectKey, Outcome, VersionId};
+use coffer_model::{BucketName, Layout, ObjectKey, Outcome, ResidencyPolicy, SiteId, VersionId};
 
 use crate::audit::AuditError;
 use crate::authorize::Granted;
@@ -51,7 +51,7 @@ pub(crate) async fn delete(
     let tenant = grant.tenant();
     let found = locate(&grant, &delete.bucket, &delete.key).await.map_err(DeleteError::from);
     let (bucket, row) = grant.settled(service, found).await?;
-    let reachable = reachable(service, &row.manifest.layout).await;
+    let reachable = reachable(service, &bucket.policy, &row.manifest.layout).await;
     grant.settled(service, reachable).await?;
     let manifest = &row.manifest;
     let subject = Some(manifest.version.to_string());
@@ -77,9 +77,10 @@ pub(crate) async fn delete(
 
 /// Refuses before any tombstone is written where too few holders answer: a
 /// tombstone that was refused would still hide the object from a rebuild.
-async fn reachable(service: &Service, layout: &Layout) -> Result<(), DeleteError> {
-    let alive = service.sites.alive();
-    let acknowledged = layout.sites().iter().filter(|id| alive.contains(id)).count();
-    let needed = holders_needed(layout);
+async fn reachable(service: &Service, policy: &ResidencyPolicy, layout: &Layout) -> Result<(), DeleteError> {
+    let (admitted, alive) = (service.sites.admitted(policy), service.sites.alive());
+    let there = |id: &&SiteId| admitted.contains(id) && alive.contains(id);
+    let acknowledged = layout.sites().iter().filter(there).count();
+    let needed = holders_needed(layout, &admitted);
     if acknowledged >= needed { Ok(()) } else { Err(DeleteError::TooFewHolders { acknowledged, needed }) }
 }

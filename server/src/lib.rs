@@ -54,6 +54,7 @@ mod stored;
 mod sweep;
 mod tenant;
 mod tenant_create;
+mod terms;
 mod window;
 mod write;
 

@@ -358,6 +358,7 @@ impl Service {
             secrets,
             catalog,
             log,
+            changing: Mutex::default(),
         }
     }
 

@@ -160,6 +160,8 @@ pub(crate) struct Tenant {
     pub(crate) secrets: TenantSecrets,
     pub(crate) catalog: Catalog,
     pub(crate) log: AuditLog,
+    /// One change of its buckets at a time.
+    pub(crate) changing: tokio::sync::Mutex<()>,
 }
 
 impl Tenant {

@@ -24,6 +24,7 @@ use crate::repair::RepairError;
 use crate::sealed::SealedError;
 use crate::standing::SiteChangeError;
 use crate::tenant_create::CreateTenantError;
+use crate::terms::UnknownSite;
 
 /// An error that has a status code.
 pub(super) trait Coded: std::fmt::Display {
@@ -122,7 +123,8 @@ impl Coded for RegistryError {
     fn code(&self) -> Code {
         match self {
             Self::Seal => Code::Internal,
-            Self::TooFewSites { .. } => Code::Unavailable,
+            Self::TooFewSites { .. } | Self::Undecided { .. } => Code::Unavailable,
+            Self::Catalog(_) => Code::Internal,
         }
     }
 }
@@ -159,6 +161,12 @@ impl Coded for GetError {
             Self::Audit(error) => error.code(),
             Self::Keys(_) | Self::Catalog(_) | Self::Wrap => Code::Internal,
         }
+    }
+}
+
+impl Coded for UnknownSite {
+    fn code(&self) -> Code {
+        Code::InvalidArgument
     }
 }
 
