@@ -6,15 +6,14 @@ use coffer_model::BucketName;
 use futures::StreamExt as _;
 use serde_json::Value;
 
+use super::records;
 use crate::call::CallError;
 use crate::connect::Client;
-use crate::drill::{RECORD_BYTES_MAX, VerifyRecordError, verify_record};
+use crate::drill::{EVIDENCE_BUCKET, RECORD_BYTES_MAX, VerifyRecordError, verify_any_record};
 use crate::log::{LogError, LogWatch};
 use crate::objects::GetError;
 use crate::report::{DrillItem, ExtractError, FactsError, LogExtract, VerifiedFacts, verify_facts};
 
-/// The bucket in which drills keep their records.
-const BUCKET: &str = "coffer-evidence";
 /// Leaves that are asked for at once.
 const AT_ONCE: usize = 32;
 
@@ -101,7 +100,7 @@ pub async fn gather_log(
 /// [`GatherError::Record`].
 pub fn read_record(name: &str, envelope: Vec<u8>, signer: &VerifierName) -> Result<DrillItem, GatherError> {
     let refused = |reason| GatherError::Record { name: name.to_owned(), reason };
-    let record = verify_record(&envelope, signer).map_err(refused)?;
+    let record = verify_any_record(&envelope, signer).map(records::seen).map_err(refused)?;
     Ok(DrillItem { record, statement: statement_digest(&envelope), envelope })
 }
 
@@ -121,7 +120,7 @@ fn statement_digest(envelope: &[u8]) -> coffer_model::Digest {
 /// # Errors
 /// [`GatherError`].
 pub async fn stored_records(client: &Client, signer: &VerifierName) -> Result<Vec<DrillItem>, GatherError> {
-    let Ok(bucket) = BucketName::new(BUCKET) else { return Ok(Vec::new()) };
+    let Ok(bucket) = BucketName::new(EVIDENCE_BUCKET) else { return Ok(Vec::new()) };
     let objects = match client.list(&bucket, b"drills/").await {
         Err(CallError::NotFound(_)) => return Ok(Vec::new()),
         objects => objects?,

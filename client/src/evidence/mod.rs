@@ -9,6 +9,7 @@ mod manifest;
 mod pack;
 mod proof;
 mod readme;
+mod records;
 mod verify;
 
 pub use bom::{BomError, bill_of_materials};

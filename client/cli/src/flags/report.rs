@@ -56,7 +56,7 @@ impl MaterialFlags {
     /// The period that is reported on, if it has a length.
     pub(crate) fn period(&self, now: Timestamp) -> Option<Period> {
         let to = self.to.unwrap_or(now);
-        let from = self.from.unwrap_or(Timestamp(to.0.saturating_sub(YEAR_NS)));
+        let from = self.from.unwrap_or_else(|| Timestamp(to.0.saturating_sub(YEAR_NS)));
         (from < to).then_some(Period { from, to })
     }
 }

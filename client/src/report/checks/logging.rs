@@ -129,7 +129,7 @@ fn whole(material: &Material) -> Answer {
 }
 
 fn outcomes(material: &Material) -> Answer {
-    let mut open: BTreeMap<(&str, &str, &str), Vec<(u64, u64)>> = BTreeMap::new();
+    let mut open: Open<'_> = BTreeMap::new();
     let mut intents = 0_u64;
     for event in &material.log.events {
         if OWN_RHYTHM.contains(&event.operation.as_str()) {
@@ -156,12 +156,14 @@ fn outcomes(material: &Material) -> Answer {
     Answer::unless(&bad, format!("each of {intents} intents has its outcome"), vec![Evidence::Log])
 }
 
+/// Actor, operation and subject.
+type Call<'a> = (&'a str, &'a str, &'a str);
+/// Index and time of each intent that has no outcome yet.
+type Open<'a> = BTreeMap<Call<'a>, Vec<(u64, u64)>>;
+
 /// Takes the oldest open intent of a call away. What a crash left is settled
 /// by a job of the service, under its own name, and by the same subject.
-fn settle<'a>(
-    open: &mut BTreeMap<(&'a str, &'a str, &'a str), Vec<(u64, u64)>>,
-    call: (&'a str, &'a str, &'a str),
-) {
+fn settle<'a>(open: &mut Open<'a>, call: Call<'a>) {
     let key = match open.get(&call) {
         Some(list) if !list.is_empty() => Some(call),
         _ if call.0 == "service" => {

@@ -48,8 +48,8 @@ pub(super) static CHECKS: [Check; 7] = [
         id: "drill-noted",
         theme: Theme::Restoration,
         title: "What was there was written down before it was lost",
-        objective: "For every drill of the period the digest of the source's manifest is a leaf of the log that is older than the \
-            declared loss.",
+        objective: "For every drill of the period the digest of the source's manifest, or of the plan that fixes what is to come back, \
+            is a leaf of the log that is older than the declared loss.",
         remedy: "Back up with `coffer backup`, which notes the manifest; restore that snapshot in the drill.",
         references: &[nist("cp-9.1"), iso("A.5.28"), gdpr("5(2)"), dora("12(7)"), soc2("A1.3")],
         query: noted,
@@ -164,13 +164,13 @@ fn noted(material: &Material) -> Answer {
                     bad.push(format!("drill {}: noted after the loss was declared", name(drill)));
                 }
             }
-            _ => bad.push(format!("drill {}: leaf {index} does not note its manifest", name(drill))),
+            _ => bad.push(format!("drill {}: leaf {index} does not note its source", name(drill))),
         }
     }
     if evidence.is_empty() {
         return none();
     }
-    Answer::unless(&bad, "every source manifest was in the log before the loss", evidence)
+    Answer::unless(&bad, "every source was in the log before the loss", evidence)
 }
 
 fn seconds(nanos: u64) -> String {

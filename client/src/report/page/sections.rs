@@ -37,7 +37,8 @@ pub(super) fn summary(report: &Report<'_>) -> String {
     let (all, met) = (report.findings.len(), report.satisfied());
     let open = all - met;
     let drills: Vec<&DrillItem> = report.material.drills().collect();
-    let last = drills.last().map_or("none".to_owned(), |drill| chart::seconds(drill.record.measured.rta_ns));
+    let last =
+        drills.last().map_or_else(|| "none".to_owned(), |drill| chart::seconds(drill.record.measured.rta_ns));
     let countries: Vec<&str> = facts.versions.countries.keys().map(String::as_str).collect();
     let tiles = [
         tile("good", &format!("{met} of {all}"), "objectives satisfied"),

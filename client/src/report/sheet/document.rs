@@ -129,7 +129,9 @@ fn file(objects: &[String]) -> Vec<u8> {
     }
     let (start, count) = (out.len(), objects.len() + 1);
     let _ = write!(out, "xref\n0 {count}\n0000000000 65535 f \n");
-    places.iter().for_each(|place| drop(writeln!(out, "{place:010} 00000 n ")));
+    for place in places {
+        let _ = writeln!(out, "{place:010} 00000 n ");
+    }
     let _ = write!(out, "trailer\n<< /Size {count} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n");
     out.into_bytes()
 }
@@ -141,7 +143,9 @@ fn escaped(text: &str) -> String {
         match c {
             '(' | ')' | '\\' => out.extend(['\\', c]),
             ' '..='~' => out.push(c),
-            '\u{a0}'..='\u{ff}' => drop(write!(out, "\\{:03o}", u32::from(c))),
+            '\u{a0}'..='\u{ff}' => {
+                let _ = write!(out, "\\{:03o}", u32::from(c));
+            }
             _ => out.push('?'),
         }
     }
