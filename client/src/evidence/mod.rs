@@ -16,7 +16,7 @@ pub use gather::{GatherError, Gathered, gather_facts, gather_log, read_record, s
 pub use manifest::{MANIFEST, MANIFEST_SIGNATURE, Manifest, PACK_PREDICATE_TYPE};
 pub use pack::{Draft, PackError, signature_path};
 pub use proof::{TlogProof, TlogProofError};
-pub use verify::{Verified, Wrong, verify_digests, verify_pack};
+pub use verify::{Verified, Wrong, differing, verify_digests, verify_pack};
 
 use std::collections::BTreeMap;
 

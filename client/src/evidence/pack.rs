@@ -52,6 +52,7 @@ pub(super) fn reports(report: &Report<'_>) -> Files {
     let mut files = Files::new();
     files.insert("reports/report.html".to_owned(), report.html(true).into_bytes());
     files.insert("reports/findings.csv".to_owned(), report.csv().into_bytes());
+    files.insert("reports/report.pdf".to_owned(), report.pdf());
     if let Some(table) = report.residency_csv() {
         files.insert("reports/residency.csv".to_owned(), table.into_bytes());
     }

@@ -28,6 +28,7 @@ pub(super) fn text(report: &Report<'_>, signer: &VerifierName) -> String {
         | `drills/ID.json` | signed records of restorations | as the facts; a `drill_sign` leaf names the digest |\n\
         | `reports/oscal/*.json` | component definition, plan, results, plan of action: OSCAL 1.2.1 | `trestle validate`; `trestle verify --beta -f F.json --signature F.dsse.json --public-key keys/evidence.pem` |\n\
         | `reports/report.html` | the same for people | made again from the evidence by `coffer evidence verify` |\n\
+        | `reports/report.pdf` | the same on paper | the same |\n\
         | `reports/findings.csv` | the same as a table | the same |\n\
         | `residency/versions.json` | where each version lies, if it was asked for | the same; sums in the facts |\n\
         | `policy/policies.json` | where bytes may lie | the facts |\n\

@@ -62,22 +62,27 @@ pub fn verify_digests(
 ) -> (Option<Manifest>, Vec<Wrong>) {
     let mut book = Book(BTreeSet::new());
     let manifest = signed_manifest(&mut book, manifest, signature, signer);
-    if let Some(manifest) = &manifest {
-        let listed: BTreeSet<&str> = manifest.files.iter().map(|entry| entry.path.as_str()).collect();
-        for entry in &manifest.files {
-            match digests.get(&entry.path) {
-                None => book.note(&entry.path, "is missing"),
-                Some((bytes, _)) if *bytes != entry.bytes => book.note(&entry.path, "has another size"),
-                Some((_, digest)) if *digest != entry.sha256 => book.note(&entry.path, "has another content"),
-                Some(_) => {}
-            }
-        }
-        let others = digests.keys().filter(|path| ![MANIFEST, MANIFEST_SIGNATURE].contains(&path.as_str()));
-        for path in others.filter(|path| !listed.contains(path.as_str())) {
-            book.note(path, "is not in the manifest");
+    book.0.extend(manifest.iter().flat_map(|manifest| differing(manifest, digests)));
+    (manifest, book.0.into_iter().collect())
+}
+
+/// The files that are not what the manifest says.
+pub fn differing(manifest: &Manifest, digests: &BTreeMap<String, (u64, String)>) -> Vec<Wrong> {
+    let mut book = Book(BTreeSet::new());
+    let listed: BTreeSet<&str> = manifest.files.iter().map(|entry| entry.path.as_str()).collect();
+    for entry in &manifest.files {
+        match digests.get(&entry.path) {
+            None => book.note(&entry.path, "is missing"),
+            Some((bytes, _)) if *bytes != entry.bytes => book.note(&entry.path, "has another size"),
+            Some((_, digest)) if *digest != entry.sha256 => book.note(&entry.path, "has another content"),
+            Some(_) => {}
         }
     }
-    (manifest, book.0.into_iter().collect())
+    let others = digests.keys().filter(|path| ![MANIFEST, MANIFEST_SIGNATURE].contains(&path.as_str()));
+    for path in others.filter(|path| !listed.contains(path.as_str())) {
+        book.note(path, "is not in the manifest");
+    }
+    book.0.into_iter().collect()
 }
 
 fn signed_manifest(
