@@ -13,21 +13,26 @@ mod certificate;
 mod connect;
 pub mod drill;
 mod drills;
+pub mod evidence;
+mod evidence_calls;
 mod kit;
 mod log;
 mod objects;
 pub mod profile;
 mod repair;
+pub mod report;
 mod scrub;
 mod sites;
 mod store;
 mod tenants;
+mod terms;
 
 pub use buckets::BucketInfo;
 pub use call::{CallError, Patience};
 pub use certificate::{CertificateRequest, CertificateRequestError, new_certificate_request};
 pub use connect::{Client, ConnectError, ConnectOptions, Credentials};
 pub use drills::{SignDrillError, SignedDrill};
+pub use evidence_calls::{SignedFacts, SignedStatement};
 pub use kit::{PublicKit, PublicKitError, pin_checkpoint};
 pub use log::{LeafProof, LogError, LogWatch, note_subject_names};
 pub use objects::{
@@ -44,12 +49,13 @@ pub use scrub::{
 pub use sites::SiteInfo;
 pub use store::BucketStore;
 pub use tenants::{CreateTenantError, NewTenant, TenantGrant};
+pub use terms::{ReadTerms, SitesSeen};
 
 /// The secrets and shares that a user of this crate handles, from the room
 /// that owns them.
 pub mod keys {
     pub use coffer_keys::{
         DEFAULT_COUNT, DEFAULT_THRESHOLD, RecoveryPublicKey, RecoverySecret, RepositoryKey, RootKey, Share,
-        ShareError, VerifierName, VerifierNameError, VerifyingKey, split_for,
+        ShareError, SigningKey, VerifierName, VerifierNameError, VerifyingKey, split_for,
     };
 }

@@ -71,6 +71,8 @@ pub struct LeafProof {
     pub index: u64,
     /// Its bytes: canonical JSON in OCSF's terms.
     pub leaf: Vec<u8>,
+    /// The hashes that lead from it to the checkpoint's root.
+    pub inclusion: Vec<Digest>,
 }
 
 /// What a client knows of one log and keeps between its runs.
@@ -195,7 +197,7 @@ impl LogWatch {
         let proof = digests("inclusion", &answer.inclusion)?;
         verify_inclusion(leaf_hash(&answer.leaf), index, checkpoint.size, checkpoint.root, &proof)
             .map_err(|reason| LogError::Leaf { index, reason })?;
-        Ok(LeafProof { index, leaf: answer.leaf.to_vec() })
+        Ok(LeafProof { index, leaf: answer.leaf.to_vec(), inclusion: proof })
     }
 }
 

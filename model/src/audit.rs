@@ -74,6 +74,10 @@ pub enum Operation {
     Scrub,
     /// A site was asked what only a holder of a shard can answer.
     Challenge,
+    /// The facts of now about the tenant were read, or where its versions lie.
+    FactsRead,
+    /// A statement about a report or an evidence pack was signed.
+    EvidenceSign,
 }
 
 /// How it ended, or that it is about to begin.

@@ -24,7 +24,8 @@ fn activity(operation: Operation) -> u8 {
         | Operation::ObjectGet
         | Operation::ObjectStat
         | Operation::ObjectList
-        | Operation::LogRead => 2,
+        | Operation::LogRead
+        | Operation::FactsRead => 2,
         Operation::Sites | Operation::BucketPolicy => 3,
         Operation::BucketRemove | Operation::ObjectDelete => 4,
         Operation::DigestNote
@@ -36,7 +37,8 @@ fn activity(operation: Operation) -> u8 {
         | Operation::Sweep
         | Operation::Rebuild
         | Operation::Scrub
-        | Operation::Challenge => 99,
+        | Operation::Challenge
+        | Operation::EvidenceSign => 99,
     }
 }
 
@@ -65,6 +67,8 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::BucketPolicy => "bucket_policy",
         Operation::Scrub => "scrub",
         Operation::Challenge => "challenge",
+        Operation::FactsRead => "facts_read",
+        Operation::EvidenceSign => "evidence_sign",
     }
 }
 

@@ -14,6 +14,7 @@ mod delete;
 mod deletion;
 mod disk;
 mod drill;
+mod facts;
 mod fetch;
 mod get;
 mod grpc;
@@ -53,6 +54,7 @@ mod stored;
 mod sweep;
 mod tenant;
 mod tenant_create;
+mod terms;
 mod window;
 mod write;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use coffer_proto::v1::buckets_server::BucketsServer;
 use coffer_proto::v1::drills_server::DrillsServer;
+use coffer_proto::v1::evidence_server::EvidenceServer;
 use coffer_proto::v1::log_server::LogServer;
 use coffer_proto::v1::objects_server::ObjectsServer;
 use coffer_proto::v1::repair_server::RepairServer;
@@ -21,7 +22,9 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
-use crate::grpc::{BucketsApi, DrillsApi, LogApi, ObjectsApi, RepairApi, ScrubApi, SitesApi, TenantsApi};
+use crate::grpc::{
+    BucketsApi, DrillsApi, EvidenceApi, LogApi, ObjectsApi, RepairApi, ScrubApi, SitesApi, TenantsApi,
+};
 use crate::in_process::InProcess;
 use crate::jobs::{JobError, JobSettings, Jobs};
 use crate::service::Service;
@@ -150,6 +153,7 @@ fn with_services(server: Server, service: &Arc<Service>) -> Router {
         .add_service(RepairServer::new(RepairApi(api(service))))
         .add_service(ScrubServer::new(ScrubApi(api(service))))
         .add_service(DrillsServer::new(DrillsApi(api(service))))
+        .add_service(EvidenceServer::new(EvidenceApi(api(service))))
 }
 
 /// How often it is looked how far the sites reach: what a site loses of a

@@ -114,6 +114,11 @@ impl TenantSecrets {
         self.keks.iter().map(|kek| kek.id)
     }
 
+    /// The same with their numbers, oldest first.
+    pub(crate) fn numbered_epochs(&self) -> impl Iterator<Item = (KeyId, u32)> + '_ {
+        self.keks.iter().map(|kek| (kek.id, kek.epoch))
+    }
+
     /// Unwraps a version's DEK.
     pub(crate) fn unwrap(&self, version: VersionId, wrap: &Wrap) -> Result<Dek, TenantKeyError> {
         let kek = self

@@ -97,14 +97,16 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             wire.objects.put_small(request).await.map(drop)
         }
         "Objects/GetObject" => {
-            let request = GetObjectRequest { tenant, bucket, key, range: None };
+            let request = GetObjectRequest { tenant, bucket, key, ..Default::default() };
             let mut stream = wire.objects.get_object(request).await?.into_inner();
             while stream.message().await?.is_some() {}
             Ok(())
         }
-        "Objects/StatObject" => {
-            wire.objects.stat_object(StatObjectRequest { tenant, bucket, key }).await.map(drop)
-        }
+        "Objects/StatObject" => wire
+            .objects
+            .stat_object(StatObjectRequest { tenant, bucket, key, ..Default::default() })
+            .await
+            .map(drop),
         "Objects/ListObjects" => {
             let request = ListObjectsRequest { tenant, bucket, ..Default::default() };
             wire.objects.list_objects(request).await.map(drop)

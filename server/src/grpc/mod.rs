@@ -3,6 +3,7 @@
 
 mod buckets;
 mod drills;
+mod evidence;
 mod log;
 mod objects;
 mod repair;
@@ -20,6 +21,7 @@ use crate::in_process::InProcessCaller;
 
 pub(crate) use buckets::BucketsApi;
 pub(crate) use drills::DrillsApi;
+pub(crate) use evidence::EvidenceApi;
 pub(crate) use log::LogApi;
 pub(crate) use objects::ObjectsApi;
 pub(crate) use repair::RepairApi;

@@ -11,6 +11,7 @@ use crate::authorize::Denied;
 use crate::bucket::BucketStoryError;
 use crate::delete::DeleteError;
 use crate::drill::SignError;
+use crate::facts::{FactsError, StatementError};
 use crate::fetch::FetchError;
 use crate::get::GetError;
 use crate::jobs::JobError;
@@ -23,6 +24,7 @@ use crate::repair::RepairError;
 use crate::sealed::SealedError;
 use crate::standing::SiteChangeError;
 use crate::tenant_create::CreateTenantError;
+use crate::terms::UnknownSite;
 
 /// An error that has a status code.
 pub(super) trait Coded: std::fmt::Display {
@@ -163,6 +165,12 @@ impl Coded for GetError {
     }
 }
 
+impl Coded for UnknownSite {
+    fn code(&self) -> Code {
+        Code::InvalidArgument
+    }
+}
+
 impl Coded for ListError {
     fn code(&self) -> Code {
         match self {
@@ -198,6 +206,26 @@ impl Coded for JobError {
 }
 
 impl Coded for SignError {
+    fn code(&self) -> Code {
+        match self {
+            Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
+            Self::Sign(_) => Code::Internal,
+            Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for FactsError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Audit(error) => error.code(),
+            Self::Jobs(error) => error.code(),
+            Self::Catalog(_) | Self::Note(_) | Self::Stored | Self::Form(_) | Self::Sign(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for StatementError {
     fn code(&self) -> Code {
         match self {
             Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,

@@ -5,10 +5,12 @@ mod bucket;
 mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
+mod evidence;
 mod log;
 mod object;
 mod policy;
 mod repair;
+mod report;
 mod scrub;
 #[cfg(feature = "embedded")]
 mod serve;
@@ -58,8 +60,8 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         Command::Object(command) => object::run(context, command).await,
         Command::Backup { directory, bucket } => backup::back_up(context, &directory, &bucket).await,
         Command::Snapshots { bucket } => backup::snapshots(context, &bucket).await,
-        Command::Restore { snapshot, target, bucket } => {
-            backup::restore_to(context, snapshot, &target, &bucket).await
+        Command::Restore { snapshot, target, bucket, as_of } => {
+            backup::restore_to(context, snapshot, &target, &bucket, as_of).await
         }
         Command::Ls { snapshot, path, bucket } => {
             backup::list(context, snapshot, path.as_deref(), &bucket).await
@@ -71,6 +73,8 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         Command::Scrub(command) => scrub::run(context, command).await,
         Command::Repair(command) => repair::run(context, command).await,
         Command::Log(command) => log::run(context, command).await,
+        Command::Report(flags) => report::run(context, flags).await,
+        Command::Evidence(command) => evidence::run(context, command).await,
         // Answered above, without a profile or a runtime.
         Command::Completions { .. } => Ok(Exit::Success),
     }
