@@ -37,11 +37,14 @@ impl Client {
     /// # Errors
     /// [`SignDrillError`].
     pub async fn sign_drill(&self, record: &DrillRecord) -> Result<SignedDrill, SignDrillError> {
-        self.sign_statement(&record.to_statement()).await
+        self.sign_drill_statement(&record.to_statement()).await
     }
 
     /// The same for the statement of a record of any version.
-    pub(crate) async fn sign_statement(&self, statement: &Value) -> Result<SignedDrill, SignDrillError> {
+    pub(crate) async fn sign_drill_statement(
+        &self,
+        statement: &Value,
+    ) -> Result<SignedDrill, SignDrillError> {
         let statement = to_canonical(statement)?;
         let request = v1::SignRecordRequest { tenant: Bytes::new(), statement: statement.into() };
         let answer = once(&self.patience, self.drill_calls().sign_record(request)).await?.into_inner();

@@ -97,7 +97,7 @@ impl Setting<'_> {
         record.checkpoint_after = after;
         self.place_in_history(planned, shelf, &mut record).await?;
         record.verdicts = record.verdicts_of_numbers();
-        let signed = self.client.sign_statement(&record.to_statement()).await?;
+        let signed = self.client.sign_drill_statement(&record.to_statement()).await?;
         // What the service returned is checked like anybody else's record.
         let AnyRecord::V2(verified) = verify_any_record(&signed.envelope, &self.party.log_key)? else {
             return Err(DrillError::NoPlan(record.drill));
