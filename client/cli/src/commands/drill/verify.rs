@@ -66,10 +66,7 @@ fn run_v2(
                 .next("do not rely on this drill's sample; ask for the files that its record binds")
                 .exit(Exit::Differences)
         };
-        let read = |name: &str| match files::read_small(&directory.join(name), FILE_LIMIT) {
-            Ok(bytes) => bytes,
-            Err(_) => Vec::new(),
-        };
+        let read = |name: &str| files::read_small(&directory.join(name), FILE_LIMIT).unwrap_or_default();
         let text = |name: &str| String::from_utf8_lossy(&read(name)).into_owned();
         let found = SampleFiles {
             plan: read("plan.json"),
