@@ -14,6 +14,9 @@ pub(crate) enum ValueError {
     #[error("a duration is a whole number and s, m, h or d, for example 4h")]
     Duration,
     #[cfg(feature = "embedded")]
+    #[error("no time at all is not enough: something above 0s, as 1h")]
+    NoTime,
+    #[cfg(feature = "embedded")]
     #[error("a number above 0 is wanted, for example 0.01")]
     Number,
     #[error("an object is BUCKET/KEY, for example documents/2026/report.pdf")]
@@ -51,6 +54,12 @@ pub(super) fn seconds(text: &str) -> Result<Seconds, ValueError> {
     let digits = text.get(..text.len() - 1).unwrap_or_default();
     let number: u32 = digits.parse().map_err(|_| ValueError::Duration)?;
     Ok(Seconds(u64::from(number) * unit))
+}
+
+/// As [`seconds`], and more than none.
+#[cfg(feature = "embedded")]
+pub(super) fn some_seconds(text: &str) -> Result<Seconds, ValueError> {
+    seconds(text).and_then(|time| if time.0 > 0 { Ok(time) } else { Err(ValueError::NoTime) })
 }
 
 /// One object.
@@ -186,6 +195,15 @@ mod tests {
         assert_eq!(seconds("2d").unwrap(), Seconds(172_800));
         for text in ["", "4", "h", "-4h", "1.5h", "4 h", "4H", "99999999999d", "4é"] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[cfg(feature = "embedded")]
+    #[test]
+    fn a_repair_that_takes_no_time_is_refused() {
+        assert_eq!(some_seconds("1s").unwrap(), Seconds(1));
+        for text in ["0s", "0d", "", "1"] {
+            assert!(some_seconds(text).is_err(), "{text}");
         }
     }
 

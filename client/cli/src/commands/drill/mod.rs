@@ -8,7 +8,7 @@ mod schedule;
 mod show;
 mod verify;
 
-pub(super) use verify::{summary, verify_against_kit};
+pub(super) use verify::{pinned_key, summary, verify_against_kit};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};

@@ -28,11 +28,7 @@ pub(super) fn run(
     beside: Option<&Path>,
     pinned: &PinnedKey,
 ) -> Result<Exit, Failure> {
-    let signer = match (&pinned.kit, &pinned.key) {
-        (Some(kit), _) => kit_key(kit)?,
-        (None, Some(key)) => key.parse::<VerifierName>().map_err(Failure::usage)?,
-        (None, None) => return Err(Failure::usage("name a kit or a key")),
-    };
+    let signer = pinned_key(pinned)?;
     let record = match verify_any(record, &signer)? {
         AnyRecord::V2(record) => return run_v2(context, &record, beside, &signer),
         AnyRecord::V1(record) => record,
@@ -44,6 +40,15 @@ pub(super) fn run(
     context.output.text(format_args!("the record verifies: signed by {}, every byte canonical", signer.name));
     tell(context, &record);
     Ok(exit_of(&record))
+}
+
+/// The key that the caller knows from elsewhere.
+pub(crate) fn pinned_key(pinned: &PinnedKey) -> Result<VerifierName, Failure> {
+    match (&pinned.kit, &pinned.key) {
+        (Some(kit), _) => kit_key(kit),
+        (None, Some(key)) => key.parse::<VerifierName>().map_err(Failure::usage),
+        (None, None) => Err(Failure::usage("name a kit or a key")),
+    }
 }
 
 fn kit_key(kit: &Path) -> Result<VerifierName, Failure> {
