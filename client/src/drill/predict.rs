@@ -103,7 +103,9 @@ pub struct Work {
 const MIB: u128 = 1 << 20;
 
 fn linear(count: u64, each: u64, bytes: u64, mib: u64) -> u64 {
-    let nanos = u128::from(count) * u128::from(each) + u128::from(bytes) * u128::from(mib) / MIB;
+    let (of_each, of_bytes) =
+        (u128::from(count) * u128::from(each), u128::from(bytes) * u128::from(mib) / MIB);
+    let nanos = of_each.saturating_add(of_bytes);
     u64::try_from(nanos).unwrap_or(u64::MAX).min(NANOS_MAX)
 }
 

@@ -20,6 +20,22 @@ fn signer() -> VerifierName {
     VerifierName { name: NAME.to_owned(), key: key().verifying_key() }
 }
 
+fn results(sample: String) -> Results {
+    Results {
+        expected: 2,
+        expected_bytes: 20,
+        restored: 1,
+        restored_bytes: 10,
+        unreadable: 1,
+        failures: BTreeMap::from([("too few shards or copies".to_owned(), 1)]),
+        expected_sha256: sample,
+        restored_sha256: "33".repeat(32),
+        differences: Differences::default(),
+        sites_answered: BTreeMap::from([("par1".to_owned(), 1)]),
+        sites: 6,
+    }
+}
+
 /// A drawn sample of two of three objects, one of which was foreseen to be lost and was.
 fn record() -> DrillRecordV2 {
     let declared = Timestamp(1_700_000_000_000_000_000);
@@ -55,7 +71,7 @@ fn record() -> DrillRecordV2 {
             cosigner: Some(cosigner_text(&key())),
         },
         drawn: Some(Drawn {
-            seed: super::plan::hex(&seed(&checkpoint, &plan)),
+            seed: plan::hex(&seed(&checkpoint, &plan)),
             checkpoint,
             log_index: 6,
             sample_sha256: sample.clone(),
@@ -73,19 +89,7 @@ fn record() -> DrillRecordV2 {
                 bytes: 10,
             }],
         },
-        results: Results {
-            expected: 2,
-            expected_bytes: 20,
-            restored: 1,
-            restored_bytes: 10,
-            unreadable: 1,
-            failures: BTreeMap::from([("too few shards or copies".to_owned(), 1)]),
-            expected_sha256: sample,
-            restored_sha256: "33".repeat(32),
-            differences: Differences::default(),
-            sites_answered: BTreeMap::from([("par1".to_owned(), 1)]),
-            sites: 6,
-        },
+        results: results(sample),
         keys: KeyEvidence::default(),
         negative: vec![NegativeCheck { tried: "another tenant".to_owned(), count: 7, possible: 0 }],
         predicted: Prediction { recoverable: 1, unrecoverable: 1, ..Prediction::default() },
