@@ -3,9 +3,10 @@
 //! [`Client`] is one authenticated connection; its methods are the calls of
 //! the wire, with typed errors, retries where repeating is safe, and streams
 //! whose memory does not depend on the size of the object. [`backup`] seals
-//! trees before they leave; [`drill`] holds the record of a timed restoration
+//! trees before they leave; [`audit`] exports and verifies logs; [`drill`] holds the record of a timed restoration
 //! and verifies it without a server.
 
+pub mod audit;
 pub mod backup;
 mod buckets;
 mod call;
@@ -49,7 +50,8 @@ pub use tenants::{CreateTenantError, NewTenant, TenantGrant};
 /// that owns them.
 pub mod keys {
     pub use coffer_keys::{
-        DEFAULT_COUNT, DEFAULT_THRESHOLD, RecoveryPublicKey, RecoverySecret, RepositoryKey, RootKey, Share,
-        ShareError, VerifierName, VerifierNameError, VerifyingKey, split_for,
+        Checkpoint, DEFAULT_COUNT, DEFAULT_THRESHOLD, NoteError, RecoveryPublicKey, RecoverySecret,
+        RepositoryKey, RootKey, Share, ShareError, VerifierName, VerifierNameError, VerifyingKey,
+        open_checkpoint, split_for,
     };
 }

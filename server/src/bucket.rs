@@ -52,10 +52,14 @@ pub(crate) async fn create(
     let created = service.host.clock.now();
     tenant.note(&grant.event(service, Some(id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketCreated { id, name: create.name.clone(), policy: policy.clone(), created };
-    let record = write_fact(&service.host, &service.sites, tenant, &fact).await?;
+    let subject = id.to_string();
+    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
+    let record = grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;
     let row = BucketRow { id, name: create.name, policy, created, record };
-    let done = grant.event(service, Some(id.to_string()), Outcome::Done);
-    let audit_seq = tenant.catalog.insert_bucket(row.clone(), leaf(&done).map_err(AuditError::from)?).await?;
+    let done = grant.event(service, Some(subject.clone()), Outcome::Done);
+    let done = leaf(&done).map_err(AuditError::from)?;
+    let inserted = tenant.catalog.insert_bucket(row.clone(), done).await;
+    let audit_seq = grant.ended(service, &subject, inserted.map_err(BucketStoryError::from)).await?;
     Ok((row, audit_seq))
 }
 
@@ -104,10 +108,12 @@ pub(crate) async fn set_policy(
     let (id, name, created) = (old.id, old.name, old.created);
     let changed = service.host.clock.now();
     let fact = Fact::BucketPolicy { id, name: name.clone(), policy: policy.clone(), created, changed };
-    let record = write_fact(&service.host, &service.sites, tenant, &fact).await?;
+    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
+    let record = grant.ended(service, &id.to_string(), written.map_err(BucketStoryError::from)).await?;
     let row = BucketRow { id, name, policy, created, record };
     let done = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
-    let audit_seq = tenant.catalog.set_bucket_policy(row.clone(), done).await?;
+    let set = tenant.catalog.set_bucket_policy(row.clone(), done).await;
+    let audit_seq = grant.ended(service, &id.to_string(), set.map_err(BucketStoryError::from)).await?;
     Ok((row, audit_seq))
 }
 
@@ -133,7 +139,10 @@ pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Re
     }
     tenant.note(&grant.event(service, Some(row.id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketRemoved { id: row.id, removed: service.host.clock.now() };
-    write_fact(&service.host, &service.sites, tenant, &fact).await?;
-    let done = grant.event(service, Some(row.id.to_string()), Outcome::Done);
-    Ok(tenant.catalog.remove_bucket(row.id, leaf(&done).map_err(AuditError::from)?).await?)
+    let subject = row.id.to_string();
+    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
+    grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;
+    let done = leaf(&grant.event(service, Some(subject.clone()), Outcome::Done)).map_err(AuditError::from)?;
+    let removed = tenant.catalog.remove_bucket(row.id, done).await;
+    grant.ended(service, &subject, removed.map_err(BucketStoryError::from)).await
 }

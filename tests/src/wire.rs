@@ -3,6 +3,7 @@
 
 use coffer_client::Credentials;
 use coffer_proto::SERVER_NAME;
+use coffer_proto::v1::audit_client::AuditClient;
 use coffer_proto::v1::buckets_client::BucketsClient;
 use coffer_proto::v1::drills_client::DrillsClient;
 use coffer_proto::v1::log_client::LogClient;
@@ -24,6 +25,8 @@ pub struct Wire {
     pub objects: ObjectsClient<Channel>,
     /// `coffer.v1.Log`.
     pub log: LogClient<Channel>,
+    /// `coffer.v1.Audit`.
+    pub audit: AuditClient<Channel>,
     /// `coffer.v1.Sites`.
     pub sites: SitesClient<Channel>,
     /// `coffer.v1.Repair`.
@@ -63,6 +66,7 @@ impl Wire {
             buckets: BucketsClient::new(channel.clone()),
             objects: ObjectsClient::new(channel.clone()),
             log: LogClient::new(channel.clone()),
+            audit: AuditClient::new(channel.clone()),
             sites: SitesClient::new(channel.clone()),
             repair: RepairClient::new(channel.clone()),
             drills: DrillsClient::new(channel.clone()),

@@ -1,5 +1,6 @@
 //! The command line, exactly as it is typed.
 
+mod audit;
 #[cfg(feature = "embedded")]
 mod durability;
 mod scrub;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use coffer_client::backup::SnapshotId;
 use coffer_model::{BucketName, Geometry, Jurisdiction, Tier};
 
+pub(crate) use audit::{AuditCommand, KeyFlags, LogCommand, LogFlags, OcsfFlags};
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use scrub::{JobFlags, ScrubCommand};
@@ -123,7 +125,13 @@ pub(crate) enum Command {
     /// objects that have less than was promised.
     #[command(subcommand, after_help = "Example: coffer repair plan")]
     Repair(RepairCommand),
-    /// The tenant's audit log.
+    /// The audit log: read, searched, exported, verified, proven.
+    ///
+    /// Every leaf that is shown was proven to be in a log that extends the last checkpoint that this profile
+    /// remembers. `verify` needs no service.
+    #[command(subcommand, after_help = "Example: coffer audit tail")]
+    Audit(AuditCommand),
+    /// The checkpoint of the tenant's audit log.
     #[command(subcommand, after_help = "Example: coffer log checkpoint")]
     Log(LogCommand),
     /// Print a completion script for a shell.
@@ -573,13 +581,6 @@ pub(crate) enum SiteCommand {
         /// Name of the site.
         name: String,
     },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum LogCommand {
-    /// Fetch and verify the newest checkpoint, and remember it.
-    #[command(after_help = "Example: coffer log checkpoint > checkpoint.txt")]
-    Checkpoint,
 }
 
 #[cfg(test)]

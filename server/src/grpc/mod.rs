@@ -1,9 +1,11 @@
 //! gRPC around the stories: parse at the boundary, hand in a call, answer.
 //! Nothing is decided here but which status code an error has.
 
+mod audit;
 mod buckets;
 mod drills;
 mod log;
+mod logged;
 mod objects;
 mod repair;
 mod scrub;
@@ -18,9 +20,11 @@ use crate::authority::fingerprint;
 use crate::authorize::Call;
 use crate::in_process::InProcessCaller;
 
+pub(crate) use audit::AuditApi;
 pub(crate) use buckets::BucketsApi;
 pub(crate) use drills::DrillsApi;
 pub(crate) use log::LogApi;
+pub(crate) use logged::{Logged, seen_by_the_gate};
 pub(crate) use objects::ObjectsApi;
 pub(crate) use repair::RepairApi;
 pub(crate) use scrub::ScrubApi;

@@ -55,7 +55,7 @@ impl Coded for AuditError {
         match self {
             Self::TooFewSites { .. } => Code::Unavailable,
             Self::Beyond { .. } => Code::OutOfRange,
-            Self::Catalog(_) | Self::Canonical(_) | Self::Seal | Self::Proof => Code::Internal,
+            Self::Catalog(_) | Self::Canonical(_) | Self::Seal | Self::Proof(_) => Code::Internal,
         }
     }
 }

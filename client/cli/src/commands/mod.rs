@@ -1,5 +1,6 @@
 //! One module for each family of commands.
 
+mod audit;
 mod backup;
 mod bucket;
 mod drill;
@@ -70,6 +71,7 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         Command::Site(command) => site::run(context, command).await,
         Command::Scrub(command) => scrub::run(context, command).await,
         Command::Repair(command) => repair::run(context, command).await,
+        Command::Audit(command) => audit::run(context, command).await,
         Command::Log(command) => log::run(context, command).await,
         // Answered above, without a profile or a runtime.
         Command::Completions { .. } => Ok(Exit::Success),

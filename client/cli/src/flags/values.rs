@@ -15,6 +15,8 @@ pub(crate) enum ValueError {
     #[cfg(feature = "embedded")]
     #[error("a number above 0 is wanted, for example 0.01")]
     Number,
+    #[error("a time is a day, 2026-11-24, or a second of it, 2026-11-24T10:15:00Z, in UTC")]
+    Moment,
     #[error("an object is BUCKET/KEY, for example documents/2026/report.pdf")]
     Object,
     #[error(transparent)]
@@ -46,6 +48,43 @@ pub(super) fn seconds(text: &str) -> Result<Seconds, ValueError> {
     let digits = text.get(..text.len() - 1).unwrap_or_default();
     let number: u32 = digits.parse().map_err(|_| ValueError::Duration)?;
     Ok(Seconds(u64::from(number) * unit))
+}
+
+/// Milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment(pub(crate) u64);
+
+/// `2026-11-24`, `2026-11-24T10:15:00Z`; in UTC.
+pub(super) fn moment(text: &str) -> Result<Moment, ValueError> {
+    let (day, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
+    let number = |digits: &str, width: usize| {
+        let plain = digits.len() == width && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<u64>().ok().filter(|_| plain).ok_or(ValueError::Moment)
+    };
+    let part =
+        |parts: &mut dyn Iterator<Item = &str>, width| number(parts.next().ok_or(ValueError::Moment)?, width);
+    let days = &mut day.split('-') as &mut dyn Iterator<Item = _>;
+    let (year, month, day) = (part(days, 4)?, part(days, 2)?, part(days, 2)?);
+    let times =
+        &mut time.strip_suffix('Z').ok_or(ValueError::Moment)?.split(':') as &mut dyn Iterator<Item = _>;
+    let (hour, minute, second) = (part(times, 2)?, part(times, 2)?, part(times, 2)?);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let before =
+        usize::try_from(month.saturating_sub(1)).ok().and_then(|month| lengths.split_at_checked(month));
+    let (before, rest) = before.ok_or(ValueError::Moment)?;
+    let good = month >= 1
+        && rest.first().is_some_and(|days| (1..=*days).contains(&day))
+        && (hour < 24 && minute < 60 && second < 60)
+        && year >= 1970
+        && days.next().is_none()
+        && times.next().is_none();
+    if !good {
+        return Err(ValueError::Moment);
+    }
+    let days = (1970..year).map(|year| 365 + u64::from(leap(year))).sum::<u64>();
+    let days = days + before.iter().sum::<u64>() + day - 1;
+    Ok(Moment((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000))
 }
 
 /// One object.
@@ -132,6 +171,30 @@ mod tests {
         assert_eq!(seconds("2d").unwrap(), Seconds(172_800));
         for text in ["", "4", "h", "-4h", "1.5h", "4 h", "4H", "99999999999d", "4é"] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_day_or_a_second_that_there_was() {
+        assert_eq!(moment("1970-01-01").unwrap(), Moment(0));
+        assert_eq!(moment("2024-02-29T23:59:59Z").unwrap(), Moment(1_709_251_199_000));
+        assert_eq!(moment("2026-11-24").unwrap(), Moment(1_795_478_400_000));
+        for text in [
+            "",
+            "2026",
+            "2026-13-01",
+            "2026-00-01",
+            "2025-02-29",
+            "2026-11-31",
+            "1969-12-31",
+            "26-11-24",
+            "2026-11-24T10:15:00",
+            "2026-11-24T24:00:00Z",
+            "2026-11-24T10:15Z",
+            "2026-11-24-1",
+            "+026-11-24",
+        ] {
+            assert!(moment(text).is_err(), "{text}");
         }
     }
 
