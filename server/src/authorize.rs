@@ -58,6 +58,11 @@ pub(crate) enum Denied {
 }
 
 impl<T> Granted<T> {
+    /// Whose data, keys and log the call is about.
+    pub(crate) fn tenant(&self) -> &Arc<Tenant> {
+        &self.caller.tenant
+    }
+
     pub(crate) fn into_parts(self) -> (T, Grant) {
         (self.arguments, Grant { caller: self.caller, operation: self.operation, subject: self.subject })
     }

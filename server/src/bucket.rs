@@ -2,11 +2,12 @@
 //! when empty.
 
 use coffer_catalog::{BucketError, BucketRow, CatalogError};
-use coffer_model::{BucketId, BucketName, Outcome, ResidencyPolicy};
+use coffer_model::{BucketId, BucketName, HoldId, Outcome, ResidencyPolicy};
 use coffer_regions::{Unmet, satisfiable};
 
 use crate::audit::AuditError;
 use crate::authorize::Granted;
+use crate::hold;
 use crate::leaf::leaf;
 use crate::registry::{RegistryError, write_fact};
 use crate::service::Service;
@@ -27,6 +28,8 @@ pub(crate) enum BucketStoryError {
     Unsatisfiable(Unmet),
     #[error("the bucket's policy allows {0}, which the tenant's policy does not")]
     Wider(String),
+    #[error("the bucket stands: it lies under the legal hold {id}, \"{reason}\"")]
+    Held { id: HoldId, reason: String },
     #[error("there is no bucket {0}")]
     NoBucket(BucketName),
     #[error(transparent)]
@@ -136,6 +139,11 @@ pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Re
     let row = grant.settled(service, found).await?;
     if !tenant.catalog.list(row.id, &[], None, 1).await?.is_empty() {
         return grant.settled(service, Err(BucketError::NotEmpty.into())).await;
+    }
+    if let Some(held) = hold::on_bucket(tenant, row.id).await? {
+        let subject = Some(format!("{} {}", row.id, held.id));
+        tenant.note(&grant.event(service, subject, Outcome::Denied)).await?;
+        return Err(BucketStoryError::Held { id: held.id, reason: held.reason });
     }
     tenant.note(&grant.event(service, Some(row.id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketRemoved { id: row.id, removed: service.host.clock.now() };

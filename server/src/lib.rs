@@ -21,6 +21,7 @@ mod grpc;
 mod guard;
 mod hedge;
 mod history;
+mod hold;
 mod home;
 mod in_process;
 mod inventory;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use coffer_proto::v1::audit_server::AuditServer;
 use coffer_proto::v1::buckets_server::BucketsServer;
 use coffer_proto::v1::drills_server::DrillsServer;
+use coffer_proto::v1::holds_server::HoldsServer;
 use coffer_proto::v1::log_server::LogServer;
 use coffer_proto::v1::objects_server::ObjectsServer;
 use coffer_proto::v1::repair_server::RepairServer;
@@ -23,7 +24,8 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
 use crate::grpc::{
-    AuditApi, BucketsApi, DrillsApi, LogApi, Logged, ObjectsApi, RepairApi, ScrubApi, SitesApi, TenantsApi,
+    AuditApi, BucketsApi, DrillsApi, HoldsApi, LogApi, Logged, ObjectsApi, RepairApi, ScrubApi, SitesApi,
+    TenantsApi,
 };
 use crate::in_process::InProcess;
 use crate::jobs::{JobError, JobSettings, Jobs};
@@ -151,6 +153,7 @@ fn with_services(server: Server, service: &Arc<Service>) -> Router {
         .add_service(Logged::new(service, objects))
         .add_service(Logged::new(service, LogServer::new(LogApi(api(service)))))
         .add_service(Logged::new(service, AuditServer::new(AuditApi(api(service)))))
+        .add_service(Logged::new(service, HoldsServer::new(HoldsApi(api(service)))))
         .add_service(Logged::new(service, SitesServer::new(SitesApi(api(service)))))
         .add_service(Logged::new(service, RepairServer::new(RepairApi(api(service)))))
         .add_service(Logged::new(service, ScrubServer::new(ScrubApi(api(service)))))

@@ -365,6 +365,7 @@ impl Service {
             secrets,
             catalog,
             log,
+            holding: tokio::sync::RwLock::default(),
         }
     }
 

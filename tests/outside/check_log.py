@@ -99,7 +99,9 @@ def check_proof(path, tree, leaves, key):
     index = int(lines[2].removeprefix("index "))
     hashes = [base64.b64decode(line, validate=True) for line in lines[3:]]
     _, size, root = open_note(path.name, note, key)
-    if index >= size or size > len(leaves) or leaves[index] != leaf:
+    if size > len(leaves):
+        raise Wrong(f"{path.name}: is of a later state of the log, with {size} leaves")
+    if index >= size or leaves[index] != leaf:
         raise Wrong(f"{path.name}: leaf {index} of the export is another one")
     proof = tree.prove_inclusion(index + 1, size)
     theirs = [bytes.fromhex(digest) for digest in proof.serialize()["path"]]

@@ -13,10 +13,11 @@ use coffer_proto::v1::put_object_request::Part;
 use coffer_proto::v1::{
     AddSiteRequest, ChangeSiteRequest, CreateBucketRequest, CreateTenantRequest, DeleteObjectRequest,
     GetCheckpointRequest, GetLeafRequest, GetObjectRequest, GetRepairStatusRequest, GetScrubStatusRequest,
-    ListBucketsRequest, ListObjectsRequest, ListShortRequest, ListSitesRequest, NoteDigestRequest,
-    PlanRepairRequest, Policy, PutEnd, PutHeader, PutObjectRequest, PutSmallRequest, ReadLeavesRequest,
-    RemoveBucketRequest, RunChallengesRequest, RunRepairRequest, RunScrubRequest, SetBucketPolicyRequest,
-    SetSiteAliveRequest, SignRecordRequest, StatObjectRequest, StatShardsRequest,
+    ListBucketsRequest, ListHoldsRequest, ListObjectsRequest, ListShortRequest, ListSitesRequest,
+    NoteDigestRequest, PlaceHoldRequest, PlanRepairRequest, Policy, PutEnd, PutHeader, PutObjectRequest,
+    PutSmallRequest, ReadLeavesRequest, ReleaseHoldRequest, RemoveBucketRequest, RunChallengesRequest,
+    RunRepairRequest, RunScrubRequest, SetBucketPolicyRequest, SetSiteAliveRequest, SignCaseRequest,
+    SignRecordRequest, StatObjectRequest, StatShardsRequest,
 };
 use coffer_tests::{Deployment, Files, Wire, bucket_name, copy_tree, object_key, pattern, replace_tree};
 use prost::Message as _;
@@ -150,6 +151,19 @@ async fn maintain(
             let mut stream = wire.audit.read_leaves(request).await?.into_inner();
             while stream.message().await?.is_some() {}
             Ok(())
+        }
+        "Holds/PlaceHold" => {
+            let request =
+                PlaceHoldRequest { tenant, bucket, reason: "planted".to_owned(), ..Default::default() };
+            wire.holds.place_hold(request).await.map(drop)
+        }
+        "Holds/ReleaseHold" => {
+            wire.holds.release_hold(ReleaseHoldRequest { tenant, hold: vec![7; 16].into() }).await.map(drop)
+        }
+        "Holds/ListHolds" => wire.holds.list_holds(ListHoldsRequest { tenant }).await.map(drop),
+        "Holds/SignCase" => {
+            let request = SignCaseRequest { tenant, hold: vec![7; 16].into(), statement: Bytes::new() };
+            wire.holds.sign_case(request).await.map(drop)
         }
         "Repair/AddSite" => wire.repair.add_site(AddSiteRequest::default()).await.map(drop),
         "Repair/ChangeSite" => {

@@ -3,13 +3,15 @@
 //! verification with nothing but the log's key. The formats are written down
 //! in `client/AUDIT.md`.
 
-mod disk;
+pub(crate) mod disk;
 mod event;
 mod export;
 mod paths;
 mod proof;
 mod range;
 mod verify;
+
+pub(crate) use paths::hex;
 
 pub use event::{EventFilter, LogEvent, LogEventError};
 pub use export::{ExportError, Exported, export_log};

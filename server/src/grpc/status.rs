@@ -13,6 +13,7 @@ use crate::delete::DeleteError;
 use crate::drill::SignError;
 use crate::fetch::FetchError;
 use crate::get::GetError;
+use crate::hold::HoldError;
 use crate::jobs::JobError;
 use crate::ledger::LedgerError;
 use crate::list::ListError;
@@ -69,7 +70,7 @@ impl Coded for CatalogError {
 impl Coded for BucketStoryError {
     fn code(&self) -> Code {
         match self {
-            Self::Unsatisfiable(_) | Self::Wider(_) => Code::FailedPrecondition,
+            Self::Unsatisfiable(_) | Self::Wider(_) | Self::Held { .. } => Code::FailedPrecondition,
             Self::NoBucket(_) => Code::NotFound,
             Self::Bucket(BucketError::NameTaken) => Code::AlreadyExists,
             Self::Bucket(BucketError::NotEmpty) => Code::FailedPrecondition,
@@ -176,10 +177,25 @@ impl Coded for DeleteError {
         match self {
             Self::Locate(error) => error.code(),
             Self::TooFewHolders { .. } => Code::Unavailable,
+            Self::Held { .. } => Code::FailedPrecondition,
             Self::Undecided(_) => Code::Unavailable,
             Self::Hide(TombstoneError::Missing) => Code::NotFound,
             Self::Catalog(_) | Self::Hide(_) | Self::Seal(_) => Code::Internal,
             Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for HoldError {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoBucket(_) | Self::NoHold(_) => Code::NotFound,
+            Self::Released(_) => Code::FailedPrecondition,
+            Self::Reason => Code::InvalidArgument,
+            Self::Sign(error) => error.code(),
+            Self::Registry(error) => error.code(),
+            Self::Audit(error) => error.code(),
+            Self::Encode | Self::Catalog(_) => Code::Internal,
         }
     }
 }

@@ -3,9 +3,11 @@
 mod audit;
 mod backup;
 mod bucket;
+mod case;
 mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
+mod hold;
 mod log;
 mod object;
 mod policy;
@@ -72,6 +74,8 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         Command::Scrub(command) => scrub::run(context, command).await,
         Command::Repair(command) => repair::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
+        Command::Hold(command) => hold::run(context, command).await,
+        Command::Case(command) => case::run(context, command).await,
         Command::Log(command) => log::run(context, command).await,
         // Answered above, without a profile or a runtime.
         Command::Completions { .. } => Ok(Exit::Success),

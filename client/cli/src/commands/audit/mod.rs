@@ -19,6 +19,7 @@ use crate::progress::Bars;
 
 use events::Events;
 use source::Source;
+pub(super) use source::pinned;
 
 pub(super) async fn run(context: &Context<'_>, command: AuditCommand) -> Result<Exit, Failure> {
     match command {
@@ -177,11 +178,11 @@ fn write_proof(context: &Context<'_>, proof: &TlogProof, output: &Path) -> Resul
     sink.write(proof.to_text().as_bytes()).map_err(files::at(output))?;
     sink.finish()?;
     if output != Path::new("-") {
-        context.output.object(&json!({ "index": proof.index, "file": output.display().to_string() }));
+        let file = output.display();
+        context.output.object(&json!({ "index": proof.index, "file": file.to_string() }));
         context.output.text(format_args!(
-            "leaf {} is proven by {}; verify it with `coffer audit verify`",
-            proof.index,
-            output.display()
+            "leaf {} is proven by {file}; verify it with `coffer audit verify {file}`",
+            proof.index
         ));
     }
     Ok(Exit::Success)

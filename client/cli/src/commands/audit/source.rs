@@ -54,7 +54,7 @@ impl Source {
 }
 
 /// The key that was named.
-pub(super) fn pinned(flags: &KeyFlags) -> Result<Option<VerifierName>, Failure> {
+pub(in crate::commands) fn pinned(flags: &KeyFlags) -> Result<Option<VerifierName>, Failure> {
     match (&flags.kit, &flags.key) {
         (Some(kit), _) => kit_key(kit).map(Some),
         (None, Some(key)) => key.parse().map(Some).map_err(Failure::usage),
