@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "proto/coffer/v1/coffer.proto",
         "proto/coffer/v1/audit.proto",
+        "proto/coffer/v1/evidence.proto",
         "proto/coffer/v1/hold.proto",
         "proto/coffer/site/v1/site.proto",
     ];

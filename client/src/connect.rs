@@ -155,6 +155,11 @@ impl Client {
         v1::scrub_client::ScrubClient::new(self.channel.clone())
     }
 
+    pub(crate) fn evidence_calls(&self) -> v1::evidence_client::EvidenceClient<Channel> {
+        let client = v1::evidence_client::EvidenceClient::new(self.channel.clone());
+        client.max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
     pub(crate) fn drill_calls(&self) -> v1::drills_client::DrillsClient<Channel> {
         v1::drills_client::DrillsClient::new(self.channel.clone())
     }

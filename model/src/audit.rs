@@ -85,6 +85,10 @@ pub enum Operation {
     HoldList,
     /// What lies under a legal hold was exported for a case.
     CaseExport,
+    /// The facts of now about the tenant were read, or where its versions lie.
+    FactsRead,
+    /// A statement about a report or an evidence pack was signed.
+    EvidenceSign,
 }
 
 /// How it ended, or that it is about to begin.

@@ -9,7 +9,7 @@ use crate::audit::AuditError;
 use crate::authorize::Granted;
 use crate::hold;
 use crate::leaf::leaf;
-use crate::registry::{RegistryError, write_fact};
+use crate::registry::{RegistryError, next_time, write_fact};
 use crate::service::Service;
 use crate::stored::Fact;
 use crate::tenant::Tenant;
@@ -49,10 +49,11 @@ pub(crate) async fn create(
 ) -> Result<(BucketRow, u64), BucketStoryError> {
     let (create, grant) = create.into_parts();
     let tenant = grant.tenant();
+    let _turn = tenant.changing.lock().await;
     let admitted = admit(service, tenant, &create.name, create.policy).await;
     let policy = grant.settled(service, admitted).await?;
     let id = BucketId::generate(service.host.entropy.as_ref());
-    let created = service.host.clock.now();
+    let created = next_time(&service.host, tenant).await?;
     tenant.note(&grant.event(service, Some(id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketCreated { id, name: create.name.clone(), policy: policy.clone(), created };
     let subject = id.to_string();
@@ -103,13 +104,14 @@ pub(crate) async fn set_policy(
 ) -> Result<(BucketRow, u64), BucketStoryError> {
     let (SetPolicy { name, policy }, grant) = set.into_parts();
     let tenant = grant.tenant();
+    let _turn = tenant.changing.lock().await;
     let found = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name));
     let old = grant.settled(service, found).await?;
     grant.settled(service, check(service, tenant, &policy)).await?;
     let subject = Some(old.id.to_string());
     tenant.note(&grant.event(service, subject.clone(), Outcome::Intent)).await?;
     let (id, name, created) = (old.id, old.name, old.created);
-    let changed = service.host.clock.now();
+    let changed = next_time(&service.host, tenant).await?;
     let fact = Fact::BucketPolicy { id, name: name.clone(), policy: policy.clone(), created, changed };
     let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
     let record = grant.ended(service, &id.to_string(), written.map_err(BucketStoryError::from)).await?;
@@ -135,6 +137,7 @@ fn check(service: &Service, tenant: &Tenant, policy: &ResidencyPolicy) -> Result
 pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Result<u64, BucketStoryError> {
     let (name, grant) = remove.into_parts();
     let tenant = grant.tenant();
+    let _turn = tenant.changing.lock().await;
     let found = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name));
     let row = grant.settled(service, found).await?;
     if !tenant.catalog.list(row.id, &[], None, 1).await?.is_empty() {
@@ -146,7 +149,7 @@ pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Re
         return Err(BucketStoryError::Held { id: held.id, reason: held.reason });
     }
     tenant.note(&grant.event(service, Some(row.id.to_string()), Outcome::Intent)).await?;
-    let fact = Fact::BucketRemoved { id: row.id, removed: service.host.clock.now() };
+    let fact = Fact::BucketRemoved { id: row.id, removed: next_time(&service.host, tenant).await? };
     let subject = row.id.to_string();
     let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
     grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;

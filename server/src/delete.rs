@@ -2,7 +2,7 @@
 //! the answer. Reversible until retention ends: no shard is touched.
 
 use coffer_catalog::{CatalogError, TombstoneError};
-use coffer_model::{BucketName, HoldId, Layout, ObjectKey, Outcome, VersionId};
+use coffer_model::{BucketName, HoldId, Layout, ObjectKey, Outcome, ResidencyPolicy, SiteId, VersionId};
 
 use crate::audit::AuditError;
 use crate::authorize::Granted;
@@ -60,7 +60,7 @@ pub(crate) async fn delete(
         tenant.note(&grant.event(service, subject, Outcome::Denied)).await?;
         return Err(DeleteError::Held { id: hold.id, reason: hold.reason });
     }
-    let reachable = reachable(service, &row.manifest.layout).await;
+    let reachable = reachable(service, &bucket.policy, &row.manifest.layout).await;
     grant.settled(service, reachable).await?;
     let manifest = &row.manifest;
     let subject = Some(manifest.version.to_string());
@@ -87,9 +87,10 @@ pub(crate) async fn delete(
 
 /// Refuses before any tombstone is written where too few holders answer: a
 /// tombstone that was refused would still hide the object from a rebuild.
-async fn reachable(service: &Service, layout: &Layout) -> Result<(), DeleteError> {
-    let alive = service.sites.alive();
-    let acknowledged = layout.sites().iter().filter(|id| alive.contains(id)).count();
-    let needed = holders_needed(layout);
+async fn reachable(service: &Service, policy: &ResidencyPolicy, layout: &Layout) -> Result<(), DeleteError> {
+    let (admitted, alive) = (service.sites.admitted(policy), service.sites.alive());
+    let there = |id: &&SiteId| admitted.contains(id) && alive.contains(id);
+    let acknowledged = layout.sites().iter().filter(there).count();
+    let needed = holders_needed(layout, &admitted);
     if acknowledged >= needed { Ok(()) } else { Err(DeleteError::TooFewHolders { acknowledged, needed }) }
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use coffer_catalog::{CatalogError, ManifestRow, TombstoneError};
-use coffer_model::{Entropy, Layout, Operation, Outcome, RecordId, ResidencyPolicy, VersionId};
+use coffer_model::{Entropy, Layout, Operation, Outcome, RecordId, ResidencyPolicy, SiteId, VersionId};
 use coffer_regions::{ClearGeometry, Record, RecordKind};
 use serde::{Deserialize, Serialize};
 
@@ -75,13 +75,14 @@ impl Deletion {
         let body = Bytes::from(self.body.clone());
         let record = Record::new(RecordKind::Tombstone, record, ClearGeometry::default(), body)
             .map_err(|_| SpreadError::Record)?;
-        let by = service.sites.put_everywhere(&service.sites.admitted(policy), &record).await.by;
+        let admitted = service.sites.admitted(policy);
+        let by = service.sites.put_everywhere(&admitted, &record).await.by;
         let (stored, needed) = (by.len(), copies_needed(policy));
         if stored < needed {
             return Err(SpreadError::TooFewSites { stored, needed });
         }
         let acknowledged = holders.sites().iter().filter(|id| by.contains(id)).count();
-        let needed = holders_needed(holders);
+        let needed = holders_needed(holders, &admitted);
         if acknowledged < needed {
             return Err(SpreadError::TooFewHolders { acknowledged, needed });
         }
@@ -89,11 +90,15 @@ impl Deletion {
     }
 }
 
-/// More than n - k of the version's sites; every holder of a small object.
-pub(crate) fn holders_needed(layout: &Layout) -> usize {
+/// More than n - k of the version's sites; every holder of a small object. A
+/// holder that the bucket's policy no longer admits gets no tombstone: it gives
+/// up what it has as soon as repair moves it, and until then every rebuild
+/// meets the tombstone elsewhere.
+pub(crate) fn holders_needed(layout: &Layout, admitted: &[SiteId]) -> usize {
+    let holders = layout.sites().iter().filter(|id| admitted.contains(id)).count();
     match layout {
-        Layout::Inline { sites } => sites.len(),
-        Layout::Striped { geometry, .. } => geometry.m() + 1,
+        Layout::Inline { .. } => holders,
+        Layout::Striped { geometry, .. } => holders.min(geometry.m() + 1),
     }
 }
 

@@ -69,16 +69,28 @@ impl Guard {
         let _ = self.prove().await;
     }
 
-    /// Looks how far it reaches now, and remembers it.
+    /// Looks how far it reaches now, and remembers it. A site may have gone and
+    /// come back without anybody having asked, so it proves itself whenever it
+    /// has moved; calls go on meanwhile, unless it says itself that it is older.
     pub(crate) async fn observe(&self) {
         let state = self.inner.state().await;
         if !state.alive {
             self.away();
             return;
         }
-        // A site may have gone and come back without anybody having asked.
-        if state.reach != self.known() {
-            self.away();
+        let known = self.known();
+        if state.reach != known {
+            let sequence = |reach: Option<Reach>| reach.map(|reach| reach.sequence);
+            if sequence(state.reach) <= sequence(known) {
+                self.away();
+            } else if let Some(known) = known {
+                match self.inner.reaches(known).await {
+                    Ok(true) => {}
+                    // A quarantine ends only by its release.
+                    Ok(false) => self.quarantine(),
+                    Err(_) => self.away(),
+                }
+            }
         }
         if self.prove().await.is_ok()
             && let Some(reach) = state.reach

@@ -28,7 +28,8 @@ fn activity(operation: Operation) -> u8 {
         | Operation::ObjectList
         | Operation::LogRead
         | Operation::HoldList
-        | Operation::CaseExport => 2,
+        | Operation::CaseExport
+        | Operation::FactsRead => 2,
         Operation::Sites | Operation::BucketPolicy => 3,
         Operation::BucketRemove | Operation::ObjectDelete | Operation::HoldRelease => 4,
         Operation::DigestNote
@@ -41,7 +42,8 @@ fn activity(operation: Operation) -> u8 {
         | Operation::Rebuild
         | Operation::Scrub
         | Operation::Challenge
-        | Operation::Call => 99,
+        | Operation::Call
+        | Operation::EvidenceSign => 99,
     }
 }
 
@@ -75,11 +77,13 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::HoldRelease => "hold_release",
         Operation::HoldList => "hold_list",
         Operation::CaseExport => "case_export",
+        Operation::FactsRead => "facts_read",
+        Operation::EvidenceSign => "evidence_sign",
     }
 }
 
 /// Every operation.
-const ALL: [Operation; 27] = [
+const ALL: [Operation; 29] = [
     Operation::TenantCreate,
     Operation::BucketCreate,
     Operation::BucketList,
@@ -107,6 +111,8 @@ const ALL: [Operation; 27] = [
     Operation::HoldRelease,
     Operation::HoldList,
     Operation::CaseExport,
+    Operation::FactsRead,
+    Operation::EvidenceSign,
 ];
 
 /// The operation of that name.

@@ -15,6 +15,7 @@ mod deletion;
 mod disk;
 mod drill;
 mod enrol;
+mod facts;
 mod fetch;
 mod get;
 mod grpc;

@@ -32,6 +32,8 @@ pub(crate) enum MoveError {
     Content,
     #[error("{0} is not a site to write to")]
     Illegal(String),
+    #[error("only {have} sites take the new record, and {need} have the old one")]
+    Fewer { have: usize, need: usize },
     #[error(transparent)]
     Audit(#[from] AuditError),
     #[error("the catalogue failed: {0}")]
@@ -59,6 +61,12 @@ pub(crate) async fn relocate(
     let new = sites.iter().zip(kept).filter(|(new, old)| new != old).map(|(new, _)| new);
     if let Some(illegal) = new.clone().find(|id| !receivers.contains(id)) {
         return Err(MoveError::Illegal(service.sites.name(*illegal).to_owned()).into());
+    }
+    // The new record counts instead of the old one: no fewer sites may have
+    // it, and some that the plan counted on may have fallen silent since.
+    let (have, need) = (receivers.len(), from.len().min(sites.len()).max(1));
+    if have < need {
+        return Err(MoveError::Fewer { have, need }.into());
     }
     let mut done = Done::default();
     confirm(service, row, sites, &mut done).await?;

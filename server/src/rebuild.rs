@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use crate::audit::AuditError;
 use crate::hold::Hold;
 use crate::rebuild::gather::{Found, Open, Opened, Walk, each};
+use crate::registry::{self, time_row};
 use crate::service::{RecoveryProgress, RecoveryReport, Service};
 use crate::service_error::OpenError;
 use crate::stored::{Fact, Tombstone, open_fact, tag_of, tenant_tag};
@@ -221,6 +222,10 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
     };
     let lifted: BTreeMap<HoldId, (Timestamp, PrincipalId)> = facts.iter().filter_map(lifted).collect();
     let mut batch = RebuildBatch::default();
+    if let Some(last) = facts.iter().filter_map(|(_, fact)| time_of(fact)).max() {
+        let (id, body) = time_row(last);
+        batch.facts.push(FactRow { kind: registry::TIME.to_owned(), id, body });
+    }
     let mut policies: BTreeMap<BucketId, (Timestamp, BucketRow)> = BTreeMap::new();
     for (record, fact) in facts {
         match fact {
@@ -267,6 +272,18 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
     batch.buckets.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));
     batch.buckets.dedup_by(|later, earlier| later.name == earlier.name);
     Ok(batch)
+}
+
+/// The registry's time of a fact about a bucket.
+fn time_of(fact: &Fact) -> Option<Timestamp> {
+    match fact {
+        Fact::BucketCreated { created, .. } => Some(*created),
+        Fact::BucketPolicy { changed, .. } => Some(*changed),
+        Fact::BucketRemoved { removed, .. } => Some(*removed),
+        Fact::PrincipalCreated(_) | Fact::Sites { .. } | Fact::HoldPlaced(_) | Fact::HoldReleased { .. } => {
+            None
+        }
+    }
 }
 
 async fn load_tombstones(service: &Service, lost: &mut [Lost]) -> Result<Walk, RebuildError> {

@@ -1,7 +1,8 @@
 //! The registry: buckets and principals as sealed facts at the sites, on more
 //! of them than may be lost.
 
-use coffer_model::{Geometry, ResidencyPolicy};
+use coffer_catalog::CatalogError;
+use coffer_model::{Geometry, RecordId, ResidencyPolicy, SiteId, Timestamp};
 use coffer_regions::RecordKind;
 
 use crate::service::Host;
@@ -15,7 +16,7 @@ pub enum RegistryError {
     /// It could not be sealed.
     #[error("the fact cannot be sealed")]
     Seal,
-    /// Too few sites took it.
+    /// Too few sites took it, and those that did have given it up again.
     #[error("only {stored} sites stored the fact, {needed} are needed; it does not stand")]
     TooFewSites {
         /// Sites with an fsynced copy.
@@ -23,6 +24,44 @@ pub enum RegistryError {
         /// Sites needed.
         needed: usize,
     },
+    /// Too few sites took it, and one that does not answer may have it.
+    #[error(
+        "the outcome is undecided: only {stored} of the {needed} sites that it takes stored the fact, and one that fell silent may have it. Ask again when the others answer: what is asked for last is what counts"
+    )]
+    Undecided {
+        /// Sites that said that they have it.
+        stored: usize,
+        /// Sites needed.
+        needed: usize,
+    },
+    /// The catalogue failed.
+    #[error("the catalogue failed: {0}")]
+    Catalog(#[from] CatalogError),
+}
+
+/// The kind of the fact in a catalogue that holds the registry's time.
+pub(crate) const TIME: &str = "registry-time";
+
+/// The time of the next fact about a tenant's buckets: the clock's, and always
+/// later than that of every fact before it, refused ones included. Without
+/// that, a clock that goes back would let an old policy outlive a new one.
+/// Whoever calls holds the tenant's turn.
+pub(crate) async fn next_time(host: &Host, tenant: &Tenant) -> Result<Timestamp, CatalogError> {
+    let known = tenant.catalog.facts(TIME).await?;
+    let last = match known.first().and_then(|(_, body)| body.as_slice().try_into().ok()) {
+        Some(bytes) => u64::from_be_bytes(bytes),
+        // A catalogue of before: no later than what its buckets say.
+        None => tenant.catalog.buckets().await?.iter().map(|bucket| bucket.created.0).max().unwrap_or(0),
+    };
+    let next = Timestamp(host.clock.now().0.max(last.saturating_add(1)));
+    let (id, body) = time_row(next);
+    tenant.catalog.put_fact(TIME, id, body).await?;
+    Ok(next)
+}
+
+/// The registry's time as a catalogue keeps it.
+pub(crate) fn time_row(time: Timestamp) -> ([u8; 16], Vec<u8>) {
+    ([0; 16], time.0.to_be_bytes().to_vec())
 }
 
 /// Copies that a small fact needs, so that every recovery within the loss
@@ -38,17 +77,38 @@ pub(crate) fn service_geometry(sites: usize) -> Geometry {
     Geometry::new(1, m).unwrap_or(Geometry::DEFAULT)
 }
 
-/// Writes a fact of the tenant's registry to every site its policy admits.
+/// Writes a fact of the tenant's registry to every site its policy admits. One
+/// that too few sites took is taken back: a rebuild would believe a single copy.
 pub(crate) async fn write_fact(
     host: &Host,
     sites: &Sites,
     tenant: &Tenant,
     fact: &Fact,
-) -> Result<coffer_model::RecordId, RegistryError> {
+) -> Result<RecordId, RegistryError> {
     let key = tenant.secrets.registry_key();
     let record = seal_fact(RecordKind::Registry, &key, tenant.id, fact, host.entropy.as_ref())
         .map_err(|_: EncodeError| RegistryError::Seal)?;
-    let stored = sites.put_everywhere(&sites.admitted(&tenant.policy), &record).await.by.len();
-    let needed = copies_needed(&tenant.policy);
-    if stored >= needed { Ok(record.id()) } else { Err(RegistryError::TooFewSites { stored, needed }) }
+    let admitted = sites.admitted(&tenant.policy);
+    let stored = sites.put_everywhere(&admitted, &record).await;
+    let (count, needed) = (stored.by.len(), copies_needed(&tenant.policy));
+    if count >= needed {
+        return Ok(record.id());
+    }
+    let given_up = take_back(sites, &admitted, record.id()).await;
+    Err(if given_up && stored.silent.is_empty() {
+        RegistryError::TooFewSites { stored: count, needed }
+    } else {
+        RegistryError::Undecided { stored: count, needed }
+    })
+}
+
+/// Deletes a record everywhere; whether every site acknowledged that.
+async fn take_back(sites: &Sites, at: &[SiteId], record: RecordId) -> bool {
+    let calls = at.iter().map(|id| async {
+        match sites.get(*id) {
+            Some(site) => site.delete(vec![record]).await.is_ok(),
+            None => false,
+        }
+    });
+    futures::future::join_all(calls).await.into_iter().all(|gone| gone)
 }

@@ -25,7 +25,7 @@ mod rounds;
 mod slots;
 mod small;
 
-pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, put_and_read_back};
+pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
 pub(crate) use pace::{Foreground, InFlight};
 pub(crate) use rounds::Status;
 pub use rounds::{RepairProgress, RepairRun, repair_in_background};
@@ -263,7 +263,7 @@ impl Service {
                     tenant: found.tenant.id,
                     version: found.row.manifest.version,
                     redundancy: plan.redundancy,
-                    promised: execute::promised(&found.row),
+                    promised: promised(&found.row),
                     why: plan.troubles.iter().map(|trouble| trouble.describe(&name)).collect(),
                 });
             }

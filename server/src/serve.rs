@@ -8,6 +8,7 @@ use std::time::Duration;
 use coffer_proto::v1::audit_server::AuditServer;
 use coffer_proto::v1::buckets_server::BucketsServer;
 use coffer_proto::v1::drills_server::DrillsServer;
+use coffer_proto::v1::evidence_server::EvidenceServer;
 use coffer_proto::v1::holds_server::HoldsServer;
 use coffer_proto::v1::log_server::LogServer;
 use coffer_proto::v1::objects_server::ObjectsServer;
@@ -24,8 +25,8 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
 use crate::grpc::{
-    AuditApi, BucketsApi, DrillsApi, HoldsApi, LogApi, Logged, ObjectsApi, RepairApi, ScrubApi, SitesApi,
-    TenantsApi,
+    AuditApi, BucketsApi, DrillsApi, EvidenceApi, HoldsApi, LogApi, Logged, ObjectsApi, RepairApi, ScrubApi,
+    SitesApi, TenantsApi,
 };
 use crate::in_process::InProcess;
 use crate::jobs::{JobError, JobSettings, Jobs};
@@ -158,6 +159,7 @@ fn with_services(server: Server, service: &Arc<Service>) -> Router {
         .add_service(Logged::new(service, RepairServer::new(RepairApi(api(service)))))
         .add_service(Logged::new(service, ScrubServer::new(ScrubApi(api(service)))))
         .add_service(Logged::new(service, DrillsServer::new(DrillsApi(api(service)))))
+        .add_service(Logged::new(service, EvidenceServer::new(EvidenceApi(api(service)))))
 }
 
 /// How often it is looked how far the sites reach: what a site loses of a

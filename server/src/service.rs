@@ -366,6 +366,7 @@ impl Service {
             catalog,
             log,
             holding: tokio::sync::RwLock::default(),
+            changing: Mutex::default(),
         }
     }
 

@@ -342,11 +342,16 @@ impl Sites {
             let stored = put_verified(self.get(*id), *id, record.clone()).await;
             (*id, stored)
         });
-        let mut answer = Acknowledged { by: Vec::new(), missing: Vec::new() };
+        let mut answer = Acknowledged::default();
         for (id, stored) in futures::future::join_all(calls).await {
             match stored {
                 Ok(()) => answer.by.push(id),
-                Err(_) => answer.missing.push(id),
+                Err(error) => {
+                    answer.missing.push(id);
+                    if error == SiteError::Unreachable {
+                        answer.silent.push(id);
+                    }
+                }
             }
         }
         answer
@@ -354,9 +359,12 @@ impl Sites {
 }
 
 /// Who has fsynced a record, and who has not.
+#[derive(Default)]
 pub(crate) struct Acknowledged {
     pub(crate) by: Vec<SiteId>,
     pub(crate) missing: Vec<SiteId>,
+    /// Those of the missing that did not answer: they may have it, or get it yet.
+    pub(crate) silent: Vec<SiteId>,
 }
 
 /// Puts one record at one site and checks that the receipt is for it.

@@ -93,7 +93,9 @@ pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
         // A withdrawal that a crash cut short is finished, never turned into
         // a version that its own tombstone would outlaw at the next rebuild.
         let versions = reservations.iter().map(|row| row.version).collect();
-        let withdrawn = withdrawn(service, &tenant, &versions).await?;
+        let mut withdrawn = withdrawn(service, &tenant, &versions).await?;
+        // The one site that has its tombstone may be silent now.
+        withdrawn.extend(tenant.catalog.withdrawals().await?);
         for row in reservations {
             let event = service.own_event(
                 Some(tenant.id),
@@ -170,6 +172,7 @@ pub(crate) async fn undo(
         failed_put: true,
     };
     let policy = tenant.policy_of(traces.bucket).await?;
+    tenant.catalog.begin_withdrawal(traces.version).await?;
     write_tombstone(service, tenant, &policy, &tombstone).await?;
     delete_records(service, traces).await;
     tenant.catalog.abandon(traces.version, leaf(&outcome).map_err(AuditError::from)?).await?;

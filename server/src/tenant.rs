@@ -114,6 +114,11 @@ impl TenantSecrets {
         self.keks.iter().map(|kek| kek.id)
     }
 
+    /// The same with their numbers, oldest first.
+    pub(crate) fn numbered_epochs(&self) -> impl Iterator<Item = (KeyId, u32)> + '_ {
+        self.keks.iter().map(|kek| (kek.id, kek.epoch))
+    }
+
     /// Unwraps a version's DEK.
     pub(crate) fn unwrap(&self, version: VersionId, wrap: &Wrap) -> Result<Dek, TenantKeyError> {
         let kek = self
@@ -158,6 +163,8 @@ pub(crate) struct Tenant {
     /// Deletions read it from their look at the holds until they have begun;
     /// a hold that is placed writes it.
     pub(crate) holding: tokio::sync::RwLock<()>,
+    /// One change of its buckets at a time.
+    pub(crate) changing: tokio::sync::Mutex<()>,
 }
 
 impl Tenant {

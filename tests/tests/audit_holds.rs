@@ -175,7 +175,7 @@ async fn holds_placed_and_released_are_what_they_were_after_the_catalogue_and_tw
     deployment.stop().await;
     deployment.lose_all_but_sites();
     for lost in ["par1", "mad1"] {
-        std::fs::remove_dir_all(deployment.site_dir(lost)).unwrap();
+        fs::remove_dir_all(deployment.site_dir(lost)).unwrap();
     }
     deployment.recover(&kit).await;
     deployment.reconnect(&mut tenant).await;

@@ -26,9 +26,22 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("server", &["model", "keys", "regions", "proto", "custody", "site", "catalog"]),
     ("client", &["model", "proto", "keys"]),
     ("cli", &["client", "custody", "model", "proto", "server?", "site?", "regions?"]),
+    ("scheduler", &["model", "proto"]),
     (
         "tests",
-        &["model", "keys", "regions", "proto", "custody", "site", "catalog", "server", "client", "cli"],
+        &[
+            "model",
+            "keys",
+            "regions",
+            "proto",
+            "custody",
+            "site",
+            "catalog",
+            "server",
+            "client",
+            "cli",
+            "scheduler",
+        ],
     ),
 ];
 
@@ -40,6 +53,8 @@ const NEVER_REACH: &[(&str, &[&str])] = &[
     ("model", RUNTIMES),
     ("keys", RUNTIMES),
     ("regions", RUNTIMES),
+    ("scheduler", RUNTIMES),
+    ("scheduler", &["coffer-keys", "coffer-custody", "coffer-server", "coffer-site", "coffer-regions"]),
 ];
 
 /// Crates that run tasks, wait for sockets or open files: not for pure rooms.

@@ -3,7 +3,9 @@
 mod audit;
 #[cfg(feature = "embedded")]
 mod durability;
+mod evidence;
 mod hold;
+mod report;
 mod scrub;
 mod site;
 mod values;
@@ -17,7 +19,9 @@ use coffer_model::{BucketName, Geometry, Jurisdiction, Tier};
 pub(crate) use audit::{AuditCommand, KeyFlags, LogCommand, LogFlags, OcsfFlags};
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
+pub(crate) use evidence::EvidenceCommand;
 pub(crate) use hold::{CaseCommand, HoldCommand};
+pub(crate) use report::{MaterialFlags, ReportFlags, ReportFormat};
 pub(crate) use scrub::{JobFlags, ScrubCommand};
 pub(crate) use site::SiteCommand;
 pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName};
@@ -147,6 +151,15 @@ pub(crate) enum Command {
     /// The checkpoint of the tenant's audit log.
     #[command(subcommand, after_help = "Example: coffer log checkpoint")]
     Log(LogCommand),
+    /// Say which objectives are satisfied, on which evidence.
+    ///
+    /// Made here from facts that the service signs, the tenant's whole log and the records of its drills,
+    /// each verified first. Exit code 0 whatever the findings: a report of what is not satisfied is a report.
+    #[command(after_help = "Example: coffer report --format html --from 2026-01-01 --out report.html")]
+    Report(ReportFlags),
+    /// Evidence packs: a report and everything that it rests on.
+    #[command(subcommand, after_help = "Example: coffer evidence export --out ./evidence")]
+    Evidence(EvidenceCommand),
     /// Print a completion script for a shell.
     #[command(after_help = "Example: coffer completions bash > /etc/bash_completion.d/coffer")]
     Completions {

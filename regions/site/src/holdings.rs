@@ -1,7 +1,7 @@
 //! Everything that an open site knows about its volumes, under one lock, so
 //! that whoever looks sees the state after one batch and before the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coffer_model::Digest;
 use coffer_regions::Reach;
@@ -34,10 +34,40 @@ pub(crate) struct Holdings {
     pub(crate) unreadable: BTreeSet<u32>,
     /// Where the next batch continues.
     pub(crate) chain: Chain,
+    /// The last batches, so that a question about one of them reads no volume.
+    recent: Recent,
     /// Volumes that compaction emptied and removed.
     pub(crate) retired: Retired,
     /// The volume that takes the next batch, if there is one.
     pub(crate) current: Option<u32>,
+}
+
+/// Batches that are remembered: at a few hundred a second those of some ten
+/// seconds, more than lies between two looks at a site. 40 bytes each.
+const RECENT: usize = 4096;
+
+/// The last batches of a site since it was opened, in order.
+#[derive(Default)]
+struct Recent(VecDeque<Reach>);
+
+impl Recent {
+    fn push(&mut self, reach: Reach) {
+        // Numbers follow each other; after damage they may not, and then what
+        // came before is found in its volume.
+        if self.0.back().is_some_and(|last| last.sequence + 1 != reach.sequence) {
+            self.0.clear();
+        }
+        if self.0.len() == RECENT {
+            self.0.pop_front();
+        }
+        self.0.push_back(reach);
+    }
+
+    fn digest(&self, sequence: u64) -> Option<Digest> {
+        let first = self.0.front()?.sequence;
+        let index = usize::try_from(sequence.checked_sub(first)?).ok()?;
+        self.0.get(index).map(|reach| reach.digest)
+    }
 }
 
 /// Where a batch of the past is to be looked for.
@@ -56,9 +86,18 @@ impl Holdings {
             volumes: BTreeMap::new(),
             unreadable: BTreeSet::new(),
             chain: Chain::START,
+            recent: Recent::default(),
             retired,
             current: None,
         }
+    }
+
+    /// One batch further.
+    pub(crate) fn advance(&mut self, chain: &Chain) {
+        if let Some(reach) = chain.reach() {
+            self.recent.push(reach);
+        }
+        self.chain = chain.clone();
     }
 
     /// Bytes in volume files.
@@ -82,6 +121,9 @@ impl Holdings {
         if let Some(last) = self.chain.reach().filter(|last| last.sequence == reach.sequence) {
             return History::Known(last == reach);
         }
+        if let Some(digest) = self.recent.digest(reach.sequence) {
+            return History::Known(digest == reach.digest);
+        }
         let holds = |volume: &&HeldVolume| (volume.start.next..volume.end.next).contains(&reach.sequence);
         if let Some(volume) = self.volumes.values().find(holds) {
             return History::In(Box::new(volume.clone()));
@@ -92,5 +134,37 @@ impl Holdings {
         let known = successors.chain(self.retired.ends()).find(|chain| chain.next == reach.sequence + 1);
         let digest = known.and_then(|chain| chain.previous).map(Digest);
         History::Known(digest.is_none_or(|digest| digest == reach.digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(sequence: u64) -> Reach {
+        Reach { sequence, digest: Digest([u8::try_from(sequence % 251).unwrap(); 32]) }
+    }
+
+    #[test]
+    fn the_last_batches_are_known_and_no_other_is() {
+        let mut recent = Recent::default();
+        assert_eq!(recent.digest(0), None);
+        let end = RECENT as u64 + 10;
+        (5..end).for_each(|sequence| recent.push(reach(sequence)));
+        let first = end - RECENT as u64;
+        for sequence in [0, 4, first - 1, end, u64::MAX] {
+            assert_eq!(recent.digest(sequence), None, "{sequence}");
+        }
+        for sequence in [first, first + 1, end - 1] {
+            assert_eq!(recent.digest(sequence), Some(reach(sequence).digest), "{sequence}");
+        }
+    }
+
+    #[test]
+    fn a_gap_in_the_numbers_forgets_what_came_before() {
+        let mut recent = Recent::default();
+        (0..3).for_each(|sequence| recent.push(reach(sequence)));
+        recent.push(reach(7));
+        assert_eq!((recent.digest(2), recent.digest(7)), (None, Some(reach(7).digest)));
     }
 }

@@ -170,7 +170,7 @@ impl Writer {
             offset += u64::from(entry.body_bytes());
         }
         holdings.volumes.insert(volume, held.clone());
-        holdings.chain = self.chain.clone();
+        holdings.advance(&self.chain);
     }
 
     /// The volume that takes the batch: the current one, or a new one where

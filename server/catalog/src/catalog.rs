@@ -1,5 +1,6 @@
 //! The open catalogue: every operation as one async call.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use coffer_model::{
@@ -356,6 +357,24 @@ impl Catalog {
         leaf: Leaf,
     ) -> Result<u64, CatalogError> {
         self.writer.write(move |db| deletes::reserve(db, record, &body, &leaf)).await
+    }
+
+    /// Remembers that the withdrawal of a reserved put begins, before its
+    /// tombstone goes to the first site: it is never rolled forward after that.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn begin_withdrawal(&self, version: VersionId) -> Result<(), CatalogError> {
+        self.put_fact(puts::WITHDRAWN, *version.as_bytes(), Vec::new()).await
+    }
+
+    /// The versions whose withdrawal has begun and not ended.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn withdrawals(&self) -> Result<BTreeSet<VersionId>, CatalogError> {
+        let begun = self.facts(puts::WITHDRAWN).await?;
+        Ok(begun.into_iter().map(|(id, _)| VersionId::from_bytes(id)).collect())
     }
 
     /// The deletions under way, record and body, in order of their records.

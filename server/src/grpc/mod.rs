@@ -4,6 +4,7 @@
 mod audit;
 mod buckets;
 mod drills;
+mod evidence;
 mod holds;
 mod log;
 mod logged;
@@ -24,6 +25,7 @@ use crate::in_process::InProcessCaller;
 pub(crate) use audit::AuditApi;
 pub(crate) use buckets::BucketsApi;
 pub(crate) use drills::DrillsApi;
+pub(crate) use evidence::EvidenceApi;
 pub(crate) use holds::HoldsApi;
 pub(crate) use log::LogApi;
 pub(crate) use logged::{Logged, seen_by_the_gate};

@@ -11,6 +11,7 @@ use crate::authorize::Denied;
 use crate::bucket::BucketStoryError;
 use crate::delete::DeleteError;
 use crate::drill::SignError;
+use crate::facts::{FactsError, StatementError};
 use crate::fetch::FetchError;
 use crate::get::GetError;
 use crate::hold::HoldError;
@@ -122,7 +123,8 @@ impl Coded for RegistryError {
     fn code(&self) -> Code {
         match self {
             Self::Seal => Code::Internal,
-            Self::TooFewSites { .. } => Code::Unavailable,
+            Self::TooFewSites { .. } | Self::Undecided { .. } => Code::Unavailable,
+            Self::Catalog(_) => Code::Internal,
         }
     }
 }
@@ -212,6 +214,26 @@ impl Coded for JobError {
 }
 
 impl Coded for SignError {
+    fn code(&self) -> Code {
+        match self {
+            Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
+            Self::Sign(_) => Code::Internal,
+            Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for FactsError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Audit(error) => error.code(),
+            Self::Jobs(error) => error.code(),
+            Self::Catalog(_) | Self::Note(_) | Self::Stored | Self::Form(_) | Self::Sign(_) => Code::Internal,
+        }
+    }
+}
+
+impl Coded for StatementError {
     fn code(&self) -> Code {
         match self {
             Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,

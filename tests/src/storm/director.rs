@@ -10,17 +10,23 @@ use tokio::time::{Instant, sleep};
 
 use super::chance::Chance;
 use super::machine::Machine;
+use super::siege::{siege, silence};
 use super::stage::{Loss, Stage};
+use super::workload::{Contents, Tenant};
 
 /// Strikes until the plan's blows are over.
-pub(crate) async fn direct(stage: Arc<Stage>) {
+pub(crate) async fn direct(stage: Arc<Stage>, tenants: &[Arc<Tenant>], contents: &Arc<Contents>) {
     let chance = Chance::new(stage.seed, "director");
     for _ in 0..stage.plan.blows {
         sleep(chance.between(Duration::from_millis(200), Duration::from_secs(5))).await;
         if stage.trace.is_violated() {
             return;
         }
-        strike(&stage, &chance).await;
+        if chance.permille(80) {
+            siege(&stage, &chance, tenants, contents).await;
+        } else {
+            strike(&stage, &chance).await;
+        }
     }
 }
 
@@ -200,6 +206,9 @@ pub(crate) async fn service_crash(stage: &Arc<Stage>, loss: Loss, down: Duration
         stage.trace.fault("custodians away", "");
     }
     sleep(down + custodians_away).await;
+    if loss != Loss::Nothing && stage.chance.permille(300) {
+        silence(stage, &stage.chance);
+    }
     restart(stage, 20).await;
 }
 

@@ -3,7 +3,7 @@
 //! rebuilt from the sites must say the same, the log must only have grown, and
 //! the disks may hold nothing that is not theirs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +13,13 @@ use tokio::time::sleep;
 use super::director::{come_back, restart};
 use super::merkle::{leaf_hash, tree_hash};
 use super::register::Value;
+use super::siege::silence;
 use super::stage::{Loss, Stage};
+use super::trial::stand_trial;
 use super::workload::{Contents, Seen, Tenant, Worker};
+
+/// After which every fault of the director has come and gone.
+const LATEST: Duration = Duration::from_secs(65);
 
 /// What each key holds in the end, tenant by tenant.
 pub(crate) type Settled = Vec<BTreeMap<ObjectKey, Value>>;
@@ -32,11 +37,21 @@ pub(crate) async fn finale(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents
     let settled = read_all(stage, &workers).await;
     for worker in &workers {
         worker.list().await;
+        worker.look_at_buckets().await;
         worker.checkpoint().await;
     }
     if stage.trace.is_violated() {
         return settled;
     }
+    stand_trial(stage, &workers).await;
+    if stage.trace.is_violated() {
+        return settled;
+    }
+    // A change of unknown outcome settles at a start, unless the catalogue that
+    // knew of it was lost.
+    let lossless = stage.losses() == 0;
+    let unsure: Vec<BTreeSet<ObjectKey>> =
+        workers.iter().map(|worker| worker.unsure_keys(lossless)).collect();
     let loss = if stage.chance.permille(400) { Loss::Everything } else { Loss::Catalogues };
     let loss = if loss == Loss::Everything && !stage.refresh_kit().await { Loss::Catalogues } else { loss };
     if stage.chance.permille(500) {
@@ -47,15 +62,19 @@ pub(crate) async fn finale(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents
             machine.destroy(&stage.chance);
         }
     }
-    if !started(stage, loss).await {
+    if !rebuilt(stage, loss).await {
         return settled;
     }
     stage.trace.operation("rebuild", "ok");
     let again = read_all(stage, &workers).await;
-    compare(stage, &workers, &settled, &again);
+    compare(stage, &workers, &unsure, &settled, &again);
     for worker in &workers {
         worker.list().await;
-        check_log(stage, worker).await;
+        if worker.tenant.estate.is_some() {
+            worker.look_at_buckets().await;
+        } else {
+            check_log(stage, worker).await;
+        }
     }
     check_disks(stage);
     settled
@@ -64,6 +83,8 @@ pub(crate) async fn finale(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents
 async fn calm(stage: &Arc<Stage>) {
     stage.trace.note("the storm is over", "");
     stage.weather.set_calm(true);
+    // What struck last has its time, too.
+    sleep(LATEST).await;
     for machine in stage.machines() {
         machine.cut_off(false);
         machine.stall(None);
@@ -75,6 +96,14 @@ async fn calm(stage: &Arc<Stage>) {
             come_back(stage, &machine).await;
         }
     }
+}
+
+/// Starts without catalogues; some sites may be silent at first.
+async fn rebuilt(stage: &Arc<Stage>, loss: Loss) -> bool {
+    if stage.chance.permille(600) {
+        silence(stage, &stage.chance);
+    }
+    started(stage, loss).await
 }
 
 async fn started(stage: &Arc<Stage>, loss: Loss) -> bool {
@@ -89,7 +118,7 @@ async fn started(stage: &Arc<Stage>, loss: Loss) -> bool {
 }
 
 /// Reads every key of every tenant; all of them must be readable.
-async fn read_all(stage: &Arc<Stage>, workers: &[Worker]) -> Settled {
+pub(crate) async fn read_all(stage: &Arc<Stage>, workers: &[Worker]) -> Settled {
     let mut settled = Vec::new();
     for worker in workers {
         let keys: Vec<ObjectKey> = worker.tenant.registers().keys().cloned().collect();
@@ -128,11 +157,17 @@ async fn read_all(stage: &Arc<Stage>, workers: &[Worker]) -> Settled {
     settled
 }
 
-fn compare(stage: &Stage, workers: &[Worker], settled: &Settled, again: &Settled) {
-    for ((worker, before), after) in workers.iter().zip(settled).zip(again) {
+fn compare(
+    stage: &Stage,
+    workers: &[Worker],
+    unsure: &[BTreeSet<ObjectKey>],
+    settled: &Settled,
+    again: &Settled,
+) {
+    for (((worker, unsure), before), after) in workers.iter().zip(unsure).zip(settled).zip(again) {
         for (key, value) in before {
             let weak = worker.tenant.registers().get(key).is_some_and(|register| register.is_weak());
-            if !weak && after.get(key) != Some(value) {
+            if !weak && !unsure.contains(key) && after.get(key) != Some(value) {
                 let finding = format!(
                     "tenant {}: {key:?} held {value:?} and holds {:?} after a rebuild",
                     worker.tenant.owner,

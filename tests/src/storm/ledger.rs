@@ -42,12 +42,22 @@ struct Inner {
     /// Deleted for good, as the site itself acknowledged.
     gone: BTreeMap<SiteId, BTreeSet<RecordId>>,
     deleting: BTreeMap<(SiteId, RecordId), u32>,
-    /// Manifest records of a version, and who acknowledged them.
+    /// Manifest records of a version, and who acknowledged them, truly or not.
     manifests: BTreeMap<VersionId, BTreeSet<SiteId>>,
+    records: BTreeMap<VersionId, BTreeSet<RecordId>>,
+    /// Shards and manifest records that machines took, counted without end.
+    stored: Stored,
     /// Tombstone records by owner, and who acknowledged them, in order of appearance.
     tombstones: BTreeMap<Owner, Vec<(RecordId, BTreeSet<SiteId>)>>,
     /// Stripes of an owner: who acknowledged a shard, since the last reset.
     shards: BTreeMap<Owner, BTreeSet<SiteId>>,
+}
+
+/// How many records machines truly stored.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) shards: u64,
+    pub(crate) manifests: u64,
 }
 
 impl Inner {
@@ -158,11 +168,33 @@ impl Ledger {
             if !inner.deleting.contains_key(&(site, id)) {
                 inner.held.entry(site).or_default().insert(id, record.digest());
             }
+        }
+        drop(inner);
+        records.iter().for_each(|record| self.has(record));
+        self.claimed(site, records);
+    }
+
+    /// A machine that was asked to store a record has it.
+    pub(crate) fn has(&self, record: &Record) {
+        let mut inner = self.inner();
+        match record.kind() {
+            RecordKind::Shard => inner.stored.shards += 1,
+            RecordKind::Manifest => inner.stored.manifests += 1,
+            _ => {}
+        }
+    }
+
+    /// A site says that it has these records, be it true or not.
+    pub(crate) fn claimed(&self, site: SiteId, records: &[Record]) {
+        let mut inner = self.inner();
+        for record in records {
+            let id = record.id();
             let owner = Self::owner(&mut inner, record);
             match (record.kind(), owner) {
                 (RecordKind::Manifest, _) => {
                     if let Some(version) = version_of(record) {
                         inner.manifests.entry(version).or_default().insert(site);
+                        inner.records.entry(version).or_default().insert(id);
                     }
                 }
                 (RecordKind::Tombstone, Some(owner)) => {
@@ -219,8 +251,27 @@ impl Ledger {
     }
 
     /// Sites that acknowledged a manifest of this version.
-    pub(crate) fn manifest_holders(&self, version: VersionId) -> usize {
-        self.inner().manifests.get(&version).map_or(0, BTreeSet::len)
+    pub(crate) fn manifest_holders(&self, version: VersionId) -> BTreeSet<SiteId> {
+        self.inner().manifests.get(&version).cloned().unwrap_or_default()
+    }
+
+    /// Whether all manifest records of a version were copies of one: it has
+    /// lain where it was put, and nowhere else.
+    pub(crate) fn never_moved(&self, version: VersionId) -> bool {
+        self.inner().records.get(&version).is_some_and(|records| records.len() == 1)
+    }
+
+    /// Sites that have a manifest of this version now.
+    pub(crate) fn manifests_lie_at(&self, version: VersionId) -> BTreeSet<SiteId> {
+        let inner = self.inner();
+        let Some(records) = inner.records.get(&version) else { return BTreeSet::new() };
+        let has = |held: &BTreeMap<RecordId, Digest>| records.iter().any(|record| held.contains_key(record));
+        inner.held.iter().filter(|(_, held)| has(held)).map(|(site, _)| *site).collect()
+    }
+
+    /// What machines took since the beginning.
+    pub(crate) fn stored(&self) -> Stored {
+        self.inner().stored
     }
 
     /// How many tombstones of an owner were seen.
@@ -228,12 +279,11 @@ impl Ledger {
         self.inner().tombstones.get(&owner).map_or(0, Vec::len)
     }
 
-    /// The most sites that acknowledged one of an owner's tombstones after
-    /// the first `from`.
-    pub(crate) fn tombstone_holders(&self, owner: Owner, from: usize) -> usize {
+    /// Who acknowledged each of an owner's tombstones after the first `from`.
+    pub(crate) fn tombstone_holders(&self, owner: Owner, from: usize) -> Vec<BTreeSet<SiteId>> {
         let inner = self.inner();
         let list = inner.tombstones.get(&owner).and_then(|list| list.get(from..)).unwrap_or_default();
-        list.iter().map(|(_, sites)| sites.len()).max().unwrap_or(0)
+        list.iter().map(|(_, sites)| sites.clone()).collect()
     }
 
     /// Begins to count the sites that acknowledge shards of an owner.

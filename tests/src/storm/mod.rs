@@ -9,7 +9,9 @@
 mod chance;
 mod director;
 mod directory;
+mod estate;
 mod finale;
+mod keeper;
 mod ledger;
 mod link;
 mod machine;
@@ -20,8 +22,10 @@ mod register;
 mod report;
 mod secrets;
 mod setting;
+mod siege;
 mod stage;
 mod trace;
+mod trial;
 mod weather;
 mod wire;
 mod workload;
@@ -133,14 +137,16 @@ async fn storm_breaks(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents: &Ar
     stage.weather.set_calm(false);
     let mut work = tokio::task::JoinSet::new();
     for tenant in tenants {
-        for number in 0..stage.plan.workers {
+        let numbers = if tenant.estate.is_some() { 600..601 } else { 0..stage.plan.workers };
+        for number in numbers {
             if let Some(worker) = Worker::new(stage, tenant, contents, number) {
                 work.spawn(worker.work());
             }
         }
     }
     let work = async { while work.join_next().await.is_some() {} };
-    let all = futures::future::join(director::direct(Arc::clone(stage)), work);
+    let blows = director::direct(Arc::clone(stage), tenants, contents);
+    let all = futures::future::join3(blows, keeper::keep(Arc::clone(stage)), work);
     if timeout(LONGEST, all).await.is_err() {
         stage.trace.operation("safety phase", "cut short");
     }

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) large: bool,
     /// Large faults, which come one after the other.
     pub(crate) blows: u64,
+    /// Rounds of repair, scrub and challenges, one after the other.
+    pub(crate) rounds: u64,
     /// How many sites belong to the loss budget.
     expendable: usize,
 }
@@ -100,7 +102,25 @@ impl Plan {
             large: chance.permille(80),
             blows: chance.below(14),
             expendable: chance.index(3),
+            // Last of all, so that what was drawn before stays as it was.
+            rounds: chance.below(9),
         }
+    }
+
+    /// Policies that a bucket of this tenant may have: the tenant's own, and
+    /// one without one of its places, where enough others are left.
+    pub(crate) fn policies(policy: &ResidencyPolicy, denied: usize) -> Vec<ResidencyPolicy> {
+        let sites = described();
+        let mut all = vec![policy.clone()];
+        let admitted: Vec<&SiteDescription> = sites.iter().filter(|site| policy.admits(site)).collect();
+        let place = admitted.get(denied.checked_rem(admitted.len()).unwrap_or(0));
+        if let Some(place) = place.and_then(|site| site.country.to_string().parse().ok()) {
+            let narrow = ResidencyPolicy { deny: vec![place], ..policy.clone() };
+            if sites.iter().filter(|site| narrow.admits(site)).count() >= policy.geometry.n() {
+                all.push(narrow);
+            }
+        }
+        all
     }
 
     /// The sites that may lose what they acknowledged: as many as every

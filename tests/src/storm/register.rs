@@ -79,6 +79,22 @@ impl Register {
         self.changed();
     }
 
+    /// The write stands; others of unknown outcome may still appear.
+    pub(crate) fn stands_beside(&mut self) {
+        if let Some(value) = self.writing.take() {
+            self.base = value;
+        }
+        self.changed();
+    }
+
+    /// The content that stands with its whole redundancy, and its version.
+    pub(crate) fn standing(&self) -> Option<(u64, VersionId)> {
+        match (self.base, self.version) {
+            (Value::Content(number), Some(version)) if !self.weak => Some((number, version)),
+            _ => None,
+        }
+    }
+
     /// Nobody knows what became of the write.
     pub(crate) fn unknown(&mut self) {
         self.ghosts.extend(self.writing.take());

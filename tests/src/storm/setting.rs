@@ -8,6 +8,7 @@ use coffer_client::{LogWatch, NewTenant};
 use coffer_model::{BucketName, ObjectKey};
 use coffer_server::IssuedCredential;
 
+use super::estate::Estate;
 use super::plan::TenantPlan;
 use super::stage::Stage;
 use super::workload::{Contents, Tenant, Worker};
@@ -21,6 +22,12 @@ pub(crate) async fn set(
     // A leaf in the service's own log, and the log at the sites, so that its
     // tag is known.
     stage.client("operator", &operator.certificate_pem)?.list_sites().await.ok()?;
+    // The list of sites is a fact of the service's own: its tag, too.
+    let (service, machines) = (stage.service()?, stage.machines());
+    let first = machines.first()?.name();
+    for back in [false, true] {
+        service.drain_site(first, back).await.ok()?;
+    }
     if !stage.refresh_kit().await {
         return None;
     }
@@ -35,10 +42,23 @@ pub(crate) async fn set(
         let geometry =
             (u8::try_from(plan.policy.geometry.k()).ok()?, u8::try_from(plan.policy.geometry.m()).ok()?);
         stage.ledger.learn(owner, admitted, Some(geometry));
-        tenants.push(make(stage, operator, contents, plan, owner).await?);
+        let tenant = make(stage, operator, contents, plan, owner).await?;
+        let estate = second(stage, &tenant).await?;
+        tenants.extend([tenant, estate]);
     }
     stage.ledger.stop_learning();
     Some(tenants)
+}
+
+/// The tenant's second bucket, whose policy changes, and beside which others
+/// come and go.
+async fn second(stage: &Arc<Stage>, tenant: &Tenant) -> Option<Arc<Tenant>> {
+    let bucket = BucketName::new(format!("a-second-bucket-of-{}", tenant.owner)).ok()?;
+    stage.patterns.add(bucket.as_str().as_bytes(), "a bucket's name");
+    stage.patterns.add(b"a-passing-bucket", "a bucket's name");
+    let client = stage.client("estate", &tenant.certificate_pem)?;
+    client.create_bucket(&bucket, None).await.ok()?;
+    Some(Arc::new(tenant.second(bucket, Estate::new(stage, tenant))))
 }
 
 async fn make(

@@ -119,6 +119,7 @@ pub(crate) struct Stage {
     custodians: Vec<Share>,
     running: Mutex<Option<Running>>,
     kit: Mutex<Option<RecoveryKit>>,
+    losses: AtomicU64,
 }
 
 /// Custodians, and how many of them are a quorum.
@@ -179,6 +180,7 @@ impl Stage {
             custodians,
             running: Mutex::default(),
             kit: Mutex::default(),
+            losses: AtomicU64::new(0),
         });
         stage.serve(service);
         Some((stage, operator))
@@ -195,6 +197,11 @@ impl Stage {
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often catalogues were lost.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_up(&self) -> bool {
@@ -262,6 +269,7 @@ impl Stage {
         let _ = running.service.shut_down().await;
         drop(running);
         let _ = std::fs::remove_dir_all(&catalogues);
+        self.losses.fetch_add(u64::from(loss != Loss::Nothing), Ordering::Relaxed);
         match loss {
             Loss::Nothing => copy(&image, &catalogues),
             Loss::OneCatalogue => {

@@ -52,13 +52,20 @@ impl Rates {
 pub(crate) struct Weather {
     rates: Rates,
     calm: AtomicBool,
+    /// Whoever lies does so in every answer, whatever the weather.
+    liars: AtomicBool,
     stalled_until: Mutex<Option<Instant>>,
 }
 
 impl Weather {
     /// Begins calm: a deployment is founded in fine weather.
     pub(crate) fn new(rates: Rates) -> Self {
-        Self { rates, calm: AtomicBool::new(true), stalled_until: Mutex::default() }
+        Self {
+            rates,
+            calm: AtomicBool::new(true),
+            liars: AtomicBool::new(false),
+            stalled_until: Mutex::default(),
+        }
     }
 
     pub(crate) fn set_calm(&self, calm: bool) {
@@ -70,7 +77,13 @@ impl Weather {
 
     /// The rates now.
     pub(crate) fn rates(&self) -> Rates {
-        if self.calm.load(Ordering::Relaxed) { Rates::default() } else { self.rates }
+        let rates = if self.calm.load(Ordering::Relaxed) { Rates::default() } else { self.rates };
+        if self.liars.load(Ordering::Relaxed) { Rates { lie: 1000, ..rates } } else { rates }
+    }
+
+    /// From now on, or no longer, a site that lies does nothing else.
+    pub(crate) fn set_liars(&self, liars: bool) {
+        self.liars.store(liars, Ordering::Relaxed);
     }
 
     /// Nothing passes between clients and service until then.

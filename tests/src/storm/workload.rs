@@ -12,6 +12,7 @@ use coffer_model::{BucketName, Degraded, Digest, ObjectKey, ResidencyPolicy, Ver
 use tokio::time::{sleep, timeout};
 
 use super::chance::Chance;
+use super::estate::Estate;
 use super::ledger::Owner;
 use super::register::{Register, Value};
 use super::stage::Stage;
@@ -22,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Keys of one worker.
 const KEYS: u64 = 3;
 
+/// Checkpoints by size and root.
+type Checkpoints = Vec<(u64, [u8; 32])>;
+
 /// One tenant's state, as its own people know it.
 pub(crate) struct Tenant {
     pub(crate) owner: Owner,
@@ -29,11 +33,13 @@ pub(crate) struct Tenant {
     pub(crate) bucket: BucketName,
     pub(crate) certificate_pem: String,
     pub(crate) registers: Mutex<BTreeMap<ObjectKey, Register>>,
-    pub(crate) watch: tokio::sync::Mutex<LogWatch>,
+    pub(crate) watch: Arc<tokio::sync::Mutex<LogWatch>>,
     /// Every checkpoint that was ever seen: size and root.
-    pub(crate) checkpoints: Mutex<Vec<(u64, [u8; 32])>>,
+    pub(crate) checkpoints: Arc<Mutex<Checkpoints>>,
     /// A striped put is under way: its shards are counted.
-    striping: tokio::sync::Mutex<()>,
+    striping: Arc<tokio::sync::Mutex<()>>,
+    /// The buckets of its second self, which come, go and change.
+    pub(crate) estate: Option<Estate>,
 }
 
 impl Tenant {
@@ -50,9 +56,25 @@ impl Tenant {
             bucket,
             certificate_pem,
             registers: Mutex::default(),
-            watch: tokio::sync::Mutex::new(watch),
-            checkpoints: Mutex::default(),
-            striping: tokio::sync::Mutex::default(),
+            watch: Arc::new(tokio::sync::Mutex::new(watch)),
+            checkpoints: Arc::default(),
+            striping: Arc::default(),
+            estate: None,
+        }
+    }
+
+    /// The same tenant at work in another bucket.
+    pub(crate) fn second(&self, bucket: BucketName, estate: Estate) -> Self {
+        Self {
+            owner: self.owner,
+            policy: self.policy.clone(),
+            bucket,
+            certificate_pem: self.certificate_pem.clone(),
+            registers: Mutex::default(),
+            watch: Arc::clone(&self.watch),
+            checkpoints: Arc::clone(&self.checkpoints),
+            striping: Arc::clone(&self.striping),
+            estate: Some(estate),
         }
     }
 
@@ -99,7 +121,7 @@ impl Contents {
         self.inner().1.get(&digest.0).copied()
     }
 
-    fn body(&self, number: u64) -> Bytes {
+    pub(crate) fn body(&self, number: u64) -> Bytes {
         self.inner().0.get(&number).cloned().unwrap_or_default()
     }
 }
@@ -149,6 +171,10 @@ impl Worker {
                 return;
             }
             sleep(self.chance.up_to(Duration::from_millis(1500))).await;
+            if self.tenant.estate.is_some() && self.chance.permille(400) {
+                self.manage().await;
+                continue;
+            }
             match self.chance.below(100) {
                 0..=37 => self.put().await,
                 38..=57 => self.get_own().await,
@@ -171,14 +197,14 @@ impl Worker {
         self.key_of(self.number)
     }
 
-    fn done(&self, what: &str, ended: &str, detail: &str) {
+    pub(crate) fn done(&self, what: &str, ended: &str, detail: &str) {
         self.stage.trace.operation(what, ended);
         self.stage
             .trace
             .note(&format!("tenant {} worker {} {what} {ended}", self.tenant.owner, self.number), detail);
     }
 
-    fn violated(&self, checker: &'static str, finding: String) {
+    pub(crate) fn violated(&self, checker: &'static str, finding: String) {
         self.stage.trace.violated(checker, format!("tenant {}: {finding}", self.tenant.owner));
     }
 
@@ -250,9 +276,8 @@ impl Worker {
         self.check_receipts(striped, reduced, version);
     }
 
-    /// Every recovery meets somebody who acknowledged: the receipts that the
-    /// sites themselves gave, at the moment of the answer. A site that lies
-    /// gave none; it counts as one of the loss budget.
+    /// Every recovery meets somebody who acknowledged: the receipts that
+    /// sites gave, honest or not, at the moment of the answer.
     fn check_receipts(&self, striped: bool, reduced: usize, version: VersionId) {
         let geometry = self.tenant.policy.geometry;
         let (n, lowest) = if striped { (geometry.n(), geometry.k() + 1) } else { (geometry.m() + 1, 2) };
@@ -261,9 +286,8 @@ impl Worker {
         {
             self.violated("receipts", format!("{version} was acknowledged, reduced by {reduced}"));
         }
-        let liars = self.stage.machines().iter().filter(|machine| machine.is_expendable()).count();
-        let needed = n.saturating_sub(reduced).saturating_sub(liars);
-        let manifests = self.stage.ledger.manifest_holders(version);
+        let needed = n.saturating_sub(reduced);
+        let manifests = self.stage.ledger.manifest_holders(version).len();
         if manifests < needed {
             self.violated(
                 "receipts",
@@ -285,20 +309,18 @@ impl Worker {
     }
 
     pub(crate) async fn delete_key(&self, key: ObjectKey) {
-        self.tenant.with(&key, |register| register.write_begins(Value::Absent));
+        let known = self.tenant.with(&key, |register| {
+            register.write_begins(Value::Absent);
+            register.standing()
+        });
         let seen = self.stage.ledger.tombstones_seen(self.tenant.owner);
         match timeout(PATIENCE, self.client.delete(&self.tenant.bucket, &key)).await {
             Ok(Ok(removed)) => {
                 self.tenant.with(&key, |register| register.deleted(removed.version));
                 self.done("delete", "ok", &format!("{key:?} {}", removed.version));
-                let needed = self.tenant.policy.geometry.m() + 1;
-                let liars = self.stage.machines().iter().filter(|machine| machine.is_expendable()).count();
-                let holders = self.stage.ledger.tombstone_holders(self.tenant.owner, seen);
-                if holders + liars < needed {
-                    let finding =
-                        format!("a deletion was acknowledged with tombstones at {holders} of {needed} sites");
-                    self.violated("receipts", finding);
-                }
+                let content = known.filter(|(_, version)| *version == removed.version);
+                let length = content.map(|(number, _)| self.contents.body(number).len());
+                self.check_tombstone(removed.version, length, seen);
             }
             Ok(Err(CallError::NotFound(text))) if text.contains("no such object") => {
                 self.tenant.with(&key, Register::refused);
@@ -312,6 +334,43 @@ impl Worker {
                 self.tenant.with(&key, Register::unknown);
                 self.done("delete", "timed out", "");
             }
+        }
+    }
+
+    /// Every recovery meets a tombstone, and so does every holder of a small
+    /// object: the receipts that sites gave, honest or not. The length is
+    /// there where the version is known to have its whole redundancy.
+    fn check_tombstone(&self, version: VersionId, length: Option<usize>, seen: usize) {
+        let ledger = &self.stage.ledger;
+        let needed = self.tenant.policy.geometry.m() + 1;
+        let tombstones = ledger.tombstone_holders(self.tenant.owner, seen);
+        let most = tombstones.iter().map(std::collections::BTreeSet::len).max().unwrap_or(0);
+        if most < needed {
+            let finding = format!("a deletion was acknowledged with tombstones at {most} of {needed} sites");
+            return self.violated("receipts", finding);
+        }
+        let Some(length) = length.filter(|_| ledger.never_moved(version)) else { return };
+        // Where the policy changed meanwhile, it says who still counts.
+        let policy = match &self.tenant.estate {
+            None => &self.tenant.policy,
+            Some(estate) => match estate.certain() {
+                Some(policy) => policy,
+                None => return,
+            },
+        };
+        let mut holders = ledger.manifest_holders(version);
+        for machine in self.stage.machines() {
+            if !policy.admits(&machine.description) {
+                holders.remove(&machine.description.id);
+            }
+        }
+        let needed = needed.min(holders.len());
+        let needed = if length > 64 << 10 { needed } else { holders.len() };
+        let meets = tombstones.iter().map(|tombstone| tombstone.intersection(&holders).count()).max();
+        if meets.unwrap_or(0) < needed {
+            let finding =
+                format!("a deletion was acknowledged by {meets:?} holders of {version}, not by {needed}");
+            self.violated("receipts", finding);
         }
     }
 
@@ -336,10 +395,21 @@ impl Worker {
         }
     }
 
+    /// Keys that a change of unknown outcome may still change; none where no
+    /// catalogue was lost.
+    pub(crate) fn unsure_keys(&self, lossless: bool) -> std::collections::BTreeSet<ObjectKey> {
+        let registers = self.tenant.registers();
+        let unsure = registers.iter().filter(|(_, register)| !lossless && register.possible().len() > 1);
+        unsure.map(|(key, _)| key.clone()).collect()
+    }
+
     async fn get_own(&self) {
-        let key = self.own_key();
-        let seen = self.read(&key).await;
-        self.judge(&key, "get", seen);
+        self.read_and_judge(&self.own_key()).await;
+    }
+
+    pub(crate) async fn read_and_judge(&self, key: &ObjectKey) {
+        let seen = self.read(key).await;
+        self.judge(key, "get", seen);
     }
 
     async fn get_other(&self) {

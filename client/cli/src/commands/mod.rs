@@ -7,11 +7,13 @@ mod case;
 mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
+mod evidence;
 mod hold;
 mod log;
 mod object;
 mod policy;
 mod repair;
+mod report;
 mod scrub;
 #[cfg(feature = "embedded")]
 mod serve;
@@ -77,6 +79,8 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         Command::Hold(command) => hold::run(context, command).await,
         Command::Case(command) => case::run(context, command).await,
         Command::Log(command) => log::run(context, command).await,
+        Command::Report(flags) => report::run(context, flags).await,
+        Command::Evidence(command) => evidence::run(context, command).await,
         // Answered above, without a profile or a runtime.
         Command::Completions { .. } => Ok(Exit::Success),
     }

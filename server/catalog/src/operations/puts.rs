@@ -3,7 +3,7 @@
 use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, RecordId, TenantId, VersionId};
 use rusqlite::{Connection, Row, params};
 
-use super::{challenges, change, every, first, log};
+use super::{challenges, change, every, facts, first, log};
 use crate::stored::{decode, decode_manifest, encode, encode_manifest, id, integer, number};
 use crate::{
     CatalogError, CommitError, Leaf, ManifestRow, NewChallenges, NewReservation, ReservationRow, Reserved,
@@ -75,8 +75,13 @@ pub(crate) fn abandon(connection: &Connection, version: VersionId, leaf: &Leaf) 
     if remove_reservation(connection, version)? == 0 {
         return Err(CatalogError::NoReservation);
     }
+    facts::remove(connection, WITHDRAWN, *version.as_bytes())?;
     log::append(connection, leaf)
 }
+
+/// The kind of fact that a put whose withdrawal began leaves until it ends: a
+/// tombstone of it may lie at some site.
+pub(crate) const WITHDRAWN: &str = "withdrawn";
 
 pub(crate) fn reservations(connection: &Connection) -> Result<Vec<ReservationRow>, CatalogError> {
     every(connection, "SELECT body FROM reservation ORDER BY ord", [], read_reservation)

@@ -1,0 +1,203 @@
+//! What a report is made from: facts, a log and drill records, each verified
+//! before it comes here, and the period that is reported on. The same material
+//! always makes the same report, byte for byte.
+
+use coffer_keys::{Checkpoint, leaf_hash, root_of};
+use coffer_model::{Digest, Timestamp};
+use serde_json::Value;
+
+use super::facts::VerifiedFacts;
+use crate::drill::DrillRecord;
+
+/// From when to when; both belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// The first moment.
+    pub from: Timestamp,
+    /// The last one.
+    pub to: Timestamp,
+}
+
+impl Period {
+    /// Whether a moment belongs to it.
+    pub fn holds(&self, moment: Timestamp) -> bool {
+        self.from <= moment && moment <= self.to
+    }
+}
+
+/// One event of the log, as far as the checks look at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogEvent {
+    /// Its place in the log.
+    pub index: u64,
+    /// Milliseconds since 1970.
+    pub time_ms: u64,
+    /// Who.
+    pub actor: String,
+    /// In whose log it says that it is.
+    pub account: String,
+    /// What.
+    pub operation: String,
+    /// On what.
+    pub subject: String,
+    /// intent, done, denied, failed.
+    pub outcome: String,
+}
+
+impl LogEvent {
+    /// The event in a leaf; what a leaf does not say is empty.
+    pub fn read(index: u64, leaf: &[u8]) -> Self {
+        let value: Value = serde_json::from_slice(leaf).unwrap_or_default();
+        let text =
+            |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Self {
+            index,
+            time_ms: value.get("time").and_then(Value::as_u64).unwrap_or_default(),
+            actor: text("/actor/user/uid"),
+            // Leaves of format 1 have it in the cloud's account (`server/LEAVES.md`).
+            account: Some(text("/metadata/tenant_uid"))
+                .filter(|uid| !uid.is_empty())
+                .unwrap_or_else(|| text("/cloud/account/uid")),
+            operation: text("/api/operation"),
+            subject: text("/resources/0/uid"),
+            outcome: text("/status_detail"),
+        }
+    }
+
+    /// When, as far as a leaf tells.
+    pub fn time(&self) -> Timestamp {
+        Timestamp(self.time_ms.saturating_mul(1_000_000))
+    }
+}
+
+/// Every leaf up to a signed checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogExtract {
+    /// The signed note.
+    pub note: String,
+    /// What it says.
+    pub checkpoint: Checkpoint,
+    /// The leaves, from the first.
+    pub leaves: Vec<Vec<u8>>,
+    /// What they say.
+    pub events: Vec<LogEvent>,
+}
+
+/// The leaves are not those of the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExtractError {
+    /// More or fewer of them.
+    #[error("the log has {found} leaves here; {signed} were signed")]
+    Size {
+        /// Here.
+        found: u64,
+        /// In the checkpoint.
+        signed: u64,
+    },
+    /// Another content or order.
+    #[error("the leaves lead to another root than was signed: one was changed, dropped or moved")]
+    Root,
+}
+
+impl LogExtract {
+    /// The leaves of a checkpoint whose signature was verified.
+    ///
+    /// # Errors
+    /// [`ExtractError`].
+    pub fn new(note: String, checkpoint: Checkpoint, leaves: Vec<Vec<u8>>) -> Result<Self, ExtractError> {
+        let hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+        let found = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
+        if found != checkpoint.size {
+            return Err(ExtractError::Size { found, signed: checkpoint.size });
+        }
+        if root_of(&hashes) != checkpoint.root {
+            return Err(ExtractError::Root);
+        }
+        let events = (0..).zip(&leaves).map(|(index, leaf)| LogEvent::read(index, leaf)).collect();
+        Ok(Self { note, checkpoint, leaves, events })
+    }
+
+    /// The event that notes this digest under an operation, if there is one.
+    pub fn noted(&self, operation: &str, digest: &str) -> Option<&LogEvent> {
+        let names = |event: &&LogEvent| {
+            let subject = event.subject.rsplit_once(':').map_or(event.subject.as_str(), |(_, digest)| digest);
+            event.operation == operation && event.outcome == "done" && subject == digest
+        };
+        self.events.iter().find(names)
+    }
+
+    /// Events of a period.
+    pub fn within(&self, period: Period) -> impl Iterator<Item = &LogEvent> + Clone {
+        self.events.iter().filter(move |event| period.holds(event.time()))
+    }
+}
+
+/// A drill record, verified, and the bytes that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrillItem {
+    /// What it says.
+    pub record: DrillRecord,
+    /// The signed envelope.
+    pub envelope: Vec<u8>,
+    /// The RFC 6962 leaf hash of its statement.
+    pub statement: Digest,
+}
+
+impl DrillItem {
+    /// When the loss was declared.
+    pub fn declared(&self) -> Timestamp {
+        self.record.declared.timestamp().unwrap_or(Timestamp(0))
+    }
+}
+
+/// Where one version lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResidencyItem {
+    /// The version's id.
+    pub version: String,
+    /// The bucket's id.
+    pub bucket: String,
+    /// The object's id.
+    pub object: String,
+    /// Since when it lies there, or somewhere.
+    pub created: Timestamp,
+    /// Zero: it never moved.
+    pub revision: u32,
+    /// A tombstone hides it.
+    pub hidden: bool,
+    /// Names of its sites.
+    pub sites: Vec<String>,
+    /// Their countries.
+    pub countries: Vec<String>,
+    /// Whether the policy admits all of them.
+    pub inside: bool,
+}
+
+/// Everything that a report is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Material {
+    /// The period that is reported on.
+    pub period: Period,
+    /// The facts, verified.
+    pub facts: VerifiedFacts,
+    /// Their signed envelope.
+    pub facts_envelope: Vec<u8>,
+    /// The log, verified.
+    pub log: LogExtract,
+    /// The drill records, verified, oldest first.
+    pub drills: Vec<DrillItem>,
+    /// Where each version lies; `None`: it was not asked for.
+    pub residency: Option<Vec<ResidencyItem>>,
+}
+
+impl Material {
+    /// The moment of the facts: the "now" of the report.
+    pub fn now(&self) -> Timestamp {
+        self.facts.facts.taken.timestamp().unwrap_or(Timestamp(0))
+    }
+
+    /// Drills of the period, oldest first.
+    pub fn drills(&self) -> impl DoubleEndedIterator<Item = &DrillItem> {
+        self.drills.iter().filter(|drill| self.period.holds(drill.declared()))
+    }
+}

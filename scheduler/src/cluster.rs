@@ -1,0 +1,224 @@
+//! One snapshot of nodes and of the pods bound to them, with the indices that
+//! let every legal node be considered without looking at all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_model::{Country, FailureDomain};
+use serde::{Deserialize, Serialize};
+
+use crate::{Node, NodeName, PodId, Resources};
+
+/// Why a change does not fit the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// There is no such node.
+    #[error("there is no node {0}")]
+    NoNode(NodeName),
+    /// The pod runs somewhere already.
+    #[error("{0} is bound to {1} already")]
+    Bound(PodId, NodeName),
+    /// The pod runs nowhere.
+    #[error("{0} is bound to no node")]
+    Unbound(PodId),
+    /// The node has not so much free.
+    #[error("{0} does not fit on {1}")]
+    Full(PodId, NodeName),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Held {
+    node: Node,
+    used: Resources,
+    pods: BTreeMap<PodId, Resources>,
+}
+
+impl Held {
+    /// Nothing where a node has shrunk below what runs there.
+    fn free(&self) -> Resources {
+        self.node.total.minus(&self.used).unwrap_or_default()
+    }
+}
+
+/// Nodes and what runs on them, at one revision of the store.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    revision: u64,
+    nodes: BTreeMap<NodeName, Held>,
+    bound: BTreeMap<PodId, NodeName>,
+    /// Attested nodes by where they stand.
+    places: BTreeMap<Country, BTreeMap<FailureDomain, BTreeSet<NodeName>>>,
+}
+
+impl Cluster {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The revision of the store that this is a snapshot of.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Says of which revision of the store this is a snapshot.
+    pub fn set_revision(&mut self, revision: u64) {
+        self.revision = revision;
+    }
+
+    /// Enters a node, or what has become of it; what runs there stays.
+    pub fn put_node(&mut self, node: Node) {
+        let name = node.name.clone();
+        let before = self.nodes.remove(&name);
+        if let Some(before) = &before {
+            self.unplace(&before.node);
+        }
+        if let Some(attested) = &node.attested {
+            let domains = self.places.entry(attested.country).or_default();
+            domains.entry(attested.domain.clone()).or_default().insert(name.clone());
+        }
+        let (used, pods) = before.map(|before| (before.used, before.pods)).unwrap_or_default();
+        self.nodes.insert(name, Held { node, used, pods });
+    }
+
+    /// Forgets a node; the pods that were bound to it, which run nowhere now.
+    pub fn remove_node(&mut self, name: &NodeName) -> Vec<PodId> {
+        let Some(held) = self.nodes.remove(name) else { return Vec::new() };
+        self.unplace(&held.node);
+        held.pods.into_keys().inspect(|pod| drop(self.bound.remove(pod))).collect()
+    }
+
+    fn unplace(&mut self, node: &Node) {
+        let Some(attested) = &node.attested else { return };
+        let Some(domains) = self.places.get_mut(&attested.country) else { return };
+        if let Some(names) = domains.get_mut(&attested.domain) {
+            names.remove(&node.name);
+            if names.is_empty() {
+                domains.remove(&attested.domain);
+            }
+        }
+        if domains.is_empty() {
+            self.places.remove(&attested.country);
+        }
+    }
+
+    /// Binds a pod to a node that has room for it.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; nothing was changed.
+    pub fn bind(&mut self, pod: PodId, needs: Resources, name: &NodeName) -> Result<(), ClusterError> {
+        if let Some(at) = self.bound.get(&pod) {
+            return Err(ClusterError::Bound(pod, at.clone()));
+        }
+        let held = self.nodes.get_mut(name).ok_or_else(|| ClusterError::NoNode(name.clone()))?;
+        if held.free().minus(&needs).is_none() {
+            return Err(ClusterError::Full(pod, name.clone()));
+        }
+        held.used = held.used.plus(&needs);
+        held.pods.insert(pod.clone(), needs);
+        self.bound.insert(pod, name.clone());
+        Ok(())
+    }
+
+    /// Takes a pod from its node, which is returned.
+    ///
+    /// # Errors
+    /// [`ClusterError::Unbound`].
+    pub fn unbind(&mut self, pod: &PodId) -> Result<NodeName, ClusterError> {
+        let name = self.bound.remove(pod).ok_or_else(|| ClusterError::Unbound(pod.clone()))?;
+        if let Some(held) = self.nodes.get_mut(&name)
+            && let Some(needs) = held.pods.remove(pod)
+        {
+            held.used = held.used.minus(&needs).unwrap_or_default();
+        }
+        Ok(name)
+    }
+
+    /// The node that a pod is bound to.
+    pub fn node_of(&self, pod: &PodId) -> Option<&Node> {
+        self.nodes.get(self.bound.get(pod)?).map(|held| &held.node)
+    }
+
+    /// A node.
+    pub fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.get(name).map(|held| &held.node)
+    }
+
+    /// What is free on a node; nothing where there is none.
+    pub fn free(&self, name: &NodeName) -> Resources {
+        self.nodes.get(name).map(Held::free).unwrap_or_default()
+    }
+
+    /// What runs on a node.
+    pub fn pods_on(&self, name: &NodeName) -> impl Iterator<Item = &PodId> {
+        self.nodes.get(name).into_iter().flat_map(|held| held.pods.keys())
+    }
+
+    /// Every node with what is free there, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Node, Resources)> {
+        self.nodes.values().map(|held| (&held.node, held.free()))
+    }
+
+    /// Every bound pod with its node.
+    pub fn bound(&self) -> impl Iterator<Item = (&PodId, &NodeName)> {
+        self.bound.iter()
+    }
+
+    /// Countries with attested nodes, and in each its failure domains.
+    pub fn places(&self) -> &BTreeMap<Country, BTreeMap<FailureDomain, BTreeSet<NodeName>>> {
+        &self.places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_model::Tier;
+
+    use super::*;
+    use crate::Attestation;
+
+    fn node(name: &str, country: &str) -> Node {
+        Node {
+            name: name.parse().unwrap(),
+            total: Resources { cpu_millis: 10, ..Resources::default() },
+            attested: Some(Attestation {
+                country: country.parse().unwrap(),
+                domain: FailureDomain(name.to_owned()),
+                tier: Tier::III,
+            }),
+            labels: BTreeMap::new(),
+            taints: BTreeSet::new(),
+            cordoned: false,
+            ready: true,
+        }
+    }
+
+    fn pod(ordinal: u32) -> PodId {
+        PodId { set: "set".parse().unwrap(), ordinal }
+    }
+
+    #[test]
+    fn a_node_never_gets_more_than_it_has_and_a_pod_is_in_one_place() {
+        let mut cluster = Cluster::new();
+        cluster.put_node(node("a", "DE"));
+        let (name, needs) = ("a".parse().unwrap(), Resources { cpu_millis: 6, ..Resources::default() });
+        assert_eq!(cluster.bind(pod(0), needs, &name), Ok(()));
+        assert_eq!(cluster.bind(pod(0), needs, &name), Err(ClusterError::Bound(pod(0), name.clone())));
+        assert_eq!(cluster.bind(pod(1), needs, &name), Err(ClusterError::Full(pod(1), name.clone())));
+        assert_eq!(cluster.unbind(&pod(0)), Ok(name.clone()));
+        assert_eq!(cluster.unbind(&pod(0)), Err(ClusterError::Unbound(pod(0))));
+        assert_eq!(cluster.bind(pod(1), needs, &name), Ok(()));
+    }
+
+    #[test]
+    fn a_node_that_moves_to_another_country_leaves_no_trace_in_the_first() {
+        let mut cluster = Cluster::new();
+        cluster.put_node(node("a", "DE"));
+        let name: NodeName = "a".parse().unwrap();
+        cluster.bind(pod(0), Resources::default(), &name).unwrap();
+        cluster.put_node(node("a", "FR"));
+        assert_eq!(cluster.places().keys().map(Country::as_str).collect::<Vec<_>>(), ["FR"]);
+        assert_eq!(cluster.pods_on(&name).count(), 1);
+        assert_eq!(cluster.remove_node(&name), [pod(0)]);
+        assert!(cluster.places().is_empty() && cluster.bound().next().is_none());
+    }
+}

@@ -1,0 +1,206 @@
+//! The decision over one site set: every pod that runs nowhere gets its node,
+//! all of them or none. Every legal node is considered; none is sampled.
+
+use std::collections::BTreeMap;
+
+use coffer_model::{Country, FailureDomain};
+use serde::{Deserialize, Serialize};
+
+use crate::assign::{Assignment, Candidate, Place, Problem};
+use crate::explain::Relaxed;
+use crate::{Cluster, Costs, Node, NodeName, Pod, Resources, SetName, SiteSet};
+
+/// A pod and the node that it gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placed {
+    /// The pod's number in its set.
+    pub ordinal: u32,
+    /// Its node.
+    pub node: NodeName,
+    /// Bytes that have to be copied there.
+    pub moved_bytes: u64,
+    /// Nodes that were legal for it, leaving aside the others of its set.
+    pub legal: u64,
+}
+
+/// What was decided over a set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// The set.
+    pub set: SetName,
+    /// Revision of the snapshot.
+    pub revision: u64,
+    /// The pods that got a node, by number.
+    pub placed: Vec<Placed>,
+}
+
+/// There is no legal placement of all pods together; [`crate::explain`] says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the pods of the set cannot all be placed")]
+pub struct Unplaceable;
+
+/// Decides where the pods of `set` go that are bound to no node.
+///
+/// # Errors
+/// [`Unplaceable`]: then none of them is placed.
+pub fn decide(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Result<Decision, Unplaceable> {
+    let view = View { cluster, set, costs, relaxed: Relaxed::default() };
+    let (pods, legal, problem) = view.problem();
+    let Assignment { nodes, .. } = problem.solve().ok_or(Unplaceable)?;
+    let mut placed: Vec<Placed> = pods
+        .iter()
+        .zip(nodes)
+        .zip(legal)
+        .map(|((pod, node), legal)| {
+            let moved = pod.home.as_ref().filter(|home| home.node != node).map_or(0, |home| home.bytes);
+            Placed { ordinal: pod.ordinal, node, moved_bytes: moved, legal }
+        })
+        .collect();
+    placed.sort_by_key(|placed| placed.ordinal);
+    Ok(Decision { set: set.name.clone(), revision: cluster.revision(), placed })
+}
+
+/// A set in front of a snapshot, with constraints that are left aside.
+pub(crate) struct View<'a> {
+    pub(crate) cluster: &'a Cluster,
+    pub(crate) set: &'a SiteSet,
+    pub(crate) costs: &'a Costs,
+    pub(crate) relaxed: Relaxed,
+}
+
+impl<'a> View<'a> {
+    /// The pods to place, how many nodes are legal for each, and the problem.
+    pub(crate) fn problem(&self) -> (Vec<&'a Pod>, Vec<u64>, Problem) {
+        let pods = self.unbound();
+        let mut classes: Vec<(&Pod, Vec<Candidate>, u64)> = Vec::new();
+        let mut candidates = Vec::with_capacity(pods.len());
+        let mut legal = Vec::with_capacity(pods.len());
+        for pod in &pods {
+            let known = classes.iter().position(|(one, ..)| alike(one, pod));
+            let index = known.unwrap_or_else(|| {
+                let (best, count) = self.best_nodes(pod, pods.len());
+                classes.push((pod, best, count));
+                classes.len() - 1
+            });
+            if let Some((_, best, count)) = classes.get(index) {
+                candidates.push(self.with_home(pod, best));
+                legal.push(*count);
+            }
+        }
+        let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
+        let already = self.already();
+        (pods, legal, Problem { candidates, spread, already })
+    }
+
+    pub(crate) fn unbound(&self) -> Vec<&'a Pod> {
+        let mut pods: Vec<&Pod> = self.set.pods.iter().collect();
+        pods.retain(|pod| self.cluster.node_of(&self.set.id(pod)).is_none());
+        pods.sort_by_key(|pod| pod.ordinal);
+        pods
+    }
+
+    fn already(&self) -> Vec<(NodeName, Place)> {
+        let bound = self.set.pods.iter().filter_map(|pod| self.cluster.node_of(&self.set.id(pod)));
+        bound.map(|node| (node.name.clone(), place(node))).collect()
+    }
+
+    /// The price of a pod on a node, as if its shards lay nowhere yet.
+    fn price(&self, pod: &Pod, node: &Node, free: &Resources) -> i128 {
+        let homeless = Pod { home: None, ..pod.clone() };
+        self.costs.of(&homeless, &node.name, &node.total, free)
+    }
+
+    /// Of the legal nodes those that a best placement of `pods` pods can need: in each failure
+    /// domain the cheapest that it may take, and in each country the domains with the cheapest nodes.
+    /// Whoever stood on another could change to a free one of these, and pay less. And how many are legal.
+    fn best_nodes(&self, pod: &Pod, pods: usize) -> (Vec<Candidate>, u64) {
+        let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
+        let in_domain = usize::try_from(spread.per_domain).unwrap_or(pods).min(pods).max(1);
+        let homeless = Pod { home: None, ..pod.clone() };
+        let taken: Vec<NodeName> = self.already().into_iter().map(|(node, _)| node).collect();
+        let (most_nodes, most_domains) = (in_domain + taken.len(), pods + taken.len());
+        // Of each domain the cheapest nodes so far, cheapest first.
+        let mut found: BTreeMap<PlaceRef<'_>, Priced<'_>> = BTreeMap::new();
+        let mut legal = 0;
+        for (node, free) in self.cluster.nodes() {
+            if !self.relaxed.may_run(pod, &self.set.residency, node, &free) {
+                continue;
+            }
+            legal += 1;
+            if taken.contains(&node.name) {
+                continue;
+            }
+            let cost = self.costs.of(&homeless, &node.name, &node.total, &free);
+            let best = found.entry(place_ref(node)).or_default();
+            // Nodes come by name, so that of equal ones the first stays first.
+            let at = best.partition_point(|(known, _)| *known <= cost);
+            if at < most_nodes {
+                best.truncate(most_nodes - 1);
+                best.insert(at, (cost, node));
+            }
+        }
+        (cheapest_domains(found, most_domains), legal)
+    }
+
+    /// The candidates of one pod: moving has its price, and its own disk is always among them.
+    fn with_home(&self, pod: &Pod, best: &[Candidate]) -> Vec<Candidate> {
+        let mut candidates = best.to_vec();
+        let Some(home) = &pod.home else { return candidates };
+        let price = i128::from(home.bytes) * i128::from(self.costs.byte_moved);
+        candidates.retain(|candidate| candidate.node != home.node);
+        candidates.iter_mut().for_each(|candidate| candidate.cost += price);
+        if let Some(node) = self.cluster.node(&home.node) {
+            let free = self.cluster.free(&home.node);
+            if self.relaxed.may_run(pod, &self.set.residency, node, &free) {
+                let cost = self.price(pod, node, &free);
+                candidates.push(Candidate { node: home.node.clone(), place: place(node), cost });
+            }
+        }
+        candidates
+    }
+}
+
+/// Whether two pods may run on the same nodes at the same price, but for where their shards lie.
+fn alike(a: &Pod, b: &Pod) -> bool {
+    a.needs == b.needs && a.selector == b.selector && a.tolerations == b.tolerations
+}
+
+/// A country and a failure domain, the name of the node where nothing attests one.
+type PlaceRef<'a> = (Option<Country>, &'a str);
+
+/// Nodes with what they cost, cheapest first.
+type Priced<'a> = Vec<(i128, &'a Node)>;
+
+fn place_ref(node: &Node) -> PlaceRef<'_> {
+    match &node.attested {
+        Some(attested) => (Some(attested.country), &attested.domain.0),
+        None => (None, node.name.as_str()),
+    }
+}
+
+/// In each country the nodes of the domains with the cheapest ones, so many domains at most.
+fn cheapest_domains(found: BTreeMap<PlaceRef<'_>, Priced<'_>>, most: usize) -> Vec<Candidate> {
+    let mut countries: BTreeMap<Option<Country>, Vec<Priced<'_>>> = BTreeMap::new();
+    for ((country, _), nodes) in found {
+        countries.entry(country).or_default().push(nodes);
+    }
+    let mut candidates = Vec::new();
+    for mut domains in countries.into_values() {
+        domains.sort_by_key(|nodes| nodes.first().map(|(cost, _)| *cost));
+        domains.truncate(most);
+        for (cost, node) in domains.into_iter().flatten() {
+            candidates.push(Candidate { node: node.name.clone(), place: place(node), cost });
+        }
+    }
+    candidates
+}
+
+/// Where a node stands; one without an attestation fails alone, as far as anybody knows.
+pub(crate) fn place(node: &Node) -> Place {
+    match &node.attested {
+        Some(attested) => Place { country: Some(attested.country), domain: attested.domain.clone() },
+        None => Place { country: None, domain: FailureDomain(node.name.to_string()) },
+    }
+}

@@ -1,0 +1,253 @@
+//! The cheapest change after which a set can be placed. Every node may be had
+//! at the price of putting right what keeps a pod from it, and new nodes at a
+//! higher one; the assignment of the least price then is the cheapest repair.
+//! What a node is not allowed to be, in the wrong country or of too low a
+//! tier, has no price: that is never the advice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_model::{Country, FailureDomain, Jurisdiction};
+use serde::{Deserialize, Serialize};
+
+use crate::assign::{Candidate, Problem};
+use crate::decide::{View, decide, place};
+use crate::explain::Relaxed;
+use crate::filter::{Obstacle, may_run};
+use crate::{Attestation, Cluster, Costs, Node, NodeName, Pod, Resource, Resources, SiteSet, Taint};
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Repair {
+    /// Let an operator's cordoned node take pods again.
+    Uncordon(NodeName),
+    /// Take a taint off a node.
+    RemoveTaint(NodeName, Taint),
+    /// Give a node a label.
+    Label(NodeName, String, String),
+    /// Bring a node's agent back.
+    BringBack(NodeName),
+    /// Give a node, or free on it, so much more of a resource.
+    Grow(NodeName, Resource, u64),
+    /// Add a node, in a failure domain of its own.
+    AddNode {
+        /// Where.
+        country: Country,
+        /// What it must have free.
+        free: Resources,
+    },
+    /// Let so many pods of the set share a country.
+    RaisePerCountry(u32),
+    /// Let the countries differ by so many pods.
+    RaiseCountrySkew(u32),
+}
+
+/// What a change costs, in no unit but each other.
+fn price(obstacle: &Obstacle) -> Option<i128> {
+    match obstacle {
+        Obstacle::Cordoned => Some(1),
+        Obstacle::Label(_) => Some(2),
+        Obstacle::Tainted(_) => Some(4),
+        Obstacle::NotReady => Some(16),
+        Obstacle::Lacking(_) => Some(64),
+        // Where a node stands is not for sale.
+        Obstacle::NotAttested | Obstacle::Jurisdiction(_) | Obstacle::Tier(_) => None,
+    }
+}
+
+const NEW_NODE: i128 = 1024;
+
+/// The cheapest repairs that were found and tried; none where nothing helped.
+pub(super) fn cheapest(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Vec<Repair> {
+    for raised in raises(set) {
+        let mut revised = set.clone();
+        raised.iter().for_each(|repair| repair.apply(&mut cluster.clone(), &mut revised, 0));
+        if let Some(mut repairs) = of_nodes(cluster, &revised, costs) {
+            repairs.extend(raised);
+            if helps(cluster, set, costs, &repairs) {
+                return repairs;
+            }
+        }
+    }
+    Vec::new()
+}
+
+/// How the spread of a set could be loosened, the least first: not at all, one
+/// bound, both.
+fn raises(set: &SiteSet) -> impl Iterator<Item = Vec<Repair>> {
+    let pods = u32::try_from(set.pods.len()).unwrap_or(u32::MAX);
+    let higher =
+        move |most: Option<u32>| most.into_iter().flat_map(move |most| most + 1..=pods.max(most + 1));
+    let (skew, most) = (set.spread.country_skew, set.spread.per_country);
+    let one = std::iter::once(Vec::new())
+        .chain(higher(skew).map(|skew| vec![Repair::RaiseCountrySkew(skew)]))
+        .chain(higher(most).map(|most| vec![Repair::RaisePerCountry(most)]));
+    let both = higher(skew).flat_map(move |skew| {
+        higher(most).map(move |most| vec![Repair::RaiseCountrySkew(skew), Repair::RaisePerCountry(most)])
+    });
+    one.chain(both)
+}
+
+/// Whether the set can be placed after the repairs.
+fn helps(cluster: &Cluster, set: &SiteSet, costs: &Costs, repairs: &[Repair]) -> bool {
+    let (mut cluster, mut set) = (cluster.clone(), set.clone());
+    for (number, repair) in repairs.iter().enumerate() {
+        repair.apply(&mut cluster, &mut set, number);
+    }
+    decide(&cluster, &set, costs).is_ok()
+}
+
+/// The cheapest changes of nodes with which the spread can be kept.
+fn of_nodes(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Option<Vec<Repair>> {
+    let view = View { cluster, set, costs, relaxed: Relaxed::default() };
+    let pods = view.unbound();
+    let new = new_nodes(cluster, set, &pods);
+    let candidates: Vec<Vec<Candidate>> =
+        pods.iter().map(|pod| candidates(cluster, set, pod, &new)).collect();
+    let (_, _, problem) = view.problem();
+    let problem = Problem { candidates, spread: set.spread, already: problem.already };
+    let assignment = problem.solve()?;
+    let mut repairs = BTreeSet::new();
+    let mut added = Vec::new();
+    for (pod, name) in pods.iter().zip(&assignment.nodes) {
+        match cluster.node(name) {
+            Some(node) => repairs.extend(put_right(cluster, set, pod, node)),
+            None => {
+                let (country, _) = new.get(name)?;
+                added.push(Repair::AddNode { country: *country, free: pod.needs });
+            }
+        }
+    }
+    Some(repairs.into_iter().chain(added).collect())
+}
+
+fn candidates(
+    cluster: &Cluster,
+    set: &SiteSet,
+    pod: &Pod,
+    new: &BTreeMap<NodeName, (Country, FailureDomain)>,
+) -> Vec<Candidate> {
+    let known = cluster.nodes().filter_map(|(node, free)| {
+        let prices: Option<i128> = may_run(pod, &set.residency, node, &free).iter().map(price).sum();
+        prices.map(|cost| Candidate { node: node.name.clone(), place: place(node), cost })
+    });
+    let bought = new.iter().map(|(name, (country, domain))| Candidate {
+        node: name.clone(),
+        place: crate::assign::Place { country: Some(*country), domain: domain.clone() },
+        cost: NEW_NODE,
+    });
+    known.chain(bought).collect()
+}
+
+/// What has to change on a node before a pod may run there.
+fn put_right(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> Vec<Repair> {
+    let free = cluster.free(&node.name);
+    let name = || node.name.clone();
+    let repair = |obstacle: Obstacle| match obstacle {
+        Obstacle::Cordoned => Some(Repair::Uncordon(name())),
+        Obstacle::NotReady => Some(Repair::BringBack(name())),
+        Obstacle::Tainted(taint) => Some(Repair::RemoveTaint(name(), taint)),
+        Obstacle::Label(label) => {
+            let value = pod.selector.get(&label).cloned().unwrap_or_default();
+            Some(Repair::Label(name(), label, value))
+        }
+        Obstacle::Lacking(resource) => {
+            let more = pod.needs.of(resource).saturating_sub(free.of(resource));
+            Some(Repair::Grow(name(), resource, more))
+        }
+        Obstacle::NotAttested | Obstacle::Jurisdiction(_) | Obstacle::Tier(_) => None,
+    };
+    may_run(pod, &set.residency, node, &free).into_iter().filter_map(repair).collect()
+}
+
+/// Nodes that could be added: in every country where the set may stand, one for each pod.
+/// With a bound on how far countries differ, only where it has nodes already, if anywhere:
+/// a new country would have to take pods too.
+fn new_nodes(
+    cluster: &Cluster,
+    set: &SiteSet,
+    pods: &[&Pod],
+) -> BTreeMap<NodeName, (Country, FailureDomain)> {
+    let legal = |country: &Country| {
+        let domain = FailureDomain(String::new());
+        let attested = Attestation { country: *country, domain, tier: set.residency.tier_min };
+        set.residency.admits_country(&attested)
+    };
+    let known: BTreeSet<Country> = cluster.places().keys().copied().filter(legal).collect();
+    let mut countries: Vec<Country> = known.into_iter().collect();
+    // Where anything goes, a country that has no node yet is advised only if no other has one.
+    let named = !set.residency.allow.is_empty() && set.spread.country_skew.is_none();
+    if named || countries.is_empty() {
+        let others: Vec<Country> =
+            every_country().filter(|one| legal(one) && !countries.contains(one)).take(pods.len()).collect();
+        countries.extend(others);
+    }
+    let mut new = BTreeMap::new();
+    for (index, country) in countries.into_iter().enumerate() {
+        for number in 0..pods.len() {
+            let name = format!("new-{index}-{number}");
+            if let Ok(node) = name.parse::<NodeName>()
+                && cluster.node(&node).is_none()
+            {
+                new.insert(node, (country, FailureDomain(name)));
+            }
+        }
+    }
+    new
+}
+
+/// Every code that a country could have; groups know their members.
+fn every_country() -> impl Iterator<Item = Country> {
+    let letters = || b'A'..=b'Z';
+    let codes = letters().flat_map(move |a| letters().map(move |b| [a, b]));
+    codes.filter_map(|code| match str::from_utf8(&code).ok()?.parse::<Jurisdiction>() {
+        Ok(Jurisdiction::Country(country)) => Some(country),
+        _ => None,
+    })
+}
+
+impl Repair {
+    /// Makes the change in a snapshot and a set, to try what it does. `number`
+    /// tells changes of one list apart.
+    pub fn apply(&self, cluster: &mut Cluster, set: &mut SiteSet, number: usize) {
+        match self {
+            Self::Uncordon(name) => change(cluster, name, |node| node.cordoned = false),
+            Self::BringBack(name) => change(cluster, name, |node| node.ready = true),
+            Self::RemoveTaint(name, taint) => change(cluster, name, |node| {
+                node.taints.remove(taint);
+            }),
+            Self::Label(name, label, value) => change(cluster, name, |node| {
+                node.labels.insert(label.clone(), value.clone());
+            }),
+            Self::Grow(name, resource, more) => change(cluster, name, |node| {
+                let amount = node.total.of_mut(*resource);
+                *amount = amount.saturating_add(*more);
+            }),
+            Self::AddNode { country, free } => {
+                if let Some(node) = new_node(set, *country, *free, number) {
+                    cluster.put_node(node);
+                }
+            }
+            Self::RaisePerCountry(most) => set.spread.per_country = Some(*most),
+            Self::RaiseCountrySkew(skew) => set.spread.country_skew = Some(*skew),
+        }
+    }
+}
+
+fn change(cluster: &mut Cluster, name: &NodeName, what: impl FnOnce(&mut Node)) {
+    if let Some(node) = cluster.node(name) {
+        let mut node = node.clone();
+        what(&mut node);
+        cluster.put_node(node);
+    }
+}
+
+/// A node as the advice means it: whatever labels the set's pods ask for, alone in its domain.
+fn new_node(set: &SiteSet, country: Country, free: Resources, number: usize) -> Option<Node> {
+    let name = format!("added-{number}");
+    let labels = set.pods.iter().flat_map(|pod| pod.selector.clone()).collect();
+    let domain = FailureDomain(name.clone());
+    let attested = Some(Attestation { country, domain, tier: set.residency.tier_min });
+    let name = name.parse().ok()?;
+    Some(Node { name, total: free, attested, labels, taints: BTreeSet::new(), cordoned: false, ready: true })
+}

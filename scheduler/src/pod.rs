@@ -1,0 +1,94 @@
+//! A storage pod, as far as placing is concerned.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Effect, NodeName, Resources, SetName, Taint};
+
+/// Which pod of which set. It keeps its number for life: the number is the site.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PodId {
+    /// Its set.
+    pub set: SetName,
+    /// Its number in the set.
+    pub ordinal: u32,
+}
+
+impl fmt::Display for PodId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.set, self.ordinal)
+    }
+}
+
+/// Where a pod's shards lie already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Home {
+    /// The node with its disk.
+    pub node: NodeName,
+    /// Bytes that would have to be moved to any other.
+    pub bytes: u64,
+}
+
+/// A taint that a pod does not mind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Toleration {
+    /// The taint's key.
+    pub key: String,
+    /// The taint's value; `None`: whatever it is.
+    pub value: Option<String>,
+    /// The taint's effect; `None`: whatever it is.
+    pub effect: Option<Effect>,
+}
+
+impl Toleration {
+    /// Whether it covers the taint.
+    pub fn covers(&self, taint: &Taint) -> bool {
+        self.key == taint.key
+            && self.value.as_ref().is_none_or(|value| *value == taint.value)
+            && self.effect.is_none_or(|effect| effect == taint.effect)
+    }
+}
+
+/// One storage pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pod {
+    /// Its number in its set.
+    pub ordinal: u32,
+    /// What it needs.
+    pub needs: Resources,
+    /// Labels that its node must have.
+    #[serde(default)]
+    pub selector: BTreeMap<String, String>,
+    /// Taints that it does not mind.
+    #[serde(default)]
+    pub tolerations: Vec<Toleration>,
+    /// Where its shards lie already, if anywhere.
+    #[serde(default)]
+    pub home: Option<Home>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_toleration_covers_only_what_it_names() {
+        let taint = Taint { key: "disk".to_owned(), value: "old".to_owned(), effect: Effect::NoSchedule };
+        let named = |value: Option<&str>, effect| Toleration {
+            key: "disk".to_owned(),
+            value: value.map(str::to_owned),
+            effect,
+        };
+        assert!(named(None, None).covers(&taint));
+        assert!(named(Some("old"), Some(Effect::NoSchedule)).covers(&taint));
+        assert!(!named(Some("new"), None).covers(&taint));
+        assert!(!named(None, Some(Effect::NoExecute)).covers(&taint));
+        assert!(!Toleration { key: "other".to_owned(), value: None, effect: None }.covers(&taint));
+    }
+}

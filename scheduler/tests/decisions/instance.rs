@@ -1,0 +1,232 @@
+//! Random clusters and sets from a seed, and a slow and obvious way to place
+//! them: every assignment of pods to nodes, with rules of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_model::{Country, FailureDomain, Jurisdiction, Tier};
+use coffer_scheduler::{
+    Attestation, Cluster, Effect, Home, Node, Pod, PodId, Residency, Resources, SiteSet, Spread, Taint,
+    Toleration,
+};
+
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): good enough to vary tests.
+pub(crate) struct Chance(pub(crate) u64);
+
+impl Chance {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[usize::try_from(self.below(from.len() as u64)).unwrap()]
+    }
+}
+
+pub(crate) const COUNTRIES: [&str; 4] = ["DE", "FR", "CH", "US"];
+
+pub(crate) fn node(name: &str, country: &str, domain: &str, disk: u64) -> Node {
+    Node {
+        name: name.parse().unwrap(),
+        total: Resources { cpu_millis: 4000, memory_bytes: 1 << 30, disk_bytes: disk, iops: 1000 },
+        attested: Some(Attestation {
+            country: country.parse().unwrap(),
+            domain: FailureDomain(domain.to_owned()),
+            tier: Tier::III,
+        }),
+        labels: BTreeMap::new(),
+        taints: BTreeSet::new(),
+        cordoned: false,
+        ready: true,
+    }
+}
+
+pub(crate) fn pod(ordinal: u32, disk: u64) -> Pod {
+    let needs = Resources { cpu_millis: 100, memory_bytes: 1 << 20, disk_bytes: disk, iops: 10 };
+    Pod { ordinal, needs, selector: BTreeMap::new(), tolerations: Vec::new(), home: None }
+}
+
+pub(crate) fn set(pods: Vec<Pod>) -> SiteSet {
+    let residency = Residency { allow: Vec::new(), deny: Vec::new(), tier_min: Tier::I };
+    SiteSet { name: "set".parse().unwrap(), residency, spread: Spread::default(), pods }
+}
+
+/// A cluster of up to `nodes` nodes and a set of up to `pods` pods, in which everything that can keep
+/// a pod from a node occurs.
+pub(crate) fn random(seed: u64, nodes: u64, pods: u64) -> (Cluster, SiteSet) {
+    let mut chance = Chance(seed);
+    let mut cluster = Cluster::new();
+    let count = 1 + chance.below(nodes);
+    for n in 0..count {
+        let country = *chance.pick(&COUNTRIES);
+        let domain = format!("{country}-{}", chance.below(3));
+        let mut node = node(&format!("n{n}"), country, &domain, 100 + chance.below(100));
+        node.cordoned = chance.one_in(8);
+        node.ready = !chance.one_in(8);
+        if chance.one_in(12) {
+            node.attested = None;
+        } else if let Some(attested) = &mut node.attested {
+            attested.tier = *chance.pick(&[Tier::II, Tier::III, Tier::IV]);
+        }
+        if chance.one_in(3) {
+            node.labels.insert("disk".to_owned(), "nvme".to_owned());
+        }
+        if chance.one_in(6) {
+            let effect = *chance.pick(&[Effect::NoSchedule, Effect::NoExecute]);
+            node.taints.insert(Taint { key: "old".to_owned(), value: String::new(), effect });
+        }
+        cluster.put_node(node);
+    }
+    let count = 1 + chance.below(pods);
+    let pods = (0..u32::try_from(count).unwrap()).map(|n| random_pod(&mut chance, n, &cluster)).collect();
+    let mut set = set(pods);
+    if chance.one_in(2) {
+        let allow = [&["EU"][..], &["DE", "FR"], &["EEA", "CH"], &["US", "CH", "FR"]];
+        set.residency.allow = chance.pick(&allow).iter().map(|one| one.parse().unwrap()).collect();
+    }
+    if chance.one_in(4) {
+        let denied: Jurisdiction = chance.pick(&COUNTRIES).parse().unwrap();
+        set.residency.deny.push(denied);
+    }
+    set.residency.tier_min = *chance.pick(&[Tier::I, Tier::II, Tier::III]);
+    set.spread = Spread {
+        per_domain: 1 + u32::from(chance.one_in(3)),
+        per_country: chance.one_in(3).then(|| 1 + u32::from(chance.one_in(2))),
+        country_skew: chance.one_in(3).then(|| 1 + u32::from(chance.one_in(3))),
+    };
+    bind_some(&mut chance, &mut cluster, &set);
+    (cluster, set)
+}
+
+fn random_pod(chance: &mut Chance, ordinal: u32, cluster: &Cluster) -> Pod {
+    let mut pod = pod(ordinal, 60 + chance.below(60));
+    if chance.one_in(4) {
+        pod.selector.insert("disk".to_owned(), "nvme".to_owned());
+    }
+    if chance.one_in(3) {
+        pod.tolerations.push(Toleration { key: "old".to_owned(), value: None, effect: None });
+    }
+    let names: Vec<_> = cluster.nodes().map(|(node, _)| node.name.clone()).collect();
+    if chance.one_in(2) {
+        pod.home = Some(Home { node: chance.pick(&names).clone(), bytes: chance.below(1000) });
+    }
+    pod
+}
+
+/// Some pods run already, wherever there is room.
+fn bind_some(chance: &mut Chance, cluster: &mut Cluster, set: &SiteSet) {
+    for pod in &set.pods {
+        let names: Vec<_> = cluster.nodes().map(|(node, _)| node.name.clone()).collect();
+        if chance.one_in(5) {
+            let _ = cluster.bind(set.id(pod), pod.needs, chance.pick(&names));
+        }
+    }
+}
+
+/// Whether a pod may run on a node, said once more.
+fn allowed(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> bool {
+    let free = cluster.free(&node.name);
+    let Some(attested) = &node.attested else { return false };
+    let listed = |list: &[Jurisdiction]| list.iter().any(|one| one.contains(attested.country));
+    let tolerated = |taint: &Taint| pod.tolerations.iter().any(|toleration| toleration.covers(taint));
+    node.ready
+        && !node.cordoned
+        && (set.residency.allow.is_empty() || listed(&set.residency.allow))
+        && !listed(&set.residency.deny)
+        && attested.tier >= set.residency.tier_min
+        && pod.selector.iter().all(|pair| node.labels.get_key_value(pair.0) == Some(pair))
+        && node.taints.iter().all(tolerated)
+        && free.cpu_millis >= pod.needs.cpu_millis
+        && free.memory_bytes >= pod.needs.memory_bytes
+        && free.disk_bytes >= pod.needs.disk_bytes
+        && free.iops >= pod.needs.iops
+}
+
+/// Bytes that the best legal placement moves, by trying every one; `None` if there is none.
+pub(crate) fn least_moved(cluster: &Cluster, set: &SiteSet) -> Option<u64> {
+    let all: Vec<&Node> = cluster.nodes().map(|(node, _)| node).collect();
+    let mut chosen: Vec<&Node> = Vec::new();
+    let (mut pods, mut could): (Vec<&Pod>, BTreeSet<Country>) = (Vec::new(), BTreeSet::new());
+    for pod in &set.pods {
+        match cluster.node_of(&set.id(pod)) {
+            Some(node) => chosen.push(node),
+            None => pods.push(pod),
+        }
+    }
+    let taken: Vec<_> = chosen.iter().map(|node| node.name.clone()).collect();
+    for node in &all {
+        let usable = !taken.contains(&node.name) && pods.iter().any(|pod| allowed(cluster, set, pod, node));
+        if usable || taken.contains(&node.name) {
+            could.extend(node.attested.as_ref().map(|attested| attested.country));
+        }
+    }
+    let oracle = Oracle { cluster, set, all, could, before: chosen.len() };
+    oracle.best(&pods, &mut chosen)
+}
+
+struct Oracle<'a> {
+    cluster: &'a Cluster,
+    set: &'a SiteSet,
+    all: Vec<&'a Node>,
+    /// Countries among which the skew counts.
+    could: BTreeSet<Country>,
+    before: usize,
+}
+
+impl<'a> Oracle<'a> {
+    fn best(&self, pods: &[&Pod], chosen: &mut Vec<&'a Node>) -> Option<u64> {
+        let Some((pod, rest)) = pods.split_first() else { return self.is_spread(chosen).then_some(0) };
+        let mut best = None;
+        for node in &self.all {
+            if chosen.iter().any(|other| other.name == node.name)
+                || !allowed(self.cluster, self.set, pod, node)
+            {
+                continue;
+            }
+            chosen.push(node);
+            if let Some(moved) = self.best(rest, chosen) {
+                let own =
+                    pod.home.as_ref().filter(|home| home.node != node.name).map_or(0, |home| home.bytes);
+                best = Some(best.map_or(moved + own, |known: u64| known.min(moved + own)));
+            }
+            chosen.pop();
+        }
+        best
+    }
+
+    /// Bounds bind new pods; what runs already is not the placement's doing.
+    fn is_spread(&self, chosen: &[&Node]) -> bool {
+        let spread = self.set.spread;
+        let new = &chosen[self.before..];
+        let place = |node: &&Node| node.attested.as_ref().map(|one| (one.country, one.domain.clone()));
+        let in_domain = |node: &&Node| chosen.iter().filter(|other| place(other) == place(node)).count();
+        let country = |node: &&Node| node.attested.as_ref().map(|one| one.country);
+        let in_country = |of: Option<Country>| chosen.iter().filter(|node| country(node) == of).count();
+        let within = |bound: Option<u32>, count: usize| bound.is_none_or(|most| count <= most as usize);
+        let counts = || self.could.iter().map(|one| in_country(Some(*one)));
+        let skew = counts().max().unwrap_or(0) - counts().min().unwrap_or(0);
+        new.iter().all(|node| in_domain(node) <= spread.per_domain as usize)
+            && new.iter().all(|node| within(spread.per_country, in_country(country(node))))
+            && within(spread.country_skew, skew)
+    }
+}
+
+/// Binds what was decided.
+pub(crate) fn bind(cluster: &mut Cluster, set: &SiteSet, decision: &coffer_scheduler::Decision) {
+    for placed in &decision.placed {
+        let pod = set.pods.iter().find(|pod| pod.ordinal == placed.ordinal).unwrap();
+        let id = PodId { set: set.name.clone(), ordinal: placed.ordinal };
+        cluster.bind(id, pod.needs, &placed.node).unwrap();
+    }
+}

@@ -1,0 +1,7 @@
+//! Decisions over random clusters, against slow and obvious ways to make them.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
+
+mod explain;
+mod instance;
+mod placement;
+mod replay;

@@ -1,0 +1,100 @@
+//! In the calm, before the end: the sites of the loss budget lie in every
+//! answer, and everything is read; then repair has nothing left to do, and
+//! everything is read without as many sites as a loss may take.
+
+use std::sync::Arc;
+
+use coffer_regions::{Trouble, Troubled};
+use coffer_server::RepairReport;
+
+use super::chance::Chance;
+use super::keeper::repair;
+use super::machine::Machine;
+use super::stage::Stage;
+use super::workload::{Tenant, Worker};
+
+/// Rounds after which repair must have nothing left to do.
+const ROUNDS: u32 = 12;
+
+/// Repairs, reads and repairs among liars, then repairs in peace.
+pub(crate) async fn stand_trial(stage: &Arc<Stage>, workers: &[Worker]) {
+    let chance = Chance::new(stage.seed, "trial");
+    if let Some(service) = stage.service() {
+        for machine in stage.machines() {
+            // One that is not drained says so.
+            let _ = service.drain_site(machine.name(), true).await;
+        }
+    }
+    // What was rolled forward from one copy has to have its redundancy first.
+    if repaired(stage).await.is_none() {
+        return;
+    }
+    let mut liars = stage.machines();
+    liars.retain(|machine| machine.is_expendable() && !machine.is_destroyed());
+    if !liars.is_empty() {
+        stage.trace.fault("all that may lie do nothing else", &format!("{} sites", liars.len()));
+        stage.weather.set_liars(true);
+        liars.iter().for_each(|machine| machine.lie(true));
+        for _ in 0..2 {
+            super::finale::read_all(stage, workers).await;
+        }
+        if let Some(service) = stage.service() {
+            repair(stage, &service).await;
+        }
+        liars.iter().for_each(|machine| machine.lie(false));
+        stage.weather.set_liars(false);
+    }
+    let Some(report) = repaired(stage).await else { return };
+    let stuck = |troubled: &Troubled| matches!(troubled.trouble, Trouble::NoPlace { .. });
+    if !report.plan.troubled.iter().any(stuck) {
+        workers.iter().for_each(Worker::check_places);
+    }
+    if report.plan.versions_short == 0 && report.plan.troubled.is_empty() {
+        lose(stage, &chance, workers).await;
+    }
+}
+
+/// Scrubs, and repairs until nothing is left to do.
+async fn repaired(stage: &Arc<Stage>) -> Option<RepairReport> {
+    let service = stage.service()?;
+    // What rotted is not missed before somebody reads it.
+    if service.scrub_once(u64::MAX).await.is_err() {
+        stage.trace.violated("liveness", "with all sites back, a scrub fails".to_owned());
+        return None;
+    }
+    for _ in 0..ROUNDS {
+        if stage.trace.is_violated() {
+            return None;
+        }
+        let report = repair(stage, &service).await;
+        if let Some(report) = report.filter(RepairReport::is_over) {
+            return Some(report);
+        }
+    }
+    let finding = format!("with all sites back, repair is not done after {ROUNDS} rounds");
+    stage.trace.violated("liveness", finding);
+    None
+}
+
+/// What is whole survives as many losses as were promised, whichever they are.
+async fn lose(stage: &Arc<Stage>, chance: &Chance, workers: &[Worker]) {
+    let mut lost: Vec<Arc<Machine>> = Vec::new();
+    let mut machines = stage.machines();
+    machines.retain(|machine| machine.is_reachable());
+    while !machines.is_empty() {
+        let machine = machines.remove(chance.index(machines.len()));
+        let with = || lost.iter().chain([&machine]);
+        let survives = |tenant: &Tenant| {
+            let geometry = tenant.policy.geometry;
+            with().filter(|machine| tenant.policy.admits(&machine.description)).count() <= geometry.m()
+        };
+        if workers.iter().all(|worker| survives(&worker.tenant)) {
+            lost.push(machine);
+        }
+    }
+    let names: Vec<&str> = lost.iter().map(|machine| machine.name()).collect();
+    stage.trace.fault("as many sites cut off as may be lost", &names.join(" "));
+    lost.iter().for_each(|machine| machine.cut_off(true));
+    super::finale::read_all(stage, workers).await;
+    lost.iter().for_each(|machine| machine.cut_off(false));
+}
