@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use coffer_keys::{CanonicalError, to_canonical};
+use coffer_model::{BucketName, ObjectKey, TenantId};
 use coffer_proto::v1;
+use serde_json::Value;
 
 use crate::call::{CallError, once};
 use crate::connect::Client;
 use crate::drill::DrillRecord;
+use crate::objects::GetError;
 
 /// A signed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +37,86 @@ impl Client {
     /// # Errors
     /// [`SignDrillError`].
     pub async fn sign_drill(&self, record: &DrillRecord) -> Result<SignedDrill, SignDrillError> {
-        let statement = to_canonical(&record.to_statement())?;
+        self.sign_drill_statement(&record.to_statement()).await
+    }
+
+    /// The same for the statement of a record of any version.
+    pub(crate) async fn sign_drill_statement(
+        &self,
+        statement: &Value,
+    ) -> Result<SignedDrill, SignDrillError> {
+        let statement = to_canonical(statement)?;
         let request = v1::SignRecordRequest { tenant: Bytes::new(), statement: statement.into() };
         let answer = once(&self.patience, self.drill_calls().sign_record(request)).await?.into_inner();
         Ok(SignedDrill { envelope: answer.envelope.to_vec(), audit_seq: answer.audit_seq })
+    }
+
+    /// Tries what must not be possible: to reach another tenant by its id, with
+    /// the credentials of this one. How many of the attempts were answered with
+    /// anything but a refusal, and how many there were.
+    ///
+    /// # Errors
+    /// [`CallError`] if the service does not answer, so that nothing is known.
+    pub async fn reach_for(
+        &self,
+        tenant: TenantId,
+        bucket: &BucketName,
+        key: &ObjectKey,
+    ) -> Result<(u64, u64), CallError> {
+        let id = || Bytes::copy_from_slice(tenant.as_bytes());
+        let (bucket, key) = (bucket.to_string(), || Bytes::copy_from_slice(key.as_bytes()));
+        let list = v1::ListBucketsRequest { tenant: id() };
+        let get =
+            v1::GetObjectRequest { tenant: id(), bucket: bucket.clone(), key: key(), ..Default::default() };
+        let stat = v1::StatObjectRequest { tenant: id(), bucket: bucket.clone(), key: key(), as_of_ns: 0 };
+        let objects = v1::ListObjectsRequest { tenant: id(), bucket: bucket.clone(), ..Default::default() };
+        let delete = v1::DeleteObjectRequest { tenant: id(), bucket, key: key() };
+        let checkpoint = v1::GetCheckpointRequest { tenant: id(), since_size: 0 };
+        let leaf = v1::GetLeafRequest { tenant: id(), index: 0, size: 1 };
+        let answers = [
+            once(&self.patience, self.buckets().list_buckets(list)).await.map(|_| ()),
+            once(&self.patience, self.objects().get_object(get)).await.map(|_| ()),
+            once(&self.patience, self.objects().stat_object(stat)).await.map(|_| ()),
+            once(&self.patience, self.objects().list_objects(objects)).await.map(|_| ()),
+            once(&self.patience, self.objects().delete_object(delete)).await.map(|_| ()),
+            once(&self.patience, self.log_calls().get_checkpoint(checkpoint)).await.map(|_| ()),
+            once(&self.patience, self.log_calls().get_leaf(leaf)).await.map(|_| ()),
+        ];
+        let mut possible = 0;
+        let tried = u64::try_from(answers.len()).unwrap_or(u64::MAX);
+        for answer in answers {
+            match answer {
+                Err(CallError::PermissionDenied(_)) => {}
+                Err(error @ (CallError::Unavailable(_) | CallError::TimedOut(_))) => return Err(error),
+                // Even "not found" would say something of another tenant.
+                Ok(()) | Err(_) => possible += 1,
+            }
+        }
+        Ok((possible, tried))
+    }
+
+    /// Tries what must not be possible: to read what was deleted. How many of
+    /// these keys still open, and how many there were.
+    ///
+    /// # Errors
+    /// [`CallError`] if the service does not answer, so that nothing is known.
+    pub async fn reach_for_deleted(
+        &self,
+        bucket: &BucketName,
+        keys: &[ObjectKey],
+    ) -> Result<(u64, u64), CallError> {
+        let (mut possible, mut tried) = (0, 0);
+        for key in keys {
+            tried += 1;
+            match self.get(bucket, key, None).await {
+                Err(GetError::Call(CallError::NotFound(_))) => {}
+                Err(GetError::Call(error @ (CallError::Unavailable(_) | CallError::TimedOut(_)))) => {
+                    return Err(error);
+                }
+                // It was found, whether or not it came whole.
+                Ok(_) | Err(_) => possible += 1,
+            }
+        }
+        Ok((possible, tried))
     }
 }

@@ -28,6 +28,7 @@ mod scrub;
 mod sites;
 mod store;
 mod tenants;
+mod terms;
 
 pub use buckets::BucketInfo;
 pub use call::{CallError, Patience};
@@ -52,13 +53,14 @@ pub use scrub::{
 pub use sites::SiteInfo;
 pub use store::BucketStore;
 pub use tenants::{CreateTenantError, NewTenant, TenantGrant};
+pub use terms::{ReadTerms, SitesSeen};
 
 /// The secrets and shares that a user of this crate handles, from the room
 /// that owns them.
 pub mod keys {
     pub use coffer_keys::{
         Checkpoint, DEFAULT_COUNT, DEFAULT_THRESHOLD, NoteError, RecoveryPublicKey, RecoverySecret,
-        RepositoryKey, RootKey, Share, ShareError, VerifierName, VerifierNameError, VerifyingKey,
+        RepositoryKey, RootKey, Share, ShareError, SigningKey, VerifierName, VerifierNameError, VerifyingKey,
         open_checkpoint, split_for,
     };
 }

@@ -71,8 +71,8 @@ pub struct LeafProof {
     pub index: u64,
     /// Its bytes: canonical JSON in OCSF's terms.
     pub leaf: Vec<u8>,
-    /// The hashes that prove it, from its sibling to the child of the root.
-    pub path: Vec<Digest>,
+    /// The hashes that lead from it to the checkpoint's root.
+    pub inclusion: Vec<Digest>,
 }
 
 /// What a client knows of one log and keeps between its runs.
@@ -226,7 +226,7 @@ impl LogWatch {
         let proof = digests("inclusion", &answer.inclusion)?;
         verify_inclusion(leaf_hash(&answer.leaf), index, checkpoint.size, checkpoint.root, &proof)
             .map_err(|reason| LogError::Leaf { index, reason })?;
-        Ok(LeafProof { index, leaf: answer.leaf.to_vec(), path: proof })
+        Ok(LeafProof { index, leaf: answer.leaf.to_vec(), inclusion: proof })
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::io::AsyncRead;
 
 use crate::call::{CallError, bad_answer, once, repeat};
 use crate::connect::Client;
+use crate::terms::ReadTerms;
 
 pub use body::{GetError, ObjectBody};
 
@@ -235,6 +236,20 @@ impl Client {
         key: &ObjectKey,
         range: Option<Range<u64>>,
     ) -> Result<(ObjectInfo, ObjectBody), GetError> {
+        self.get_on(bucket, key, range, &ReadTerms::default()).await
+    }
+
+    /// [`Self::get`] on terms of the caller's own.
+    ///
+    /// # Errors
+    /// [`GetError`].
+    pub async fn get_on(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        range: Option<Range<u64>>,
+        terms: &ReadTerms,
+    ) -> Result<(ObjectInfo, ObjectBody), GetError> {
         let wanted = range.clone();
         let mut stream = repeat(&self.patience, self.entropy.as_ref(), || async {
             let request = v1::GetObjectRequest {
@@ -244,6 +259,9 @@ impl Client {
                 range: range
                     .clone()
                     .map(|r| v1::Range { offset: r.start, length: r.end.saturating_sub(r.start) }),
+                as_of_ns: terms.as_of_ns(),
+                without_sites: terms.without.clone(),
+                tell_sites: terms.seen.is_some(),
             };
             let answer = self.objects().get_object(request).await;
             answer.map_err(|status| CallError::from_status(&status))
@@ -256,7 +274,7 @@ impl Client {
             return Err(CallError::Answer("the first message describes no object".to_owned()).into());
         };
         let object = info(Some(object))?;
-        let body = ObjectBody::new(stream, &object, wanted);
+        let body = ObjectBody::new(stream, &object, wanted, terms.seen.clone());
         Ok((object, body))
     }
 
@@ -265,11 +283,25 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn stat(&self, bucket: &BucketName, key: &ObjectKey) -> Result<ObjectPlacement, CallError> {
+        self.stat_at(bucket, key, None).await
+    }
+
+    /// [`Self::stat`] of the version that was the newest at a moment.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn stat_at(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        as_of: Option<Timestamp>,
+    ) -> Result<ObjectPlacement, CallError> {
         let answer = repeat(&self.patience, self.entropy.as_ref(), || async {
             let request = v1::StatObjectRequest {
                 tenant: Bytes::new(),
                 bucket: bucket.to_string(),
                 key: Bytes::copy_from_slice(key.as_bytes()),
+                as_of_ns: as_of.map_or(0, |moment| moment.0),
             };
             self.objects().stat_object(request).await.map_err(|status| CallError::from_status(&status))
         });
@@ -288,6 +320,20 @@ impl Client {
         prefix: &[u8],
         after: &[u8],
     ) -> Result<(Vec<ObjectInfo>, bool), CallError> {
+        self.list_page_at(bucket, prefix, after, None).await
+    }
+
+    /// [`Self::list_page`] as it was at a moment.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_page_at(
+        &self,
+        bucket: &BucketName,
+        prefix: &[u8],
+        after: &[u8],
+        as_of: Option<Timestamp>,
+    ) -> Result<(Vec<ObjectInfo>, bool), CallError> {
         let answer = repeat(&self.patience, self.entropy.as_ref(), || async {
             let request = v1::ListObjectsRequest {
                 tenant: Bytes::new(),
@@ -295,6 +341,7 @@ impl Client {
                 prefix: Bytes::copy_from_slice(prefix),
                 after: Bytes::copy_from_slice(after),
                 limit: 0,
+                as_of_ns: as_of.map_or(0, |moment| moment.0),
             };
             self.objects().list_objects(request).await.map_err(|status| CallError::from_status(&status))
         });
@@ -308,10 +355,23 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn list(&self, bucket: &BucketName, prefix: &[u8]) -> Result<Vec<ObjectInfo>, CallError> {
+        self.list_at(bucket, prefix, None).await
+    }
+
+    /// [`Self::list`] as it was at a moment.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_at(
+        &self,
+        bucket: &BucketName,
+        prefix: &[u8],
+        as_of: Option<Timestamp>,
+    ) -> Result<Vec<ObjectInfo>, CallError> {
         let mut all: Vec<ObjectInfo> = Vec::new();
         loop {
             let after = all.last().map(|object| object.key.as_bytes().to_vec()).unwrap_or_default();
-            let (page, more) = self.list_page(bucket, prefix, &after).await?;
+            let (page, more) = self.list_page_at(bucket, prefix, &after, as_of).await?;
             let forward = page.first().is_none_or(|first| first.key.as_bytes() > after.as_slice());
             // A page that does not move on would be read for ever.
             if !forward || (more && page.is_empty()) {

@@ -11,6 +11,7 @@ use crate::backup::{BlobStore, BlobStoreError};
 use crate::call::CallError;
 use crate::connect::Client;
 use crate::objects::GetError;
+use crate::terms::ReadTerms;
 
 /// No blob of a repository comes near: packs have at most some tens of MiB.
 const BLOB_BYTES_MAX: u64 = 256 << 20;
@@ -19,18 +20,24 @@ const BLOB_BYTES_MAX: u64 = 256 << 20;
 pub struct BucketStore {
     client: Client,
     bucket: BucketName,
+    terms: ReadTerms,
 }
 
 impl BucketStore {
     /// The store in this bucket, which exists.
     pub fn new(client: Client, bucket: BucketName) -> Self {
-        Self { client, bucket }
+        Self::on(client, bucket, ReadTerms::default())
+    }
+
+    /// The store as it is read on these terms.
+    pub fn on(client: Client, bucket: BucketName, terms: ReadTerms) -> Self {
+        Self { client, bucket, terms }
     }
 
     async fn read(&self, name: &str, range: Option<Range<u64>>) -> Result<Bytes, BlobStoreError> {
         let read = async {
-            let (_, body) =
-                self.client.get(&self.bucket, &key(name)?, range).await.map_err(|e| of_get(name, e))?;
+            let opened = self.client.get_on(&self.bucket, &key(name)?, range, &self.terms).await;
+            let (_, body) = opened.map_err(|e| of_get(name, e))?;
             body.collect(BLOB_BYTES_MAX).await.map_err(|error| of_get(name, error))
         };
         read.await
@@ -84,7 +91,7 @@ impl BlobStore for BucketStore {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>, BlobStoreError> {
-        let listed = self.client.list(&self.bucket, prefix.as_bytes()).await;
+        let listed = self.client.list_at(&self.bucket, prefix.as_bytes(), self.terms.as_of).await;
         let objects = listed.map_err(|error| of_call(prefix, error))?;
         let names = objects.into_iter().map(|object| String::from_utf8(object.key.as_bytes().to_vec()));
         // Other writers may keep objects in the same bucket; names that no

@@ -50,14 +50,12 @@ impl Problem {
         let held: u32 = already.values().sum();
         let share = u32::try_from(self.candidates.len()).ok()?.saturating_add(held);
         let share = share.div_ceil(u32::try_from(countries.len()).ok()?.max(1));
-        // Pods that no country counts leave fewer for the countries.
-        let uncounted = self.candidates.iter().flatten().any(|candidate| candidate.place.country.is_none());
-        let first = if uncounted { 0 } else { share.saturating_sub(skew) };
-        let attempts = (first..=share).filter_map(|least| {
+        let attempts = (0..=share).filter_map(|least| {
             let mut bounds = BTreeMap::new();
             for country in &countries {
                 let held = already.get(country).copied().unwrap_or(0);
-                let most = least.saturating_add(skew).checked_sub(held)?;
+                // One that has too many already takes none, and holds up nobody.
+                let most = least.saturating_add(skew).saturating_sub(held);
                 bounds.insert(*country, (least.saturating_sub(held), most));
             }
             self.solve_between(&bounds)

@@ -81,6 +81,21 @@ impl Budget {
         }
     }
 
+    /// Lets a pod go that may not stay, and remembers it, if everything on it can
+    /// still be read without it; one shard fewer than a choice would leave.
+    pub(crate) fn spare(&mut self, pod: &PodId) -> bool {
+        let without = |other: &&PodId| *other != pod && !self.going.contains(*other);
+        let enough = |group: &ShardGroup| {
+            let left = group.readable.iter().filter(without).count();
+            left >= usize::try_from(group.needed).unwrap_or(usize::MAX)
+        };
+        let can = self.groups.iter().filter(|group| group.readable.contains(pod)).all(enough);
+        if can {
+            self.going.insert(pod.clone());
+        }
+        can
+    }
+
     /// A pod that was allowed to go serves again.
     pub fn is_back(&mut self, pod: &PodId) {
         self.going.remove(pod);

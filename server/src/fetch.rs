@@ -14,6 +14,7 @@ use crate::damage::Version;
 use crate::hedge::{Candidate, Preference, Size};
 use crate::race::{Finish, Race};
 use crate::service::Service;
+use crate::terms::Terms;
 
 /// Why a stripe cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,8 @@ pub(crate) enum FetchError {
 pub(crate) struct Stripes {
     /// Whose shards they are.
     pub(crate) version: Version,
+    /// On which terms they are read.
+    pub(crate) terms: Terms,
     /// Made once for the whole read: its matrix costs more than a small stripe.
     pub(crate) codec: Codec,
     sites: Vec<SiteId>,
@@ -42,13 +45,14 @@ pub(crate) struct Stripes {
 }
 
 impl Stripes {
-    /// Those of a version, as its manifest has them.
-    pub(crate) fn of(manifest: &Manifest) -> Result<Self, FetchError> {
+    /// Those of a version, as its manifest has them, read on these terms.
+    pub(crate) fn of(manifest: &Manifest, terms: Terms) -> Result<Self, FetchError> {
         let Layout::Striped { geometry, sites, stripe_bytes, locator, digests } = &manifest.layout else {
             return Err(FetchError::NotStriped);
         };
         Ok(Self {
             version: Version::of(manifest),
+            terms,
             codec: Codec::new(*geometry)?,
             sites: sites.clone(),
             stripe_bytes: u64::from((*stripe_bytes).max(1)),
@@ -115,9 +119,12 @@ impl Service {
         let shards = self.collect(stripes, stripe, digests, suspects).await;
         let (have, need) = (shards.have.iter().flatten().count(), stripes.codec.geometry().k());
         if have < need {
-            let failed =
-                shards.failed.iter().map(|(index, error)| self.blame(stripes, *index, error)).collect();
+            let failed = shards.failed.iter().map(|(index, error)| self.blame(stripes, *index, error));
+            let failed = failed.chain(self.left_out(stripes)).collect();
             return Err(FetchError::TooFewShards { stripe, have, need, failed });
+        }
+        for (site, _) in stripes.sites.iter().zip(&shards.have).filter(|(_, shard)| shard.is_some()) {
+            stripes.terms.answered(*site);
         }
         self.heal(stripes, stripe, &shards).await;
         let length = stripes.bytes_in(stripe);
@@ -133,7 +140,7 @@ impl Service {
         suspects: &[usize],
     ) -> Finish<Bytes> {
         let prefer = if suspects.is_empty() { Preference::InOrder } else { Preference::First(suspects) };
-        let candidates = self.candidates(&stripes.sites);
+        let candidates = self.candidates(&stripes.sites, &stripes.terms);
         let size = Size::of(stripes.shard_bytes(stripe));
         let race = Race { habits: &self.reads, size, candidates: &candidates, prefer };
         let read = |index: usize| {
@@ -149,9 +156,16 @@ impl Service {
     }
 
     /// Sites as a race takes them.
-    pub(crate) fn candidates(&self, sites: &[SiteId]) -> Vec<Candidate> {
+    pub(crate) fn candidates(&self, sites: &[SiteId], terms: &Terms) -> Vec<Candidate> {
         let answers = |site: SiteId| self.sites.get(site).is_some_and(|site| site.answers());
-        sites.iter().map(|site| Candidate { site: *site, answers: answers(*site) }).collect()
+        let candidate = |site: SiteId| Candidate { site, answers: answers(site), barred: terms.bar(site) };
+        sites.iter().map(|site| candidate(*site)).collect()
+    }
+
+    /// The holders that the read did without, for people.
+    fn left_out(&self, stripes: &Stripes) -> impl Iterator<Item = String> {
+        let barred = stripes.sites.iter().filter(|site| stripes.terms.bar(**site));
+        barred.map(|site| format!("{} (left out by the caller)", self.sites.name(*site)))
     }
 
     fn blame(&self, stripes: &Stripes, index: usize, error: &SiteError) -> String {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffer_catalog::{BucketRow, CatalogError, ManifestRow};
 use coffer_keys::{Context, Dek};
-use coffer_model::{BucketName, Layout, Manifest, ObjectKey, Outcome};
+use coffer_model::{BucketName, Layout, Manifest, ObjectKey, Outcome, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::AuditError;
@@ -18,12 +18,16 @@ use crate::service::Service;
 use crate::small::NoHolder;
 use crate::sweep::wrap_of;
 use crate::tenant::TenantKeyError;
+use crate::terms::Terms;
 
 /// The arguments of a GET.
 pub(crate) struct Get {
     pub(crate) bucket: BucketName,
     pub(crate) key: ObjectKey,
     pub(crate) range: Option<Range<u64>>,
+    /// Of which moment; none: of now.
+    pub(crate) as_of: Option<Timestamp>,
+    pub(crate) terms: Terms,
 }
 
 /// Why an object, or the rest of it, is not returned.
@@ -68,13 +72,13 @@ pub(crate) struct Found {
 /// take one commit.
 pub(crate) async fn get(service: &Arc<Service>, get: Granted<Get>) -> Result<Found, GetError> {
     let (get, grant) = get.into_parts();
-    let found = locate(&grant, &get.bucket, &get.key).await;
+    let found = locate_at(&grant, &get.bucket, &get.key, get.as_of).await;
     let (_, row) = grant.settled(service, found).await?;
     let range = grant.settled(service, check_range(get.range, row.manifest.size)).await?;
     if range.end - range.start <= AT_ONCE_BYTES_MAX {
-        at_once(service, &grant, row, range).await
+        at_once(service, &grant, row, range, &get.terms).await
     } else {
-        piece_by_piece(service, grant, row, range).await
+        piece_by_piece(service, grant, row, range, get.terms).await
     }
 }
 
@@ -87,6 +91,21 @@ pub(crate) async fn locate(
     let catalog = &grant.tenant().catalog;
     let found = catalog.bucket(bucket).await?.ok_or_else(|| GetError::NoBucket(bucket.clone()))?;
     let row = catalog.latest(found.id, key).await?.ok_or(GetError::NoObject)?;
+    Ok((found, row))
+}
+
+/// The same of a moment: the version that was the newest then, whatever was
+/// written or deleted since. A tombstone only hides until retention ends.
+pub(crate) async fn locate_at(
+    grant: &Grant,
+    bucket: &BucketName,
+    key: &ObjectKey,
+    as_of: Option<Timestamp>,
+) -> Result<(BucketRow, ManifestRow), GetError> {
+    let Some(moment) = as_of else { return locate(grant, bucket, key).await };
+    let catalog = &grant.tenant().catalog;
+    let found = catalog.bucket(bucket).await?.ok_or_else(|| GetError::NoBucket(bucket.clone()))?;
+    let row = catalog.latest_at(found.id, key, moment).await?.ok_or(GetError::NoObject)?;
     Ok((found, row))
 }
 
@@ -105,10 +124,11 @@ async fn at_once(
     grant: &Grant,
     row: ManifestRow,
     range: Range<u64>,
+    terms: &Terms,
 ) -> Result<Found, GetError> {
     let subject = Some(row.manifest.version.to_string());
     let intent = grant.event(service, subject.clone(), Outcome::Intent);
-    let opened = open_all(service, grant, &row, range).await;
+    let opened = open_all(service, grant, &row, range, terms).await;
     let outcome = if opened.is_ok() { Outcome::Done } else { Outcome::Failed };
     grant.tenant().note_both(&intent, &grant.event(service, subject, outcome)).await?;
     let opened = opened.map_or_else(|error| vec![Err(error)], |pieces| pieces.into_iter().map(Ok).collect());
@@ -123,12 +143,13 @@ async fn open_all(
     grant: &Grant,
     row: &ManifestRow,
     range: Range<u64>,
+    terms: &Terms,
 ) -> Result<Vec<Bytes>, GetError> {
     let mut pieces = Vec::new();
     if matches!(row.manifest.layout, Layout::Inline { .. }) {
-        pieces.push(service.read_small(row, dek_of(grant, row)?, range).await?);
+        pieces.push(service.read_small(row, dek_of(grant, row)?, range, terms).await?);
     } else {
-        let mut plain = open_striped(service, grant, row, range).await?;
+        let mut plain = open_striped(service, grant, row, range, terms).await?;
         while let Some(piece) = plain.next().await? {
             pieces.push(piece);
         }
@@ -143,6 +164,7 @@ async fn piece_by_piece(
     grant: Grant,
     row: ManifestRow,
     range: Range<u64>,
+    terms: Terms,
 ) -> Result<Found, GetError> {
     let subject = Some(row.manifest.version.to_string());
     let intent = grant.event(service, subject.clone(), Outcome::Intent);
@@ -152,7 +174,8 @@ async fn piece_by_piece(
     let (durable, logged) = oneshot::channel();
     let service = Arc::clone(service);
     tokio::spawn(async move {
-        let outcome = match deliver(&service, &grant, &row, range, logged, &send).await {
+        let read = Read { row: &row, range, terms: &terms };
+        let outcome = match deliver(&service, &grant, read, logged, &send).await {
             Ok(()) => Outcome::Done,
             Err(error) => {
                 let _ = send.send(Err(error)).await;
@@ -170,15 +193,21 @@ async fn piece_by_piece(
     Ok(Found { manifest, pieces })
 }
 
+/// What is read, and how.
+struct Read<'a> {
+    row: &'a ManifestRow,
+    range: Range<u64>,
+    terms: &'a Terms,
+}
+
 async fn deliver(
     service: &Arc<Service>,
     grant: &Grant,
-    row: &ManifestRow,
-    range: Range<u64>,
+    Read { row, range, terms }: Read<'_>,
     logged: oneshot::Receiver<()>,
     send: &mpsc::Sender<Result<Bytes, GetError>>,
 ) -> Result<(), GetError> {
-    let opened = open_striped(service, grant, row, range).await;
+    let opened = open_striped(service, grant, row, range, terms).await;
     // Nothing leaves, and no outcome is noted, before the intent is durable.
     logged.await.map_err(|_| GetError::Stopped)?;
     let mut plain = opened?;
@@ -195,11 +224,12 @@ async fn open_striped(
     grant: &Grant,
     row: &ManifestRow,
     range: Range<u64>,
+    terms: &Terms,
 ) -> Result<Plain, GetError> {
     let manifest = &row.manifest;
     let key = dek_of(grant, row)?.subkey("content");
     let context = Context::object(manifest.tenant, manifest.bucket, manifest.object, manifest.version);
-    let stripes = Stripes::of(manifest).map_err(PlainError::from)?;
+    let stripes = Stripes::of(manifest, terms.clone()).map_err(PlainError::from)?;
     Ok(Plain::open(service, manifest, stripes, &Seal { key, context }, range).await?)
 }
 

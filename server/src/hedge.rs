@@ -76,7 +76,7 @@ pub(crate) enum Standing {
 /// Who is asked in this read, and when.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// All candidates, best first.
+    /// All candidates that may be asked, best first.
     pub(crate) turns: Vec<Turn>,
     /// A candidate to try once more in the background, for its reputation.
     pub(crate) probe: Option<Turn>,
@@ -98,6 +98,8 @@ pub(crate) struct Candidate {
     pub(crate) site: SiteId,
     /// What its adapter says without asking it.
     pub(crate) answers: bool,
+    /// This read does without it: it is not asked, whatever its standing.
+    pub(crate) barred: bool,
 }
 
 /// What one read wants of the order of its candidates.
@@ -256,7 +258,7 @@ impl ReadHabits {
             Preference::InOrder | Preference::First(_) => None,
         };
         let mut turns: Vec<(bool, bool, Turn)> = Vec::with_capacity(candidates.len());
-        for (place, candidate) in candidates.iter().enumerate() {
+        for (place, candidate) in candidates.iter().enumerate().filter(|(_, candidate)| !candidate.barred) {
             let suspect = matches!(prefer, Preference::First(first) if first.contains(&place));
             let far = nearest.is_some_and(|nearest| inner.is_far(size, candidate.site, nearest));
             turns.push((!suspect, far, inner.turn(size, place, *candidate, middle)));
@@ -381,7 +383,7 @@ impl Inner {
     fn nearest(&mut self, size: Size, candidates: &[Candidate]) -> Option<Duration> {
         let medians = candidates.iter().filter_map(|candidate| {
             let known = self.sites.get_mut(&candidate.site)?;
-            let may = candidate.answers && !known.silent;
+            let may = candidate.answers && !known.silent && !candidate.barred;
             known.times(size).latency.quantile(500).filter(|_| may)
         });
         medians.min()
@@ -435,7 +437,9 @@ mod tests {
     use super::*;
 
     fn candidates(count: u8) -> Vec<Candidate> {
-        (0..count).map(|n| Candidate { site: SiteId::from_bytes([n; 16]), answers: true }).collect()
+        (0..count)
+            .map(|n| Candidate { site: SiteId::from_bytes([n; 16]), answers: true, barred: false })
+            .collect()
     }
 
     fn order(plan: &Plan) -> Vec<usize> {
@@ -496,6 +500,19 @@ mod tests {
         }
         assert_eq!(order(&habits.plan(Size::Small, &all, 1, Preference::Nearest)), [1, 2, 0, 3]);
         assert_eq!(order(&habits.plan(Size::Small, &all, 1, Preference::InOrder))[0], 0);
+    }
+
+    #[test]
+    fn what_is_barred_is_in_no_plan_not_even_as_a_suspect_or_a_probe() {
+        let (habits, mut all) = (ReadHabits::default(), candidates(6));
+        all[1].barred = true;
+        all[5].barred = true;
+        habits.silent(all[5].site);
+        for _ in 0..200 {
+            let plan = habits.plan(Size::Large, &all, 4, Preference::First(&[1]));
+            assert_eq!(order(&plan), [0, 2, 3, 4]);
+            assert!(plan.probe.is_none());
+        }
     }
 
     #[test]

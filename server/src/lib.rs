@@ -59,6 +59,7 @@ mod strangers;
 mod sweep;
 mod tenant;
 mod tenant_create;
+mod terms;
 mod window;
 mod write;
 

@@ -227,7 +227,7 @@ mod tests {
 
     impl Sites {
         fn new(count: u8) -> Self {
-            let site = |n| Candidate { site: SiteId::from_bytes([n; 16]), answers: true };
+            let site = |n| Candidate { site: SiteId::from_bytes([n; 16]), answers: true, barred: false };
             Self {
                 habits: Arc::default(),
                 candidates: (0..count).map(site).collect(),

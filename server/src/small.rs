@@ -15,6 +15,7 @@ use crate::hedge::{Preference, Size};
 use crate::race::Race;
 use crate::service::Service;
 use crate::stored::ManifestBody;
+use crate::terms::Terms;
 
 /// No holder returned a good copy: their names, and what each did.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +43,10 @@ impl Service {
         row: &ManifestRow,
         dek: Dek,
         range: Range<u64>,
+        terms: &Terms,
     ) -> Result<Bytes, NoHolder> {
         let sites = row.manifest.layout.sites();
-        let candidates = self.candidates(sites);
+        let candidates = self.candidates(sites, terms);
         let wanted = Arc::new(Wanted { record: row.record, manifest: row.manifest.clone(), dek });
         let prefer = Preference::Nearest;
         let race = Race { habits: &self.reads, size: Size::Small, candidates: &candidates, prefer };
@@ -54,8 +56,15 @@ impl Service {
                 read_holder(site, Arc::clone(&wanted))
             })
             .await;
-        let copy = finish.have.into_iter().flatten().next();
+        let (place, copy) = finish.have.into_iter().enumerate().find(|(_, copy)| copy.is_some()).unzip();
+        let copy = copy.flatten();
+        if let Some(site) = place.and_then(|place: usize| sites.get(place)) {
+            terms.answered(*site);
+        }
         let mut failed = Vec::new();
+        for barred in sites.iter().filter(|site| terms.bar(**site)) {
+            failed.push(format!("{} (left out by the caller)", self.sites.name(*barred)));
+        }
         for (place, error) in finish.failed {
             let Some(id) = sites.get(place).copied() else { continue };
             failed.push(format!("{} ({error})", self.sites.name(id)));

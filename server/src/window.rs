@@ -67,7 +67,7 @@ impl Service {
             let here = |at: usize| u32::try_from(at.saturating_sub(index * shard).min(shard));
             let range =
                 here(range.start).map_err(|_| Vec::new())?..here(range.end).map_err(|_| Vec::new())?;
-            let candidates = self.candidates(stripes.sites());
+            let candidates = self.candidates(stripes.sites(), &stripes.terms);
             parts.push(Part { stripes, stripe, index, size: Size::of(range.len()), range, candidates });
         }
         let (mut window, mut wrong, mut away) = (Window::default(), Vec::new(), false);
@@ -82,12 +82,21 @@ impl Service {
                 Err(NotFound::Away) => away = true,
             }
         }
-        if away || !wrong.is_empty() { Err(wrong) } else { Ok(window) }
+        if away || !wrong.is_empty() {
+            return Err(wrong);
+        }
+        window.from.iter().filter_map(|index| stripes.site(*index)).for_each(|site| {
+            stripes.terms.answered(site);
+        });
+        Ok(window)
     }
 
     /// Asks the holder, and k others as well when it is late or fails, or at
     /// once when they are known to be quicker.
     async fn fetch_part(&self, part: &Part<'_>) -> Result<Found, NotFound> {
+        if part.candidates.get(part.index).is_some_and(|holder| holder.barred) {
+            return self.read_others(part).await;
+        }
         let turn = self.reads.turn(part.size, &part.candidates, part.index).ok_or(NotFound::Away)?;
         let mut holder = self.read_holder(part).boxed();
         if turn.standing != Standing::Good {

@@ -21,7 +21,7 @@ def main():
         text = path.read_text(encoding="utf-8")
         error = validator.validate_str(text)
         findings.expect(error is None, str(path.relative_to(pack)), f"{error!r}")
-        refused = validator.validate_str(text.replace('"specVersion":"1.6"', '"specVersion":"0.9"'))
+        refused = validator.validate_str(text.replace('"alg":"SHA-256"', '"alg":"ROT-13"', 1))
         findings.expect(refused is not None, str(path.relative_to(pack)), "the validator takes anything")
     findings.end()
 

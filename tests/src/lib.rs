@@ -6,6 +6,7 @@
 
 mod clock;
 mod deployment;
+pub mod drills;
 mod files;
 mod ledger;
 mod lying;

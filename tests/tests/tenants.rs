@@ -12,12 +12,13 @@ use coffer_proto::DESCRIPTORS;
 use coffer_proto::v1::put_object_request::Part;
 use coffer_proto::v1::{
     AddSiteRequest, ChangeSiteRequest, CreateBucketRequest, CreateTenantRequest, DeleteObjectRequest,
-    GetCheckpointRequest, GetLeafRequest, GetObjectRequest, GetRepairStatusRequest, GetScrubStatusRequest,
-    ListBucketsRequest, ListHoldsRequest, ListObjectsRequest, ListShortRequest, ListSitesRequest,
-    NoteDigestRequest, PlaceHoldRequest, PlanRepairRequest, Policy, PutEnd, PutHeader, PutObjectRequest,
-    PutSmallRequest, ReadLeavesRequest, ReleaseHoldRequest, RemoveBucketRequest, RunChallengesRequest,
-    RunRepairRequest, RunScrubRequest, SetBucketPolicyRequest, SetSiteAliveRequest, SignCaseRequest,
-    SignRecordRequest, StatObjectRequest, StatShardsRequest,
+    GetCheckpointRequest, GetFactsRequest, GetLeafRequest, GetObjectRequest, GetRepairStatusRequest,
+    GetScrubStatusRequest, ListBucketsRequest, ListHoldsRequest, ListObjectsRequest, ListResidencyRequest,
+    ListShortRequest, ListSitesRequest, NoteDigestRequest, PlaceHoldRequest, PlanRepairRequest, Policy,
+    PutEnd, PutHeader, PutObjectRequest, PutSmallRequest, ReadLeavesRequest, ReleaseHoldRequest,
+    RemoveBucketRequest, RunChallengesRequest, RunRepairRequest, RunScrubRequest, SetBucketPolicyRequest,
+    SetSiteAliveRequest, SignCaseRequest, SignRecordRequest, SignStatementRequest, StatObjectRequest,
+    StatShardsRequest,
 };
 use coffer_tests::{Deployment, Files, Wire, bucket_name, copy_tree, object_key, pattern, replace_tree};
 use prost::Message as _;
@@ -99,14 +100,16 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             wire.objects.put_small(request).await.map(drop)
         }
         "Objects/GetObject" => {
-            let request = GetObjectRequest { tenant, bucket, key, range: None };
+            let request = GetObjectRequest { tenant, bucket, key, ..Default::default() };
             let mut stream = wire.objects.get_object(request).await?.into_inner();
             while stream.message().await?.is_some() {}
             Ok(())
         }
-        "Objects/StatObject" => {
-            wire.objects.stat_object(StatObjectRequest { tenant, bucket, key }).await.map(drop)
-        }
+        "Objects/StatObject" => wire
+            .objects
+            .stat_object(StatObjectRequest { tenant, bucket, key, ..Default::default() })
+            .await
+            .map(drop),
         "Objects/ListObjects" => {
             let request = ListObjectsRequest { tenant, bucket, ..Default::default() };
             wire.objects.list_objects(request).await.map(drop)
@@ -165,6 +168,15 @@ async fn maintain(
             let request = SignCaseRequest { tenant, hold: vec![7; 16].into(), statement: Bytes::new() };
             wire.holds.sign_case(request).await.map(drop)
         }
+        "Evidence/GetFacts" => wire.evidence.get_facts(GetFactsRequest { tenant }).await.map(drop),
+        "Evidence/ListResidency" => {
+            let request = ListResidencyRequest { tenant, ..Default::default() };
+            wire.evidence.list_residency(request).await.map(drop)
+        }
+        "Evidence/SignStatement" => {
+            let request = SignStatementRequest { tenant, statement: Bytes::new() };
+            wire.evidence.sign_statement(request).await.map(drop)
+        }
         "Repair/AddSite" => wire.repair.add_site(AddSiteRequest::default()).await.map(drop),
         "Repair/ChangeSite" => {
             let request = ChangeSiteRequest { name: "fra1".to_owned(), change: 1 };
@@ -212,8 +224,15 @@ const OPERATORS: [&str; 10] = [
     "Scrub/RunChallenges",
 ];
 /// Operations that several calls have, and how many those are.
-const FAMILIES: [(&str, usize); 6] =
-    [("object_put", 2), ("log_read", 3), ("object_stat", 2), ("sites", 3), ("repair", 4), ("scrub", 2)];
+const FAMILIES: [(&str, usize); 7] = [
+    ("object_put", 2),
+    ("log_read", 3),
+    ("facts_read", 2),
+    ("object_stat", 2),
+    ("sites", 3),
+    ("repair", 4),
+    ("scrub", 2),
+];
 
 async fn two_tenants(deployment: &Deployment) -> (coffer_tests::TenantClient, coffer_tests::TenantClient) {
     let (a, b) = (deployment.tenant("a").await, deployment.tenant("b").await);

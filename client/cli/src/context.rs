@@ -102,12 +102,21 @@ impl<'a> Context<'a> {
         tenant: &TenantProfile,
         bucket: &BucketName,
     ) -> Result<Repository, Failure> {
+        self.repository_in(tenant, bucket, BucketStore::new(client.clone(), bucket.clone())).await
+    }
+
+    /// The same through a store of the caller's own terms.
+    pub(crate) async fn repository_in(
+        &self,
+        tenant: &TenantProfile,
+        bucket: &BucketName,
+        store: BucketStore,
+    ) -> Result<Repository, Failure> {
         let key = tenant.repository_key(bucket)?.ok_or_else(|| {
             Failure::new(format!("this profile has no repository key for bucket {bucket}"))
                 .safe("nothing was changed")
                 .next(format!("make a first backup with `coffer backup DIR --bucket {bucket}`"))
         })?;
-        let store = Arc::new(BucketStore::new(client.clone(), bucket.clone()));
-        Ok(Repository::open(store, &key).await?)
+        Ok(Repository::open(Arc::new(store), &key).await?)
     }
 }

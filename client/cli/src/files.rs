@@ -3,6 +3,7 @@
 
 mod removal;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 pub(crate) use removal::remove_tree;
 
@@ -51,6 +52,29 @@ pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
         )));
     }
     Ok(bytes)
+}
+
+/// Every file below a directory, by its path with `/`. What is neither a file
+/// nor a directory is refused: a link could lead anywhere.
+pub(crate) fn read_tree(root: &Path, limit: u64) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let (mut files, mut left) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(&directory).map_err(at(&directory))? {
+            let path = entry.map_err(at(&directory))?.path();
+            let kind = fs::symlink_metadata(&path).map_err(at(&path))?.file_type();
+            if kind.is_dir() {
+                left.push(path);
+            } else if kind.is_file() {
+                let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+                let bytes = read_small(&path, limit)?;
+                files.insert(name, bytes);
+            } else {
+                let what = format!("{}: neither a file nor a directory", path.display());
+                return Err(Failure::new(what).exit(Exit::Differences));
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// The name of this machine; empty where the system does not tell it.

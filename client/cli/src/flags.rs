@@ -1,6 +1,7 @@
 //! The command line, exactly as it is typed.
 
 mod audit;
+mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
 mod evidence;
@@ -13,10 +14,12 @@ mod values;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use coffer_client::backup::SnapshotId;
-use coffer_model::{BucketName, Geometry, Jurisdiction, Tier};
+use coffer_model::{BucketName, Geometry, Jurisdiction, Tier, Timestamp};
 
 pub(crate) use audit::{AuditCommand, KeyFlags, LogCommand, LogFlags, OcsfFlags};
+#[cfg(feature = "embedded")]
+pub(crate) use drill::RecoverFlags;
+pub(crate) use drill::{DrillCommand, DrillWish, PinnedKey, RunFlags, ScheduleCommand};
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;
@@ -25,7 +28,7 @@ pub(crate) use report::{MaterialFlags, ReportFlags, ReportFormat};
 pub(crate) use scrub::{JobFlags, ScrubCommand};
 pub(crate) use site::SiteCommand;
 pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName};
-use values::{bucket, metadata, object, object_prefix, range, seconds, size, snapshot};
+use values::{bucket, metadata, moment, object, object_prefix, range, seconds, size, snapshot};
 
 /// Sealed objects and backups, spread over sites in known jurisdictions,
 /// with evidence.
@@ -97,6 +100,9 @@ pub(crate) enum Command {
         /// Bucket of the repository.
         #[arg(long, value_parser = bucket)]
         bucket: BucketName,
+        /// From the repository as it was at this moment, whatever was written or deleted since.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        as_of: Option<Timestamp>,
     },
     /// List the entries of a snapshot that was made with this profile.
     #[command(after_help = "Example: coffer ls latest photos/2026 --bucket documents")]
@@ -396,6 +402,9 @@ pub(crate) enum ObjectCommand {
         /// First and last byte, counted from 0; the last may be left out.
         #[arg(long, value_name = "FIRST-LAST", value_parser = range)]
         range: Option<ByteRange>,
+        /// The version of this moment, for example 2026-03-01T12:00:00Z, whatever was written or deleted since.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        as_of: Option<Timestamp>,
         /// File, or "-" for stdout. A file gets its name when it is whole.
         #[arg(short, long, value_name = "FILE", default_value = "-")]
         output: PathBuf,
@@ -430,103 +439,6 @@ pub(crate) enum ObjectCommand {
         #[arg(value_parser = object)]
         object: ObjectAddress,
     },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum DrillCommand {
-    /// Restore the latest snapshot, compare it with its source manifest, and sign the result.
-    #[command(after_help = "Example: coffer drill run --bucket documents --rto 4h --rpo 24h --out ./drill")]
-    Run {
-        /// Bucket of the repository.
-        #[arg(long, value_parser = bucket)]
-        bucket: BucketName,
-        /// Recovery time objective.
-        #[arg(long, default_value = "4h", value_parser = seconds)]
-        rto: Seconds,
-        /// Recovery point objective.
-        #[arg(long, default_value = "24h", value_parser = seconds)]
-        rpo: Seconds,
-        /// New directory for the restored tree and the record.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-        /// Keep the restored tree.
-        #[arg(long)]
-        keep: bool,
-    },
-    /// Verify a signed record, without a server.
-    #[command(after_help = "Example: coffer drill verify record.json --kit recovery-kit.json")]
-    Verify {
-        /// The record.
-        record: PathBuf,
-        #[command(flatten)]
-        pinned: PinnedKey,
-    },
-    /// Recover everything in one new process, and prove it.
-    #[cfg(feature = "embedded")]
-    #[command(hide = true)]
-    Recover(Box<RecoverFlags>),
-}
-
-/// The key that a record must be signed with.
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct PinnedKey {
-    /// Recovery kit with the key.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) kit: Option<PathBuf>,
-    /// The key itself, name+hash+base64.
-    #[arg(long, value_name = "KEY")]
-    pub(crate) key: Option<String>,
-}
-
-/// Flags of `drill recover`.
-#[derive(Args)]
-pub(crate) struct RecoverFlags {
-    /// Recovery kit.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) kit: PathBuf,
-    /// Directory in which only sites are left.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: PathBuf,
-    /// Share file of a provider's custodian.
-    #[arg(long = "provider-share", value_name = "FILE", required = true)]
-    pub(crate) provider_shares: Vec<PathBuf>,
-    /// Share file of one of the tenant's people.
-    #[arg(long = "tenant-share", value_name = "FILE", required = true)]
-    pub(crate) tenant_shares: Vec<PathBuf>,
-    /// Bucket of the repository [default: the only one].
-    #[arg(long, value_parser = bucket)]
-    pub(crate) bucket: Option<BucketName>,
-    /// Snapshot to restore [default: the latest].
-    #[arg(long)]
-    pub(crate) snapshot: Option<SnapshotId>,
-    /// New directory to restore into.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) target: PathBuf,
-    /// Source-time manifest.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) manifest: PathBuf,
-    /// Leaf of the tenant's log that notes the manifest's digest.
-    #[arg(long, value_name = "INDEX")]
-    pub(crate) manifest_note: u64,
-    /// When the loss was declared, nanoseconds since 1970 [default: now].
-    #[arg(long, value_name = "NS")]
-    pub(crate) declared_at: Option<u64>,
-    /// What was lost, in words.
-    #[arg(long, default_value = "a drill", value_name = "TEXT")]
-    pub(crate) scenario: String,
-    /// Where the signed record goes.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) record_out: PathBuf,
-    /// Recovery time objective.
-    #[arg(long, default_value = "4h", value_parser = seconds)]
-    pub(crate) rto: Seconds,
-    /// Recovery point objective.
-    #[arg(long, default_value = "24h", value_parser = seconds)]
-    pub(crate) rpo: Seconds,
-    /// Print progress events as JSON lines, and end when stdin closes.
-    #[arg(long)]
-    pub(crate) watched: bool,
 }
 
 #[cfg(test)]

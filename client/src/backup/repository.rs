@@ -189,6 +189,11 @@ impl Repository {
         self.id
     }
 
+    /// The same repository, reached through another store that holds it.
+    pub fn through(&self, store: Arc<dyn BlobStore>) -> Self {
+        Self { store, keyring: Arc::clone(&self.keyring), id: self.id }
+    }
+
     /// All snapshots, oldest first.
     ///
     /// # Errors

@@ -205,5 +205,5 @@ async fn proof(
 ) -> Result<TlogProof, LogError> {
     let note = watch.remembered().unwrap_or_default().to_owned();
     let leaf = watch.leaf(client, index, checkpoint).await?;
-    Ok(TlogProof { index, leaf: leaf.leaf, path: leaf.path, checkpoint: note })
+    Ok(TlogProof { index, leaf: leaf.leaf, path: leaf.inclusion, checkpoint: note })
 }

@@ -4,7 +4,14 @@
 use coffer_keys::{EnvelopeError, VerifierName, verify_envelope};
 use serde_json::Value;
 
-use super::record::{DrillRecord, NOT_PROVEN, PREDICATE_TYPE, STATEMENT_TYPE, SUBJECT_NAME, Verdicts};
+use super::moment::Moment;
+use super::plan::Subject;
+use super::record::{
+    Differences, DrillRecord, NOT_PROVEN, PREDICATE_TYPE, Phase, STATEMENT_TYPE, SUBJECT_NAME, Verdicts,
+};
+use super::sample::{RULE_ALL, SAMPLE_RULE};
+use super::v2::{DrillRecordV2, NOT_PROVEN_V2, PREDICATE_TYPE_V2, SUBJECT_V2};
+use super::{cosign, sample};
 
 /// The payload type of in-toto statements in DSSE.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -59,13 +66,47 @@ pub enum Inconsistency {
     /// More sites lost than there were, or one of them twice.
     #[error("the lost sites do not fit the number of sites")]
     Sites,
+    /// Counts that do not belong together.
+    #[error("its counts do not add up")]
+    Counts,
+    /// A sample whose seed, rule or order of events is not that of its plan.
+    #[error("the sample was not drawn by its rule from a checkpoint after its plan")]
+    Sample,
     /// The statement of what is not proven was altered.
     #[error("the list of what is not proven is not that of this version")]
     NotProven,
 }
 
-/// The record in `bytes`, if this key signed it under its name, every byte
-/// is canonical, and the record is consistent.
+/// A record of any version that this program knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AnyRecord {
+    /// The first version.
+    V1(Box<DrillRecord>),
+    /// The second version.
+    V2(Box<DrillRecordV2>),
+}
+
+/// The record of any version in `bytes`, if this key signed it under its name,
+/// every byte is canonical, and the record is consistent.
+///
+/// # Errors
+/// [`VerifyRecordError`], which says what is wrong.
+pub fn verify_any_record(bytes: &[u8], signer: &VerifierName) -> Result<AnyRecord, VerifyRecordError> {
+    if bytes.len() > RECORD_BYTES_MAX {
+        return Err(VerifyRecordError::TooLong);
+    }
+    let statement = verify_envelope(bytes, &signer.key, &signer.name, PAYLOAD_TYPE)?;
+    if statement.get("predicateType").and_then(Value::as_str) != Some(PREDICATE_TYPE_V2) {
+        return verify_record(bytes, signer).map(|record| AnyRecord::V1(Box::new(record)));
+    }
+    let record: DrillRecordV2 = predicate_of(&statement, PREDICATE_TYPE_V2)?;
+    check_subject(&statement, SUBJECT_V2, &record.results.restored_sha256)?;
+    check_v2(&record)?;
+    Ok(AnyRecord::V2(Box::new(record)))
+}
+
+/// The record of the first version in `bytes`, if this key signed it under its
+/// name, every byte is canonical, and the record is consistent.
 ///
 /// # Errors
 /// [`VerifyRecordError`], which says what is wrong.
@@ -80,25 +121,37 @@ pub fn verify_record(bytes: &[u8], signer: &VerifierName) -> Result<DrillRecord,
 }
 
 fn of_statement(statement: &Value) -> Result<DrillRecord, VerifyRecordError> {
+    let record: DrillRecord = predicate_of(statement, PREDICATE_TYPE)?;
+    check_subject(statement, SUBJECT_NAME, &record.manifests.restored_sha256)?;
+    Ok(record)
+}
+
+/// The predicate of a statement of this type, whose form is otherwise that of
+/// every drill statement.
+fn predicate_of<T: serde::de::DeserializeOwned>(
+    statement: &Value,
+    predicate_type: &str,
+) -> Result<T, VerifyRecordError> {
     let form = |what: &str| VerifyRecordError::Form(what.to_owned());
     let object = statement.as_object().ok_or_else(|| form("not an object"))?;
     let text = |name: &str| object.get(name).and_then(Value::as_str);
     if object.len() != 4 || text("_type") != Some(STATEMENT_TYPE) {
         return Err(form("not an in-toto Statement v1"));
     }
-    if text("predicateType") != Some(PREDICATE_TYPE) {
+    if text("predicateType") != Some(predicate_type) {
         return Err(form("another predicate type"));
     }
     let predicate = object.get("predicate").ok_or_else(|| form("no predicate"))?;
-    let record: DrillRecord =
-        serde_json::from_value(predicate.clone()).map_err(|error| form(&error.to_string()))?;
-    let subject = serde_json::json!(
-        [{ "name": SUBJECT_NAME, "digest": { "sha256": record.manifests.restored_sha256 } }]
-    );
-    if object.get("subject") != Some(&subject) {
-        return Err(Inconsistency::Subject.into());
-    }
-    Ok(record)
+    serde_json::from_value(predicate.clone()).map_err(|error| form(&error.to_string()))
+}
+
+fn check_subject(statement: &Value, name: &str, sha256: &str) -> Result<(), Inconsistency> {
+    let subject = serde_json::json!([{ "name": name, "digest": { "sha256": sha256 } }]);
+    require(statement.get("subject") == Some(&subject), Inconsistency::Subject)
+}
+
+fn require(good: bool, otherwise: Inconsistency) -> Result<(), Inconsistency> {
+    if good { Ok(()) } else { Err(otherwise) }
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {
@@ -106,41 +159,119 @@ fn is_hex(text: &str, digits: usize) -> bool {
 }
 
 fn check(record: &DrillRecord) -> Result<(), Inconsistency> {
-    let require = |good: bool, otherwise: Inconsistency| if good { Ok(()) } else { Err(otherwise) };
     let (manifests, differences) = (&record.manifests, &record.differences);
     let digests = is_hex(&manifests.source_sha256, 64)
         && is_hex(&manifests.restored_sha256, 64)
         && is_hex(&record.drill, 32)
         && differences.list_blake3.as_deref().is_none_or(|digest| is_hex(digest, 64));
     require(digests, Inconsistency::Digest)?;
-    let sum = differences.by_class.values().try_fold(0_u64, |sum, count| sum.checked_add(*count));
-    let none_empty = differences.by_class.values().all(|count| *count > 0);
-    require(sum == Some(differences.count) && none_empty, Inconsistency::Differences)?;
-    let same = manifests.source_sha256 == manifests.restored_sha256;
-    let listed = differences.list_blake3.is_some() == (differences.count > 0);
-    require(listed && !(same && differences.count > 0), Inconsistency::DifferenceList)?;
-    check_time(record)?;
-    let mut lost: Vec<&String> = record.sites_lost.iter().collect();
-    lost.sort();
-    lost.dedup();
-    let few = u64::try_from(lost.len()).is_ok_and(|lost| lost <= record.sites);
-    require(few && lost.len() == record.sites_lost.len(), Inconsistency::Sites)?;
+    check_differences(differences, &manifests.source_sha256, &manifests.restored_sha256)?;
+    check_time(&record.declared, &record.finished, record.measured.rta_ns, &record.phases)?;
+    check_lost(&record.sites_lost, record.sites)?;
     let verdicts = Verdicts::of(&record.objectives, &record.measured, differences);
     require(verdicts == record.verdicts, Inconsistency::Verdict)?;
     require(record.not_proven == NOT_PROVEN, Inconsistency::NotProven)
 }
 
-fn check_time(record: &DrillRecord) -> Result<(), Inconsistency> {
-    let declared = record.declared.timestamp().ok_or(Inconsistency::Moment)?;
-    let finished = record.finished.timestamp().ok_or(Inconsistency::Moment)?;
+fn check_differences(
+    differences: &Differences,
+    expected_sha256: &str,
+    restored_sha256: &str,
+) -> Result<(), Inconsistency> {
+    let sum = differences.by_class.values().try_fold(0_u64, |sum, count| sum.checked_add(*count));
+    let none_empty = differences.by_class.values().all(|count| *count > 0);
+    require(sum == Some(differences.count) && none_empty, Inconsistency::Differences)?;
+    let same = expected_sha256 == restored_sha256;
+    let listed = differences.list_blake3.is_some() == (differences.count > 0);
+    require(listed && !(same && differences.count > 0), Inconsistency::DifferenceList)
+}
+
+fn check_lost(names: &[String], sites: u64) -> Result<(), Inconsistency> {
+    let mut lost: Vec<&String> = names.iter().collect();
+    lost.sort();
+    lost.dedup();
+    let few = u64::try_from(lost.len()).is_ok_and(|lost| lost <= sites);
+    require(few && lost.len() == names.len(), Inconsistency::Sites)
+}
+
+/// What the second version says beside the first.
+fn check_v2(record: &DrillRecordV2) -> Result<(), Inconsistency> {
+    let (results, scope, plan) = (&record.results, &record.scope, &record.plan);
+    let optional = [&scope.source_manifest_sha256, &results.differences.list_blake3];
+    let digests =
+        [&results.expected_sha256, &results.restored_sha256, &plan.sha256, &scope.population_sha256]
+            .into_iter()
+            .chain(optional.into_iter().flatten())
+            .all(|digest| is_hex(digest, 64));
+    require(digests && is_hex(&record.drill, 32), Inconsistency::Digest)?;
+    check_differences(&results.differences, &results.expected_sha256, &results.restored_sha256)?;
+    let axis = &record.timeline;
+    check_time(&axis.declared, &axis.finished, record.measured.rta_ns, &axis.phases)?;
+    check_lost(&record.scenario.sites_lost, results.sites)?;
+    check_counts(record)?;
+    check_drawn(record)?;
+    require(record.verdicts_of_numbers() == record.verdicts, Inconsistency::Verdict)?;
+    require(record.not_proven == NOT_PROVEN_V2, Inconsistency::NotProven)
+}
+
+/// Counts that belong together.
+fn check_counts(record: &DrillRecordV2) -> Result<(), Inconsistency> {
+    let (results, scope) = (&record.results, &record.scope);
+    let failures = results.failures.values().try_fold(0_u64, |sum, count| sum.checked_add(*count));
+    let within = results.restored <= results.expected && results.restored_bytes <= results.expected_bytes;
+    let of_scope = match scope.subject {
+        Subject::Tree => scope.snapshot.is_some() && scope.source_manifest_sha256.is_some(),
+        Subject::Objects => results.expected == scope.sample.min(scope.population),
+    };
+    let covered = scope.population.checked_add(scope.covered_before) == Some(scope.objects);
+    let negative = record.negative.iter().all(|check| check.possible <= check.count);
+    let good = failures == Some(results.unreadable) && within && of_scope && covered && negative;
+    require(good, Inconsistency::Counts)
+}
+
+/// The sample's seed, from the checkpoint that the record carries.
+fn check_drawn(record: &DrillRecordV2) -> Result<(), Inconsistency> {
+    let scope = &record.scope;
+    let (Some(drawn), Some(cosigner)) = (&record.drawn, &scope.cosigner) else {
+        let all = scope.rule == RULE_ALL && record.drawn.is_none() && scope.sample == scope.population;
+        return require(all, Inconsistency::Sample);
+    };
+    let mut plan = [0; 32];
+    let decoded = plan.iter_mut().enumerate().try_for_each(|(at, byte)| {
+        *byte = u8::from_str_radix(record.plan.sha256.get(2 * at..2 * at + 2)?, 16).ok()?;
+        Some(())
+    });
+    let seed = super::plan::hex(&sample::seed(&drawn.checkpoint, &plan));
+    let good = decoded.is_some()
+        && scope.rule == SAMPLE_RULE
+        && cosign::verify_cosignature(&drawn.checkpoint, cosigner).is_ok()
+        && seed == drawn.seed
+        && is_hex(&drawn.sample_sha256, 64)
+        && drawn.sample_sha256 == record.results.expected_sha256
+        && drawn.log_index > record.plan.log_index;
+    require(good, Inconsistency::Sample)?;
+    // The checkpoint came after the plan, and soon.
+    let size = drawn.checkpoint.lines().nth(1).and_then(|line| line.parse::<u64>().ok());
+    let soon = size.and_then(|size| size.checked_sub(record.plan.log_index));
+    require(soon.is_some_and(|leaves| (1..=sample::SEED_LEAVES_MAX).contains(&leaves)), Inconsistency::Sample)
+}
+
+fn check_time(
+    declared: &Moment,
+    finished: &Moment,
+    rta_ns: u64,
+    phases: &[Phase],
+) -> Result<(), Inconsistency> {
+    let declared = declared.timestamp().ok_or(Inconsistency::Moment)?;
+    let finished = finished.timestamp().ok_or(Inconsistency::Moment)?;
     let elapsed = super::record::nanos(finished.since(declared));
-    if finished < declared || elapsed != record.measured.rta_ns {
+    if finished < declared || elapsed != rta_ns {
         return Err(Inconsistency::RecoveryTime);
     }
     let mut after = 0;
-    for phase in &record.phases {
+    for phase in phases {
         let end = phase.start_ns.checked_add(phase.duration_ns).ok_or(Inconsistency::Phase)?;
-        if phase.start_ns < after || end > record.measured.rta_ns {
+        if phase.start_ns < after || end > rta_ns {
             return Err(Inconsistency::Phase);
         }
         after = end;

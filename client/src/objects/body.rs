@@ -1,6 +1,7 @@
 //! The content of an object on its way in, checked as it passes.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_model::Digest;
@@ -9,6 +10,7 @@ use tonic::Streaming;
 
 use super::ObjectInfo;
 use crate::call::CallError;
+use crate::terms::SitesSeen;
 
 /// Why an object was not read whole. What came before is right but not all.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,8 @@ pub struct ObjectBody {
     /// The digest so far and the one to reach, where the object is read whole.
     whole: Option<(Box<blake3::Hasher>, Digest)>,
     done: bool,
+    /// Where the sites that answered are counted, which the last message names.
+    seen: Option<Arc<SitesSeen>>,
 }
 
 impl ObjectBody {
@@ -54,13 +58,14 @@ impl ObjectBody {
         stream: Streaming<v1::GetObjectResponse>,
         object: &ObjectInfo,
         range: Option<Range<u64>>,
+        seen: Option<Arc<SitesSeen>>,
     ) -> Self {
         let expected = match &range {
             None => object.size,
             Some(range) => range.end.min(object.size).saturating_sub(range.start),
         };
         let whole = range.is_none().then(|| (Box::new(blake3::Hasher::new()), object.content_blake3));
-        Self { stream, expected, found: 0, whole, done: false }
+        Self { stream, expected, found: 0, whole, done: false, seen }
     }
 
     /// Bytes of the whole body.
@@ -86,10 +91,19 @@ impl ObjectBody {
         loop {
             let message = self.stream.message().await.map_err(|status| CallError::from_status(&status))?;
             let Some(message) = message else { return self.finish().map(|()| None) };
-            let Some(v1::get_object_response::Part::Data(piece)) = message.part else {
-                return Err(
-                    CallError::Answer("a message after the first one carries no data".to_owned()).into()
-                );
+            let piece = match message.part {
+                Some(v1::get_object_response::Part::Data(piece)) => piece,
+                Some(v1::get_object_response::Part::Sites(sites)) if self.found == self.expected => {
+                    if let Some(seen) = self.seen.take() {
+                        seen.count(sites.answered);
+                        continue;
+                    }
+                    return Err(CallError::Answer("sites that nobody asked for".to_owned()).into());
+                }
+                _ => {
+                    let what = "a message after the first one carries no data".to_owned();
+                    return Err(CallError::Answer(what).into());
+                }
             };
             self.found = self.found.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
             if self.found > self.expected {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use coffer_keys::{RecoveryPublicKey, RepositoryKey, VerifierName};
-use coffer_model::BucketName;
+use coffer_keys::{RecoveryPublicKey, RepositoryKey, SigningKey, VerifierName};
+use coffer_model::{BucketName, Entropy};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -155,6 +155,29 @@ impl TenantProfile {
     pub fn recovery_key(&self) -> Result<Option<RecoveryPublicKey>, ProfileError> {
         let Some(text) = files::read(&self.dir.join("recovery.pub"))? else { return Ok(None) };
         RecoveryPublicKey::from_text(&text).map(Some).map_err(|_| self.damaged("recovery.pub"))
+    }
+
+    /// The key with which this tenant cosigns checkpoints for its drills; made
+    /// when it is first wanted.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn cosigner(&self, entropy: &dyn Entropy) -> Result<SigningKey, ProfileError> {
+        let path = self.dir.join("cosigner.key");
+        if let Some(text) = files::read_secret(&path)? {
+            let seed = STANDARD.decode(text.trim()).map(Zeroizing::new);
+            let seed = seed.map_err(|_| ProfileError::Damaged(path.clone()))?;
+            let mut bytes = Zeroizing::new([0; 32]);
+            if seed.len() != bytes.len() {
+                return Err(ProfileError::Damaged(path));
+            }
+            bytes.copy_from_slice(&seed);
+            return Ok(SigningKey::danger_from_seed(bytes));
+        }
+        let key = SigningKey::generate(entropy);
+        let text = Zeroizing::new(STANDARD.encode(key.danger_seed()));
+        files::write(&path, text.as_bytes())?;
+        Ok(key)
     }
 
     fn repository_path(&self, bucket: &BucketName) -> PathBuf {

@@ -89,7 +89,7 @@ impl Evidence {
             Self::Log => "log/checkpoint".to_owned(),
             Self::Leaf(index) => format!("log/proofs/{index}.tlog-proof"),
             Self::Drill(id) => format!("drills/{id}.json"),
-            Self::Residency => "reports/residency.csv".to_owned(),
+            Self::Residency => "residency/versions.json".to_owned(),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use coffer_keys::{Checkpoint, leaf_hash, root_of};
 use coffer_model::{Digest, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::facts::VerifiedFacts;
@@ -151,7 +152,8 @@ impl DrillItem {
 }
 
 /// Where one version lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ResidencyItem {
     /// The version's id.
     pub version: String,
@@ -160,6 +162,7 @@ pub struct ResidencyItem {
     /// The object's id.
     pub object: String,
     /// Since when it lies there, or somewhere.
+    #[serde(with = "moment")]
     pub created: Timestamp,
     /// Zero: it never moved.
     pub revision: u32,
@@ -199,5 +202,21 @@ impl Material {
     /// Drills of the period, oldest first.
     pub fn drills(&self) -> impl DoubleEndedIterator<Item = &DrillItem> {
         self.drills.iter().filter(|drill| self.period.holds(drill.declared()))
+    }
+}
+
+/// A moment as digits in a string: nanoseconds exceed the integers of
+/// canonical JSON.
+mod moment {
+    use coffer_model::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&time.0.to_string())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Timestamp).map_err(serde::de::Error::custom)
     }
 }

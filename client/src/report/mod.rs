@@ -12,6 +12,7 @@ mod mapping;
 mod material;
 mod oscal;
 mod page;
+mod sheet;
 mod table;
 
 pub use check::{Answer, Check, Evidence, Finding, Status, Theme};
@@ -25,6 +26,9 @@ pub use limits::{LIMITS, Limit};
 pub use mapping::{CAUTION, Reference, Standard};
 pub use material::{DrillItem, ExtractError, LogEvent, LogExtract, Material, Period, ResidencyItem};
 pub use oscal::{OscalDocuments, PREDICATE_TYPE as OSCAL_PREDICATE_TYPE, signing_statement};
+
+/// The canonical form of what is signed.
+pub use coffer_keys::to_canonical;
 
 use identity::Identity;
 
@@ -87,6 +91,11 @@ impl<'a> Report<'a> {
     /// The documents of NIST's Open Security Controls Assessment Language.
     pub fn oscal(&self) -> OscalDocuments {
         oscal::documents(self)
+    }
+
+    /// The same on paper.
+    pub fn pdf(&self) -> Vec<u8> {
+        sheet::pdf(self)
     }
 
     /// One self-contained page. `linked`: it lies in `reports/` of a pack, and

@@ -214,11 +214,10 @@ impl<'a> Oracle<'a> {
         let country = |node: &&Node| node.attested.as_ref().map(|one| one.country);
         let in_country = |of: Option<Country>| chosen.iter().filter(|node| country(node) == of).count();
         let within = |bound: Option<u32>, count: usize| bound.is_none_or(|most| count <= most as usize);
-        let counts = || self.could.iter().map(|one| in_country(Some(*one)));
-        let skew = counts().max().unwrap_or(0) - counts().min().unwrap_or(0);
+        let fewest = self.could.iter().map(|one| in_country(Some(*one))).min().unwrap_or(0);
         new.iter().all(|node| in_domain(node) <= spread.per_domain as usize)
             && new.iter().all(|node| within(spread.per_country, in_country(country(node))))
-            && within(spread.country_skew, skew)
+            && new.iter().all(|node| within(spread.country_skew, in_country(country(node)) - fewest))
     }
 }
 

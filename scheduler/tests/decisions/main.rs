@@ -5,3 +5,4 @@ mod explain;
 mod instance;
 mod placement;
 mod replay;
+mod storm;

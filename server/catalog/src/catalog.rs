@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use coffer_model::{
-    BucketId, BucketName, CatalogKey, Digest, Execution, ObjectKey, RecordId, SiteId, TenantId, VersionId,
+    BucketId, BucketName, CatalogKey, Digest, Execution, ObjectKey, RecordId, SiteId, TenantId, Timestamp,
+    VersionId,
 };
 use rusqlite::Connection;
 use tokio::task;
@@ -305,6 +306,21 @@ impl Catalog {
         self.readers.read(move |db| lookups::latest(db, bucket, &key)).await
     }
 
+    /// The version of a key that was the newest visible one at `moment`,
+    /// whatever was written or deleted after it; none if there was none.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn latest_at(
+        &self,
+        bucket: BucketId,
+        key: &ObjectKey,
+        moment: Timestamp,
+    ) -> Result<Option<ManifestRow>, CatalogError> {
+        let key = key.clone();
+        self.readers.read(move |db| lookups::latest_at(db, bucket, &key, moment)).await
+    }
+
     /// The version with this id, whether visible or not.
     ///
     /// # Errors
@@ -327,6 +343,24 @@ impl Catalog {
     ) -> Result<Vec<ListRow>, CatalogError> {
         let (prefix, after) = (prefix.to_vec(), after.cloned());
         self.readers.read(move |db| lookups::list(db, bucket, &prefix, after.as_ref(), limit)).await
+    }
+
+    /// The same of the versions that were visible at `moment`.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn list_at(
+        &self,
+        bucket: BucketId,
+        prefix: &[u8],
+        after: Option<&ObjectKey>,
+        limit: usize,
+        moment: Timestamp,
+    ) -> Result<Vec<ListRow>, CatalogError> {
+        let (prefix, after) = (prefix.to_vec(), after.cloned());
+        self.readers
+            .read(move |db| lookups::list_at(db, bucket, &prefix, after.as_ref(), limit, moment))
+            .await
     }
 
     /// Hides every version of the object up to the tombstone's order, with

@@ -251,7 +251,10 @@ fn commit_group(connection: &Connection, mut group: Vec<Box<dyn Job>>) -> bool {
     let begun = execute(connection, "BEGIN IMMEDIATE");
     let (fate, trusted) = match begun.and_then(|()| run_group(connection, &mut group)) {
         Err(failed) => (Err(failed), true),
-        Ok(()) => match execute(connection, "COMMIT") {
+        Ok(Kept::Nothing) => (execute(connection, "ROLLBACK"), true),
+        // The operation ended the transaction: nothing of it stands, and this says so.
+        Ok(Kept::Something) if connection.is_autocommit() => (execute(connection, "COMMIT"), true),
+        Ok(Kept::Something) => match execute(connection, "COMMIT") {
             Ok(()) => (Ok(()), true),
             Err(failed) => (Err(failed), false),
         },
@@ -265,7 +268,19 @@ fn commit_group(connection: &Connection, mut group: Vec<Box<dyn Job>>) -> bool {
     trusted
 }
 
-fn run_group(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), CatalogError> {
+/// What a group leaves to be committed.
+enum Kept {
+    Something,
+    Nothing,
+}
+
+fn run_group(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<Kept, CatalogError> {
+    // One alone is taken back with its transaction. A savepoint around it would
+    // keep every page that it touches, and each of its statements would walk
+    // along all of them: what loads much would take the square of its time.
+    if let [job] = group {
+        return Ok(if job.run(connection) { Kept::Something } else { Kept::Nothing });
+    }
     for job in group {
         execute(connection, "SAVEPOINT operation")?;
         if !job.run(connection) {
@@ -275,7 +290,7 @@ fn run_group(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), 
         // this fails too, and with it the group, instead of a half of it.
         execute(connection, "RELEASE operation")?;
     }
-    Ok(())
+    Ok(Kept::Something)
 }
 
 fn execute(connection: &Connection, sql: &str) -> Result<(), CatalogError> {
@@ -311,6 +326,24 @@ mod tests {
         let late = writer.write(|db| insert(db, "INSERT INTO parent VALUES (3)")).await;
         assert!(matches!(late, Err(CatalogError::ReadOnly)));
         writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_operation_that_fails_half_way_leaves_nothing_alone_or_in_a_group() {
+        let writer = writer();
+        let half = |db: &Connection| {
+            insert(db, "INSERT INTO parent VALUES (1)")?;
+            insert(db, "INSERT INTO parent VALUES (1)")
+        };
+        assert!(writer.write(half).await.is_err());
+        let (bad, good) =
+            tokio::join!(writer.write(half), writer.write(|db| insert(db, "INSERT INTO parent VALUES (2)")));
+        assert!(bad.is_err() && good.is_ok());
+        let count = "INSERT INTO parent SELECT 100 + count(*) FROM parent";
+        writer.write(|db| insert(db, count)).await.unwrap();
+        writer.write(|db| insert(db, "DELETE FROM parent WHERE id = 101")).await.unwrap();
+        // One row was there, and was counted.
+        writer.write(|db| insert(db, "INSERT INTO parent VALUES (101)")).await.unwrap();
     }
 
     #[tokio::test]

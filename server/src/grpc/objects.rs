@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_catalog::ListRow;
-use coffer_model::{Layout, Manifest, ObjectKey, Operation};
+use coffer_model::{Layout, Manifest, ObjectKey, Operation, Timestamp};
 use coffer_proto::v1::objects_server::Objects;
 use coffer_proto::v1::put_object_request::Part as PutPart;
 use coffer_proto::v1::{
     DeleteObjectRequest, DeleteObjectResponse, GetObjectRequest, GetObjectResponse, ListObjectsRequest,
     ListObjectsResponse, ObjectInfo, PutHeader, PutObjectRequest, PutObjectResponse, PutSmallRequest,
-    StatObjectRequest, StatObjectResponse, get_object_response,
+    ReadSites, StatObjectRequest, StatObjectResponse, get_object_response,
 };
 use coffer_proto::{DATA_BYTES_MAX, InvalidMessage, SMALL_BYTES_MAX, bucket_name, object_key, own_or};
 use futures::Stream;
@@ -23,12 +23,16 @@ use super::status::status;
 use super::{bearer, tenant_call};
 use crate::delete::{Delete, delete};
 use crate::get::{Get, get};
-use crate::list::{List, PAGE_MAX, list, stat};
+use crate::list::{List, PAGE_MAX, Stat, list, stat};
 use crate::put::{Put, Source, SourceError, put};
 use crate::service::Service;
+use crate::terms::Terms;
 
 /// The service over gRPC.
 pub(crate) struct ObjectsApi(pub(crate) Arc<Service>);
+
+/// More sites than any deployment has; a bound of the parser.
+const SITES_LEFT_OUT_MAX: usize = 1024;
 
 const METADATA_PAIRS_MAX: usize = 32;
 const METADATA_BYTES_MAX: usize = 4096;
@@ -69,6 +73,19 @@ pub(super) fn geometry_text(layout: &Layout) -> String {
         Layout::Inline { sites } => format!("whole x {}", sites.len()),
         Layout::Striped { geometry, .. } => geometry.to_string(),
     }
+}
+
+/// The moment that a read is of; none: now.
+fn moment(nanoseconds: u64) -> Option<Timestamp> {
+    (nanoseconds > 0).then_some(Timestamp(nanoseconds))
+}
+
+/// Which sites a read had bytes from, now that it is over.
+fn read_sites(service: &Service, terms: &Terms) -> GetObjectResponse {
+    let mut answered: Vec<String> =
+        terms.who_answered().into_iter().map(|site| service.sites.name(site).to_owned()).collect();
+    answered.sort();
+    GetObjectResponse { part: Some(get_object_response::Part::Sites(ReadSites { answered })) }
 }
 
 /// The data messages of a put, whole only with their end.
@@ -177,7 +194,16 @@ impl Objects for ObjectsApi {
         let tenant = own_or(&wire.tenant).map_err(status)?;
         let range = wire.range.map(|range| range.offset..range.offset.saturating_add(range.length));
         let bucket = bucket_name(wire.bucket).map_err(status)?;
-        let arguments = Get { bucket, key: object_key(&wire.key).map_err(status)?, range };
+        if wire.without_sites.len() > SITES_LEFT_OUT_MAX {
+            return Err(status(InvalidMessage::OverLimit("without_sites")));
+        }
+        let terms = match (wire.without_sites.as_slice(), wire.tell_sites) {
+            ([], false) => Terms::default(),
+            (names, _) => Terms::without(&self.0.sites, names).map_err(status)?,
+        };
+        let told = wire.tell_sites.then(|| terms.clone());
+        let (key, as_of) = (object_key(&wire.key).map_err(status)?, moment(wire.as_of_ns));
+        let arguments = Get { bucket, key, range, as_of, terms };
         let call = tenant_call(Operation::ObjectGet, tenant, String::new(), arguments);
         let granted = self.0.authorize(bearer, call).await.map_err(status)?;
         let found = get(&self.0, granted).await.map_err(status)?;
@@ -188,7 +214,9 @@ impl Objects for ObjectsApi {
             let data = |data| GetObjectResponse { part: Some(get_object_response::Part::Data(data)) };
             Some((piece.map(data).map_err(status), pieces))
         });
-        Ok(Response::new(Box::pin(first.chain(pieces))))
+        let service = Arc::clone(&self.0);
+        let last = stream::iter(told).map(move |terms| Ok(read_sites(&service, &terms)));
+        Ok(Response::new(Box::pin(first.chain(pieces).chain(last))))
     }
 
     async fn stat_object(
@@ -198,7 +226,8 @@ impl Objects for ObjectsApi {
         let bearer = bearer(&request);
         let wire = request.into_inner();
         let tenant = own_or(&wire.tenant).map_err(status)?;
-        let arguments = (bucket_name(wire.bucket).map_err(status)?, object_key(&wire.key).map_err(status)?);
+        let (bucket, as_of) = (bucket_name(wire.bucket).map_err(status)?, moment(wire.as_of_ns));
+        let arguments = Stat { bucket, key: object_key(&wire.key).map_err(status)?, as_of };
         let call = tenant_call(Operation::ObjectStat, tenant, String::new(), arguments);
         let granted = self.0.authorize(bearer, call).await.map_err(status)?;
         let manifest = stat(&self.0, granted).await.map_err(status)?.manifest;
@@ -221,7 +250,8 @@ impl Objects for ObjectsApi {
         let limit = usize::try_from(wire.limit).unwrap_or(PAGE_MAX);
         let limit = if limit == 0 { PAGE_MAX } else { limit.min(PAGE_MAX) };
         let bucket = bucket_name(wire.bucket).map_err(status)?;
-        let arguments = List { bucket, prefix: wire.prefix.to_vec(), after, limit };
+        let as_of = moment(wire.as_of_ns);
+        let arguments = List { bucket, prefix: wire.prefix.to_vec(), after, limit, as_of };
         let call = tenant_call(Operation::ObjectList, tenant, String::new(), arguments);
         let granted = self.0.authorize(bearer, call).await.map_err(status)?;
         let (rows, more) = list(&self.0, granted).await.map_err(status)?;

@@ -25,6 +25,7 @@ use crate::repair::RepairError;
 use crate::sealed::SealedError;
 use crate::standing::SiteChangeError;
 use crate::tenant_create::CreateTenantError;
+use crate::terms::UnknownSite;
 
 /// An error that has a status code.
 pub(super) trait Coded: std::fmt::Display {
@@ -161,6 +162,12 @@ impl Coded for GetError {
             Self::Audit(error) => error.code(),
             Self::Keys(_) | Self::Catalog(_) | Self::Wrap => Code::Internal,
         }
+    }
+}
+
+impl Coded for UnknownSite {
+    fn code(&self) -> Code {
+        Code::InvalidArgument
     }
 }
 

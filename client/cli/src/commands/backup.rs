@@ -9,8 +9,8 @@ use coffer_client::backup::{
 };
 use coffer_client::keys::RepositoryKey;
 use coffer_client::profile::{SourceNote, TenantProfile};
-use coffer_client::{BucketStore, Client};
-use coffer_model::{BucketName, escape_bytes, unescape_bytes};
+use coffer_client::{BucketStore, Client, ReadTerms};
+use coffer_model::{BucketName, Timestamp, escape_bytes, unescape_bytes};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -235,9 +235,12 @@ pub(super) async fn restore_to(
     snapshot: SnapshotName,
     target: &Path,
     bucket: &BucketName,
+    as_of: Option<Timestamp>,
 ) -> Result<Exit, Failure> {
     let (client, tenant) = context.tenant().await?;
-    let repository = context.repository(&client, &tenant, bucket).await?;
+    let terms = ReadTerms { as_of, ..ReadTerms::default() };
+    let store = BucketStore::on(client, bucket.clone(), terms);
+    let repository = context.repository_in(&tenant, bucket, store).await?;
     let id = find_snapshot(&repository, snapshot).await?;
     let incomplete = repository.snapshot(&id).await?.stats.problems;
     let known = tenant.source_note(bucket, &id.to_string())?.map(|note| note.problems).unwrap_or_default();

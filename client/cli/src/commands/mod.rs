@@ -63,8 +63,8 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         Command::Object(command) => object::run(context, command).await,
         Command::Backup { directory, bucket } => backup::back_up(context, &directory, &bucket).await,
         Command::Snapshots { bucket } => backup::snapshots(context, &bucket).await,
-        Command::Restore { snapshot, target, bucket } => {
-            backup::restore_to(context, snapshot, &target, &bucket).await
+        Command::Restore { snapshot, target, bucket, as_of } => {
+            backup::restore_to(context, snapshot, &target, &bucket, as_of).await
         }
         Command::Ls { snapshot, path, bucket } => {
             backup::list(context, snapshot, path.as_deref(), &bucket).await

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use coffer_client::backup::Progress as _;
-use coffer_client::{Client, ObjectInfo, PIECE_BYTES};
+use coffer_client::{Client, ObjectInfo, PIECE_BYTES, ReadTerms};
 use coffer_model::escape_bytes;
 use serde_json::{Value, json};
 
@@ -35,7 +35,10 @@ pub(super) async fn run(context: &Context<'_>, command: ObjectCommand) -> Result
         ObjectCommand::Put { file, object, metadata } => {
             put(context, &client, &file, &object, metadata).await
         }
-        ObjectCommand::Get { object, range, output } => get(context, &client, &object, range, &output).await,
+        ObjectCommand::Get { object, range, as_of, output } => {
+            let terms = ReadTerms { as_of, ..ReadTerms::default() };
+            get(context, &client, &object, range, &terms, &output).await
+        }
         ObjectCommand::Ls { prefix: (bucket, prefix) } => {
             let mut after = Vec::new();
             loop {
@@ -140,17 +143,18 @@ async fn get(
     client: &Client,
     from: &ObjectAddress,
     range: Option<ByteRange>,
+    terms: &ReadTerms,
     output: &Path,
 ) -> Result<Exit, Failure> {
     let range = match range {
         None => None,
         // The last byte may be left out, or lie past the end.
         Some(ByteRange { start, end }) => {
-            let size = client.stat(&from.bucket, &from.key).await?.object.size;
+            let size = client.stat_at(&from.bucket, &from.key, terms.as_of).await?.object.size;
             Some(start..end.min(size).max(start))
         }
     };
-    let (info, mut body) = client.get(&from.bucket, &from.key, range).await?;
+    let (info, mut body) = client.get_on(&from.bucket, &from.key, range, terms).await?;
     let bars = Bars::new(context.output);
     bars.stage("get", Some(body.expected_bytes()), None);
     let mut sink = Sink::open(output)?;

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use coffer_model::Timestamp;
 
-use super::values::{Moment, moment};
+use super::values::day_or_moment;
 
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
@@ -39,11 +40,11 @@ pub(crate) enum AuditCommand {
         #[arg(long, value_parser = ["intent", "done", "denied", "failed", "interrupted"])]
         outcome: Option<String>,
         /// Not before: 2026-11-24, or 2026-11-24T10:15:00Z.
-        #[arg(long, value_name = "TIME", value_parser = moment)]
-        from: Option<Moment>,
+        #[arg(long, value_name = "TIME", value_parser = day_or_moment)]
+        from: Option<Timestamp>,
         /// Before.
-        #[arg(long, value_name = "TIME", value_parser = moment)]
-        to: Option<Moment>,
+        #[arg(long, value_name = "TIME", value_parser = day_or_moment)]
+        to: Option<Timestamp>,
         #[command(flatten)]
         log: LogFlags,
         #[command(flatten)]

@@ -1,7 +1,8 @@
 //! Values of flags and arguments, parsed into types that cannot be wrong.
 
 use coffer_client::backup::SnapshotId;
-use coffer_model::{BucketName, NameError, ObjectKey, unescape_bytes};
+use coffer_client::drill::Person;
+use coffer_model::{BucketName, NameError, ObjectKey, Timestamp, unescape_bytes};
 
 /// A number of whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,8 +16,6 @@ pub(crate) enum ValueError {
     #[cfg(feature = "embedded")]
     #[error("a number above 0 is wanted, for example 0.01")]
     Number,
-    #[error("a time is a day, 2026-11-24, or a second of it, 2026-11-24T10:15:00Z, in UTC")]
-    Moment,
     #[error("an object is BUCKET/KEY, for example documents/2026/report.pdf")]
     Object,
     #[error(transparent)]
@@ -25,6 +24,10 @@ pub(crate) enum ValueError {
     Metadata,
     #[error("a range is FIRST-LAST or FIRST-, in bytes counted from 0, with FIRST not after LAST")]
     Range,
+    #[error("a moment is UTC, for example 2026-03-01T12:00:00Z, or nanoseconds since 1970")]
+    Moment,
+    #[error("a person is ROLE=NAME, for example operator=\"A. Smith\"")]
+    Person,
     #[error("a snapshot is \"latest\" or 32 hexadecimal digits; `coffer snapshots` lists them")]
     Snapshot,
 }
@@ -50,41 +53,10 @@ pub(super) fn seconds(text: &str) -> Result<Seconds, ValueError> {
     Ok(Seconds(u64::from(number) * unit))
 }
 
-/// Milliseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment(pub(crate) u64);
-
-/// `2026-11-24`, `2026-11-24T10:15:00Z`; in UTC.
-pub(super) fn moment(text: &str) -> Result<Moment, ValueError> {
-    let (day, time) = text.split_once('T').unwrap_or((text, "00:00:00Z"));
-    let number = |digits: &str, width: usize| {
-        let plain = digits.len() == width && digits.bytes().all(|byte| byte.is_ascii_digit());
-        digits.parse::<u64>().ok().filter(|_| plain).ok_or(ValueError::Moment)
-    };
-    let part =
-        |parts: &mut dyn Iterator<Item = &str>, width| number(parts.next().ok_or(ValueError::Moment)?, width);
-    let days = &mut day.split('-') as &mut dyn Iterator<Item = _>;
-    let (year, month, day) = (part(days, 4)?, part(days, 2)?, part(days, 2)?);
-    let times =
-        &mut time.strip_suffix('Z').ok_or(ValueError::Moment)?.split(':') as &mut dyn Iterator<Item = _>;
-    let (hour, minute, second) = (part(times, 2)?, part(times, 2)?, part(times, 2)?);
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let before =
-        usize::try_from(month.saturating_sub(1)).ok().and_then(|month| lengths.split_at_checked(month));
-    let (before, rest) = before.ok_or(ValueError::Moment)?;
-    let good = month >= 1
-        && rest.first().is_some_and(|days| (1..=*days).contains(&day))
-        && (hour < 24 && minute < 60 && second < 60)
-        && year >= 1970
-        && days.next().is_none()
-        && times.next().is_none();
-    if !good {
-        return Err(ValueError::Moment);
-    }
-    let days = (1970..year).map(|year| 365 + u64::from(leap(year))).sum::<u64>();
-    let days = days + before.iter().sum::<u64>() + day - 1;
-    Ok(Moment((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000))
+/// A moment as [`moment`] reads it, or the beginning of a day.
+pub(super) fn day_or_moment(text: &str) -> Result<Timestamp, ValueError> {
+    let day = (text.len() == "2026-11-24".len()).then(|| rfc3339(&format!("{text}T00:00:00Z")));
+    day.flatten().map_or_else(|| moment(text), Ok)
 }
 
 /// One object.
@@ -133,6 +105,55 @@ pub(super) fn range(text: &str) -> Result<ByteRange, ValueError> {
     if start < end { Ok(ByteRange { start, end }) } else { Err(ValueError::Range) }
 }
 
+/// A moment: RFC 3339 in UTC, with or without a fraction, or the nanoseconds
+/// since 1970.
+pub(super) fn moment(text: &str) -> Result<Timestamp, ValueError> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map(Timestamp).map_err(|_| ValueError::Moment);
+    }
+    rfc3339(text).ok_or(ValueError::Moment)
+}
+
+fn rfc3339(text: &str) -> Option<Timestamp> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let number = |digits: &str, length: usize| -> Option<u64> {
+        let plain = digits.len() == length && digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| digits.parse().ok()).flatten()
+    };
+    let mut parts = date.split('-');
+    let (year, month, day) =
+        (number(parts.next()?, 4)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let mut parts = clock.split(':');
+    let (hour, minute, second) =
+        (number(parts.next()?, 2)?, number(parts.next()?, 2)?, number(parts.next()?, 2)?);
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let days_in = |month: u64| match month {
+        2 => 28 + u64::from(leap(year)),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let good = year >= 1970 && (1..=12).contains(&month) && (1..=days_in(month)).contains(&day);
+    if !good || hour > 23 || minute > 59 || second > 59 || !(1..=9).contains(&fraction.len()) {
+        return None;
+    }
+    let nanos = number(&format!("{fraction:0<9}"), 9)?;
+    let before: u64 = (1970..year).map(|year| 365 + u64::from(leap(year))).sum();
+    let days = before + (1..month).map(days_in).sum::<u64>() + day - 1;
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanos).map(Timestamp)
+}
+
+/// Somebody who takes part in a drill.
+pub(super) fn person(text: &str) -> Result<Person, ValueError> {
+    match text.split_once('=') {
+        Some((role, name)) if !role.is_empty() && !name.is_empty() => {
+            Ok(Person { role: role.to_owned(), name: name.to_owned() })
+        }
+        _ => Err(ValueError::Person),
+    }
+}
+
 /// Which snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SnapshotName {
@@ -175,26 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_a_day_or_a_second_that_there_was() {
-        assert_eq!(moment("1970-01-01").unwrap(), Moment(0));
-        assert_eq!(moment("2024-02-29T23:59:59Z").unwrap(), Moment(1_709_251_199_000));
-        assert_eq!(moment("2026-11-24").unwrap(), Moment(1_795_478_400_000));
-        for text in [
-            "",
-            "2026",
-            "2026-13-01",
-            "2026-00-01",
-            "2025-02-29",
-            "2026-11-31",
-            "1969-12-31",
-            "26-11-24",
-            "2026-11-24T10:15:00",
-            "2026-11-24T24:00:00Z",
-            "2026-11-24T10:15Z",
-            "2026-11-24-1",
-            "+026-11-24",
-        ] {
-            assert!(moment(text).is_err(), "{text}");
+    fn a_day_is_its_first_moment_and_days_that_there_were_not_are_refused() {
+        assert_eq!(day_or_moment("2026-11-24").unwrap(), Timestamp(1_795_478_400_000_000_000));
+        assert_eq!(day_or_moment("2024-02-29T23:59:59Z").unwrap(), Timestamp(1_709_251_199_000_000_000));
+        for text in
+            ["", "2026-13-01", "2025-02-29", "2026-11-31", "26-11-24", "2026-11-24T10:15", "2026-11-24-1"]
+        {
+            assert!(day_or_moment(text).is_err(), "{text}");
         }
     }
 
@@ -213,6 +221,29 @@ mod tests {
         assert_eq!((address.bucket.as_str(), address.key.as_bytes()), ("documents", &b"a/b\xff"[..]));
         for text in ["documents", "documents/", "Bad/key", "/key", "documents/a\\q"] {
             assert!(object(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn moments_are_what_a_timestamp_prints_and_days_that_do_not_exist_are_refused() {
+        for nanos in [0, 951_782_400_000_000_000, 1_700_000_000_250_000_000, 1_709_164_799_999_999_999] {
+            let printed = Timestamp(nanos).to_string();
+            assert_eq!(moment(&printed).unwrap(), Timestamp(nanos), "{printed}");
+        }
+        assert_eq!(moment("1700000000000000001").unwrap(), Timestamp(1_700_000_000_000_000_001));
+        let bad = [
+            "",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01",
+            "-1",
+            "2026-01-01T00:00:00+01:00",
+            "1969-12-31T23:59:59Z",
+            "9999-12-31T23:59:59Z",
+        ];
+        for text in bad {
+            assert!(moment(text).is_err(), "{text}");
         }
     }
 

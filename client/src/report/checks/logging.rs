@@ -120,7 +120,8 @@ fn facts(material: &Material) -> Answer {
 
 fn whole(material: &Material) -> Answer {
     let log = &material.log;
-    let founded = log.events.first().is_some_and(|event| event.operation == "tenant_create");
+    let first = log.events.first();
+    let founded = first.is_some_and(|event| event.operation == "tenant_create" && event.outcome == "intent");
     let good =
         format!("{} leaves from the founding of the tenant on, under one signed root", log.checkpoint.size);
     let bad = "the first leaf is not the founding of the tenant";

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::Report;
+pub(super) use parts::digest;
 
 /// The version of OSCAL.
 pub(super) const OSCAL_VERSION: &str = "1.2.1";

@@ -89,9 +89,8 @@ pub(super) fn back_matter(report: &Report<'_>) -> Value {
 
 fn resource(report: &Report<'_>, evidence: &Evidence) -> Value {
     let media = match evidence {
-        Evidence::Facts | Evidence::Drill(_) => "application/json",
+        Evidence::Facts | Evidence::Drill(_) | Evidence::Residency => "application/json",
         Evidence::Log | Evidence::Leaf(_) => "text/plain",
-        Evidence::Residency => "text/csv",
     };
     let mut link = json!({ "href": format!("../../{}", evidence.path()), "media-type": media });
     if let Some(digest) = digest(report, evidence) {
@@ -109,8 +108,7 @@ pub(in super::super) fn digest(report: &Report<'_>, evidence: &Evidence) -> Opti
         Evidence::Drill(id) => {
             material.drills.iter().find(|drill| drill.record.drill == *id)?.envelope.clone()
         }
-        Evidence::Residency => report.residency_csv()?.into_bytes(),
-        Evidence::Leaf(_) => return None,
+        Evidence::Residency | Evidence::Leaf(_) => return None,
     };
     let digest: [u8; 32] = Sha256::digest(&bytes).into();
     Some(coffer_model::Digest(digest).to_string())

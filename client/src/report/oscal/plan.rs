@@ -7,7 +7,7 @@ use super::super::{Evidence, Report};
 use super::parts;
 
 pub(super) fn document(report: &Report<'_>) -> Value {
-    let objectives: Vec<Value> = report.findings.iter().map(|finding| objective(report, finding)).collect();
+    let objectives: Vec<Value> = report.findings.iter().map(objective).collect();
     json!({
         "assessment-plan": {
             "uuid": report.identity.uuid("document", "assessment-plan"),
@@ -21,18 +21,17 @@ pub(super) fn document(report: &Report<'_>) -> Value {
     })
 }
 
-fn objective(report: &Report<'_>, finding: &Finding) -> Value {
+fn objective(finding: &Finding) -> Value {
     let check = finding.check;
     json!({
         "control-id": check.control(),
         "description": check.title,
         "props": parts::references(check),
         "parts": [{
-            "uuid": report.identity.uuid("objective", check.id),
+            "id": parts::objective_id(check),
             "name": "assessment-objective",
             "title": check.title,
             "prose": check.objective,
-            "props": [parts::prop("objective-id", &parts::objective_id(check))],
         }],
     })
 }

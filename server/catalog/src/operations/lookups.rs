@@ -18,6 +18,30 @@ pub(crate) fn latest(
     first(connection, &sql, params![bucket.as_bytes(), key.as_bytes()], read)
 }
 
+/// Which version of a name was the newest visible one at a moment (`?3` in
+/// every statement that holds this): what was written or deleted later does
+/// not count.
+const LATEST_THEN: &str = "SELECT v.id FROM version v WHERE v.name = n.id AND v.created <= ?3
+    AND NOT EXISTS (SELECT 1 FROM tombstone t
+                    WHERE t.object = v.object AND t.ord >= v.ord AND t.created <= ?3)
+    ORDER BY v.ord DESC, v.id DESC LIMIT 1";
+
+/// The version of a key that was the newest visible one at `moment`.
+pub(crate) fn latest_at(
+    connection: &Connection,
+    bucket: BucketId,
+    key: &ObjectKey,
+    moment: Timestamp,
+) -> Result<Option<ManifestRow>, CatalogError> {
+    let sql = format!("{COLUMNS} JOIN name n ON v.id = ({LATEST_THEN}) WHERE n.bucket = ?1 AND n.key = ?2");
+    first(connection, &sql, params![bucket.as_bytes(), key.as_bytes(), moment_of(moment)], read)
+}
+
+/// A moment as the catalogue's times are stored; one beyond them is their end.
+fn moment_of(moment: Timestamp) -> i64 {
+    i64::try_from(moment.0).unwrap_or(i64::MAX)
+}
+
 /// A version by its id, hidden or not.
 pub(crate) fn version(connection: &Connection, id: VersionId) -> Result<Option<ManifestRow>, CatalogError> {
     first(connection, &format!("{COLUMNS} WHERE v.id = ?1"), params![id.as_bytes()], read)
@@ -40,17 +64,39 @@ pub(crate) fn list(
          WHERE n.bucket = ?1 AND n.key >= ?2 AND n.key < ?3 AND n.latest IS NOT NULL
          ORDER BY n.key LIMIT ?4",
         params![bucket.as_bytes(), from, end_of(prefix), limit(most)],
-        |row| {
-            let key: Vec<u8> = row.get(0)?;
-            Ok(ListRow {
-                key: ObjectKey::new(key).map_err(|_| CatalogError::Damaged("object key"))?,
-                size: number(row, 1, "size")?,
-                created: Timestamp(number(row, 2, "time")?),
-                version: id(row, 3, "version id")?,
-                content: digest(row, 4, "content digest")?,
-            })
-        },
+        line,
     )
+}
+
+/// The versions that were the newest visible ones at `moment`, in bytewise
+/// order of their keys.
+pub(crate) fn list_at(
+    connection: &Connection,
+    bucket: BucketId,
+    prefix: &[u8],
+    after: Option<&ObjectKey>,
+    most: usize,
+    moment: Timestamp,
+) -> Result<Vec<ListRow>, CatalogError> {
+    let next = after.map(|after| [after.as_bytes(), &[0]].concat()).unwrap_or_default();
+    let from = next.as_slice().max(prefix);
+    let sql = format!(
+        "SELECT n.key, v.size, v.created, v.id, v.content FROM name n JOIN version v ON v.id = ({LATEST_THEN})
+         WHERE n.bucket = ?1 AND n.key >= ?2 AND n.key < ?4 ORDER BY n.key LIMIT ?5"
+    );
+    let moment = moment_of(moment);
+    every(connection, &sql, params![bucket.as_bytes(), from, moment, end_of(prefix), limit(most)], line)
+}
+
+fn line(row: &Row<'_>) -> Result<ListRow, CatalogError> {
+    let key: Vec<u8> = row.get(0)?;
+    Ok(ListRow {
+        key: ObjectKey::new(key).map_err(|_| CatalogError::Damaged("object key"))?,
+        size: number(row, 1, "size")?,
+        created: Timestamp(number(row, 2, "time")?),
+        version: id(row, 3, "version id")?,
+        content: digest(row, 4, "content digest")?,
+    })
 }
 
 /// The first key after all keys with the prefix. Without such a one (the

@@ -1,6 +1,6 @@
 //! Listings: bytewise, by prefix, by page.
 
-use coffer_model::{BucketId, ObjectKey};
+use coffer_model::{BucketId, ObjectKey, Timestamp};
 
 use crate::sample::{BUCKET, delete, fresh, keys, leaf, manifest, put, reservation};
 
@@ -70,4 +70,41 @@ async fn facts_are_kept_apart_by_kind_and_replaced_by_id() {
     assert_eq!(principals, [([1; 16], b"new".to_vec()), ([2; 16], b"second".to_vec())]);
     assert_eq!(catalog.facts("hold").await.unwrap(), [([1; 16], vec![])]);
     assert!(catalog.facts("none").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_moment_shows_what_was_newest_then_and_neither_later_versions_nor_later_tombstones() {
+    let (_folder, catalog) = fresh().await;
+    let before = Timestamp(1_700_000_000_000_000_000);
+    let kept = put(&catalog, 10, "kept").await;
+    let old = put(&catalog, 11, "rewritten").await;
+    let new = put(&catalog, 30, "rewritten").await;
+    let gone = put(&catalog, 12, "gone").await;
+    put(&catalog, 31, "later").await;
+    delete(&catalog, &gone).await;
+    let at = |number: u64| Timestamp(before.0 + number);
+    let key = |name: &str| ObjectKey::new(name.as_bytes()).unwrap();
+    let shown = async |name: &str, moment| {
+        let row = catalog.latest_at(BUCKET, &key(name), moment).await.unwrap();
+        row.map(|row| row.manifest.version)
+    };
+    assert_eq!(shown("rewritten", at(10)).await, None);
+    assert_eq!(shown("rewritten", at(11)).await, Some(old.manifest.version));
+    assert_eq!(shown("rewritten", at(29)).await, Some(old.manifest.version));
+    assert_eq!(shown("rewritten", at(30)).await, Some(new.manifest.version));
+    assert_eq!(shown("gone", at(20)).await, Some(gone.manifest.version));
+    // The tombstone of the sample is of 1.8e18.
+    assert_eq!(shown("gone", Timestamp(1_799_999_999_999_999_999)).await, Some(gone.manifest.version));
+    assert_eq!(shown("gone", Timestamp(1_800_000_000_000_000_000)).await, None);
+    assert_eq!(shown("gone", Timestamp(u64::MAX)).await, None);
+    let list = async |prefix: &[u8], after: Option<&ObjectKey>, most, moment| {
+        let rows = catalog.list_at(BUCKET, prefix, after, most, moment).await.unwrap();
+        rows.into_iter().map(|row| (row.key.to_string(), row.version)).collect::<Vec<_>>()
+    };
+    let then = list(b"", None, 10, at(20)).await;
+    let versions = [("gone", &gone), ("kept", &kept), ("rewritten", &old)];
+    assert_eq!(then, versions.map(|(name, row)| (name.to_owned(), row.manifest.version)));
+    assert_eq!(list(b"", Some(&key("gone")), 1, at(20)).await, then[1..2]);
+    assert_eq!(list(b"k", None, 10, at(20)).await, then[1..2]);
+    assert!(list(b"", None, 10, Timestamp(1)).await.is_empty());
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use coffer_client::audit::{EventFilter, ExportError, RangeRequest, TlogProof, export_log};
 use coffer_client::backup::Progress as _;
+use coffer_model::Timestamp;
 use serde_json::json;
 
 use crate::context::Context;
@@ -27,7 +28,8 @@ pub(super) async fn run(context: &Context<'_>, command: AuditCommand) -> Result<
             tail(context, count, follow, &log, &events).await
         }
         AuditCommand::Search { operation, actor, subject, outcome, from, to, log, events } => {
-            let (from_ms, to_ms) = (from.map(|at| at.0), to.map(|at| at.0));
+            let milliseconds = |at: Timestamp| at.0 / 1_000_000;
+            let (from_ms, to_ms) = (from.map(milliseconds), to.map(milliseconds));
             let filter = EventFilter { operation, actor, subject, outcome, from_ms, to_ms };
             search(context, &filter, &log, &events).await
         }
@@ -168,7 +170,7 @@ async fn prove(context: &Context<'_>, index: u64, output: &Path, log: &LogFlags)
     }
     let leaf = source.watch.leaf(&source.client, index, &checkpoint).await?;
     let note = source.watch.remembered().unwrap_or_default().to_owned();
-    let proof = TlogProof { index, leaf: leaf.leaf, path: leaf.path, checkpoint: note };
+    let proof = TlogProof { index, leaf: leaf.leaf, path: leaf.inclusion, checkpoint: note };
     write_proof(context, &proof, output)
 }
 

@@ -1,12 +1,14 @@
-//! `coffer drill`: a restoration that is timed, compared and signed.
+//! `coffer drill`: a restoration that is planned, timed, compared and signed.
 
+mod exercise;
 mod proof;
 #[cfg(feature = "embedded")]
 mod recover;
-mod rehearse;
+mod schedule;
+mod show;
 mod verify;
 
-pub(super) use verify::{summary, verify_against_kit};
+pub(super) use verify::{pinned_key, summary, verify_against_kit};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -14,10 +16,16 @@ use crate::flags::DrillCommand;
 
 pub(super) async fn run(context: &Context<'_>, command: DrillCommand) -> Result<Exit, Failure> {
     match command {
-        DrillCommand::Run { bucket, rto, rpo, out, keep } => {
-            rehearse::run(context, &bucket, rto, rpo, &out, keep).await
+        DrillCommand::Plan { wish } => exercise::plan(context, &wish).await,
+        DrillCommand::Run { plan, wish, flags } => {
+            exercise::run(context, plan.as_deref(), wish.as_ref(), &flags).await
         }
-        DrillCommand::Verify { record, pinned } => verify::run(context, &record, &pinned),
+        DrillCommand::Ls => show::list(context).await,
+        DrillCommand::Show { drill, export } => show::show(context, &drill, export.as_deref()).await,
+        DrillCommand::Schedule(command) => schedule::run(context, command).await,
+        DrillCommand::Verify { record, files, pinned } => {
+            verify::run(context, &record, files.as_deref(), &pinned)
+        }
         #[cfg(feature = "embedded")]
         DrillCommand::Recover(flags) => recover::run(context, &flags).await,
     }

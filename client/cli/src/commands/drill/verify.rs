@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use coffer_client::PublicKit;
-use coffer_client::drill::{DrillRecord, RECORD_BYTES_MAX, Verdict, verify_record};
+use coffer_client::drill::{
+    AnyRecord, DrillRecord, DrillRecordV2, RECORD_BYTES_MAX, SampleFiles, Verdict, verify_any_record,
+    verify_noted, verify_sample,
+};
 use coffer_client::keys::VerifierName;
 use serde_json::{Value, json};
 
@@ -14,16 +17,22 @@ use crate::flags::PinnedKey;
 use crate::output::{bytes_text, seconds_json, seconds_text};
 
 const RECORD_LIMIT: u64 = RECORD_BYTES_MAX as u64;
+/// No list of a population comes near. In bytes.
+const FILE_LIMIT: u64 = 512 << 20;
 /// No kit comes near. In bytes.
 const KIT_LIMIT: u64 = 16 << 20;
 
-pub(super) fn run(context: &Context<'_>, record: &Path, pinned: &PinnedKey) -> Result<Exit, Failure> {
-    let signer = match (&pinned.kit, &pinned.key) {
-        (Some(kit), _) => kit_key(kit)?,
-        (None, Some(key)) => key.parse::<VerifierName>().map_err(Failure::usage)?,
-        (None, None) => return Err(Failure::usage("name a kit or a key")),
+pub(super) fn run(
+    context: &Context<'_>,
+    record: &Path,
+    beside: Option<&Path>,
+    pinned: &PinnedKey,
+) -> Result<Exit, Failure> {
+    let signer = pinned_key(pinned)?;
+    let record = match verify_any(record, &signer)? {
+        AnyRecord::V2(record) => return run_v2(context, &record, beside, &signer),
+        AnyRecord::V1(record) => record,
     };
-    let record = verify(record, &signer)?;
     let mut value = summary(&record);
     value["verified"] = json!(true);
     value["signer"] = json!(signer.name);
@@ -33,15 +42,151 @@ pub(super) fn run(context: &Context<'_>, record: &Path, pinned: &PinnedKey) -> R
     Ok(exit_of(&record))
 }
 
+/// The key that the caller knows from elsewhere.
+pub(crate) fn pinned_key(pinned: &PinnedKey) -> Result<VerifierName, Failure> {
+    match (&pinned.kit, &pinned.key) {
+        (Some(kit), _) => kit_key(kit),
+        (None, Some(key)) => key.parse::<VerifierName>().map_err(Failure::usage),
+        (None, None) => Err(Failure::usage("name a kit or a key")),
+    }
+}
+
 fn kit_key(kit: &Path) -> Result<VerifierName, Failure> {
     let text = files::read_small(kit, KIT_LIMIT)?;
     let text = String::from_utf8(text).map_err(|_| Failure::new(format!("{}: not a kit", kit.display())))?;
     Ok(PublicKit::from_json(&text)?.evidence)
 }
 
-fn verify(record: &Path, signer: &VerifierName) -> Result<DrillRecord, Failure> {
+fn run_v2(
+    context: &Context<'_>,
+    record: &DrillRecordV2,
+    beside: Option<&Path>,
+    signer: &VerifierName,
+) -> Result<Exit, Failure> {
+    let mut verified = vec!["signature", "consistency"];
+    if let Some(directory) = beside {
+        let bad = |error: &dyn std::fmt::Display| {
+            Failure::new(format!("the files beside the record do not verify: {error}"))
+                .safe("nothing was changed")
+                .next("do not rely on this drill's sample; ask for the files that its record binds")
+                .exit(Exit::Differences)
+        };
+        let read = |name: &str| match files::read_small(&directory.join(name), FILE_LIMIT) {
+            Ok(bytes) => bytes,
+            Err(_) => Vec::new(),
+        };
+        let text = |name: &str| String::from_utf8_lossy(&read(name)).into_owned();
+        let found = SampleFiles {
+            plan: read("plan.json"),
+            population: text("population.txt"),
+            seed: text("seed.txt"),
+            sample: text("sample.txt"),
+        };
+        verify_sample(record, &found).map_err(|error| bad(&error))?;
+        let origin = format!("{}/log/{}", signer.name, record.tenant);
+        verify_noted(&text("record.tlog-proof"), record, signer, &origin).map_err(|error| bad(&error))?;
+        verified.extend(["plan", "population", "sample", "log proof"]);
+    }
+    let mut value = summary_v2(record);
+    value["verified"] = json!(verified);
+    value["signer"] = json!(signer.name);
+    context.output.object(&value);
+    context.output.text(format_args!(
+        "the record verifies ({}): signed by {}, every byte canonical",
+        verified.join(", "),
+        signer.name
+    ));
+    tell_v2(context, record);
+    Ok(exit_of_v2(record))
+}
+
+/// Tells a record of the second version.
+pub(super) fn tell_v2(context: &Context<'_>, record: &DrillRecordV2) {
+    let line = |name: &str, value: String| context.output.text(format_args!("  {name:<12} {value}"));
+    let results = &record.results;
+    line("drill", record.drill.clone());
+    line("tenant", record.tenant.clone());
+    line("scenario", record.scenario.kind.to_string());
+    line("declared", record.timeline.declared.utc().to_owned());
+    let lost = &record.scenario.sites_lost;
+    let names = if lost.is_empty() { "none".to_owned() } else { lost.join(", ") };
+    line("sites lost", format!("{} of {}: {names}", lost.len(), results.sites));
+    line(
+        "restored",
+        format!("{} of {}, {}", results.restored, results.expected, bytes_text(results.restored_bytes)),
+    );
+    let foreseen = record.prediction_error_percent().map(|off| format!(", {off} % off")).unwrap_or_default();
+    line("foreseen", format!("{}{foreseen}", seconds_text(record.predicted.total_ns)));
+    for phase in &record.timeline.phases {
+        line("", format!("{:<12} {}", phase.name, seconds_text(phase.duration_ns)));
+    }
+    for (name, judged) in &record.verdicts {
+        context.output.text(format_args!("  {name:<24} {}: {}", judged.verdict, judged.reason));
+    }
+    if let Some(coverage) = &record.coverage {
+        let by = coverage.whole_by.as_ref().map(|by| format!(", all by {}", by.utc())).unwrap_or_default();
+        line("coverage", format!("{} of {} objects{by}", coverage.restored, coverage.objects));
+    }
+    if record.trend.as_ref().is_some_and(|trend| trend.regression) {
+        context.output.text("  REGRESSION: it took much longer than the drills before it");
+    }
+    record.deviations.iter().for_each(|what| line("deviation", what.clone()));
+    context.output.text("it does not prove:");
+    record.not_proven.iter().for_each(|what| context.output.text(format_args!("  - {what}")));
+}
+
+/// The exit code of a record: a loss that was foreseen is no failure of the drill.
+pub(super) fn exit_of_v2(record: &DrillRecordV2) -> Exit {
+    if record.is_as_foreseen() { Exit::Success } else { Exit::Differences }
+}
+
+/// The machine-readable summary of a record of the second version.
+pub(super) fn summary_v2(record: &DrillRecordV2) -> Value {
+    let phases: Vec<Value> = record
+        .timeline
+        .phases
+        .iter()
+        .map(|phase| {
+            json!({
+                "name": phase.name,
+                "start_seconds": seconds_json(phase.start_ns),
+                "seconds": seconds_json(phase.duration_ns),
+                "bytes": phase.bytes,
+            })
+        })
+        .collect();
+    json!({
+        "drill": record.drill,
+        "scenario": record.scenario.kind,
+        "files": record.results.restored,
+        "expected": record.results.expected,
+        "unreadable": record.results.unreadable,
+        "bytes": record.results.restored_bytes,
+        "sites": record.results.sites,
+        "sites_lost": record.scenario.sites_lost.len(),
+        "sites_lost_names": record.scenario.sites_lost,
+        "sites_answered": record.results.sites_answered,
+        "differences": record.results.differences.count,
+        "rto_seconds": record.promise.rto_seconds,
+        "rta_seconds": seconds_json(record.measured.rta_ns),
+        "rpo_seconds": record.promise.rpo_seconds,
+        "rpa_seconds": seconds_json(record.measured.rpa_ns),
+        "predicted_seconds": seconds_json(record.predicted.total_ns),
+        "predicted_part_seconds": seconds_json(record.predicted_part_ns()),
+        "prediction_error_percent": record.prediction_error_percent(),
+        "satisfied": record.is_satisfied(),
+        "as_foreseen": record.is_as_foreseen(),
+        "verdicts": record.verdicts,
+        "phases": phases,
+        "coverage": record.coverage,
+        "trend": record.trend,
+        "next_due": record.next_due,
+    })
+}
+
+fn verify_any(record: &Path, signer: &VerifierName) -> Result<AnyRecord, Failure> {
     let bytes = files::read_small(record, RECORD_LIMIT)?;
-    verify_record(&bytes, signer)
+    verify_any_record(&bytes, signer)
         .advise(
             "nothing was changed",
             "do not rely on this record; ask its maker for the one that was signed",
@@ -53,9 +198,12 @@ fn verify(record: &Path, signer: &VerifierName) -> Result<DrillRecord, Failure> 
         .map_err(|failure| failure.exit(Exit::Differences))
 }
 
-/// The record, if the key in the kit signed it.
+/// The record of the first version, if the key in the kit signed it.
 pub(crate) fn verify_against_kit(record: &Path, kit: &Path) -> Result<DrillRecord, Failure> {
-    verify(record, &kit_key(kit)?)
+    match verify_any(record, &kit_key(kit)?)? {
+        AnyRecord::V1(record) => Ok(*record),
+        AnyRecord::V2(_) => Err(Failure::new("the record is of another version than this command writes")),
+    }
 }
 
 /// A verified record of a restoration that was not whole is still one: the

@@ -1,9 +1,15 @@
 //! `coffer evidence`: packs that an auditor checks without us.
 
+mod export;
+mod verify;
+
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::flags::EvidenceCommand;
 
-pub(super) async fn run(_context: &Context<'_>, _command: EvidenceCommand) -> Result<Exit, Failure> {
-    Ok(Exit::Success)
+pub(super) async fn run(context: &Context<'_>, command: EvidenceCommand) -> Result<Exit, Failure> {
+    match command {
+        EvidenceCommand::Export { out, material } => export::run(context, &out, &material).await,
+        EvidenceCommand::Verify { pack, pinned } => verify::run(context, &pack, &pinned),
+    }
 }

@@ -4,14 +4,17 @@ mod gather;
 
 use std::path::Path;
 
+use coffer_client::Client;
+use coffer_client::evidence::signature_path;
 use coffer_client::profile::write_atomically;
-use coffer_client::report::{Report, Status};
+use coffer_client::report::{Report, Status, signing_statement, to_canonical};
 use serde_json::{Value, json};
 
 pub(super) use gather::{Material, material};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::files;
 use crate::flags::{ReportFlags, ReportFormat};
 
 pub(super) async fn run(context: &Context<'_>, flags: ReportFlags) -> Result<Exit, Failure> {
@@ -21,14 +24,24 @@ pub(super) async fn run(context: &Context<'_>, flags: ReportFlags) -> Result<Exi
     match flags.format {
         ReportFormat::Html => write(&flags.out, report.html(false).as_bytes())?,
         ReportFormat::Csv => write(&flags.out, report.csv().as_bytes())?,
-        ReportFormat::Pdf | ReportFormat::Oscal => {
-            for (name, bytes) in report.oscal().files {
-                write(&flags.out.join(name), &bytes)?;
-            }
-        }
+        ReportFormat::Oscal => oscal(&client, &report, &flags.out).await?,
+        ReportFormat::Pdf => write(&flags.out, &report.pdf())?,
     }
     tell(context, &report, &flags.out);
     Ok(Exit::Success)
+}
+
+/// The OSCAL files, each with the service's signature beside it. What they
+/// rest on is in an evidence pack.
+async fn oscal(client: &Client, report: &Report<'_>, out: &Path) -> Result<(), Failure> {
+    files::make_empty_directory(out)?;
+    for (name, bytes) in report.oscal().files {
+        let statement = to_canonical(&signing_statement(name, &bytes))?;
+        let signed = client.sign_statement(statement).await?;
+        write(&out.join(name), &bytes)?;
+        write(&out.join(signature_path(name)), &signed.envelope)?;
+    }
+    Ok(())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {

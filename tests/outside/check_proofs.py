@@ -1,7 +1,7 @@
 """The log of a pack: the signed note with `cryptography`, the root and every
-proof with `pymerkle`, and that the facts and the reports are leaves of it.
+proof with `pymerkle`, and that facts and drill records are leaves of it.
 
-    check_log.py PACK
+    check_proofs.py PACK
 """
 
 import base64
@@ -65,7 +65,7 @@ def included(leaf, index, size, hashes):
 
 def main():
     pack = pathlib.Path(sys.argv[1])
-    findings = Findings("log")
+    findings = Findings("proofs")
     vkey = (pack / "keys" / "evidence.vkey").read_text(encoding="utf-8")
     leaves = (pack / "log" / "leaves.jsonl").read_bytes().split(b"\n")
     findings.expect(leaves.pop() == b"", "log/leaves.jsonl", "does not end with a line feed")
@@ -78,7 +78,7 @@ def main():
     tree = InmemoryTree(algorithm="sha256")
     for leaf in leaves:
         tree.append_entry(leaf)
-    findings.expect(tree.get_state() == root, "log/leaves.jsonl", "leads to another root than was signed")
+    findings.expect(tree.get_root() == root, "log/leaves.jsonl", "leads to another root than was signed")
     for path in sorted((pack / "log" / "proofs").glob("*.tlog-proof")):
         name = str(path.relative_to(pack))
         head, note = path.read_text(encoding="utf-8").split("\n\n", 1)
@@ -94,8 +94,7 @@ def main():
         findings.expect(good and magic == "c2sp.org/tlog-proof@v1", name, "leads to another root")
         findings.expect(path.name == f"{index}.tlog-proof", name, "proves another leaf")
     noted = {json.loads(leaf)["resources"][0]["uid"] for leaf in leaves}
-    signed = [pack / "facts" / "facts.dsse.json", *sorted((pack / "reports" / "oscal").glob("*.dsse.json"))]
-    for path in signed:
+    for path in [pack / "facts" / "facts.dsse.json", *sorted((pack / "drills").glob("*.json"))]:
         statement = base64.b64decode(json.loads(path.read_bytes())["payload"])
         good = leaf_hash(statement).hex() in noted
         findings.expect(good, str(path.relative_to(pack)), "is noted in no leaf of the log")

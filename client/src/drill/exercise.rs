@@ -1,0 +1,364 @@
+//! A drill carried out: everything of its plan is read over the public way,
+//! without what is supposed to be lost, compared with what was expected, and
+//! the result is signed, whatever it is.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coffer_model::{BucketName, Digest, Timestamp};
+use futures::{StreamExt as _, stream};
+
+use super::cosign::cosign;
+use super::disk::{DiskError, Journal, make_directory};
+use super::finish::{Came, Ended};
+use super::moment::Moment;
+use super::pace::Pace;
+use super::plan::{DrillPlan, Subject, hex, sha256, sha256_hex};
+use super::planning::{Planned, Setting, TreeSource};
+use super::sample::{Line, draw, parse_list, sample_text, seed};
+use super::shelf::{Shelf, ShelfError, drill_file};
+use super::timeline::Timeline;
+use super::v2::{Drawn, DrillRecordV2, NegativeCheck};
+use super::verify::VerifyRecordError;
+use super::{PlanFormatError, tree};
+use crate::backup::Progress;
+use crate::call::CallError;
+use crate::drills::SignDrillError;
+use crate::log::{LogError, LogWatch, note_subject_names};
+use crate::objects::GetError;
+use crate::terms::{ReadTerms, SitesSeen};
+
+/// Objects that are read at once.
+pub(super) const READS: usize = 8;
+
+/// The file in which a drill's directory lists what was verified already.
+pub const STATE_FILE: &str = "drill-state.txt";
+
+/// How a drill is carried out.
+pub struct Conduct {
+    /// A directory of the drill's own; an interrupted drill goes on there.
+    pub directory: PathBuf,
+    /// The most bytes a second that it reads.
+    pub max_rate: Option<u64>,
+    /// Go on with what an interrupted run of the same plan has verified.
+    pub resume: bool,
+    /// Leave the restored tree there.
+    pub keep: bool,
+    /// Facts about what keeps the target apart from the source.
+    pub separation: Vec<String>,
+    /// What must not be possible.
+    pub negative: Vec<NegativeCheck>,
+    /// Told how far it is.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// Why there is no record. Sites were only read.
+#[derive(Debug, thiserror::Error)]
+pub enum DrillError {
+    /// The service refused or failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The log is not believed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The shelf.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    /// The drill's directory.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The plan on the shelf is none.
+    #[error(transparent)]
+    Plan(#[from] PlanFormatError),
+    /// There is no such plan, or not whole.
+    #[error("there is no whole plan {0} in the bucket; `coffer drill ls` lists them")]
+    NoPlan(String),
+    /// The log does not note what it should.
+    #[error("leaf {index} of the log does not note the digest of {what}")]
+    Unnoted {
+        /// The leaf.
+        index: u64,
+        /// Of what.
+        what: &'static str,
+    },
+    /// A plan is carried out once.
+    #[error("the drill {0} has a record already; make a new plan")]
+    Done(String),
+    /// The state file is of another drill, or damaged.
+    #[error(
+        "{STATE_FILE} in the drill's directory is of another drill, or damaged; begin with a new directory"
+    )]
+    State,
+    /// There is work of an interrupted run.
+    #[error("the drill was interrupted here before; resume it, or name a new directory")]
+    Interrupted,
+    /// A tree's plan without its source.
+    #[error("the drill restores a tree, and its source is not at hand")]
+    NoTree,
+    /// The restored tree could not be looked at.
+    #[error("the restored tree could not be compared: {0}")]
+    Compare(String),
+    /// The record was not signed.
+    #[error(transparent)]
+    Sign(#[from] SignDrillError),
+    /// The service signed something that does not verify.
+    #[error("what the service signed does not verify: {0}")]
+    Verify(#[from] VerifyRecordError),
+}
+
+/// A drill that is over.
+#[derive(Clone, Debug)]
+pub struct Drilled {
+    /// The record.
+    pub record: DrillRecordV2,
+    /// It, signed.
+    pub envelope: Vec<u8>,
+    /// The proof that the log notes it.
+    pub proof: String,
+    /// In what a restored tree differs, a line each; stays with the tenant.
+    pub differences: Vec<String>,
+}
+
+impl Planned {
+    /// A plan from the shelf, with what it was made from, verified to be the
+    /// one that the log notes.
+    ///
+    /// # Errors
+    /// [`DrillError`].
+    pub async fn load(setting: &Setting<'_>, drill: &str, watch: &mut LogWatch) -> Result<Self, DrillError> {
+        let shelf = Shelf::open(setting.client).await?;
+        let none = || DrillError::NoPlan(drill.to_owned());
+        let bytes = shelf.get(&drill_file(drill, "plan.json")).await?.ok_or_else(none)?;
+        let plan = DrillPlan::from_bytes(&bytes)?;
+        let index = shelf.get(&drill_file(drill, "plan.index")).await?.ok_or_else(none)?;
+        let log_index = String::from_utf8_lossy(&index).parse().map_err(|_| none())?;
+        prove_noted(setting, watch, log_index, &Digest(sha256(&bytes)), "this plan").await?;
+        let text = shelf.get(&drill_file(drill, "population.txt")).await?.ok_or_else(none)?;
+        if sha256_hex(&text) != plan.scope.population_sha256 || plan.drill != drill {
+            return Err(none());
+        }
+        let population = parse_list(&String::from_utf8_lossy(&text), true).map_err(|_| none())?;
+        let unseen = shelf.get(&drill_file(drill, "foreseen.txt")).await?.unwrap_or_default();
+        let unseen = parse_list(&String::from_utf8_lossy(&unseen), true).map_err(|_| none())?;
+        let foreseen = unseen.into_iter().map(|line| line.version).collect();
+        let as_of = plan.scenario.as_of.as_ref().and_then(Moment::timestamp);
+        let bucket = BucketName::new(&plan.scope.bucket).map_err(|_| none())?;
+        let objects = setting.client.list_at(&bucket, b"", as_of.or(plan.made.timestamp())).await?;
+        let keys = objects.into_iter().map(|info| (info.version, info.key)).collect();
+        Ok(Self { plan, bytes, log_index, population, keys, foreseen })
+    }
+}
+
+/// Proves that a leaf notes a digest, under a checkpoint that extends the
+/// remembered one.
+pub(super) async fn prove_noted(
+    setting: &Setting<'_>,
+    watch: &mut LogWatch,
+    index: u64,
+    digest: &Digest,
+    what: &'static str,
+) -> Result<(), DrillError> {
+    let checkpoint = watch.advance(setting.client).await?;
+    let leaf = watch.leaf(setting.client, index, &checkpoint).await?;
+    if note_subject_names(&leaf.leaf, digest) { Ok(()) } else { Err(DrillError::Unnoted { index, what }) }
+}
+
+impl Setting<'_> {
+    /// Carries out a plan.
+    ///
+    /// # Errors
+    /// [`DrillError`]. That something does not come back is none, but a record.
+    pub async fn run(
+        &self,
+        planned: &Planned,
+        tree: Option<&TreeSource<'_>>,
+        watch: &mut LogWatch,
+        conduct: Conduct,
+    ) -> Result<Drilled, DrillError> {
+        let shelf = Shelf::open(self.client).await?;
+        let plan = &planned.plan;
+        if shelf.get(&drill_file(&plan.drill, "record.json")).await?.is_some() {
+            return Err(DrillError::Done(plan.drill.clone()));
+        }
+        let (mut state, before) = self.open_state(plan, &conduct)?;
+        let mut timeline = Timeline::new(Arc::clone(&self.clock), before.declared, None);
+        let remembered = watch.remembered().map(str::to_owned);
+        let seen = Arc::new(SitesSeen::default());
+        let terms = ReadTerms {
+            as_of: plan.scenario.as_of.as_ref().and_then(Moment::timestamp),
+            without: plan.scenario.sites_lost.clone(),
+            seen: Some(Arc::clone(&seen)),
+        };
+        let (came, drawn) = match plan.scope.subject {
+            Subject::Tree => {
+                let source = tree.ok_or(DrillError::NoTree)?;
+                (tree::exercise(self, source, &terms, &conduct, &mut timeline, watch).await?, None)
+            }
+            Subject::Objects => {
+                let (lines, drawn) = self.sample(planned, &shelf, watch).await?;
+                timeline.end_phase("draw", 0);
+                let reading =
+                    Reading { planned, lines, terms: &terms, done: &before.verified, conduct: &conduct };
+                let came = self.read(reading, &mut state).await?;
+                timeline.end_phase("read", came.restored_bytes);
+                (came, drawn)
+            }
+        };
+        let deviations = match before.resumed {
+            true => {
+                vec!["it was interrupted and resumed; the time counts from its first beginning".to_owned()]
+            }
+            false => Vec::new(),
+        };
+        let ended = Ended { came, drawn, timeline, seen: seen.counts(), remembered, deviations };
+        self.finish(planned, &shelf, ended, watch, &conduct).await
+    }
+
+    fn open_state(&self, plan: &DrillPlan, conduct: &Conduct) -> Result<(Journal, Before), DrillError> {
+        make_directory(&conduct.directory)?;
+        let mut state = Journal::open(&conduct.directory.join(STATE_FILE))?;
+        let lines = state.lines()?;
+        let Some((first, rest)) = lines.split_first() else {
+            let declared = self.clock.now();
+            state.add(&format!("{} {}", plan.drill, declared.0))?;
+            let before = Before { declared, verified: BTreeSet::new(), resumed: false };
+            return Ok((state, before));
+        };
+        if !conduct.resume {
+            return Err(DrillError::Interrupted);
+        }
+        let (drill, declared) = first.split_once(' ').ok_or(DrillError::State)?;
+        let declared = Timestamp(declared.parse().map_err(|_| DrillError::State)?);
+        if drill != plan.drill {
+            return Err(DrillError::State);
+        }
+        let verified =
+            parse_list(&rest.iter().fold(String::new(), |all, line| format!("{all}{line}\n")), false);
+        let verified = verified.map_err(|_| DrillError::State)?.into_iter().collect();
+        Ok((state, Before { declared, verified, resumed: true }))
+    }
+
+    /// The cosigned checkpoint that makes the seed of a plan, and the leaf that
+    /// notes it. A plan has one: the one that was noted stands.
+    pub(super) async fn seed_of(
+        &self,
+        drill: &str,
+        plan: &[u8],
+        shelf: &Shelf<'_>,
+        watch: &mut LogWatch,
+    ) -> Result<(String, u64), DrillError> {
+        let (seed_file, index_file) = (drill_file(drill, "seed.txt"), drill_file(drill, "seed.index"));
+        let noted = shelf.get(&index_file).await?.map(|index| String::from_utf8_lossy(&index).parse::<u64>());
+        if let (Some(cosigned), Some(Ok(index))) = (shelf.get(&seed_file).await?, noted) {
+            return Ok((String::from_utf8_lossy(&cosigned).into_owned(), index));
+        }
+        watch.advance(self.client).await?;
+        let checkpoint = watch.remembered().unwrap_or_default().to_owned();
+        let cosigned = cosign(&checkpoint, self.cosigner, self.clock.now().0 / 1_000_000_000);
+        let label = format!("drill-seed-{}", hex(&sha256(plan)[..16]));
+        let digest = Digest(sha256(cosigned.as_bytes()));
+        shelf.put(&seed_file, cosigned.clone()).await?;
+        let index = self.client.note_digest(&label, &digest).await?;
+        shelf.put(&index_file, index.to_string()).await?;
+        Ok((cosigned, index))
+    }
+
+    /// The lines of this drill, and how they were drawn.
+    async fn sample(
+        &self,
+        planned: &Planned,
+        shelf: &Shelf<'_>,
+        watch: &mut LogWatch,
+    ) -> Result<(Vec<Line>, Option<Drawn>), DrillError> {
+        let plan = &planned.plan;
+        if plan.scope.cosigner.is_none() {
+            return Ok((planned.population.clone(), None));
+        }
+        let (checkpoint, log_index) = self.seed_of(&plan.drill, &planned.bytes, shelf, watch).await?;
+        let seed = seed(&checkpoint, &sha256(&planned.bytes));
+        let lines = draw(&planned.population, &seed, plan.scope.sample);
+        let text = sample_text(&lines);
+        let sample_sha256 = sha256_hex(text.as_bytes());
+        shelf.put(&drill_file(&plan.drill, "sample.txt"), text).await?;
+        Ok((lines, Some(Drawn { checkpoint, log_index, seed: hex(&seed), sample_sha256 })))
+    }
+
+    /// Reads every line that is not verified yet.
+    async fn read(&self, reading: Reading<'_>, state: &mut Journal) -> Result<Came, DrillError> {
+        let Reading { planned, lines, terms, done, conduct } = reading;
+        let bucket = BucketName::new(&planned.plan.scope.bucket)
+            .map_err(|_| DrillError::NoPlan(planned.plan.drill.clone()))?;
+        let pace = Pace::new(conduct.max_rate);
+        let total: u64 = lines.iter().map(|line| line.size).sum();
+        conduct.progress.stage("read", Some(total), None);
+        let one = |line: Line| {
+            let (key, pace, bucket) = (planned.keys.get(&line.version), Arc::clone(&pace), &bucket);
+            async move {
+                let Some(key) = key else { return (line, Err("gone".to_owned())) };
+                let read = async {
+                    let (info, mut body) = self.client.get_on(bucket, key, None, terms).await?;
+                    let mut hasher = blake3::Hasher::new();
+                    while let Some(piece) = body.next().await? {
+                        pace.pay(u64::try_from(piece.len()).unwrap_or(u64::MAX)).await;
+                        hasher.update(&piece);
+                    }
+                    Ok::<_, GetError>((info.version, Digest(*hasher.finalize().as_bytes())))
+                };
+                (line, read.await.map_err(|error| class_of(&error)))
+            }
+        };
+        let mut came = Came::new(lines.len(), total);
+        let mut back: Vec<Line> = lines.iter().filter(|line| done.contains(*line)).cloned().collect();
+        let reads: Vec<_> = lines.iter().filter(|line| !done.contains(*line)).cloned().map(one).collect();
+        let mut reads = stream::iter(reads).buffer_unordered(READS);
+        while let Some((line, read)) = reads.next().await {
+            conduct.progress.advance(line.size, 1);
+            match read {
+                Ok((version, content)) if version == line.version && content == line.content => {
+                    state.add(sample_text(std::slice::from_ref(&line)).trim_end())?;
+                    back.push(line);
+                }
+                Ok((version, content)) => {
+                    let class = if version == line.version { "Content" } else { "Version" };
+                    *came.by_class.entry(class.to_owned()).or_default() += 1;
+                    came.listed.push(format!("{class} {}", line.version));
+                    back.push(Line { content, version, ..line });
+                }
+                Err(class) => {
+                    came.unreadable += 1;
+                    *came.failures.entry(class).or_default() += 1;
+                }
+            }
+        }
+        Ok(came.with_objects(&lines, back, planned))
+    }
+}
+
+/// What an earlier run of the same drill left.
+struct Before {
+    declared: Timestamp,
+    verified: BTreeSet<Line>,
+    resumed: bool,
+}
+
+struct Reading<'a> {
+    planned: &'a Planned,
+    lines: Vec<Line>,
+    terms: &'a ReadTerms,
+    done: &'a BTreeSet<Line>,
+    conduct: &'a Conduct,
+}
+
+/// Why a read failed, in a word that names no object.
+pub(super) fn class_of(error: &GetError) -> String {
+    let class = match error {
+        GetError::Call(CallError::Unavailable(_)) => "too few shards or copies",
+        GetError::Call(CallError::Damaged(_)) | GetError::Digest => "damaged",
+        GetError::Call(CallError::NotFound(_)) => "not found",
+        GetError::Call(CallError::PermissionDenied(_)) => "not permitted",
+        GetError::Length { .. } => "cut off",
+        GetError::Call(_) | GetError::TooLarge { .. } => "refused",
+    };
+    class.to_owned()
+}

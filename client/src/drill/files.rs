@@ -1,0 +1,131 @@
+//! The public files of a drill, verified against its record: the sample is the
+//! one that the rule draws, the plan is the one that the log notes, and it was
+//! drawn once.
+
+use coffer_keys::VerifierName;
+
+use super::exercise::DrillError;
+use super::plan::{DrillPlan, sha256, sha256_hex};
+use super::planning::Setting;
+use super::proof::{LogProof, LogProofError};
+use super::sample::{draw, parse_list, population_text, sample_text, seed};
+use super::shelf::{Shelf, ShelfError, drill_file};
+use super::v2::DrillRecordV2;
+use crate::log::LogWatch;
+
+/// Verifies the files of a sampled drill against its record: that population,
+/// seed and sample are those of the plan and the record.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn verify_sample(record: &DrillRecordV2, files: &SampleFiles) -> Result<(), SampleFault> {
+    let fault = |good: bool, fault: SampleFault| if good { Ok(()) } else { Err(fault) };
+    fault(sha256_hex(&files.plan) == record.plan.sha256, SampleFault::Plan)?;
+    let plan = DrillPlan::from_bytes(&files.plan).map_err(|_| SampleFault::Plan)?;
+    let same = plan.scope == record.scope
+        && plan.drill == record.drill
+        && plan.scenario == record.scenario
+        && plan.promise == record.promise
+        && plan.tenant == record.tenant;
+    fault(same, SampleFault::Plan)?;
+    fault(sha256_hex(files.population.as_bytes()) == plan.scope.population_sha256, SampleFault::Population)?;
+    let mut population = parse_list(&files.population, true).map_err(|_| SampleFault::Population)?;
+    fault(population_text(&mut population) == files.population, SampleFault::Population)?;
+    let Some(drawn) = &record.drawn else { return Ok(()) };
+    fault(files.seed == drawn.checkpoint, SampleFault::Seed)?;
+    let expected = draw(&population, &seed(&files.seed, &sha256(&files.plan)), plan.scope.sample);
+    let text = sample_text(&expected);
+    fault(text == files.sample, SampleFault::Sample)?;
+    fault(sha256_hex(text.as_bytes()) == drawn.sample_sha256, SampleFault::Sample)
+}
+
+/// The public files of a sampled drill.
+#[derive(Clone, Debug, Default)]
+pub struct SampleFiles {
+    /// `plan.json`.
+    pub plan: Vec<u8>,
+    /// `population.txt`.
+    pub population: String,
+    /// `seed.txt`.
+    pub seed: String,
+    /// `sample.txt`.
+    pub sample: String,
+}
+
+/// Which of the files is not what record and plan say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SampleFault {
+    /// The plan.
+    #[error("plan.json is not the plan of this record")]
+    Plan,
+    /// The population.
+    #[error("population.txt is not the population of the plan")]
+    Population,
+    /// The seed.
+    #[error("seed.txt is not the checkpoint of this record")]
+    Seed,
+    /// The sample.
+    #[error("sample.txt is not what the rule draws: it was skipped, swapped or drawn again")]
+    Sample,
+    /// A second draw.
+    #[error("the log notes {0} seeds for this plan: it was drawn again")]
+    Redrawn(u64),
+}
+
+/// Reads the files of a drill from the shelf.
+///
+/// # Errors
+/// [`ShelfError`].
+pub async fn sample_files(shelf: &Shelf<'_>, drill: &str) -> Result<SampleFiles, ShelfError> {
+    let text = async |file: &str| {
+        let bytes = shelf.get(&drill_file(drill, file)).await?.unwrap_or_default();
+        Ok::<_, ShelfError>(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let plan = shelf.get(&drill_file(drill, "plan.json")).await?.unwrap_or_default();
+    let (population, seed, sample) =
+        (text("population.txt").await?, text("seed.txt").await?, text("sample.txt").await?);
+    Ok(SampleFiles { plan, population, seed, sample })
+}
+
+/// Looks for other seeds of the same plan in the log, between the plan and the
+/// end of what is signed.
+///
+/// # Errors
+/// [`SampleFault::Redrawn`] as a finding; [`DrillError`] else.
+pub async fn look_for_redraws(
+    setting: &Setting<'_>,
+    record: &DrillRecordV2,
+    watch: &mut LogWatch,
+) -> Result<Result<(), SampleFault>, DrillError> {
+    let checkpoint = watch.advance(setting.client).await?;
+    let label = format!("drill-seed-{}:", record.plan.sha256.get(..32).unwrap_or_default());
+    let mut found = 0;
+    for index in record.plan.log_index..checkpoint.size {
+        let leaf = watch.leaf(setting.client, index, &checkpoint).await?;
+        let value: serde_json::Value = serde_json::from_slice(&leaf.leaf).unwrap_or_default();
+        let uid = value.pointer("/resources/0/uid").and_then(|uid| uid.as_str()).unwrap_or_default();
+        let done = value.pointer("/status_detail").and_then(|status| status.as_str()) == Some("done");
+        found += u64::from(done && uid.starts_with(&label));
+    }
+    Ok(if found == 1 { Ok(()) } else { Err(SampleFault::Redrawn(found)) })
+}
+
+/// Verifies that the log notes a record, by the proof that is kept beside it.
+///
+/// # Errors
+/// [`LogProofError`].
+pub fn verify_noted(
+    proof: &str,
+    record: &DrillRecordV2,
+    key: &VerifierName,
+    origin: &str,
+) -> Result<u64, LogProofError> {
+    let proof = LogProof::from_text(proof)?;
+    let checkpoint = proof.verify(key, origin)?;
+    let statement = coffer_keys::to_canonical(&record.to_statement()).map_err(|_| LogProofError::Form)?;
+    let digest = coffer_keys::leaf_hash(&statement).to_string();
+    let about = proof.subject().is_some_and(|(operation, outcome, subject)| {
+        operation == "drill_sign" && outcome == "done" && subject == digest
+    });
+    if about { Ok(checkpoint.size) } else { Err(LogProofError::Form) }
+}

@@ -1,0 +1,429 @@
+//! How a plan is made: look at the sites and at where everything lies, measure
+//! on the way that the drill will take, ask the earlier records, and note the
+//! result in the log before anything is restored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coffer_keys::{SigningKey, VerifierName};
+use coffer_model::{BucketName, Clock, Digest, Entropy, ObjectKey, Timestamp, VersionId};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::task::spawn_blocking;
+
+use super::cosign::cosigner_text;
+use super::disk::{self, DiskError};
+use super::exercise::DrillError;
+use super::history::{History, Related};
+use super::plan::{
+    DrillPlan, PLAN_FORMAT, PLAN_LABEL, Person, PlanFormatError, Promise, Scenario, ScenarioKind, Scope,
+    Subject, Trigger, hex, sha256, sha256_hex,
+};
+use super::predict::{Lies, Prediction, Rates, Work};
+use super::sample::{Line, RULE_ALL, SAMPLE_RULE, population_text, sample_text};
+use super::shelf::{Shelf, ShelfError, drill_file};
+use crate::backup::{PlanError, Repository, SnapshotId, plan_restore};
+use crate::call::CallError;
+use crate::connect::Client;
+use crate::log::LogWatch;
+use crate::objects::{GetError, ObjectInfo};
+use crate::sites::SiteInfo;
+use crate::terms::ReadTerms;
+
+/// Descriptions asked for at once.
+const ASKED_AT_ONCE: usize = 16;
+
+/// A calibration reads until it has had this many bytes, or so many objects.
+const CALIBRATION_BYTES: u64 = 48 << 20;
+const CALIBRATION_OBJECTS: usize = 48;
+
+/// Who drills.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// The tenant's id, as printed.
+    pub tenant: String,
+    /// Origin line of its log.
+    pub log_origin: String,
+    /// The key that signs its log and its records.
+    pub log_key: VerifierName,
+}
+
+/// What a drill works with.
+pub struct Setting<'a> {
+    /// The connection of the tenant.
+    pub client: &'a Client,
+    /// Who drills.
+    pub party: &'a Party,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+    /// The tenant's cosigner.
+    pub cosigner: &'a SigningKey,
+}
+
+/// The tree that is to come back.
+pub struct TreeSource<'a> {
+    /// The bucket of the repository.
+    pub bucket: BucketName,
+    /// The repository.
+    pub repository: &'a Repository,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The manifest made at the source.
+    pub manifest: PathBuf,
+    /// Its SHA-256.
+    pub manifest_sha256: Digest,
+    /// The leaf that notes it.
+    pub note_index: u64,
+}
+
+/// What somebody wants drilled.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Which bucket.
+    pub bucket: BucketName,
+    /// Which kind of loss.
+    pub kind: ScenarioKind,
+    /// Names of lost sites.
+    pub sites: Vec<String>,
+    /// Country codes of lost places.
+    pub places: Vec<String>,
+    /// The moment to restore.
+    pub as_of: Option<Timestamp>,
+    /// How many objects to draw; none: all of them.
+    pub sample: Option<u64>,
+    /// What was promised.
+    pub promise: Promise,
+    /// Why.
+    pub trigger: Trigger,
+    /// Who takes part.
+    pub people: Vec<Person>,
+    /// When the next one is due.
+    pub next_due: Option<Timestamp>,
+    /// Measure the way beforehand. Without it the times are foreseen from
+    /// nothing, but no read comes before the drill, which could mend a fault.
+    pub calibrate: bool,
+}
+
+/// Why there is no plan. Nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum MakePlanError {
+    /// The service refused or failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A calibration read failed.
+    #[error("the read that measures the way failed: {0}")]
+    Get(#[from] GetError),
+    /// The shelf.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    /// The repository.
+    #[error("the snapshot could not be looked at: {0}")]
+    Snapshot(#[from] PlanError),
+    /// The scratch files that measure the disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The plan has no canonical form.
+    #[error(transparent)]
+    Form(#[from] PlanFormatError),
+    /// A site that is not there.
+    #[error("there is no site \"{0}\"; `coffer site ls` lists them")]
+    NoSite(String),
+    /// A place without a site.
+    #[error("no site is in {0}; `coffer site ls` says where they are")]
+    NoPlace(String),
+    /// The seed of the sample.
+    #[error("the seed of the sample could not be made: {0}")]
+    Seed(Box<DrillError>),
+    /// There is nothing to restore.
+    #[error("bucket {0} holds no objects of that moment; there is nothing to restore")]
+    Empty(BucketName),
+    /// A worker ended without a word; a defect.
+    #[error("a worker died; this is a defect")]
+    Worker,
+}
+
+/// A plan that stands in the log, and what carrying it out needs.
+pub struct Planned {
+    /// The plan.
+    pub plan: DrillPlan,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The leaf that notes it.
+    pub log_index: u64,
+    /// What a sample may be drawn from, in canonical order.
+    pub population: Vec<Line>,
+    /// The key of each version of the bucket.
+    pub(crate) keys: BTreeMap<VersionId, ObjectKey>,
+    /// The versions that are foreseen to be unrecoverable.
+    pub(crate) foreseen: BTreeSet<VersionId>,
+}
+
+/// The sites of a deployment that a scenario loses.
+fn lost_sites(wish: &Wish, sites: &[SiteInfo]) -> Result<BTreeSet<String>, MakePlanError> {
+    let mut lost = BTreeSet::new();
+    for name in &wish.sites {
+        let there = sites.iter().any(|site| site.name == *name);
+        lost.insert(there.then(|| name.clone()).ok_or_else(|| MakePlanError::NoSite(name.clone()))?);
+    }
+    for place in &wish.places {
+        let inside: Vec<&SiteInfo> = sites.iter().filter(|site| site.country.as_str() == place).collect();
+        if inside.is_empty() {
+            return Err(MakePlanError::NoPlace(place.clone()));
+        }
+        lost.extend(inside.into_iter().map(|site| site.name.clone()));
+    }
+    Ok(lost)
+}
+
+fn line(info: &ObjectInfo) -> Line {
+    Line { version: info.version, size: info.size, content: info.content_blake3 }
+}
+
+/// What was found before anything is foreseen.
+struct Survey {
+    lost: BTreeSet<String>,
+    /// The lost ones, and those that do not answer anyway.
+    away: BTreeSet<String>,
+    objects: Vec<ObjectInfo>,
+    covered: BTreeSet<VersionId>,
+    history: Related,
+}
+
+impl Survey {
+    /// What may be drawn from.
+    fn population(&self) -> Vec<&ObjectInfo> {
+        self.objects.iter().filter(|info| !self.covered.contains(&info.version)).collect()
+    }
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+impl Setting<'_> {
+    /// Makes a plan, keeps it and notes it in the log; where a sample is drawn,
+    /// with the seed that the next checkpoint gives. `scratch` is a directory
+    /// that is made and removed again, on the disk that will be restored to.
+    ///
+    /// # Errors
+    /// [`MakePlanError`].
+    pub async fn plan(
+        &self,
+        wish: &Wish,
+        tree: Option<&TreeSource<'_>>,
+        scratch: &Path,
+        watch: &mut LogWatch,
+    ) -> Result<Planned, MakePlanError> {
+        let shelf = Shelf::open(self.client).await?;
+        let survey = self.survey(&shelf, wish, tree.is_some()).await?;
+        let population = survey.population();
+        let foreseen = self.foresee(wish, &population, &survey.away).await?;
+        let work = work_of(wish, tree, &population, scratch).await?;
+        let rates = match wish.calibrate {
+            true => self.calibrate(wish, &survey, &foreseen, tree.is_some(), scratch).await?,
+            false => Rates::default(),
+        };
+        let mut prediction = Prediction::of(work, rates, &survey.history.times());
+        prediction.unrecoverable = count(foreseen.len());
+        prediction.recoverable = count(population.len()).saturating_sub(prediction.unrecoverable);
+        let mut lines: Vec<Line> = population.iter().map(|info| line(info)).collect();
+        let text = population_text(&mut lines);
+        let plan = self.compose(wish, tree, &survey, prediction, &text);
+        let bytes = plan.to_bytes()?;
+        let log_index = self.client.note_digest(PLAN_LABEL, &Digest(sha256(&bytes))).await?;
+        if plan.scope.cosigner.is_some() {
+            let seed = self.seed_of(&plan.drill, &bytes, &shelf, watch).await;
+            seed.map_err(|error| MakePlanError::Seed(Box::new(error)))?;
+        }
+        shelf.put(&drill_file(&plan.drill, "population.txt"), text).await?;
+        let unseen: Vec<Line> =
+            lines.iter().filter(|line| foreseen.contains(&line.version)).cloned().collect();
+        shelf.put(&drill_file(&plan.drill, "foreseen.txt"), sample_text(&unseen)).await?;
+        shelf.put(&drill_file(&plan.drill, "plan.json"), bytes.clone()).await?;
+        shelf.put(&drill_file(&plan.drill, "plan.index"), log_index.to_string()).await?;
+        let keys = survey.objects.into_iter().map(|info| (info.version, info.key)).collect();
+        Ok(Planned { plan, bytes, log_index, population: lines, keys, foreseen })
+    }
+
+    async fn survey(&self, shelf: &Shelf<'_>, wish: &Wish, tree: bool) -> Result<Survey, MakePlanError> {
+        let sites = self.client.list_sites().await?;
+        let lost = lost_sites(wish, &sites)?;
+        let objects = self.client.list_at(&wish.bucket, b"", wish.as_of).await?;
+        if objects.is_empty() {
+            return Err(MakePlanError::Empty(wish.bucket.clone()));
+        }
+        let subject = if tree { Subject::Tree } else { Subject::Objects };
+        let history = History::read(shelf, &self.party.log_key).await?.of(wish.bucket.as_str(), subject);
+        let covered = match wish.sample {
+            Some(_) => history.covered(&objects),
+            None => BTreeSet::new(),
+        };
+        let silent = sites.iter().filter(|site| !site.alive).map(|site| site.name.clone());
+        let away = lost.iter().cloned().chain(silent).collect();
+        Ok(Survey { lost, away, objects, covered, history })
+    }
+
+    fn compose(
+        &self,
+        wish: &Wish,
+        tree: Option<&TreeSource<'_>>,
+        survey: &Survey,
+        prediction: Prediction,
+        population: &str,
+    ) -> DrillPlan {
+        let all = count(survey.objects.len() - survey.covered.len());
+        let scope = Scope {
+            bucket: wish.bucket.to_string(),
+            subject: if tree.is_some() { Subject::Tree } else { Subject::Objects },
+            snapshot: tree.map(|tree| tree.snapshot.to_string()),
+            source_manifest_sha256: tree.map(|tree| tree.manifest_sha256.to_string()),
+            source_note_index: tree.map(|tree| tree.note_index),
+            objects: count(survey.objects.len()),
+            bytes: survey.objects.iter().map(|info| info.size).sum(),
+            population_sha256: sha256_hex(population.as_bytes()),
+            population: all,
+            rule: if wish.sample.is_some() { SAMPLE_RULE } else { RULE_ALL }.to_owned(),
+            sample: wish.sample.map_or(all, |sample| sample.min(all)),
+            covered_before: count(survey.covered.len()),
+            cosigner: wish.sample.map(|_| cosigner_text(self.cosigner)),
+        };
+        DrillPlan {
+            format: PLAN_FORMAT,
+            drill: hex(&self.entropy.sixteen()),
+            tenant: self.party.tenant.clone(),
+            made: self.clock.now().into(),
+            trigger: wish.trigger,
+            people: wish.people.clone(),
+            scenario: Scenario {
+                kind: wish.kind,
+                sites_lost: survey.lost.iter().cloned().collect(),
+                places_lost: wish.places.clone(),
+                as_of: wish.as_of.map(Into::into),
+            },
+            scope,
+            promise: wish.promise.clone(),
+            prediction,
+            previous: survey.history.last_of(wish.kind),
+            next_due: wish.next_due.map(Into::into),
+        }
+    }
+
+    /// The versions of which too little would be left.
+    async fn foresee(
+        &self,
+        wish: &Wish,
+        population: &[&ObjectInfo],
+        away: &BTreeSet<String>,
+    ) -> Result<BTreeSet<VersionId>, MakePlanError> {
+        if away.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let look = |info: &ObjectInfo| {
+            let (key, version) = (info.key.clone(), info.version);
+            async move {
+                let placed = self.client.stat_at(&wish.bucket, &key, wish.as_of).await?;
+                let lies = Lies { geometry: placed.geometry, sites: placed.sites };
+                Ok::<_, MakePlanError>((!lies.survives(away)).then_some(version))
+            }
+        };
+        let looks: Vec<_> = population.iter().map(|info| look(info)).collect();
+        let found: Vec<_> = stream::iter(looks).buffer_unordered(ASKED_AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Measures the way of the drill: objects without the lost sites, and, for
+    /// a tree, files on the disk that it will be written to.
+    async fn calibrate(
+        &self,
+        wish: &Wish,
+        survey: &Survey,
+        foreseen: &BTreeSet<VersionId>,
+        tree: bool,
+        scratch: &Path,
+    ) -> Result<Rates, MakePlanError> {
+        let terms =
+            ReadTerms { as_of: wish.as_of, without: survey.lost.iter().cloned().collect(), seen: None };
+        let population = survey.population();
+        let mut readable: Vec<&&ObjectInfo> =
+            population.iter().filter(|info| !foreseen.contains(&info.version)).collect();
+        // Versions are random: their order is as good as a draw.
+        readable.sort_by_key(|info| info.version);
+        let mut rates = if tree {
+            let (scratch, clock) = (scratch.to_owned(), Arc::clone(&self.clock));
+            spawn_blocking(move || disk::calibrate(&scratch, &clock))
+                .await
+                .map_err(|_| MakePlanError::Worker)??
+        } else {
+            Rates::default()
+        };
+        let smallest = readable.iter().map(|info| info.size).min().unwrap_or_default();
+        let small: Vec<_> = readable.iter().filter(|info| info.size <= smallest.max(64 << 10)).collect();
+        let (mut chosen, mut bytes) = (Vec::new(), 0);
+        for info in readable.iter().take(CALIBRATION_OBJECTS) {
+            if bytes >= CALIBRATION_BYTES {
+                break;
+            }
+            bytes += info.size;
+            chosen.push(info.key.clone());
+        }
+        let few: Vec<ObjectKey> =
+            small.into_iter().take(CALIBRATION_OBJECTS).map(|info| info.key.clone()).collect();
+        let at_once = if tree { TREE_READS } else { super::exercise::READS };
+        rates.object_ns =
+            self.time_reads(wish, &terms, &few, at_once).await?.checked_div(count(few.len())).unwrap_or(0);
+        let took = self.time_reads(wish, &terms, &chosen, at_once).await?;
+        let moving = took.saturating_sub(rates.object_ns.saturating_mul(count(chosen.len())));
+        let per_mib = u128::from(moving) * (1 << 20) / u128::from(bytes.max(1));
+        rates.object_mib_ns = u64::try_from(per_mib).unwrap_or(u64::MAX);
+        Ok(rates)
+    }
+
+    async fn time_reads(
+        &self,
+        wish: &Wish,
+        terms: &ReadTerms,
+        keys: &[ObjectKey],
+        at_once: usize,
+    ) -> Result<u64, MakePlanError> {
+        let begun = self.clock.monotonic();
+        let read = |key: ObjectKey| async move {
+            let (_, mut body) = self.client.get_on(&wish.bucket, &key, None, terms).await?;
+            while body.next().await?.is_some() {}
+            Ok::<_, GetError>(())
+        };
+        let reads: Vec<_> = keys.iter().map(|key| read(key.clone())).collect();
+        // What does not come says nothing of the way; the drill itself will find it.
+        stream::iter(reads).buffer_unordered(at_once).for_each(|_| std::future::ready(())).await;
+        let took = self.clock.monotonic().saturating_sub(begun);
+        Ok(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Packs that a restoration fetches at once.
+const TREE_READS: usize = 2;
+
+/// How much a drill of this wish has to do.
+async fn work_of(
+    wish: &Wish,
+    tree: Option<&TreeSource<'_>>,
+    population: &[&ObjectInfo],
+    scratch: &Path,
+) -> Result<Work, MakePlanError> {
+    let bytes: u64 = population.iter().map(|info| info.size).sum();
+    let objects = count(population.len());
+    let Some(tree) = tree else {
+        let drawn = wish.sample.unwrap_or(objects).min(objects);
+        let share = u128::from(bytes) * u128::from(drawn) / u128::from(objects.max(1));
+        let object_bytes = u64::try_from(share).unwrap_or(bytes);
+        return Ok(Work { objects: drawn, object_bytes, ..Work::default() });
+    };
+    let plan = plan_restore(tree.repository, &tree.snapshot, scratch).await?;
+    Ok(Work {
+        objects: plan.fetches,
+        object_bytes: plan.fetch_bytes,
+        files: plan.entries,
+        file_bytes: plan.bytes,
+    })
+}

@@ -1,0 +1,250 @@
+//! A pack of which one thing was changed does not verify, and the thing is
+//! named. First as anybody could change it; then as the holder of the signing
+//! key could, who signs a new manifest over it.
+
+use std::collections::BTreeMap;
+
+use coffer_client::drill::PAYLOAD_TYPE;
+use coffer_client::evidence::{Files, MANIFEST, MANIFEST_SIGNATURE, differing, verify_digests, verify_pack};
+use coffer_keys::{SigningKey, VerifierName, sign_statement, to_canonical};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::fixture::{NAME, World, key, pack, signer};
+
+fn items(files: &Files) -> Vec<String> {
+    let mut items: Vec<String> =
+        verify_pack(files, &signer()).wrong.into_iter().map(|wrong| wrong.item).collect();
+    items.dedup();
+    items
+}
+
+fn good() -> Files {
+    pack(&World::good().material())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// A manifest over these files, signed anew.
+fn resigned(mut files: Files) -> Files {
+    let mut manifest: Value = serde_json::from_slice(&files[MANIFEST]).unwrap();
+    files.remove(MANIFEST);
+    files.remove(MANIFEST_SIGNATURE);
+    let entry = |(path, bytes): (&String, &Vec<u8>)| json!({ "path": path, "bytes": bytes.len(), "sha256": sha256(bytes) });
+    manifest["files"] = files.iter().map(entry).collect();
+    let bytes = to_canonical(&manifest).unwrap();
+    let statement = json!({
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{ "name": MANIFEST, "digest": { "sha256": sha256(&bytes) } }],
+        "predicateType": "urn:coffer:pack:v1",
+        "predicate": { "tenant": manifest["tenant"] },
+    });
+    let envelope = sign_statement(&key(), NAME, PAYLOAD_TYPE, &statement).unwrap();
+    files.insert(MANIFEST.to_owned(), bytes);
+    files.insert(MANIFEST_SIGNATURE.to_owned(), envelope);
+    files
+}
+
+#[test]
+fn a_pack_as_it_was_made_verifies_and_its_reports_are_made_again() {
+    let verified = verify_pack(&good(), &signer());
+    assert_eq!(verified.wrong, []);
+    assert!(verified.remade);
+    assert_eq!((verified.drills, verified.leaves), (1, 9));
+    assert_eq!(verify_pack(&resigned(good()), &signer()).wrong, []);
+}
+
+#[test]
+fn no_byte_of_any_file_can_be_changed_without_its_file_being_named() {
+    let files = good();
+    let digest = |bytes: &Vec<u8>| (bytes.len() as u64, sha256(bytes));
+    let digests: BTreeMap<String, (u64, String)> =
+        files.iter().map(|(path, bytes)| (path.clone(), digest(bytes))).collect();
+    let (manifest, signature) = (files[MANIFEST].as_slice(), files[MANIFEST_SIGNATURE].as_slice());
+    let (parsed, wrong) = verify_digests(Some(manifest), Some(signature), &digests, &signer());
+    let parsed = parsed.filter(|_| wrong.is_empty()).unwrap();
+    let mut changes = 0_u64;
+    let mut digests = digests;
+    for (path, bytes) in &files {
+        let mut changed = bytes.clone();
+        // Every byte of small files; of larger ones every eleventh, which is
+        // still more than ten thousand in all.
+        let step = if bytes.len() <= 8192 { 1 } else { 11 };
+        for at in (0..bytes.len()).step_by(step) {
+            let flip = 1_u8 << (at % 8);
+            changed[at] ^= flip;
+            let wrong = match path.as_str() {
+                MANIFEST => verify_digests(Some(&changed), Some(signature), &digests, &signer()).1,
+                MANIFEST_SIGNATURE => verify_digests(Some(manifest), Some(&changed), &digests, &signer()).1,
+                path => {
+                    let before = digests.insert(path.to_owned(), digest(&changed)).unwrap();
+                    let wrong = differing(&parsed, &digests);
+                    digests.insert(path.to_owned(), before);
+                    wrong
+                }
+            };
+            assert!(wrong.iter().any(|wrong| wrong.item == *path), "byte {at} of {path}: {wrong:?}");
+            changed[at] ^= flip;
+            changes += 1;
+        }
+    }
+    assert!(changes > 10_000, "{changes}");
+}
+
+#[test]
+fn every_removed_swapped_and_added_file_is_named() {
+    let files = good();
+    for path in files.keys() {
+        let mut fewer = files.clone();
+        fewer.remove(path);
+        assert!(items(&fewer).contains(path), "without {path}: {:?}", items(&fewer));
+    }
+    let mut paths: Vec<&String> = files.keys().collect();
+    paths.push(paths[0]);
+    for pair in paths.windows(2) {
+        let mut swapped = files.clone();
+        swapped.insert(pair[0].clone(), files[pair[1]].clone());
+        swapped.insert(pair[1].clone(), files[pair[0]].clone());
+        assert!(items(&swapped).iter().any(|item| item == pair[0] || item == pair[1]), "{pair:?}");
+    }
+    let mut more = files;
+    more.insert("reports/more.html".to_owned(), b"<p>all is well</p>".to_vec());
+    assert_eq!(items(&more), ["reports/more.html"]);
+}
+
+#[test]
+fn another_key_verifies_nothing() {
+    let other = SigningKey::danger_from_seed(Zeroizing::new([8; 32])).verifying_key();
+    let verified = verify_pack(&good(), &VerifierName { name: NAME.to_owned(), key: other });
+    let named = |item: &str| verified.wrong.iter().any(|wrong| wrong.item == item);
+    for item in [
+        MANIFEST_SIGNATURE,
+        "keys/evidence.vkey",
+        "keys/evidence.pem",
+        "log/checkpoint",
+        "facts/facts.dsse.json",
+    ] {
+        assert!(named(item) || item.starts_with("facts"), "{item}: {:?}", verified.wrong);
+    }
+}
+
+/// What the holder of the key might try: change, sign a new manifest.
+#[test]
+fn not_even_the_holder_of_the_key_can_make_a_pack_that_contradicts_itself() {
+    let leaves = |files: &Files| -> Vec<Vec<u8>> {
+        files["log/leaves.jsonl"].split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+    };
+    let put = |files: &mut Files, lines: Vec<Vec<u8>>| {
+        files.insert("log/leaves.jsonl".to_owned(), lines.concat());
+    };
+    type Change<'a> = Box<dyn Fn(&mut Files) + 'a>;
+    let cases: Vec<(&str, Change<'_>)> = vec![
+        (
+            "log/leaves.jsonl",
+            Box::new(|f| {
+                let mut lines = leaves(f);
+                lines.remove(5);
+                put(f, lines);
+            }),
+        ),
+        (
+            "log/leaves.jsonl",
+            Box::new(|f| {
+                let mut lines = leaves(f);
+                lines.swap(3, 4);
+                put(f, lines);
+            }),
+        ),
+        (
+            "log/leaves.jsonl",
+            Box::new(|f| {
+                let mut lines = leaves(f);
+                drop(lines.pop());
+                put(f, lines);
+            }),
+        ),
+        (
+            "log/leaves.jsonl",
+            Box::new(|f| {
+                let mut lines = leaves(f);
+                lines.push(lines[0].clone());
+                put(f, lines);
+            }),
+        ),
+        (
+            "log/proofs/0.tlog-proof",
+            Box::new(|f| {
+                let other = f["log/proofs/1.tlog-proof"].clone();
+                f.insert("log/proofs/0.tlog-proof".to_owned(), other);
+            }),
+        ),
+        (
+            "reports/report.html",
+            Box::new(|f| {
+                let page = String::from_utf8(f["reports/report.html"].clone()).unwrap();
+                f.insert(
+                    "reports/report.html".to_owned(),
+                    page.replacen("satisfied", "fulfilled", 1).into_bytes(),
+                );
+            }),
+        ),
+        ("reports/findings.csv", Box::new(|f| f.get_mut("reports/findings.csv").unwrap().push(b'\n'))),
+        (
+            "reports/oscal/assessment-results.json",
+            Box::new(|f| {
+                let path = "reports/oscal/assessment-results.json";
+                let text = String::from_utf8(f[path].clone()).unwrap();
+                f.insert(
+                    path.to_owned(),
+                    text.replacen("\"fail\"", "\"pass\"", 1).replacen("2025", "2024", 1).into_bytes(),
+                );
+            }),
+        ),
+        (
+            "policy/policies.json",
+            Box::new(|f| {
+                f.insert("policy/policies.json".to_owned(), b"{}".to_vec());
+            }),
+        ),
+        (
+            "residency/versions.json",
+            Box::new(|f| {
+                f.insert("residency/versions.json".to_owned(), b"[1]".to_vec());
+            }),
+        ),
+        (
+            "reports/residency.csv",
+            Box::new(|f| {
+                f.insert("residency/versions.json".to_owned(), b"[]".to_vec());
+            }),
+        ),
+    ];
+    for (item, change) in cases {
+        let mut files = good();
+        change(&mut files);
+        let named = items(&resigned(files));
+        assert!(named.iter().any(|named| named == item), "{item}: {named:?}");
+    }
+}
+
+#[test]
+fn a_record_of_another_drill_and_facts_of_another_log_are_named() {
+    let mut world = World::good();
+    world.records[0].drill = "1e".repeat(16);
+    let other = pack(&world.material());
+    let mut files = good();
+    files.insert(
+        format!("drills/{}.json", "0f".repeat(16)),
+        other[&format!("drills/{}.json", "1e".repeat(16))].clone(),
+    );
+    assert!(items(&resigned(files)).contains(&format!("drills/{}.json", "0f".repeat(16))));
+    let mut world = World::good();
+    world.facts["operators"] = json!(2);
+    let other = pack(&world.material());
+    let mut files = good();
+    files.insert("facts/facts.dsse.json".to_owned(), other["facts/facts.dsse.json"].clone());
+    assert!(items(&resigned(files)).contains(&"facts/facts.dsse.json".to_owned()));
+}

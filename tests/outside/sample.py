@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Draws a drill's sample again, from its public files alone.
+
+Usage: sample.py DIRECTORY
+
+DIRECTORY holds plan.json, population.txt, seed.txt, sample.txt and
+record.json of one drill (`coffer drill show ID --export DIRECTORY`). The rule
+is described in client/src/drill/SAMPLE.md; none of its code is shared.
+Needs PyPI `cryptography` for the cosignature. Exits 1 naming what is wrong.
+"""
+
+import base64
+import hashlib
+import json
+import struct
+import sys
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+RULE = "coffer-sample-v1"
+COSIGNER = "coffer-tenant-cosigner"
+LEAVES_MAX = 64
+
+
+class Wrong(Exception):
+    """Something is not what it should be."""
+
+
+def require(good, what):
+    if not good:
+        raise Wrong(what)
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def lines_of(text, name):
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        parts = line.split(" ")
+        require(len(parts) == 3 and len(parts[0]) == 32 and len(parts[2]) == 64, f"{name}: line {number}")
+        found.append((bytes.fromhex(parts[0]), line))
+    require(text == "" or text.endswith("\n"), f"{name}: its last line does not end")
+    return found
+
+
+def check_cosignature(note, key):
+    body, signatures = note.rsplit("\n\n", 1)
+    body += "\n"
+    prefix = f"\u2014 {COSIGNER} "
+    blobs = [line[len(prefix):] for line in signatures.split("\n") if line.startswith(prefix)]
+    require(len(blobs) == 1, "seed.txt: not exactly one cosignature of the tenant")
+    blob = base64.b64decode(blobs[0], validate=True)
+    require(len(blob) == 76, "seed.txt: the cosignature has another length")
+    key_id = sha256(COSIGNER.encode() + b"\n\x04" + key)[:4]
+    require(blob[:4] == key_id, "seed.txt: the cosignature is of another key")
+    (seconds,) = struct.unpack(">Q", blob[4:12])
+    message = f"cosignature/v1\ntime {seconds}\n{body}".encode()
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(blob[12:], message)
+    except InvalidSignature:
+        raise Wrong("seed.txt: the cosignature is false") from None
+    return int(body.split("\n")[1])
+
+
+def check(directory):
+    read = lambda name: (directory / name).read_bytes()
+    plan_bytes, record_bytes = read("plan.json"), read("record.json")
+    plan = json.loads(plan_bytes)
+    statement = json.loads(base64.b64decode(json.loads(record_bytes)["payload"]))
+    require(statement["predicateType"] == "urn:coffer:drill:v2", "record.json: another predicate")
+    record = statement["predicate"]
+    scope = plan["scope"]
+    require(record["plan"]["sha256"] == sha256(plan_bytes).hex(), "plan.json is not the plan of the record")
+    require(record["scope"] == scope and record["drill"] == plan["drill"], "record.json: another scope than the plan's")
+    population_text = read("population.txt").decode()
+    require(sha256(population_text.encode()).hex() == scope["population_sha256"], "population.txt is not the plan's")
+    population = lines_of(population_text, "population.txt")
+    ids = [version for version, _ in population]
+    require(ids == sorted(set(ids)), "population.txt: not in order, each once")
+    require(len(population) == scope["population"], "population.txt: another length than the plan's")
+    if scope["rule"] == "all":
+        require(record["drawn"] is None and scope["sample"] == len(population), "a drill of all has no draw")
+        return len(population), len(population)
+    require(scope["rule"] == RULE, f"the rule {scope['rule']} is not known")
+    drawn, seed_bytes = record["drawn"], read("seed.txt")
+    require(drawn["checkpoint"].encode() == seed_bytes, "seed.txt is not the checkpoint of the record")
+    size = check_cosignature(seed_bytes.decode(), base64.b64decode(scope["cosigner"], validate=True))
+    ahead = size - record["plan"]["log_index"]
+    require(1 <= ahead <= LEAVES_MAX, "seed.txt: not the checkpoint that came soon after the plan")
+    require(drawn["log_index"] > record["plan"]["log_index"], "the seed was noted before the plan")
+    seed = sha256(RULE.encode() + b"\n" + sha256(seed_bytes) + sha256(plan_bytes))
+    require(drawn["seed"] == seed.hex(), "record.json: another seed than seed.txt gives")
+    scored = sorted((sha256(seed + version), line) for version, line in population)
+    text = "".join(line + "\n" for _, line in scored[: scope["sample"]])
+    require(text == read("sample.txt").decode(), "sample.txt: skipped, swapped or drawn again")
+    digest = sha256(text.encode()).hex()
+    require(drawn["sample_sha256"] == digest, "record.json: another sample")
+    require(record["results"]["expected_sha256"] == digest, "record.json: another sample was restored")
+    return scope["sample"], len(population)
+
+
+def main():
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    try:
+        sample, population = check(Path(sys.argv[1]))
+    except (Wrong, KeyError, ValueError, OSError) as error:
+        print(f"sample: WRONG: {error}", file=sys.stderr)
+        return 1
+    print(f"sample: {sample} of {population} drawn again, the same")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
