@@ -79,6 +79,13 @@ impl Version {
 }
 
 impl Service {
+    /// Whether a version was accepted below its promise and is not whole yet:
+    /// a site that has none of it may never have said that it had.
+    pub(crate) async fn is_reduced(&self, version: &Version) -> bool {
+        let Some(tenant) = self.tenant(version.tenant) else { return false };
+        matches!(tenant.catalog.version(version.id).await, Ok(Some(now)) if now.reduced > 0)
+    }
+
     /// Whether place `place` of a version is at `site` by what the catalogue
     /// says now, and the policy still admits the site. A read that began
     /// before the version moved asks where it was: a site that gave up what

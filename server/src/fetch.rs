@@ -186,7 +186,9 @@ impl Service {
                 continue;
             }
             let id = stripes.record(stripe, index);
-            self.sites.report(site);
+            if *error != SiteError::Missing || !self.is_reduced(&stripes.version).await {
+                self.sites.report(site);
+            }
             self.damage.note(site, id);
             let Ok(rebuilt) = stripes.codec.rebuild(shards.have.clone(), &[index]) else { continue };
             let Some(body) = rebuilt.into_iter().next() else { continue };

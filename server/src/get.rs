@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
-use crate::fetch::Stripes;
+use crate::fetch::{FetchError, Stripes};
 use crate::plain::{Plain, PlainError, Seal};
+use crate::sealed::SealedError;
 use crate::service::Service;
 use crate::small::NoHolder;
 use crate::sweep::wrap_of;
@@ -138,7 +139,43 @@ async fn at_once(
     Ok(Found { manifest: row.manifest, pieces })
 }
 
+/// Opens an answer; once more where the version moved while it was read, and
+/// those that were asked gave up what they had.
 async fn open_all(
+    service: &Arc<Service>,
+    grant: &Grant,
+    row: &ManifestRow,
+    range: Range<u64>,
+    terms: &Terms,
+) -> Result<Vec<Bytes>, GetError> {
+    let opened = open_row(service, grant, row, range.clone(), terms).await;
+    match opened {
+        Err(error) if error.is_of_a_place() => match moved(grant, row).await? {
+            Some(row) => open_row(service, grant, &row, range, terms).await,
+            None => Err(error),
+        },
+        opened => opened,
+    }
+}
+
+/// The version's row, if it is another one by now.
+async fn moved(grant: &Grant, row: &ManifestRow) -> Result<Option<ManifestRow>, CatalogError> {
+    let now = grant.tenant().catalog.version(row.manifest.version).await?;
+    Ok(now.filter(|now| now.record != row.record))
+}
+
+impl GetError {
+    /// Whether it says that the places that were asked do not have enough.
+    fn is_of_a_place(&self) -> bool {
+        matches!(
+            self,
+            Self::NoHolder(_)
+                | Self::Plain(PlainError::Sealed(SealedError::Fetch(FetchError::TooFewShards { .. })))
+        )
+    }
+}
+
+async fn open_row(
     service: &Arc<Service>,
     grant: &Grant,
     row: &ManifestRow,
@@ -207,7 +244,13 @@ async fn deliver(
     logged: oneshot::Receiver<()>,
     send: &mpsc::Sender<Result<Bytes, GetError>>,
 ) -> Result<(), GetError> {
-    let opened = open_striped(service, grant, row, range, terms).await;
+    let opened = match open_striped(service, grant, row, range.clone(), terms).await {
+        Err(error) if error.is_of_a_place() => match moved(grant, row).await? {
+            Some(row) => open_striped(service, grant, &row, range, terms).await,
+            None => Err(error),
+        },
+        opened => opened,
+    };
     // Nothing leaves, and no outcome is noted, before the intent is durable.
     logged.await.map_err(|_| GetError::Stopped)?;
     let mut plain = opened?;

@@ -9,7 +9,6 @@ mod coverage;
 mod scrub;
 
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -95,7 +94,7 @@ pub(crate) struct Watch {
     /// Why the last step of a background job failed.
     trouble: Mutex<Option<String>>,
     /// The service is leaving: what may take long ends early.
-    leaving: AtomicBool,
+    leaving: tokio::sync::watch::Sender<bool>,
 }
 
 impl Default for Watch {
@@ -105,7 +104,7 @@ impl Default for Watch {
             scrub: tokio::sync::Mutex::default(),
             delays: tokio::sync::Mutex::default(),
             trouble: Mutex::default(),
-            leaving: AtomicBool::new(false),
+            leaving: tokio::sync::watch::Sender::new(false),
         }
     }
 }
@@ -128,11 +127,17 @@ impl Watch {
 
     /// Tells what may take long that the service is leaving.
     pub(crate) fn leave(&self) {
-        self.leaving.store(true, Ordering::Release);
+        self.leaving.send_replace(true);
+    }
+
+    /// Ends when the service leaves.
+    pub(crate) async fn until_leaving(&self) {
+        // The sender is behind this very reference.
+        let _ = self.leaving.subscribe().wait_for(|leaving| *leaving).await;
     }
 
     pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::Acquire)
+        *self.leaving.borrow()
     }
 
     /// Why the last background step failed, if it did.

@@ -29,9 +29,14 @@ impl Refusals {
 
     /// Notes one refusal.
     pub(crate) fn note(&self, site: SiteId, name: &'static str) {
+        self.add(site, name, 1);
+    }
+
+    fn add(&self, site: SiteId, name: &'static str, count: u64) {
         let mut waiting = self.waiting();
         if waiting.len() < WAITING_MAX || waiting.contains_key(&(site, name)) {
-            *waiting.entry((site, name)).or_default() += 1;
+            let known = waiting.entry((site, name)).or_default();
+            *known = known.saturating_add(count);
         }
     }
 }
@@ -43,17 +48,19 @@ impl Witness for Refusals {
 }
 
 impl Service {
-    /// Writes a leaf for every kind of refusal at every site that waits. One
-    /// that the log does not take is counted again by the next of its kind.
+    /// Writes a leaf for every kind of refusal at every site that waits. What
+    /// the log does not take waits on, with its count.
     pub(crate) async fn note_refusals(&self) {
         let Some(refusals) = self.host.sites.refusals() else { return };
-        let waiting = std::mem::take(&mut *refusals.waiting());
         let Some(realm) = self.service_realm() else { return };
+        let waiting = std::mem::take(&mut *refusals.waiting());
         for ((site, name), count) in waiting {
             let event =
                 self.own_event(None, Operation::Sites, format!("{site} {name} {count}"), Outcome::Denied);
             // Nobody waits for this answer; the catalogue reports its own failures.
-            let _ = realm.note(&event).await;
+            if realm.note(&event).await.is_err() {
+                refusals.add(site, name, count);
+            }
         }
     }
 }

@@ -37,6 +37,9 @@ pub enum RepairError {
     /// A catalogue failed.
     #[error("the catalogue failed: {0}")]
     Catalog(#[from] CatalogError),
+    /// The service leaves.
+    #[error("the repair ends with the service; what was done stands, and the next one goes on")]
+    Stopped,
     /// A log did not take a leaf.
     #[error("not repaired, because the audit log cannot be written: {0}")]
     Audit(#[from] AuditError),

@@ -279,10 +279,18 @@ impl Sites {
     }
 
     /// Puts a good record in the place of one that a read found damaged, wrong
-    /// or missing; whether the site acknowledged it. What does not succeed is
+    /// or missing; whether the site gives it back. What does not succeed is
     /// tried again by the next reader; it never holds this one up with an error.
+    /// Written before anything is deleted: what the site has may be good, and
+    /// the site may take nothing new.
     pub(crate) async fn replace(&self, id: SiteId, good: Record) -> bool {
         let Some(site) = self.get(id) else { return false };
+        match put_verified(Some(Arc::clone(&site)), id, good.clone()).await {
+            Ok(()) if site.get(good.id()).await.as_ref() == Ok(&good) => return true,
+            // What is there is wrong, or acknowledged without being written anew.
+            Ok(()) | Err(SiteError::Conflict | SiteError::Damaged) => {}
+            Err(_) => return false,
+        }
         site.delete(vec![good.id()]).await.is_ok() && put_verified(Some(site), id, good).await.is_ok()
     }
 

@@ -71,7 +71,9 @@ impl Service {
             if error == SiteError::Unreachable || !self.holds_now(row, place, id).await {
                 continue;
             }
-            self.sites.report(id);
+            if error != SiteError::Missing || !self.is_reduced(&Version::of(&row.manifest)).await {
+                self.sites.report(id);
+            }
             self.damage.note(id, row.record);
             if let Some(copy) = &copy
                 && self.sites.replace(id, copy.record.clone()).await

@@ -608,6 +608,39 @@ mod tests {
         assert!(matches!(unpack(b"no frame"), Err(DecodeError::Form)));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic_as_a_manifest_and_none_of_them_open(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600),
+            format in 0_u8..4,
+        ) {
+            let (_, dek, _) = keys();
+            let mut formed = bytes.clone();
+            if let Some(first) = formed.first_mut() {
+                *first = format;
+            }
+            for body in [bytes, formed] {
+                let opened =
+                    ManifestBody::parse(&record(body)).and_then(|body| body.open_whole(TENANT, &dek));
+                proptest::prop_assert!(opened.is_err());
+            }
+        }
+
+        #[test]
+        fn a_manifest_of_any_content_opens_to_it(
+            content in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..3000),
+            revision in 0_u32..9,
+        ) {
+            let (entropy, dek, wrap) = keys();
+            let size = content.len() as u64;
+            let mut expected = Manifest { revision, size, sealed_size: sealed_size(size), ..inline() };
+            expected.content = Digest(*blake3::hash(&content).as_bytes());
+            let record = ManifestBody::encode(RECORD, &expected, &dek, &wrap, &content, &entropy).unwrap();
+            let opened = ManifestBody::parse(&record).unwrap().open_whole(TENANT, &dek).unwrap();
+            proptest::prop_assert_eq!((opened.manifest, opened.content.as_ref()), (expected, content.as_slice()));
+        }
+    }
+
     #[test]
     fn a_small_object_costs_less_than_three_hundred_bytes_beside_its_content() {
         let (entropy, dek, wrap) = keys();

@@ -1,5 +1,6 @@
 //! Faults that are planted, and that a drill must find: each verdict is "not
 //! satisfied", for the right reason and no other.
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,8 +31,7 @@ fn volume_bytes(deployment: &Deployment, site: &str) -> Vec<u8> {
     let directory = deployment.site_dir(site);
     let files = Files::of(&directory);
     let last = volumes(&directory).pop().unwrap();
-    let bytes = files.iter().find(|(path, _)| directory.join(path) == last).unwrap().1.to_vec();
-    bytes
+    files.iter().find(|(path, _)| directory.join(path) == last).map(|(_, bytes)| bytes.to_vec()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +193,11 @@ async fn after_everything_was_rewritten_and_deleted_the_moment_before_comes_back
     tenant.client.create_bucket(&bucket, None).await.unwrap();
     for number in 0..12 {
         tenant
-            .put(&bucket, &format!("file-{number}"), pattern(number, 1000 + 90_000 * number as usize))
+            .put(
+                &bucket,
+                &format!("file-{number}"),
+                pattern(number, 1000 + 90_000 * usize::try_from(number).unwrap()),
+            )
             .await;
     }
     let before = SystemClock.now();

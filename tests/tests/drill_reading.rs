@@ -1,5 +1,6 @@
 //! Reads that do without sites, and reads of a moment that is past: what a
 //! drill on a running service is made of.
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 //! independent program follows to the same result; what was skipped, swapped
 //! or drawn again is found; in time every object has been restored.
 #![expect(clippy::disallowed_methods, reason = "a test writes files for another program")]
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -144,7 +144,7 @@ impl Planned {
         let foreseen = unseen.into_iter().map(|line| line.version).collect();
         let as_of = plan.scenario.as_of.as_ref().and_then(Moment::timestamp);
         let bucket = BucketName::new(&plan.scope.bucket).map_err(|_| none())?;
-        let objects = setting.client.list_at(&bucket, b"", as_of.or(plan.made.timestamp())).await?;
+        let objects = setting.client.list_at(&bucket, b"", as_of.or_else(|| plan.made.timestamp())).await?;
         let keys = objects.into_iter().map(|info| (info.version, info.key)).collect();
         Ok(Self { plan, bytes, log_index, population, keys, foreseen })
     }

@@ -176,6 +176,29 @@ async fn damage_in_a_bucket_is_found_and_mended_by_the_same_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_that_ends_too_early_is_damaged_and_its_bucket_goes_on_answering() {
+    let (dir, server) = server().await;
+    let site = BucketSite::create(options(&server, "a", 1)).await.unwrap();
+    let (short, other) = (record(1, 5000), record(2, 5000));
+    site.put(vec![short.clone(), other.clone()]).await.unwrap();
+    let of_short = |path: &&PathBuf| {
+        let name = short.id().to_string();
+        path.to_str().unwrap().contains(name.trim_start_matches("rec-"))
+    };
+    let paths = objects(dir.path(), "");
+    let path = paths.iter().find(of_short).unwrap();
+    // A range then begins behind the end of what is left, or at it.
+    let whole = std::fs::read(path).unwrap();
+    for left in [0, 10, 200, 1000] {
+        std::fs::write(path, &whole[..left]).unwrap();
+        let read = site.get_range(short.id(), 1500..2000).await;
+        assert_eq!(read.err(), Some(SiteError::Damaged), "{left} bytes are left");
+        assert!(site.answers(), "{left} bytes are left");
+        assert_eq!(site.get(other.id()).await.as_ref(), Ok(&other));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plain_http_to_another_machine_and_wrong_keys_are_refused() {
     let (_dir, server) = server().await;
     let far = BucketOptions { endpoint: "http://192.0.2.1:9000".to_owned(), ..options(&server, "a", 1) };

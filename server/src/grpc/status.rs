@@ -87,6 +87,7 @@ impl Coded for BucketStoryError {
 impl Coded for RepairError {
     fn code(&self) -> Code {
         match self {
+            Self::Stopped => Code::Unavailable,
             Self::Audit(error) => error.code(),
             Self::Catalog(error) => error.code(),
         }

@@ -1,7 +1,7 @@
 //! Scrub: every site is read from its oldest record to its newest, without a
 //! key, in passes that survive a restart, and a ledger says how far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,9 @@ const SEEN_EVERY: Duration = Duration::from_secs(3600);
 const SILENCE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How often it is looked which sites there are.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// Leaves that one step may write; what it finds beyond is only in the book.
 const LEAVES_MAX: usize = 64;
 
@@ -40,6 +43,12 @@ struct Entry {
     /// Bytes of the pass, and the moment, when it was stored.
     saved_bytes: u64,
     saved_at: Duration,
+}
+
+impl Entry {
+    fn of(ledger: SiteLedger, monotonic: Duration) -> Self {
+        Self { ledger, stepped: None, saved_bytes: 0, saved_at: monotonic }
+    }
 }
 
 /// The ledgers of all sites, and the time that they are kept in.
@@ -104,7 +113,24 @@ impl Service {
         if books.is_none() {
             *books = Some(self.load_books().await?);
         }
-        MutexGuard::try_map(books, Option::as_mut).map_err(|_| JobError::NoRealm)
+        let mut books = MutexGuard::try_map(books, Option::as_mut).map_err(|_| JobError::NoRealm)?;
+        self.follow_sites(&mut books);
+        Ok(books)
+    }
+
+    /// A site that came since has a ledger of its own; one that was retired
+    /// has none, and nobody promises anything of it any more.
+    fn follow_sites(&self, books: &mut Books) {
+        let topology = self.sites.topology();
+        let monotonic = self.host.clock.monotonic();
+        if topology.sites.iter().any(|site| !books.sites.contains_key(&site.id)) {
+            let (now, _) = books.time.read(self.host.clock.now(), monotonic);
+            for site in &topology.sites {
+                let entry = || Entry::of(SiteLedger::unknown(now), monotonic);
+                books.sites.entry(site.id).or_insert_with(entry);
+            }
+        }
+        books.sites.retain(|id, _| topology.site(*id).is_some());
     }
 
     async fn load_books(&self) -> Result<Books, JobError> {
@@ -123,7 +149,7 @@ impl Service {
         let ledger_of = |site: &SiteDescription| {
             let known = stored.get(site.id.as_bytes()).copied().flatten();
             let ledger = known.unwrap_or_else(|| SiteLedger::unknown(now));
-            (site.id, Entry { ledger, stepped: None, saved_bytes: 0, saved_at: monotonic })
+            (site.id, Entry::of(ledger, monotonic))
         };
         let sites = self.sites.topology().sites.iter().map(ledger_of).collect();
         let mut books = Books { time, sites };
@@ -394,10 +420,8 @@ async fn damaged_slots(site: &dyn Site) -> Result<Vec<ScrubFinding>, SiteError> 
 /// One loop for each site, at its pace, and one that watches the promise.
 pub(super) fn spawn(tasks: &mut JoinSet<()>, service: &Arc<Service>, settings: JobSettings) {
     let Some(rate) = settings.scrub_rate else { return };
-    for site in service.sites.topology().sites.iter().map(|site| site.id) {
-        let service = Arc::clone(service);
-        tasks.spawn(async move { read_on(&service, site, rate).await });
-    }
+    let reading = Arc::clone(service);
+    tasks.spawn(async move { read_everywhere(&reading, rate).await });
     let service = Arc::clone(service);
     tasks.spawn(async move {
         loop {
@@ -408,9 +432,25 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, service: &Arc<Service>, settings: J
     });
 }
 
+/// A loop for each site that there is, from when it comes until it goes.
+async fn read_everywhere(service: &Arc<Service>, rate: NonZeroU64) {
+    let mut loops = JoinSet::new();
+    let mut read: BTreeSet<SiteId> = BTreeSet::new();
+    loop {
+        let there: Vec<SiteId> = service.sites.topology().sites.iter().map(|site| site.id).collect();
+        read.retain(|site| there.contains(site));
+        for site in there.into_iter().filter(|site| read.insert(*site)) {
+            let service = Arc::clone(service);
+            loops.spawn(async move { read_on(&service, site, rate).await });
+        }
+        while loops.try_join_next().is_some() {}
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 async fn read_on(service: &Service, site: SiteId, rate: NonZeroU64) {
     let pace = Pace(rate);
-    loop {
+    while service.sites.topology().site(site).is_some() {
         let pause = match step_when_due(service, site, pace).await {
             Ok(Some(Stepped::Read { bytes, took, .. })) => pace.pause(bytes, took),
             Ok(Some(Stepped::Silent)) => SILENCE,

@@ -101,7 +101,14 @@ impl Service {
         };
         loop {
             self.repair_status_mut().progress.rounds += 1;
-            let report = self.round(run.budget, &pace, &|what| self.tell(&what, told)).await?;
+            // Whoever waits for the end must not keep the service from leaving; a
+            // round bears to be cut off anywhere, as by a crash.
+            let told = |what: Told<'_>| self.tell(&what, told);
+            let report = tokio::select! {
+                biased;
+                () = self.watch.until_leaving() => return Err(RepairError::Stopped),
+                report = self.round(run.budget, &pace, &told) => report?,
+            };
             let mut status = self.repair_status_mut();
             status.last = Some(report.clone());
             if report.is_over() || !report.progressed() {

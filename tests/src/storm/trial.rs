@@ -34,7 +34,13 @@ pub(crate) async fn stand_trial(stage: &Arc<Stage>, workers: &[Worker]) {
     if !liars.is_empty() {
         stage.trace.fault("all that may lie do nothing else", &format!("{} sites", liars.len()));
         stage.weather.set_liars(true);
-        liars.iter().for_each(|machine| machine.lie(true));
+        for machine in &liars {
+            // So that there is something to write anew.
+            for _ in 0..8 {
+                machine.storage.rot(&chance);
+            }
+            machine.lie(true);
+        }
         for _ in 0..2 {
             super::finale::read_all(stage, workers).await;
         }

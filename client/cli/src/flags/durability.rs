@@ -3,7 +3,7 @@
 use clap::Args;
 use coffer_model::{Geometry, Tier};
 
-use super::values::{Seconds, positive, seconds};
+use super::values::{Seconds, positive, seconds, some_seconds};
 
 /// Flags of `durability`.
 #[derive(Args)]
@@ -12,7 +12,7 @@ pub(crate) struct DurabilityFlags {
     #[arg(long, default_value = "0.01", value_parser = positive, value_name = "NUMBER")]
     pub(crate) losses_per_year: f64,
     /// Time until what a lost site held lies whole elsewhere, its discovery included.
-    #[arg(long, default_value = "1d", value_parser = seconds, value_name = "DURATION")]
+    #[arg(long, default_value = "1d", value_parser = some_seconds, value_name = "DURATION")]
     pub(crate) repair: Seconds,
     /// Several lost sites are replaced at the same time, not one after the other.
     #[arg(long)]

@@ -14,6 +14,9 @@ pub(crate) enum ValueError {
     #[error("a duration is a whole number and s, m, h or d, for example 4h")]
     Duration,
     #[cfg(feature = "embedded")]
+    #[error("no time at all is not enough: something above 0s, as 1h")]
+    NoTime,
+    #[cfg(feature = "embedded")]
     #[error("a number above 0 is wanted, for example 0.01")]
     Number,
     #[error("an object is BUCKET/KEY, for example documents/2026/report.pdf")]
@@ -57,6 +60,12 @@ pub(super) fn seconds(text: &str) -> Result<Seconds, ValueError> {
 pub(super) fn day_or_moment(text: &str) -> Result<Timestamp, ValueError> {
     let day = (text.len() == "2026-11-24".len()).then(|| rfc3339(&format!("{text}T00:00:00Z")));
     day.flatten().map_or_else(|| moment(text), Ok)
+}
+
+/// As [`seconds`], and more than none.
+#[cfg(feature = "embedded")]
+pub(super) fn some_seconds(text: &str) -> Result<Seconds, ValueError> {
+    seconds(text).and_then(|time| if time.0 > 0 { Ok(time) } else { Err(ValueError::NoTime) })
 }
 
 /// One object.
@@ -203,6 +212,15 @@ mod tests {
             ["", "2026-13-01", "2025-02-29", "2026-11-31", "26-11-24", "2026-11-24T10:15", "2026-11-24-1"]
         {
             assert!(day_or_moment(text).is_err(), "{text}");
+        }
+    }
+
+    #[cfg(feature = "embedded")]
+    #[test]
+    fn a_repair_that_takes_no_time_is_refused() {
+        assert_eq!(some_seconds("1s").unwrap(), Seconds(1));
+        for text in ["0s", "0d", "", "1"] {
+            assert!(some_seconds(text).is_err(), "{text}");
         }
     }
 

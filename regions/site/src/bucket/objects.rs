@@ -169,12 +169,19 @@ impl Objects {
 
     /// Bytes from the middle of an object, all of them or none.
     pub(super) async fn read_range(&self, path: &Path, range: Range<u64>) -> Result<Bytes, SiteError> {
-        let bytes = range.end - range.start;
-        match self.call(bytes, self.store.get_range(path, range)).await? {
-            Ok(read) if length(read.len()) == bytes => Ok(read),
-            Ok(_) => Err(SiteError::OverLimit),
-            Err(Failure::NotFound { .. }) => Err(SiteError::Missing),
-            Err(_) => Err(SiteError::Unreachable),
+        let (bytes, end) = (range.end - range.start, range.end);
+        let read = tokio::time::timeout(self.timing.deadline(bytes), self.store.get_range(path, range)).await;
+        match read {
+            Ok(Ok(read)) if length(read.len()) == bytes => Ok(read),
+            Ok(Ok(_)) => Err(SiteError::OverLimit),
+            Ok(Err(Failure::NotFound { .. })) => Err(SiteError::Missing),
+            // A range that begins behind the end is refused with an error like
+            // any other; an object that is too short says nothing of its bucket.
+            Ok(Err(_)) if self.size(path).await? < end => Err(SiteError::OverLimit),
+            Ok(Err(_)) | Err(_) => {
+                self.circuit.failed();
+                Err(SiteError::Unreachable)
+            }
         }
     }
 

@@ -159,6 +159,7 @@ pub(super) async fn plan(context: &Context<'_>, flags: &DrillWish) -> Result<Exi
     let desk = Desk::open(context).await?;
     let scratch = Path::new(".").join(format!(".coffer-drill-{}", std::process::id()));
     let (planned, _) = make_plan(context, &desk, &wish_of(context, flags), flags.objects, &scratch).await?;
+    context.output.object(&plan_json(&planned.plan));
     tell_plan(context, &planned.plan);
     let id = &planned.plan.drill;
     context.output.text(format_args!("noted    leaf {} of the log", planned.log_index));
@@ -166,18 +167,22 @@ pub(super) async fn plan(context: &Context<'_>, flags: &DrillWish) -> Result<Exi
     Ok(Exit::Success)
 }
 
+/// What a plan says, for programs.
+pub(super) fn plan_json(plan: &DrillPlan) -> Value {
+    json!({
+        "drill": plan.drill,
+        "scenario": plan.scenario,
+        "scope": plan.scope,
+        "predicted": plan.prediction,
+        "predicted_seconds": seconds_json(plan.prediction.total_ns),
+        "previous": plan.previous,
+        "next_due": plan.next_due,
+    })
+}
+
 /// Tells what a plan says.
 pub(super) fn tell_plan(context: &Context<'_>, plan: &DrillPlan) {
     let (scope, foreseen) = (&plan.scope, &plan.prediction);
-    context.output.object(&json!({
-        "drill": plan.drill,
-        "scenario": plan.scenario,
-        "scope": scope,
-        "predicted": foreseen,
-        "predicted_seconds": seconds_json(foreseen.total_ns),
-        "previous": plan.previous,
-        "next_due": plan.next_due,
-    }));
     let text = |line: std::fmt::Arguments<'_>| context.output.text(line);
     text(format_args!("drill    {} ({})", plan.drill, plan.scenario.kind));
     text(format_args!("lost     {}", joined(&plan.scenario.sites_lost)));

@@ -10,7 +10,7 @@ use coffer_client::drill::{
 use coffer_client::profile::write_atomically;
 use serde_json::json;
 
-use super::exercise::{Desk, tell_plan};
+use super::exercise::{Desk, plan_json, tell_plan};
 use super::verify::{exit_of_v2, summary_v2, tell_v2};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -105,7 +105,9 @@ pub(super) async fn show(
             Ok(Exit::Success)
         }
         (None, Some(plan)) => {
-            tell_plan(context, &DrillPlan::from_bytes(&plan)?);
+            let plan = DrillPlan::from_bytes(&plan)?;
+            context.output.object(&plan_json(&plan));
+            tell_plan(context, &plan);
             Ok(Exit::Success)
         }
         (None, None) => Err(Failure::new("the drill has neither a plan nor a record")),

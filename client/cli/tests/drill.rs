@@ -1,0 +1,126 @@
+//! `coffer drill` as a user runs it: real processes, a real service, exit
+//! codes, and records that verify without it.
+#![cfg(feature = "embedded")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test makes and damages files")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
+    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
+    command
+}
+
+fn coffer(dir: &Path, arguments: &[&str]) -> Output {
+    command(dir, arguments).output().unwrap()
+}
+
+fn good(dir: &Path, arguments: &[&str]) -> Vec<Value> {
+    let output = coffer(dir, &[&["--json", "-q"], arguments].concat());
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A service that ends with its parent.
+struct Service(Child);
+
+impl Service {
+    fn start(dir: &Path) -> Self {
+        let arguments = ["serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--exit-with-stdin"];
+        let mut child =
+            command(dir, &arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = lines.map_while(Result::ok).any(|line| line.starts_with("ready on"));
+        assert!(ready, "the service ended before it was ready");
+        Self(child)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+fn furnish(dir: &Path) {
+    fs::create_dir_all(dir.join("tree/deep")).unwrap();
+    for number in 0..20 {
+        fs::write(dir.join(format!("tree/deep/file-{number}")), format!("{number} ").repeat(5000)).unwrap();
+    }
+    fs::hard_link(dir.join("tree/deep/file-1"), dir.join("tree/link")).unwrap();
+    good(dir, &["tenant", "create", "demo"]);
+    good(dir, &["bucket", "create", "documents"]);
+    good(dir, &["backup", "tree", "--bucket", "documents"]);
+    good(dir, &["bucket", "create", "things"]);
+    for number in 0..6 {
+        let (file, key) = (format!("tree/deep/file-{number}"), format!("things/object-{number}"));
+        good(dir, &["object", "put", &file, &key]);
+    }
+}
+
+#[test]
+fn a_tree_comes_back_without_two_countries_and_its_record_verifies_without_the_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let service = Service::start(dir);
+    furnish(dir);
+    let plan = &good(
+        dir,
+        &["drill", "plan", "--bucket", "documents", "--lose-country", "DE", "--lose-country", "SE"],
+    )[0];
+    let id = plan["drill"].as_str().unwrap().to_owned();
+    assert_eq!(plan["scenario"]["sites_lost"], serde_json::json!(["fra1", "sto1"]));
+    let done = &good(dir, &["drill", "run", "--plan", &id, "--out", "drill"])[0];
+    assert_eq!((&done["differences"], &done["satisfied"]), (&0.into(), &true.into()), "{done}");
+    let again = coffer(dir, &["drill", "run", "--plan", &id, "--out", "again"]);
+    assert_eq!(again.status.code(), Some(1), "a plan is carried out once");
+    assert_eq!(good(dir, &["drill", "ls"])[0]["state"], "done");
+    good(dir, &["drill", "show", &id[..6], "--export", "files"]);
+    drop(service);
+    let verify = ["drill", "verify", "drill/record.json", "--kit", ".config/coffer/recovery-kit.json"];
+    good(dir, &verify);
+    good(dir, &[&verify[..], &["--files", "files"]].concat());
+    let population = fs::read_to_string(dir.join("files/population.txt")).unwrap();
+    fs::write(dir.join("files/population.txt"), population.replacen(' ', " 1", 1)).unwrap();
+    let bad = coffer(dir, &[&verify[..], &["--files", "files"]].concat());
+    assert_eq!(bad.status.code(), Some(4));
+}
+
+#[test]
+fn a_moment_before_a_mishap_comes_back_and_a_deleted_object_that_opens_ends_with_four() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _service = Service::start(dir);
+    furnish(dir);
+    let before = good(dir, &["object", "stat", "things/object-5"])[0]["created"].as_str().unwrap().to_owned();
+    fs::write(dir.join("junk"), "encrypted by somebody else").unwrap();
+    for number in 0..6 {
+        let key = format!("things/object-{number}");
+        good(dir, &["object", "put", "junk", &key]);
+        good(dir, &["object", "rm", &key]);
+    }
+    let gone = coffer(dir, &["object", "get", "things/object-3"]);
+    assert_eq!(gone.status.code(), Some(1));
+    good(dir, &["object", "get", "things/object-3", "--as-of", &before, "-o", "back"]);
+    assert_eq!(fs::read(dir.join("back")).unwrap(), fs::read(dir.join("tree/deep/file-3")).unwrap());
+    let run = ["drill", "run", "--bucket", "things", "--as-of", &before, "--out"];
+    let done = &good(dir, &[&run[..], &["past", "--deleted", "object-3"]].concat())[0];
+    assert_eq!((&done["files"], &done["scenario"]), (&6.into(), &"ransomware".into()), "{done}");
+    good(dir, &["object", "put", "junk", "things/object-3"]);
+    let breach = coffer(dir, &[&run[..], &["breach", "--deleted", "object-3"]].concat());
+    assert_eq!(breach.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&breach.stdout).contains("reads of objects that were deleted (1 of 1)"));
+    good(dir, &["drill", "schedule", "add", "weekly", "--bucket", "documents", "--every", "7d"]);
+    let due = good(dir, &["drill", "schedule", "run", "--out", "due"]);
+    assert_eq!(due[0]["satisfied"], true, "{due:?}");
+    assert!(good(dir, &["drill", "schedule", "run", "--out", "due"]).is_empty());
+    assert_eq!(good(dir, &["drill", "schedule", "ls"])[0]["due"], false);
+}
