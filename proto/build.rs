@@ -5,8 +5,13 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files =
-        ["proto/coffer/v1/coffer.proto", "proto/coffer/v1/evidence.proto", "proto/coffer/site/v1/site.proto"];
+    let files = [
+        "proto/coffer/v1/coffer.proto",
+        "proto/coffer/v1/audit.proto",
+        "proto/coffer/v1/evidence.proto",
+        "proto/coffer/v1/hold.proto",
+        "proto/coffer/site/v1/site.proto",
+    ];
     let set = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     // For gRPC reflection: clients can ask the server for its own description.

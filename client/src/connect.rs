@@ -132,6 +132,16 @@ impl Client {
         v1::log_client::LogClient::new(self.channel.clone())
     }
 
+    pub(crate) fn hold_calls(&self) -> v1::holds_client::HoldsClient<Channel> {
+        let client = v1::holds_client::HoldsClient::new(self.channel.clone());
+        client.max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub(crate) fn audit_calls(&self) -> v1::audit_client::AuditClient<Channel> {
+        let client = v1::audit_client::AuditClient::new(self.channel.clone());
+        client.max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
     pub(crate) fn site_calls(&self) -> v1::sites_client::SitesClient<Channel> {
         v1::sites_client::SitesClient::new(self.channel.clone())
     }

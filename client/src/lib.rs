@@ -3,18 +3,21 @@
 //! [`Client`] is one authenticated connection; its methods are the calls of
 //! the wire, with typed errors, retries where repeating is safe, and streams
 //! whose memory does not depend on the size of the object. [`backup`] seals
-//! trees before they leave; [`drill`] holds the record of a timed restoration
+//! trees before they leave; [`audit`] exports and verifies logs; [`drill`] holds the record of a timed restoration
 //! and verifies it without a server.
 
+pub mod audit;
 pub mod backup;
 mod buckets;
 mod call;
+pub mod case;
 mod certificate;
 mod connect;
 pub mod drill;
 mod drills;
 pub mod evidence;
 mod evidence_calls;
+mod holds;
 mod kit;
 mod log;
 mod objects;
@@ -33,6 +36,7 @@ pub use certificate::{CertificateRequest, CertificateRequestError, new_certifica
 pub use connect::{Client, ConnectError, ConnectOptions, Credentials};
 pub use drills::{SignDrillError, SignedDrill};
 pub use evidence_calls::{SignedFacts, SignedStatement};
+pub use holds::HoldInfo;
 pub use kit::{PublicKit, PublicKitError, pin_checkpoint};
 pub use log::{LeafProof, LogError, LogWatch, note_subject_names};
 pub use objects::{
@@ -55,7 +59,8 @@ pub use terms::{ReadTerms, SitesSeen};
 /// that owns them.
 pub mod keys {
     pub use coffer_keys::{
-        DEFAULT_COUNT, DEFAULT_THRESHOLD, RecoveryPublicKey, RecoverySecret, RepositoryKey, RootKey, Share,
-        ShareError, SigningKey, VerifierName, VerifierNameError, VerifyingKey, split_for,
+        Checkpoint, DEFAULT_COUNT, DEFAULT_THRESHOLD, NoteError, RecoveryPublicKey, RecoverySecret,
+        RepositoryKey, RootKey, Share, ShareError, SigningKey, VerifierName, VerifierNameError, VerifyingKey,
+        open_checkpoint, split_for,
     };
 }

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use coffer_keys::{
-    Checkpoint, NoteError, ProofError, VerifyingKey, leaf_hash, open_checkpoint, verify_consistency,
-    verify_inclusion,
+    Checkpoint, NoteError, ProofError, VerifierName, VerifyingKey, leaf_hash, open_checkpoint,
+    verify_consistency, verify_inclusion,
 };
 use coffer_model::Digest;
 use coffer_proto::v1;
@@ -78,7 +78,9 @@ pub struct LeafProof {
 /// What a client knows of one log and keeps between its runs.
 #[derive(Clone, Debug)]
 pub struct LogWatch {
-    origin: String,
+    signer: String,
+    /// `None`: that of the first checkpoint that the signer made.
+    origin: Option<String>,
     key: VerifyingKey,
     last: Option<(String, Checkpoint)>,
 }
@@ -91,31 +93,57 @@ impl LogWatch {
     /// [`LogError::Note`] or [`LogError::Origin`] if what was remembered is
     /// not a checkpoint of this log.
     pub fn new(origin: String, key: VerifyingKey, remembered: Option<String>) -> Result<Self, LogError> {
-        let mut watch = Self { origin, key, last: None };
-        if let Some(text) = remembered {
-            let checkpoint = watch.open(&text)?;
-            watch.last = Some((text, checkpoint));
-        }
-        Ok(watch)
+        // The signer's name is the part of the origin before `/log/`.
+        let signer = origin.split_once("/log/").map_or(origin.as_str(), |(signer, _)| signer).to_owned();
+        Self { signer, origin: Some(origin), key, last: None }.from(remembered)
     }
 
-    /// The signer's name: the part of the origin before `/log/`.
-    fn signer(&self) -> &str {
-        self.origin.split_once("/log/").map_or(self.origin.as_str(), |(signer, _)| signer)
+    /// The watch over a log of this signer whose origin is not known yet, such
+    /// as the service's own: the first checkpoint says which it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`].
+    pub fn of_signer(signer: VerifierName, remembered: Option<String>) -> Result<Self, LogError> {
+        Self { signer: signer.name, origin: None, key: signer.key, last: None }.from(remembered)
+    }
+
+    fn from(mut self, remembered: Option<String>) -> Result<Self, LogError> {
+        if let Some(text) = remembered {
+            let checkpoint = self.open(&text)?;
+            self.origin = Some(checkpoint.origin.clone());
+            self.last = Some((text, checkpoint));
+        }
+        Ok(self)
     }
 
     fn open(&self, text: &str) -> Result<Checkpoint, LogError> {
-        let checkpoint = open_checkpoint(text, self.signer(), &self.key)?;
-        if checkpoint.origin == self.origin {
+        let checkpoint = open_checkpoint(text, &self.signer, &self.key)?;
+        let good = match &self.origin {
+            Some(origin) => checkpoint.origin == *origin,
+            None => {
+                checkpoint.origin.strip_prefix(&self.signer).is_some_and(|rest| rest.starts_with("/log/"))
+            }
+        };
+        if good {
             Ok(checkpoint)
         } else {
-            Err(LogError::Origin { found: checkpoint.origin, expected: self.origin.clone() })
+            Err(LogError::Origin { found: checkpoint.origin, expected: self.origin().to_owned() })
         }
     }
 
-    /// The log's origin line.
+    /// The log's origin line; the signer's name while it is not known.
     pub fn origin(&self) -> &str {
-        &self.origin
+        self.origin.as_deref().unwrap_or(&self.signer)
+    }
+
+    /// The key that signs the log, with its name.
+    pub fn key(&self) -> VerifierName {
+        VerifierName { name: self.signer.clone(), key: self.key }
+    }
+
+    /// The last checkpoint that was verified.
+    pub fn last(&self) -> Option<&Checkpoint> {
+        self.last.as_ref().map(|(_, last)| last)
     }
 
     /// Leaves of the last checkpoint that was verified; 0 before the first.
@@ -138,6 +166,7 @@ impl LogWatch {
             verify_consistency(old.size, old.root, new.size, new.root, proof)
                 .map_err(|_| LogError::WentBack { size: Some(new.size), remembered: old.size })?;
         }
+        self.origin = Some(new.origin.clone());
         self.last = Some((text.to_owned(), new.clone()));
         Ok(new)
     }
@@ -201,7 +230,7 @@ impl LogWatch {
     }
 }
 
-fn digests(field: &'static str, list: &[Bytes]) -> Result<Vec<Digest>, CallError> {
+pub(crate) fn digests(field: &'static str, list: &[Bytes]) -> Result<Vec<Digest>, CallError> {
     list.iter().map(|bytes| coffer_proto::digest(field, bytes).map_err(bad_answer)).collect()
 }
 

@@ -6,6 +6,7 @@
 //! endpoint                          https://HOST:PORT
 //! ca.pem                            the deployment's CA
 //! operator.pem  operator.key        its operator, where this user is one
+//! service-checkpoint                the last verified checkpoint of the service's own log
 //! tenants/NAME/tenant.json          ids, log origin and log key
 //! tenants/NAME/client.pem client.key
 //! tenants/NAME/recovery.pub         the tenant's recovery key, public half
@@ -20,9 +21,11 @@ mod tenant;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use coffer_keys::VerifierName;
 use zeroize::Zeroizing;
 
 use crate::connect::Credentials;
+use crate::log::{LogError, LogWatch};
 
 pub use files::{read_text, write_atomically};
 pub use tenant::{SourceNote, TenantIdentity, TenantProfile};
@@ -68,6 +71,9 @@ pub enum ProfileError {
         mode: u32,
     },
 }
+
+/// The file of the service's own log.
+const SERVICE_CHECKPOINT: &str = "service-checkpoint";
 
 /// A profile directory.
 #[derive(Clone, Debug)]
@@ -130,6 +136,31 @@ impl Profile {
         let certificate = files::read(&self.dir.join("operator.pem"))?.ok_or_else(missing)?;
         let key = files::read_secret(&self.dir.join("operator.key"))?.ok_or_else(missing)?;
         self.credentials(certificate.to_string(), key)
+    }
+
+    /// The watch over the service's own log, which this key signs, with the
+    /// checkpoint that was remembered.
+    ///
+    /// # Errors
+    /// [`ProfileError`]; a remembered checkpoint that does not verify is
+    /// damaged and never silently forgotten.
+    pub fn service_watch(&self, signer: VerifierName) -> Result<LogWatch, ProfileError> {
+        let path = self.dir.join(SERVICE_CHECKPOINT);
+        let remembered = files::read(&path)?.map(|text| text.to_string());
+        LogWatch::of_signer(signer, remembered).map_err(|_: LogError| ProfileError::Damaged(path))
+    }
+
+    /// Remembers the last checkpoint of the service's own log, unless another
+    /// run has meanwhile remembered a later one.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn remember_service(&self, watch: &LogWatch) -> Result<(), ProfileError> {
+        match watch.remembered() {
+            Some(_) if self.service_watch(watch.key())?.size() > watch.size() => Ok(()),
+            Some(text) => files::write(&self.dir.join(SERVICE_CHECKPOINT), text.as_bytes()),
+            None => Ok(()),
+        }
     }
 
     /// The names of all tenants of this profile, sorted.

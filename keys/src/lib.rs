@@ -16,10 +16,10 @@ mod shares;
 mod wrap;
 
 pub use evidence::{
-    BadSignature, CanonicalError, Checkpoint, EnvelopeError, NoteError, ProofError, SigningKey, Tree,
-    VerifierName, VerifierNameError, VerifyingKey, consistency_proof, inclusion_proof, leaf_hash,
-    open_checkpoint, parse_canonical, root_of, sign_checkpoint, sign_statement, to_canonical,
-    verify_consistency, verify_envelope, verify_inclusion,
+    BadSignature, CanonicalError, Checkpoint, EnvelopeError, LeafTiles, NoteError, ProofError, SigningKey,
+    TILE_WIDTH, TileError, Tiles, Tree, VerifierName, VerifierNameError, VerifyingKey, consistency_proof,
+    inclusion_proof, leaf_hash, open_checkpoint, parse_canonical, root_of, sign_checkpoint, sign_statement,
+    to_canonical, verify_consistency, verify_envelope, verify_inclusion,
 };
 pub use passphrase::{PassphraseError, PassphraseSlot, open_under_passphrase, seal_under_passphrase};
 pub use recovery::{RecoveryError, RecoveryPublicKey, open_sealed, seal_to};

@@ -74,6 +74,17 @@ pub enum Operation {
     Scrub,
     /// A site was asked what only a holder of a shard can answer.
     Challenge,
+    /// A call that could not be taken for any of the others: malformed, or of
+    /// no service that has a leaf of its own.
+    Call,
+    /// Objects were put under a legal hold.
+    HoldPlace,
+    /// A legal hold was lifted.
+    HoldRelease,
+    /// The legal holds were listed.
+    HoldList,
+    /// What lies under a legal hold was exported for a case.
+    CaseExport,
     /// The facts of now about the tenant were read, or where its versions lie.
     FactsRead,
     /// A statement about a report or an evidence pack was signed.
@@ -92,6 +103,9 @@ pub enum Outcome {
     Denied,
     /// Failed; nothing of it stands.
     Failed,
+    /// The service died before it could say. What of it stands is to be seen
+    /// where it would be; nothing more will come of it.
+    Interrupted,
 }
 
 /// One event. `subject` names ids only; what a tenant chose (names, keys)

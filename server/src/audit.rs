@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use coffer_catalog::{Catalog, CatalogError};
 use coffer_keys::{
-    CanonicalError, Checkpoint, SigningKey, Tree, consistency_proof, inclusion_proof, sign_checkpoint,
+    CanonicalError, Checkpoint, LeafTiles, SigningKey, TILE_WIDTH, TileError, Tiles, sign_checkpoint,
 };
 use coffer_model::{AuditEvent, Digest, Entropy, RecordId, ResidencyPolicy, SiteId, TenantId};
 use coffer_regions::{Record, RecordKind, Standing, place_small};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::leaf::leaf;
 use crate::registry::copies_needed;
@@ -46,13 +46,25 @@ pub enum AuditError {
         /// Leaves asked for.
         asked: u64,
     },
-    /// A proof could not be made.
-    #[error("the proof cannot be made")]
-    Proof,
+    /// A proof could not be made: the catalogue lacks hashes of its log.
+    #[error("the proof cannot be made: {0}")]
+    Proof(TileError),
+}
+
+impl From<TileError> for AuditError {
+    fn from(error: TileError) -> Self {
+        match error {
+            TileError::OutOfRange { size, asked } => Self::Beyond { size, asked },
+            TileError::Missing { .. } => Self::Proof(error),
+        }
+    }
 }
 
 /// Leaves in one record at the sites.
 const RUN_LEAVES: usize = 1024;
+
+/// Hashes that are read from the catalogue at once.
+const HASHES_AT_ONCE: u64 = 16 * 1024;
 
 /// The log of one tenant.
 pub(crate) struct AuditLog {
@@ -60,13 +72,9 @@ pub(crate) struct AuditLog {
     origin: String,
     signer: Arc<SigningKey>,
     signer_name: String,
-    /// The hashes so far; `tree` is theirs. Caught up from the catalogue.
-    state: Mutex<State>,
-}
-
-struct State {
-    hashes: Vec<Digest>,
-    tree: Tree,
+    /// The tree so far, but for the leaf hashes of full tiles, which stay in
+    /// the catalogue. Caught up from there.
+    state: Mutex<Tiles>,
 }
 
 impl AuditLog {
@@ -76,8 +84,7 @@ impl AuditLog {
         signer: Arc<SigningKey>,
         signer_name: String,
     ) -> Self {
-        let state = Mutex::new(State { hashes: Vec::new(), tree: Tree::new() });
-        Self { tenant, origin, signer, signer_name, state }
+        Self { tenant, origin, signer, signer_name, state: Mutex::new(Tiles::new()) }
     }
 
     /// The C2SP origin line.
@@ -99,25 +106,63 @@ impl AuditLog {
         let mut state = self.state.lock().await;
         let size = catalog.log_size().await?;
         self.replicate(catalog, reach, size).await?;
-        state.catch_up(catalog, size).await?;
-        let checkpoint = Checkpoint { origin: self.origin.clone(), size, root: state.tree.root() };
+        catch_up(&mut state, catalog, size).await?;
+        let leaves = load(&state, catalog, &[size]).await?;
+        let root = state.tree_at(size, &leaves)?.root();
+        let checkpoint = Checkpoint { origin: self.origin.clone(), size, root };
         Ok(Signed { size, note: sign_checkpoint(&self.signer, &self.signer_name, &checkpoint) })
     }
 
     /// The proof that the tree of `size` leaves extends that of `since`.
-    pub(crate) async fn consistency(&self, since: u64, size: u64) -> Result<Vec<Digest>, AuditError> {
-        let state = self.state.lock().await;
-        let hashes = state.first(size)?;
-        if since > size {
-            return Err(AuditError::Beyond { size, asked: since });
-        }
-        consistency_proof(hashes, since).map_err(|_| AuditError::Proof)
+    pub(crate) async fn consistency(
+        &self,
+        catalog: &Catalog,
+        since: u64,
+        size: u64,
+    ) -> Result<Vec<Digest>, AuditError> {
+        let state = self.up_to(catalog, size).await?;
+        let leaves = load(&state, catalog, &[since, size]).await?;
+        Ok(state.consistency(since, size, &leaves)?)
     }
 
     /// The proof that leaf `index` is in the tree of `size` leaves.
-    pub(crate) async fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Digest>, AuditError> {
-        let state = self.state.lock().await;
-        inclusion_proof(state.first(size)?, index).map_err(|_| AuditError::Proof)
+    pub(crate) async fn inclusion(
+        &self,
+        catalog: &Catalog,
+        index: u64,
+        size: u64,
+    ) -> Result<Vec<Digest>, AuditError> {
+        let state = self.up_to(catalog, size).await?;
+        let leaves = load(&state, catalog, &[index, size]).await?;
+        Ok(state.inclusion(index, size, &leaves)?)
+    }
+
+    /// What proves the leaves from `first` to before `end` to be in the tree
+    /// of `size`: the subtrees before them, and that the tree extends theirs.
+    pub(crate) async fn around(
+        &self,
+        catalog: &Catalog,
+        first: u64,
+        end: u64,
+        size: u64,
+    ) -> Result<Around, AuditError> {
+        let state = self.up_to(catalog, size).await?;
+        let leaves = load(&state, catalog, &[first, end, size]).await?;
+        let before = state.tree_at(first, &leaves)?.subtrees().to_vec();
+        Ok(Around { before, after: state.consistency(end, size, &leaves)? })
+    }
+
+    /// The tree with at least `size` leaves, if the log has as many.
+    async fn up_to(&self, catalog: &Catalog, size: u64) -> Result<MutexGuard<'_, Tiles>, AuditError> {
+        let mut state = self.state.lock().await;
+        if state.size() < size {
+            let has = catalog.log_size().await?;
+            if has < size {
+                return Err(AuditError::Beyond { size: has, asked: size });
+            }
+            catch_up(&mut state, catalog, size).await?;
+        }
+        Ok(state)
     }
 
     async fn replicate(&self, catalog: &Catalog, reach: &LogReach<'_>, size: u64) -> Result<(), AuditError> {
@@ -136,23 +181,36 @@ impl AuditLog {
     }
 }
 
-impl State {
-    async fn catch_up(&mut self, catalog: &Catalog, size: u64) -> Result<(), AuditError> {
-        if (self.hashes.len() as u64) < size {
-            // Leaves that arrived after `size` was read wait for the next checkpoint.
-            let wanted = usize::try_from(size - self.hashes.len() as u64).unwrap_or(usize::MAX);
-            for hash in catalog.leaf_hashes(self.hashes.len() as u64, wanted).await? {
-                self.tree.append(hash);
-                self.hashes.push(hash);
-            }
+/// Takes the hashes of the first `size` leaves from the catalogue; leaves that
+/// arrived later wait.
+async fn catch_up(state: &mut Tiles, catalog: &Catalog, size: u64) -> Result<(), AuditError> {
+    while state.size() < size {
+        let wanted = usize::try_from((size - state.size()).min(HASHES_AT_ONCE)).unwrap_or(usize::MAX);
+        let hashes = catalog.leaf_hashes(state.size(), wanted).await?;
+        if hashes.is_empty() {
+            return Err(CatalogError::Damaged("log").into());
         }
-        Ok(())
+        hashes.into_iter().for_each(|hash| state.append(hash));
     }
+    Ok(())
+}
 
-    fn first(&self, size: u64) -> Result<&[Digest], AuditError> {
-        let beyond = AuditError::Beyond { size: self.hashes.len() as u64, asked: size };
-        usize::try_from(size).ok().and_then(|size| self.hashes.get(..size)).ok_or(beyond)
+/// The leaf hashes that proofs about these positions need.
+async fn load(state: &Tiles, catalog: &Catalog, positions: &[u64]) -> Result<LeafTiles, AuditError> {
+    let mut tiles = LeafTiles::new();
+    for tile in state.needed(positions) {
+        let width = usize::try_from(TILE_WIDTH).unwrap_or(usize::MAX);
+        tiles.insert(tile, catalog.leaf_hashes(tile * TILE_WIDTH, width).await?);
     }
+    Ok(tiles)
+}
+
+/// What proves a range of leaves.
+pub(crate) struct Around {
+    /// Roots of the perfect subtrees before it, largest first.
+    pub(crate) before: Vec<Digest>,
+    /// The consistency proof from its end on.
+    pub(crate) after: Vec<Digest>,
 }
 
 /// A checkpoint whose leaves are durable.

@@ -58,6 +58,11 @@ pub(crate) enum Denied {
 }
 
 impl<T> Granted<T> {
+    /// Whose data, keys and log the call is about.
+    pub(crate) fn tenant(&self) -> &Arc<Tenant> {
+        &self.caller.tenant
+    }
+
     pub(crate) fn into_parts(self) -> (T, Grant) {
         (self.arguments, Grant { caller: self.caller, operation: self.operation, subject: self.subject })
     }
@@ -103,6 +108,23 @@ impl Grant {
     }
 }
 
+impl Grant {
+    /// Hands on what a step of a story came to whose intent on `subject` is in
+    /// the log: where it failed, so that it is over, its outcome is too.
+    pub(crate) async fn ended<T, E: From<AuditError>>(
+        &self,
+        service: &Service,
+        subject: &str,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
+        if result.is_err() {
+            let failed = self.event(service, Some(subject.to_owned()), Outcome::Failed);
+            self.tenant().note(&failed).await?;
+        }
+        result
+    }
+}
+
 impl Service {
     /// Asks whether the bearer of the certificate may make the call.
     pub(crate) async fn authorize<T>(
@@ -110,6 +132,7 @@ impl Service {
         fingerprint: Option<[u8; 32]>,
         call: Call<T>,
     ) -> Result<Granted<T>, Denied> {
+        crate::grpc::seen_by_the_gate();
         let principal = fingerprint.and_then(|print| self.principal(&print));
         let Some(principal) = principal else {
             self.deny(None, Actor::Anonymous, &call).await?;
@@ -150,8 +173,12 @@ impl Service {
 
     /// Logs a denial in the caller's own log, or in the service's.
     async fn deny<T>(&self, own: Option<Arc<Tenant>>, actor: Actor, call: &Call<T>) -> Result<(), Denied> {
-        let Some(tenant) = own.or_else(|| self.service_realm()) else { return Ok(()) };
         let named = call.tenant.map(|id| id.to_string());
+        if actor == Actor::Anonymous {
+            let subject = named.unwrap_or_else(|| call.subject.clone());
+            return Ok(self.note_of_caller(None, call.operation, subject, Outcome::Denied).await?);
+        }
+        let Some(tenant) = own.or_else(|| self.service_realm()) else { return Ok(()) };
         let event = AuditEvent {
             time: self.host.clock.now(),
             tenant: Some(tenant.id),

@@ -2,11 +2,12 @@
 //! when empty.
 
 use coffer_catalog::{BucketError, BucketRow, CatalogError};
-use coffer_model::{BucketId, BucketName, Outcome, ResidencyPolicy};
+use coffer_model::{BucketId, BucketName, HoldId, Outcome, ResidencyPolicy};
 use coffer_regions::{Unmet, satisfiable};
 
 use crate::audit::AuditError;
 use crate::authorize::Granted;
+use crate::hold;
 use crate::leaf::leaf;
 use crate::registry::{RegistryError, next_time, write_fact};
 use crate::service::Service;
@@ -27,6 +28,8 @@ pub(crate) enum BucketStoryError {
     Unsatisfiable(Unmet),
     #[error("the bucket's policy allows {0}, which the tenant's policy does not")]
     Wider(String),
+    #[error("the bucket stands: it lies under the legal hold {id}, \"{reason}\"")]
+    Held { id: HoldId, reason: String },
     #[error("there is no bucket {0}")]
     NoBucket(BucketName),
     #[error(transparent)]
@@ -53,10 +56,14 @@ pub(crate) async fn create(
     let created = next_time(&service.host, tenant).await?;
     tenant.note(&grant.event(service, Some(id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketCreated { id, name: create.name.clone(), policy: policy.clone(), created };
-    let record = write_fact(&service.host, &service.sites, tenant, &fact).await?;
+    let subject = id.to_string();
+    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
+    let record = grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;
     let row = BucketRow { id, name: create.name, policy, created, record };
-    let done = grant.event(service, Some(id.to_string()), Outcome::Done);
-    let audit_seq = tenant.catalog.insert_bucket(row.clone(), leaf(&done).map_err(AuditError::from)?).await?;
+    let done = grant.event(service, Some(subject.clone()), Outcome::Done);
+    let done = leaf(&done).map_err(AuditError::from)?;
+    let inserted = tenant.catalog.insert_bucket(row.clone(), done).await;
+    let audit_seq = grant.ended(service, &subject, inserted.map_err(BucketStoryError::from)).await?;
     Ok((row, audit_seq))
 }
 
@@ -106,10 +113,12 @@ pub(crate) async fn set_policy(
     let (id, name, created) = (old.id, old.name, old.created);
     let changed = next_time(&service.host, tenant).await?;
     let fact = Fact::BucketPolicy { id, name: name.clone(), policy: policy.clone(), created, changed };
-    let record = write_fact(&service.host, &service.sites, tenant, &fact).await?;
+    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
+    let record = grant.ended(service, &id.to_string(), written.map_err(BucketStoryError::from)).await?;
     let row = BucketRow { id, name, policy, created, record };
     let done = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
-    let audit_seq = tenant.catalog.set_bucket_policy(row.clone(), done).await?;
+    let set = tenant.catalog.set_bucket_policy(row.clone(), done).await;
+    let audit_seq = grant.ended(service, &id.to_string(), set.map_err(BucketStoryError::from)).await?;
     Ok((row, audit_seq))
 }
 
@@ -134,9 +143,17 @@ pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Re
     if !tenant.catalog.list(row.id, &[], None, 1).await?.is_empty() {
         return grant.settled(service, Err(BucketError::NotEmpty.into())).await;
     }
+    if let Some(held) = hold::on_bucket(tenant, row.id).await? {
+        let subject = Some(format!("{} {}", row.id, held.id));
+        tenant.note(&grant.event(service, subject, Outcome::Denied)).await?;
+        return Err(BucketStoryError::Held { id: held.id, reason: held.reason });
+    }
     tenant.note(&grant.event(service, Some(row.id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketRemoved { id: row.id, removed: next_time(&service.host, tenant).await? };
-    write_fact(&service.host, &service.sites, tenant, &fact).await?;
-    let done = grant.event(service, Some(row.id.to_string()), Outcome::Done);
-    Ok(tenant.catalog.remove_bucket(row.id, leaf(&done).map_err(AuditError::from)?).await?)
+    let subject = row.id.to_string();
+    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
+    grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;
+    let done = leaf(&grant.event(service, Some(subject.clone()), Outcome::Done)).map_err(AuditError::from)?;
+    let removed = tenant.catalog.remove_bucket(row.id, done).await;
+    grant.ended(service, &subject, removed.map_err(BucketStoryError::from)).await
 }

@@ -2,12 +2,13 @@
 //! the answer. Reversible until retention ends: no shard is touched.
 
 use coffer_catalog::{CatalogError, TombstoneError};
-use coffer_model::{BucketName, Layout, ObjectKey, Outcome, ResidencyPolicy, SiteId, VersionId};
+use coffer_model::{BucketName, HoldId, Layout, ObjectKey, Outcome, ResidencyPolicy, SiteId, VersionId};
 
 use crate::audit::AuditError;
 use crate::authorize::Granted;
 use crate::deletion::{Deletion, SpreadError, holders_needed};
 use crate::get::{GetError, locate};
+use crate::hold;
 use crate::leaf::leaf;
 use crate::service::Service;
 use crate::stored::{EncodeError, Tombstone};
@@ -36,6 +37,8 @@ pub(crate) enum DeleteError {
     Seal(#[from] EncodeError),
     #[error("refused, because the audit log cannot be written: {0}")]
     Audit(#[from] AuditError),
+    #[error("the object stands: it lies under the legal hold {id}, \"{reason}\"")]
+    Held { id: HoldId, reason: String },
     #[error("the catalogue failed: {0}")]
     Catalog(#[from] CatalogError),
     #[error("the catalogue failed: {0}")]
@@ -51,6 +54,12 @@ pub(crate) async fn delete(
     let tenant = grant.tenant();
     let found = locate(&grant, &delete.bucket, &delete.key).await.map_err(DeleteError::from);
     let (bucket, row) = grant.settled(service, found).await?;
+    let looked = tenant.holding.read().await;
+    if let Some(hold) = hold::on_key(tenant, bucket.id, &delete.key).await? {
+        let subject = Some(format!("{} {}", row.manifest.version, hold.id));
+        tenant.note(&grant.event(service, subject, Outcome::Denied)).await?;
+        return Err(DeleteError::Held { id: hold.id, reason: hold.reason });
+    }
     let reachable = reachable(service, &bucket.policy, &row.manifest.layout).await;
     grant.settled(service, reachable).await?;
     let manifest = &row.manifest;
@@ -67,6 +76,7 @@ pub(crate) async fn delete(
     let (record, deletion) = grant.settled(service, sealed).await?;
     let intent = leaf(&grant.event(service, subject.clone(), Outcome::Intent)).map_err(AuditError::from)?;
     tenant.catalog.reserve_deletion(record, deletion.encode()?, intent).await?;
+    drop(looked);
     // From here on it is finished, if not here then by the next start.
     deletion.spread(service, record, &bucket.policy, &manifest.layout).await?;
     let outcome = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;

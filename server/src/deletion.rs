@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use coffer_catalog::{CatalogError, ManifestRow, TombstoneError};
-use coffer_model::{Entropy, Layout, Operation, Outcome, RecordId, ResidencyPolicy, SiteId};
+use coffer_model::{Entropy, Layout, Operation, Outcome, RecordId, ResidencyPolicy, SiteId, VersionId};
 use coffer_regions::{ClearGeometry, Record, RecordKind};
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,13 @@ pub(crate) fn holders_needed(layout: &Layout, admitted: &[SiteId]) -> usize {
         Layout::Inline { .. } => holders,
         Layout::Striped { geometry, .. } => holders.min(geometry.m() + 1),
     }
+}
+
+/// Versions whose deletion has begun and is not over.
+pub(crate) async fn pending(tenant: &Tenant) -> Result<Vec<VersionId>, CatalogError> {
+    let deletions = tenant.catalog.deletions().await?;
+    let version = |(_, body): (RecordId, Vec<u8>)| Deletion::decode(&body).map(|it| it.tombstone.version);
+    Ok(deletions.into_iter().filter_map(version).collect())
 }
 
 /// Finishes the deletions of a tenant that the last run of the service left

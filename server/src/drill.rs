@@ -3,6 +3,7 @@
 
 use coffer_keys::{CanonicalError, EnvelopeError, leaf_hash, parse_canonical, sign_statement};
 use coffer_model::Outcome;
+use serde_json::Value;
 
 use crate::audit::AuditError;
 use crate::authorize::Granted;
@@ -21,7 +22,7 @@ pub(crate) enum SignError {
     TooLong,
     #[error("the statement is not canonical JSON: {0}")]
     Canonical(#[from] CanonicalError),
-    #[error("the statement is not an in-toto Statement v1 about a drill")]
+    #[error("the statement is not an in-toto Statement v1 about what is to be signed")]
     Form,
     #[error("the statement could not be signed: {0}")]
     Sign(#[from] EnvelopeError),
@@ -32,18 +33,24 @@ pub(crate) enum SignError {
 /// Checks, logs, signs.
 pub(crate) async fn sign(service: &Service, sign: Granted<Vec<u8>>) -> Result<(Vec<u8>, u64), SignError> {
     let (statement, grant) = sign.into_parts();
-    if statement.len() > STATEMENT_BYTES_MAX {
-        return Err(SignError::TooLong);
-    }
-    let value = parse_canonical(&statement)?;
-    let field = |name: &str| value.get(name).and_then(|v| v.as_str()).unwrap_or_default();
-    let about_a_drill = field("predicateType").starts_with("urn:coffer:drill:");
-    if field("_type") != "https://in-toto.io/Statement/v1" || !about_a_drill {
-        return Err(SignError::Form);
-    }
+    let value = grant.settled(service, read_statement(&statement, "urn:coffer:drill:")).await?;
     let digest = leaf_hash(&statement);
     let audit_seq =
         grant.tenant().note(&grant.event(service, Some(digest.to_string()), Outcome::Done)).await?;
     let envelope = sign_statement(&service.evidence, &service.evidence_name, PAYLOAD_TYPE, &value)?;
     Ok((envelope, audit_seq))
+}
+
+/// The statement, if it is one whose predicate is of that family.
+pub(crate) fn read_statement(statement: &[u8], family: &str) -> Result<Value, SignError> {
+    if statement.len() > STATEMENT_BYTES_MAX {
+        return Err(SignError::TooLong);
+    }
+    let value = parse_canonical(statement)?;
+    let field = |name: &str| value.get(name).and_then(|v| v.as_str()).unwrap_or_default();
+    let of_family = field("predicateType").starts_with(family);
+    if field("_type") != "https://in-toto.io/Statement/v1" || !of_family {
+        return Err(SignError::Form);
+    }
+    Ok(value)
 }

@@ -13,11 +13,14 @@ use std::sync::Arc;
 
 use coffer_catalog::{BucketRow, CatalogError, FactRow, RebuildBatch};
 use coffer_keys::Dek;
-use coffer_model::{BucketId, Operation, Outcome, SiteId, TenantId, Timestamp, VersionId};
+use coffer_model::{
+    BucketId, HoldId, Operation, Outcome, PrincipalId, SiteId, TenantId, Timestamp, VersionId,
+};
 use coffer_regions::{Record, RecordKind};
 use serde::de::DeserializeOwned;
 
 use crate::audit::AuditError;
+use crate::hold::Hold;
 use crate::rebuild::gather::{Found, Open, Opened, Walk, each};
 use crate::registry::{self, time_row};
 use crate::service::{RecoveryProgress, RecoveryReport, Service};
@@ -213,6 +216,11 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
         _ => None,
     };
     let removed: BTreeSet<BucketId> = facts.iter().filter_map(removed).collect();
+    let lifted = |(_, fact): &(_, Fact)| match fact {
+        Fact::HoldReleased { id, released, by } => Some((*id, (*released, *by))),
+        _ => None,
+    };
+    let lifted: BTreeMap<HoldId, (Timestamp, PrincipalId)> = facts.iter().filter_map(lifted).collect();
     let mut batch = RebuildBatch::default();
     if let Some(last) = facts.iter().filter_map(|(_, fact)| time_of(fact)).max() {
         let (id, body) = time_row(last);
@@ -244,7 +252,16 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
                 let (id, body) = indexed.map_err(|_| RebuildError::Serialise)?;
                 batch.facts.push(FactRow { kind: crate::standing::SITES.to_owned(), id, body });
             }
-            Fact::BucketCreated { .. } | Fact::BucketRemoved { .. } | Fact::BucketPolicy { .. } => {}
+            Fact::HoldPlaced(hold) => {
+                let released = lifted.get(&hold.id).copied();
+                let (id, hold) = (*hold.id.as_bytes(), Hold { released, ..hold });
+                let body = crate::hold::index(&hold).map_err(|_| RebuildError::Serialise)?;
+                batch.facts.push(FactRow { kind: crate::hold::HOLD.to_owned(), id, body });
+            }
+            Fact::BucketCreated { .. }
+            | Fact::BucketRemoved { .. }
+            | Fact::BucketPolicy { .. }
+            | Fact::HoldReleased { .. } => {}
         }
     }
     // A bucket whose policy was changed is what the last change says.
@@ -263,7 +280,9 @@ fn time_of(fact: &Fact) -> Option<Timestamp> {
         Fact::BucketCreated { created, .. } => Some(*created),
         Fact::BucketPolicy { changed, .. } => Some(*changed),
         Fact::BucketRemoved { removed, .. } => Some(*removed),
-        Fact::PrincipalCreated(_) | Fact::Sites { .. } => None,
+        Fact::PrincipalCreated(_) | Fact::Sites { .. } | Fact::HoldPlaced(_) | Fact::HoldReleased { .. } => {
+            None
+        }
     }
 }
 

@@ -5,9 +5,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_proto::v1::audit_server::AuditServer;
 use coffer_proto::v1::buckets_server::BucketsServer;
 use coffer_proto::v1::drills_server::DrillsServer;
 use coffer_proto::v1::evidence_server::EvidenceServer;
+use coffer_proto::v1::holds_server::HoldsServer;
 use coffer_proto::v1::log_server::LogServer;
 use coffer_proto::v1::objects_server::ObjectsServer;
 use coffer_proto::v1::repair_server::RepairServer;
@@ -23,7 +25,8 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
 use crate::grpc::{
-    BucketsApi, DrillsApi, EvidenceApi, LogApi, ObjectsApi, RepairApi, ScrubApi, SitesApi, TenantsApi,
+    AuditApi, BucketsApi, DrillsApi, EvidenceApi, HoldsApi, LogApi, Logged, ObjectsApi, RepairApi, ScrubApi,
+    SitesApi, TenantsApi,
 };
 use crate::in_process::InProcess;
 use crate::jobs::{JobError, JobSettings, Jobs};
@@ -102,7 +105,7 @@ pub async fn serve_with(
     };
     let served = with_services(server, &service)
         .add_service(health_service)
-        .add_service(reflection)
+        .add_service(Logged::new(&service, reflection))
         .serve_with_incoming_shutdown(incoming, shutdown);
     let served = watched(&service, served).await;
     let stopped = jobs.stop().await;
@@ -137,7 +140,8 @@ async fn watched<T>(service: &Service, served: impl Future<Output = T>) -> T {
     }
 }
 
-/// The services of the product itself.
+/// The services of the product itself, each so that no call of it goes without
+/// a leaf.
 fn with_services(server: Server, service: &Arc<Service>) -> Router {
     let api = |service: &Arc<Service>| Arc::clone(service);
     let objects = ObjectsServer::new(ObjectsApi(api(service))).max_decoding_message_size(MESSAGE_BYTES_MAX);
@@ -145,15 +149,17 @@ fn with_services(server: Server, service: &Arc<Service>) -> Router {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES)
-        .add_service(TenantsServer::new(TenantsApi(api(service))))
-        .add_service(BucketsServer::new(BucketsApi(api(service))))
-        .add_service(objects)
-        .add_service(LogServer::new(LogApi(api(service))))
-        .add_service(SitesServer::new(SitesApi(api(service))))
-        .add_service(RepairServer::new(RepairApi(api(service))))
-        .add_service(ScrubServer::new(ScrubApi(api(service))))
-        .add_service(DrillsServer::new(DrillsApi(api(service))))
-        .add_service(EvidenceServer::new(EvidenceApi(api(service))))
+        .add_service(Logged::new(service, TenantsServer::new(TenantsApi(api(service)))))
+        .add_service(Logged::new(service, BucketsServer::new(BucketsApi(api(service)))))
+        .add_service(Logged::new(service, objects))
+        .add_service(Logged::new(service, LogServer::new(LogApi(api(service)))))
+        .add_service(Logged::new(service, AuditServer::new(AuditApi(api(service)))))
+        .add_service(Logged::new(service, HoldsServer::new(HoldsApi(api(service)))))
+        .add_service(Logged::new(service, SitesServer::new(SitesApi(api(service)))))
+        .add_service(Logged::new(service, RepairServer::new(RepairApi(api(service)))))
+        .add_service(Logged::new(service, ScrubServer::new(ScrubApi(api(service)))))
+        .add_service(Logged::new(service, DrillsServer::new(DrillsApi(api(service)))))
+        .add_service(Logged::new(service, EvidenceServer::new(EvidenceApi(api(service)))))
 }
 
 /// How often it is looked how far the sites reach: what a site loses of a
@@ -166,5 +172,6 @@ async fn watch_sites(service: &Service) -> Infallible {
         // A log that cannot be written refuses every call by itself.
         let _ = service.note_reach().await;
         service.note_refusals().await;
+        service.note_strangers().await;
     }
 }

@@ -21,12 +21,13 @@ use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
 use crate::opener::{HostSites, SiteOpener};
 use crate::reach;
-use crate::registry::{RegistryError, service_geometry, write_fact};
+use crate::registry::service_geometry;
 use crate::repair::{Foreground, Repairs};
-use crate::service_error::{FoundError, IssueError, OpenError, RecoverError};
+use crate::service_error::{FoundError, OpenError, RecoverError};
 use crate::site_file::SiteFile;
 use crate::sites::Sites;
-use crate::stored::{Fact, Principal};
+use crate::stored::Principal;
+use crate::strangers::Strangers;
 use crate::sweep::sweep;
 use crate::tenant::{NewTenantKeys, OpenTenantError, Tenant, TenantSecrets, mark_whole, open_or_create};
 
@@ -103,6 +104,8 @@ pub struct Service {
     pub(crate) watch: Watch,
     /// One tenant is created at a time.
     pub(crate) creating: Mutex<()>,
+    /// Calls by nobody who is known.
+    pub(crate) strangers: Strangers,
 }
 
 impl Service {
@@ -281,6 +284,9 @@ impl Service {
         service.rebuild_lost(&lost, progress, &mut report).await?;
         service.load_principals().await?;
         report.unsettled = sweep(&service).await?;
+        for tenant in service.all_tenants() {
+            crate::open_intents::close(&service, &tenant).await?;
+        }
         service.note_reach().await?;
         Ok((service, report))
     }
@@ -319,6 +325,7 @@ impl Service {
             reach_noted: Mutex::default(),
             watch: Watch::default(),
             creating: Mutex::new(()),
+            strangers: Strangers::default(),
         }
     }
 
@@ -358,6 +365,7 @@ impl Service {
             secrets,
             catalog,
             log,
+            holding: tokio::sync::RwLock::default(),
             changing: Mutex::default(),
         }
     }
@@ -434,45 +442,6 @@ impl Service {
     /// The key that verifies checkpoints and drill records.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.evidence.verifying_key()
-    }
-
-    /// Issues a fresh credential of a tenant, for a recovery in which its own
-    /// is lost. Audited in the tenant's log.
-    ///
-    /// # Errors
-    /// [`IssueError`].
-    pub async fn issue_tenant_credential(&self, tenant: TenantId) -> Result<IssuedCredential, IssueError> {
-        let tenant = self.tenant(tenant).ok_or(IssueError::NoTenant(tenant))?;
-        let principal = PrincipalId::generate(self.host.entropy.as_ref());
-        let (credential, fingerprint) = self.authority.issue(principal)?;
-        self.enrol(&tenant, principal, fingerprint).await?;
-        Ok(credential)
-    }
-
-    /// Makes a certified principal of a tenant known, durably and audited.
-    pub(crate) async fn enrol(
-        &self,
-        tenant: &Tenant,
-        id: PrincipalId,
-        fingerprint: [u8; 32],
-    ) -> Result<(), IssueError> {
-        let created = self.host.clock.now();
-        let principal = Principal { id, fingerprint, role: Role::Tenant, tenant: Some(tenant.id), created };
-        let event = |outcome| AuditEvent {
-            time: created,
-            tenant: Some(tenant.id),
-            actor: Actor::Service,
-            operation: Operation::TenantCreate,
-            subject: id.to_string(),
-            outcome,
-        };
-        tenant.note(&event(Outcome::Intent)).await?;
-        write_fact(&self.host, &self.sites, tenant, &Fact::PrincipalCreated(principal.clone())).await?;
-        let body = postcard::to_allocvec(&principal).map_err(|_| RegistryError::Seal)?;
-        tenant.catalog.put_fact("principal", *id.as_bytes(), body).await.map_err(AuditError::Catalog)?;
-        tenant.note(&event(Outcome::Done)).await?;
-        self.insert_principal(principal);
-        Ok(())
     }
 
     /// A signed checkpoint of a tenant's log, its leaves durable at the sites first.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use bytes::{Buf, Bytes};
 use coffer_keys::{Context, Dek, OpenError, SealError, Sealer, Wrap, open_bytes, seal_bytes, sealed_size};
 use coffer_model::{
-    BucketId, BucketName, Digest, Entropy, Layout, Manifest, ManifestV1, ObjectId, ObjectKey, PrincipalId,
-    RecordId, ResidencyPolicy, Role, SiteId, TenantId, Timestamp, VersionId,
+    BucketId, BucketName, Digest, Entropy, HoldId, Layout, Manifest, ManifestV1, ObjectId, ObjectKey,
+    PrincipalId, RecordId, ResidencyPolicy, Role, SiteId, TenantId, Timestamp, VersionId,
 };
 use coffer_regions::{ClearGeometry, Record, RecordError, RecordKind};
 use serde::de::DeserializeOwned;
@@ -94,6 +94,13 @@ pub(crate) enum Fact {
     Sites {
         generation: u64,
         sites: Vec<crate::standing::SiteLine>,
+    },
+    /// A legal hold, as it was placed.
+    HoldPlaced(crate::hold::Hold),
+    HoldReleased {
+        id: HoldId,
+        released: Timestamp,
+        by: PrincipalId,
     },
 }
 

@@ -160,6 +160,9 @@ pub(crate) struct Tenant {
     pub(crate) secrets: TenantSecrets,
     pub(crate) catalog: Catalog,
     pub(crate) log: AuditLog,
+    /// Deletions read it from their look at the holds until they have begun;
+    /// a hold that is placed writes it.
+    pub(crate) holding: tokio::sync::RwLock<()>,
     /// One change of its buckets at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }

@@ -1,11 +1,13 @@
 //! Creating a tenant: keys, catalogue and log of its own, and its first
 //! principal. By operators, in the service's own log.
 
+use std::sync::Arc;
+
 use coffer_model::{Outcome, PrincipalId, ResidencyPolicy};
 use coffer_regions::{Unmet, satisfiable};
 
 use crate::audit::AuditError;
-use crate::authority::AuthorityError;
+use crate::authority::{AuthorityError, Certified};
 use crate::authorize::Granted;
 use crate::service::Service;
 use crate::service_error::{FoundError, IssueError};
@@ -43,7 +45,7 @@ pub(crate) enum CreateTenantError {
 
 /// A tenant that stands, and its first principal's certificate.
 pub(crate) struct Created {
-    pub(crate) tenant: std::sync::Arc<Tenant>,
+    pub(crate) tenant: Arc<Tenant>,
     pub(crate) principal: PrincipalId,
     pub(crate) certificate_pem: String,
 }
@@ -54,21 +56,42 @@ pub(crate) async fn create(
     create: Granted<CreateTenant>,
 ) -> Result<Created, CreateTenantError> {
     let (create, grant) = create.into_parts();
+    let _one_at_a_time = service.creating.lock().await;
+    let principal = PrincipalId::generate(service.host.entropy.as_ref());
+    let certified = grant.settled(service, admit(service, &create, principal)).await?;
+    let subject = principal.to_string();
+    grant.tenant().note(&grant.event(service, Some(subject.clone()), Outcome::Intent)).await?;
+    let made = make(service, create, principal, certified.fingerprint).await;
+    let tenant = grant.ended(service, &subject, made).await?;
+    grant.tenant().note(&grant.event(service, Some(tenant.id.to_string()), Outcome::Done)).await?;
+    Ok(Created { tenant, principal, certificate_pem: certified.pem })
+}
+
+/// The certificate of the first principal, if there may be such a tenant.
+fn admit(
+    service: &Service,
+    create: &CreateTenant,
+    principal: PrincipalId,
+) -> Result<Certified, CreateTenantError> {
     let length = create.name.chars().count();
     if !(1..=NAME_CHARACTERS_MAX).contains(&length) || create.name.chars().any(char::is_control) {
         return Err(CreateTenantError::Name);
     }
     satisfiable(service.sites.taking(), &create.policy).map_err(CreateTenantError::Unsatisfiable)?;
-    let _one_at_a_time = service.creating.lock().await;
     if service.tenants().iter().any(|(_, name)| *name == create.name) {
         return Err(CreateTenantError::NameTaken);
     }
-    let principal = PrincipalId::generate(service.host.entropy.as_ref());
-    let certified = service.authority.certify_request(principal, &create.certificate_request)?;
-    grant.tenant().note(&grant.event(service, Some(principal.to_string()), Outcome::Intent)).await?;
-    let tenant =
-        service.add_tenant(create.name, create.policy, false, &service.root, service.root_key).await?;
-    service.enrol(&tenant, principal, certified.fingerprint).await?;
-    grant.tenant().note(&grant.event(service, Some(tenant.id.to_string()), Outcome::Done)).await?;
-    Ok(Created { tenant, principal, certificate_pem: certified.pem })
+    Ok(service.authority.certify_request(principal, &create.certificate_request)?)
+}
+
+async fn make(
+    service: &Service,
+    create: CreateTenant,
+    principal: PrincipalId,
+    fingerprint: [u8; 32],
+) -> Result<Arc<Tenant>, CreateTenantError> {
+    let CreateTenant { name, policy, .. } = create;
+    let tenant = service.add_tenant(name, policy, false, &service.root, service.root_key).await?;
+    service.enrol(&tenant, principal, fingerprint).await?;
+    Ok(tenant)
 }

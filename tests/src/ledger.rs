@@ -173,7 +173,8 @@ pub fn leaves(data: &Path, tenant: TenantId, key: &TenantKey) -> Vec<Vec<u8>> {
 }
 
 /// What of a catalogue the sites can tell, row by row in an order of its own.
-/// Not among it: rows of removed buckets, names that never got a version, and
+/// Not among it: rows of removed buckets, names that never got a version, how
+/// far intents were found settled, and
 /// `reduced`, which says how much of a version is there now.
 const KINDS: [(&str, &str); 6] = [
     ("bucket", "SELECT id, name, created, record, policy FROM bucket WHERE ?1 >= 0 ORDER BY id"),
@@ -193,7 +194,11 @@ const KINDS: [(&str, &str); 6] = [
         "tombstone",
         "SELECT record, bucket, object, version, ord, created FROM tombstone WHERE ?1 >= 0 ORDER BY record",
     ),
-    ("fact", "SELECT kind, id, body FROM fact WHERE ?1 >= 0 AND kind <> 'deletion' ORDER BY kind, id"),
+    (
+        "fact",
+        "SELECT kind, id, body FROM fact
+         WHERE ?1 >= 0 AND kind NOT IN ('deletion', 'settled') ORDER BY kind, id",
+    ),
     ("leaf", "SELECT seq, hash, body FROM leaf WHERE seq < ?1 ORDER BY seq"),
 ];
 

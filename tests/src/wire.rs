@@ -3,8 +3,11 @@
 
 use coffer_client::Credentials;
 use coffer_proto::SERVER_NAME;
+use coffer_proto::v1::audit_client::AuditClient;
 use coffer_proto::v1::buckets_client::BucketsClient;
 use coffer_proto::v1::drills_client::DrillsClient;
+use coffer_proto::v1::evidence_client::EvidenceClient;
+use coffer_proto::v1::holds_client::HoldsClient;
 use coffer_proto::v1::log_client::LogClient;
 use coffer_proto::v1::objects_client::ObjectsClient;
 use coffer_proto::v1::repair_client::RepairClient;
@@ -24,6 +27,12 @@ pub struct Wire {
     pub objects: ObjectsClient<Channel>,
     /// `coffer.v1.Log`.
     pub log: LogClient<Channel>,
+    /// `coffer.v1.Audit`.
+    pub audit: AuditClient<Channel>,
+    /// `coffer.v1.Evidence`.
+    pub evidence: EvidenceClient<Channel>,
+    /// `coffer.v1.Holds`.
+    pub holds: HoldsClient<Channel>,
     /// `coffer.v1.Sites`.
     pub sites: SitesClient<Channel>,
     /// `coffer.v1.Repair`.
@@ -63,6 +72,9 @@ impl Wire {
             buckets: BucketsClient::new(channel.clone()),
             objects: ObjectsClient::new(channel.clone()),
             log: LogClient::new(channel.clone()),
+            audit: AuditClient::new(channel.clone()),
+            evidence: EvidenceClient::new(channel.clone()),
+            holds: HoldsClient::new(channel.clone()),
             sites: SitesClient::new(channel.clone()),
             repair: RepairClient::new(channel.clone()),
             drills: DrillsClient::new(channel.clone()),

@@ -5,17 +5,20 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use coffer_client::audit::RangeRequest;
 use coffer_client::{CallError, Credentials, GetError};
 use coffer_model::TenantId;
 use coffer_proto::DESCRIPTORS;
 use coffer_proto::v1::put_object_request::Part;
 use coffer_proto::v1::{
     AddSiteRequest, ChangeSiteRequest, CreateBucketRequest, CreateTenantRequest, DeleteObjectRequest,
-    GetCheckpointRequest, GetLeafRequest, GetObjectRequest, GetRepairStatusRequest, GetScrubStatusRequest,
-    ListBucketsRequest, ListObjectsRequest, ListShortRequest, ListSitesRequest, NoteDigestRequest,
-    PlanRepairRequest, Policy, PutEnd, PutHeader, PutObjectRequest, PutSmallRequest, RemoveBucketRequest,
-    RunChallengesRequest, RunRepairRequest, RunScrubRequest, SetBucketPolicyRequest, SetSiteAliveRequest,
-    SignRecordRequest, StatObjectRequest, StatShardsRequest,
+    GetCheckpointRequest, GetFactsRequest, GetLeafRequest, GetObjectRequest, GetRepairStatusRequest,
+    GetScrubStatusRequest, ListBucketsRequest, ListHoldsRequest, ListObjectsRequest, ListResidencyRequest,
+    ListShortRequest, ListSitesRequest, NoteDigestRequest, PlaceHoldRequest, PlanRepairRequest, Policy,
+    PutEnd, PutHeader, PutObjectRequest, PutSmallRequest, ReadLeavesRequest, ReleaseHoldRequest,
+    RemoveBucketRequest, RunChallengesRequest, RunRepairRequest, RunScrubRequest, SetBucketPolicyRequest,
+    SetSiteAliveRequest, SignCaseRequest, SignRecordRequest, SignStatementRequest, StatObjectRequest,
+    StatShardsRequest,
 };
 use coffer_tests::{Deployment, Files, Wire, bucket_name, copy_tree, object_key, pattern, replace_tree};
 use prost::Message as _;
@@ -137,7 +140,7 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
     }
 }
 
-/// The same for what keeps the sites whole.
+/// The same for what keeps the sites whole, and for the log in ranges.
 async fn maintain(
     wire: &mut Wire,
     call: &str,
@@ -146,6 +149,34 @@ async fn maintain(
     key: Bytes,
 ) -> Result<(), Status> {
     match call {
+        "Audit/ReadLeaves" => {
+            let request = ReadLeavesRequest { tenant, limit: 1, ..Default::default() };
+            let mut stream = wire.audit.read_leaves(request).await?.into_inner();
+            while stream.message().await?.is_some() {}
+            Ok(())
+        }
+        "Holds/PlaceHold" => {
+            let request =
+                PlaceHoldRequest { tenant, bucket, reason: "planted".to_owned(), ..Default::default() };
+            wire.holds.place_hold(request).await.map(drop)
+        }
+        "Holds/ReleaseHold" => {
+            wire.holds.release_hold(ReleaseHoldRequest { tenant, hold: vec![7; 16].into() }).await.map(drop)
+        }
+        "Holds/ListHolds" => wire.holds.list_holds(ListHoldsRequest { tenant }).await.map(drop),
+        "Holds/SignCase" => {
+            let request = SignCaseRequest { tenant, hold: vec![7; 16].into(), statement: Bytes::new() };
+            wire.holds.sign_case(request).await.map(drop)
+        }
+        "Evidence/GetFacts" => wire.evidence.get_facts(GetFactsRequest { tenant }).await.map(drop),
+        "Evidence/ListResidency" => {
+            let request = ListResidencyRequest { tenant, ..Default::default() };
+            wire.evidence.list_residency(request).await.map(drop)
+        }
+        "Evidence/SignStatement" => {
+            let request = SignStatementRequest { tenant, statement: Bytes::new() };
+            wire.evidence.sign_statement(request).await.map(drop)
+        }
         "Repair/AddSite" => wire.repair.add_site(AddSiteRequest::default()).await.map(drop),
         "Repair/ChangeSite" => {
             let request = ChangeSiteRequest { name: "fra1".to_owned(), change: 1 };
@@ -177,6 +208,8 @@ async fn maintain(
 
 /// What every principal may ask, because it is about no tenant.
 const OPEN_TO_ALL: &str = "Sites/ListSites";
+/// What an operator may ask too, of the log of the service itself.
+const OWN_LOG: &str = "Audit/ReadLeaves";
 /// What only operators may ask.
 const OPERATORS: [&str; 10] = [
     "Tenants/CreateTenant",
@@ -191,8 +224,15 @@ const OPERATORS: [&str; 10] = [
     "Scrub/RunChallenges",
 ];
 /// Operations that several calls have, and how many those are.
-const FAMILIES: [(&str, usize); 6] =
-    [("object_put", 2), ("log_read", 2), ("object_stat", 2), ("sites", 3), ("repair", 4), ("scrub", 2)];
+const FAMILIES: [(&str, usize); 7] = [
+    ("object_put", 2),
+    ("log_read", 3),
+    ("facts_read", 2),
+    ("object_stat", 2),
+    ("sites", 3),
+    ("repair", 4),
+    ("scrub", 2),
+];
 
 async fn two_tenants(deployment: &Deployment) -> (coffer_tests::TenantClient, coffer_tests::TenantClient) {
     let (a, b) = (deployment.tenant("a").await, deployment.tenant("b").await);
@@ -244,6 +284,95 @@ async fn every_call_of_one_tenant_that_names_another_is_denied_and_is_a_leaf_of_
     assert!(deployment.site("fra1").await.alive);
 }
 
+/// Leaves of the tenant's log, the one of this reading among them.
+async fn log_size(tenant: &coffer_tests::TenantClient) -> u64 {
+    let (checkpoint, _) = tenant.watch().read_now(&tenant.client, RangeRequest::From(0, 0)).await.unwrap();
+    checkpoint.size
+}
+
+/// Leaves of the service's own log.
+async fn own_log_size(deployment: &Deployment) -> u64 {
+    deployment.service().own_leaves(0, usize::MAX).await.unwrap().len() as u64
+}
+
+/// A certificate that the deployment's CA signed, and that names nobody whom
+/// the service knows any more.
+async fn stranger(deployment: &mut Deployment, tenant: TenantId) -> Credentials {
+    let before = deployment.scratch().join("before");
+    deployment.stop().await;
+    copy_tree(&deployment.data(), &before);
+    deployment.start().await;
+    let issued = deployment.service().issue_tenant_credential(tenant).await.unwrap();
+    deployment.stop().await;
+    replace_tree(&before, &deployment.data());
+    deployment.start().await;
+    Credentials {
+        ca_pem: issued.ca_pem,
+        certificate_pem: issued.certificate_pem,
+        key_pem: issued.key_pem,
+        endpoint: String::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_leaves_a_leaf_whoever_makes_it_and_however_it_ends() {
+    let deployment = Deployment::six_sites().await;
+    let (a, b) = two_tenants(&deployment).await;
+    let own = deployment.wire(&a.credentials).await;
+    let operator = deployment.wire(deployment.operator_credentials()).await;
+    for call in every_call() {
+        for named in [None, Some(b.tenant)] {
+            let before = log_size(&a).await;
+            // However it ends.
+            drop(make(&own, &call, named).await);
+            let after = log_size(&a).await;
+            assert!(after > before + 1, "{call} naming {named:?} left no leaf in its tenant's log");
+            let before = own_log_size(&deployment).await;
+            drop(make(&operator, &call, named).await);
+            let after = own_log_size(&deployment).await;
+            assert!(after > before, "{call} of the operator naming {named:?} left no leaf");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_calls_and_calls_of_no_method_leave_a_leaf_of_their_own() {
+    let deployment = Deployment::six_sites().await;
+    let (a, _) = two_tenants(&deployment).await;
+    let before = a.leaves().await.len();
+    let mut wire = deployment.wire(&a.credentials).await;
+    let malformed = Bytes::from_static(b"no id");
+    let request = ListBucketsRequest { tenant: malformed.clone() };
+    assert_eq!(wire.buckets.list_buckets(request).await.unwrap_err().code(), Code::InvalidArgument);
+    let request = GetLeafRequest { tenant: malformed, index: 0, size: 1 };
+    assert_eq!(wire.log.get_leaf(request).await.unwrap_err().code(), Code::InvalidArgument);
+    let request = PutSmallRequest { header: None, data: Bytes::new() };
+    assert_eq!(wire.objects.put_small(request).await.unwrap_err().code(), Code::InvalidArgument);
+    let leaves = a.leaves().await;
+    let calls = leaves[before..].iter().filter(|leaf| leaf.operation == "call");
+    let calls: Vec<_> = calls.map(|leaf| (leaf.outcome.as_str(), leaf.subject.as_str())).collect();
+    let expected = ["Buckets/ListBuckets", "Log/GetLeaf", "Objects/PutSmall"];
+    let expected = expected.map(|call| ("failed", format!("coffer.v1.{call}")));
+    assert_eq!(calls, expected.each_ref().map(|(outcome, call)| (*outcome, call.as_str())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_that_knocks_all_day_is_in_the_log_of_the_service_and_does_not_fill_it() {
+    let mut deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("acme").await.tenant;
+    let stranger = stranger(&mut deployment, tenant).await;
+    let mut wire = deployment.wire(&stranger).await;
+    let before = deployment.service().own_leaves(0, usize::MAX).await.unwrap().len();
+    for _ in 0..300 {
+        let refused = wire.buckets.list_buckets(ListBucketsRequest::default()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+    let leaves = deployment.service().own_leaves(before as u64, usize::MAX).await.unwrap();
+    let of_strangers = leaves.iter().filter(|leaf| String::from_utf8_lossy(leaf).contains("\"anonymous\""));
+    let count = of_strangers.count();
+    assert!((1..=96).contains(&count), "{count} leaves for 300 calls");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn buckets_and_keys_of_one_name_in_two_tenants_have_nothing_to_do_with_each_other() {
     let deployment = Deployment::six_sites().await;
@@ -269,6 +398,9 @@ async fn an_operator_reads_and_changes_nothing_of_a_tenant_named_or_not() {
     let of_tenants = |call: &String| call != OPEN_TO_ALL && !OPERATORS.contains(&call.as_str());
     for call in every_call().iter().filter(|call| of_tenants(call)) {
         for named in [Some(a.tenant), None] {
+            if call == OWN_LOG && named.is_none() {
+                continue;
+            }
             let refused = make(&wire, call, named).await.map_err(|status| status.code());
             assert_eq!(refused, Err(Code::PermissionDenied), "{call} naming {named:?}");
         }

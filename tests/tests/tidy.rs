@@ -105,6 +105,8 @@ const FORMATS: &[(&str, &str)] = &[
     ("server/catalog/src", "server/catalog/SCHEMA.md"),
     ("server/src", "server/RECORDS.md"),
     ("client/src/backup", "client/BACKUP.md"),
+    ("client/src/audit", "client/AUDIT.md"),
+    ("client/src/case", "client/CASE.md"),
 ];
 
 const BANNED_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc", "core"];

@@ -164,6 +164,14 @@ impl Sink {
         }
     }
 
+    /// Hands on what was written so far, for whoever reads along.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout => io::stdout().flush(),
+            Self::File { .. } => Ok(()),
+        }
+    }
+
     /// Gives the whole file its name.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         match &mut self {

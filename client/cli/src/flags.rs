@@ -1,11 +1,14 @@
 //! The command line, exactly as it is typed.
 
+mod audit;
 mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
 mod evidence;
+mod hold;
 mod report;
 mod scrub;
+mod site;
 mod values;
 
 use std::path::PathBuf;
@@ -13,14 +16,17 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use coffer_model::{BucketName, Geometry, Jurisdiction, Tier, Timestamp};
 
+pub(crate) use audit::{AuditCommand, KeyFlags, LogCommand, LogFlags, OcsfFlags};
 #[cfg(feature = "embedded")]
 pub(crate) use drill::RecoverFlags;
 pub(crate) use drill::{DrillCommand, DrillWish, PinnedKey, RunFlags, ScheduleCommand};
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;
+pub(crate) use hold::{CaseCommand, HoldCommand};
 pub(crate) use report::{MaterialFlags, ReportFlags, ReportFormat};
 pub(crate) use scrub::{JobFlags, ScrubCommand};
+pub(crate) use site::SiteCommand;
 pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName};
 use values::{bucket, metadata, moment, object, object_prefix, range, seconds, size, snapshot};
 
@@ -133,7 +139,22 @@ pub(crate) enum Command {
     /// objects that have less than was promised.
     #[command(subcommand, after_help = "Example: coffer repair plan")]
     Repair(RepairCommand),
-    /// The tenant's audit log.
+    /// The audit log: read, searched, exported, verified, proven.
+    ///
+    /// Every leaf that is shown was proven to be in a log that extends the last checkpoint that this profile
+    /// remembers. `verify` needs no service.
+    #[command(subcommand, after_help = "Example: coffer audit tail")]
+    Audit(AuditCommand),
+    /// Legal holds: what may not be deleted.
+    #[command(
+        subcommand,
+        after_help = "Example: coffer hold add documents/2026/ --reason \"case 7 of 2026\""
+    )]
+    Hold(HoldCommand),
+    /// What lies under a legal hold, exported with its chain of custody, and verified.
+    #[command(subcommand, after_help = "Example: coffer case verify ./case-7 --kit recovery-kit.json")]
+    Case(CaseCommand),
+    /// The checkpoint of the tenant's audit log.
     #[command(subcommand, after_help = "Example: coffer log checkpoint")]
     Log(LogCommand),
     /// Say which objectives are satisfied, on which evidence.
@@ -418,93 +439,6 @@ pub(crate) enum ObjectCommand {
         #[arg(value_parser = object)]
         object: ObjectAddress,
     },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum SiteCommand {
-    /// List the sites: any credentials may look.
-    #[command(after_help = "Example: coffer site ls")]
-    Ls,
-    /// Say everything that is known of one site.
-    #[command(after_help = "Example: coffer site show fra1")]
-    Show {
-        /// Name of the site.
-        name: String,
-    },
-    /// Add a site of a site file to the running deployment (operator).
-    #[command(after_help = "Example: coffer site add sites.toml --name hel1")]
-    Add {
-        /// Site file that describes it; sites that are there already are passed over.
-        file: PathBuf,
-        /// Which of its new sites, where there are several.
-        #[arg(long, value_name = "NAME")]
-        name: Option<String>,
-    },
-    /// Let a site take no new data; repair moves away what it holds (operator).
-    ///
-    /// A site that does not answer any more can be drained too: what it held is computed from the others.
-    #[command(after_help = "Example: coffer site drain mad1")]
-    Drain {
-        /// Name of the site.
-        name: String,
-        /// Let it take data again.
-        #[arg(long)]
-        undo: bool,
-    },
-    /// Take a drained site out of the deployment for good (operator).
-    #[command(after_help = "Example: coffer site retire mad1")]
-    Retire {
-        /// Name of the site.
-        name: String,
-    },
-    /// Give a site whose disk is lost a new, empty one; repair fills it (operator).
-    #[command(after_help = "Example: coffer site replace fra1 && coffer repair run")]
-    Replace {
-        /// Name of the site.
-        name: String,
-    },
-    /// Make the certificate and the keys of a new pod, and print its entry
-    /// for the site file.
-    ///
-    /// The site authority that signs them is made with the first pod. What
-    /// the service shows to pods goes to DATA/credentials/pods.
-    #[cfg(feature = "embedded")]
-    #[command(after_help = "Example: coffer site enroll fra1 --country DE --out ./fra1")]
-    Enroll {
-        /// Short name of the site.
-        name: String,
-        /// Where its disks stand, ISO 3166-1 alpha-2.
-        #[arg(long, value_name = "CC")]
-        country: coffer_model::Country,
-        /// A new directory for the files that the pod is started with.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-        /// The directory of the site authority [default: site-authority in the config directory].
-        #[arg(long, value_name = "DIR")]
-        authority: Option<PathBuf>,
-        /// The deployment's data directory, for what the service shows to pods.
-        #[arg(long, value_name = "DIR", default_value = "coffer-data")]
-        data_dir: PathBuf,
-    },
-    /// Make a simulated site stop answering (operator).
-    #[command(after_help = "Example: coffer site kill fra1")]
-    Kill {
-        /// Name of the site.
-        name: String,
-    },
-    /// Make a simulated site answer again (operator).
-    #[command(after_help = "Example: coffer site revive fra1")]
-    Revive {
-        /// Name of the site.
-        name: String,
-    },
-}
-
-#[derive(Subcommand)]
-pub(crate) enum LogCommand {
-    /// Fetch and verify the newest checkpoint, and remember it.
-    #[command(after_help = "Example: coffer log checkpoint > checkpoint.txt")]
-    Checkpoint,
 }
 
 #[cfg(test)]

@@ -55,7 +55,10 @@ impl LogEvent {
             index,
             time_ms: value.get("time").and_then(Value::as_u64).unwrap_or_default(),
             actor: text("/actor/user/uid"),
-            account: text("/cloud/account/uid"),
+            // Leaves of format 1 have it in the cloud's account (`server/LEAVES.md`).
+            account: Some(text("/metadata/tenant_uid"))
+                .filter(|uid| !uid.is_empty())
+                .unwrap_or_else(|| text("/cloud/account/uid")),
             operation: text("/api/operation"),
             subject: text("/resources/0/uid"),
             outcome: text("/status_detail"),

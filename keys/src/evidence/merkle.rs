@@ -24,7 +24,7 @@ pub fn leaf_hash(leaf: &[u8]) -> Digest {
     Digest(sha256(&[&[0], leaf]))
 }
 
-fn node_hash(left: &Digest, right: &Digest) -> Digest {
+pub(super) fn node_hash(left: &Digest, right: &Digest) -> Digest {
     Digest(sha256(&[&[1], &left.0, &right.0]))
 }
 
@@ -48,6 +48,18 @@ impl Tree {
         let mut tree = Self::new();
         leaves.iter().for_each(|leaf| tree.append(*leaf));
         tree
+    }
+
+    /// The tree of this size with these roots of perfect subtrees, largest
+    /// first; nothing if that size has another number of them.
+    pub fn from_subtrees(size: u64, subtrees: Vec<Digest>) -> Option<Self> {
+        let wanted = usize::try_from(size.count_ones()).ok()?;
+        (subtrees.len() == wanted).then_some(Self { size, subtrees })
+    }
+
+    /// The roots of the perfect subtrees, largest first.
+    pub fn subtrees(&self) -> &[Digest] {
+        &self.subtrees
     }
 
     /// Appends a leaf by its [`leaf_hash`].

@@ -6,6 +6,7 @@ mod dsse;
 mod merkle;
 mod note;
 mod sign;
+mod tiles;
 
 pub use canonical::{CanonicalError, parse_canonical, to_canonical};
 pub use dsse::{EnvelopeError, sign_statement, verify_envelope};
@@ -15,3 +16,4 @@ pub use merkle::{
 };
 pub use note::{Checkpoint, NoteError, VerifierName, VerifierNameError, open_checkpoint, sign_checkpoint};
 pub use sign::{BadSignature, SigningKey, VerifyingKey};
+pub use tiles::{LeafTiles, TILE_WIDTH, TileError, Tiles};

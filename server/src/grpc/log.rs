@@ -21,7 +21,7 @@ pub(crate) struct LogApi(pub(crate) Arc<Service>);
 
 const LABEL_CHARACTERS_MAX: usize = 64;
 
-fn proof(hashes: Vec<Digest>) -> Vec<bytes::Bytes> {
+pub(super) fn proof(hashes: Vec<Digest>) -> Vec<bytes::Bytes> {
     hashes.into_iter().map(|hash| hash.0.to_vec().into()).collect()
 }
 
@@ -62,8 +62,9 @@ impl Log for LogApi {
         let event = grant.event(&self.0, None, Outcome::Done);
         grant.tenant().note(&event).await.map_err(status)?;
         let signed = self.0.checkpoint(grant.tenant()).await.map_err(status)?;
-        let consistency =
-            grant.tenant().log.consistency(wire.since_size, signed.size).await.map_err(status)?;
+        let tenant = grant.tenant();
+        let consistency = tenant.log.consistency(&tenant.catalog, wire.since_size, signed.size).await;
+        let consistency = consistency.map_err(status)?;
         Ok(Response::new(GetCheckpointResponse { checkpoint: signed.note, consistency: proof(consistency) }))
     }
 
@@ -75,8 +76,9 @@ impl Log for LogApi {
         let ((), grant) = self.0.authorize(bearer, call).await.map_err(status)?.into_parts();
         let event = grant.event(&self.0, None, Outcome::Done);
         grant.tenant().note(&event).await.map_err(status)?;
-        let inclusion = grant.tenant().log.inclusion(wire.index, wire.size).await.map_err(status)?;
-        let leaves = grant.tenant().catalog.leaves(wire.index, 1).await.map_err(status)?;
+        let tenant = grant.tenant();
+        let inclusion = tenant.log.inclusion(&tenant.catalog, wire.index, wire.size).await.map_err(status)?;
+        let leaves = tenant.catalog.leaves(wire.index, 1).await.map_err(status)?;
         let missing = AuditError::Beyond { size: wire.size, asked: wire.index };
         let leaf = leaves.into_iter().next().ok_or(missing).map_err(status)?;
         Ok(Response::new(GetLeafResponse { leaf: leaf.into(), inclusion: proof(inclusion) }))

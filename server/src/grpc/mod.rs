@@ -1,10 +1,13 @@
 //! gRPC around the stories: parse at the boundary, hand in a call, answer.
 //! Nothing is decided here but which status code an error has.
 
+mod audit;
 mod buckets;
 mod drills;
 mod evidence;
+mod holds;
 mod log;
+mod logged;
 mod objects;
 mod repair;
 mod scrub;
@@ -19,10 +22,13 @@ use crate::authority::fingerprint;
 use crate::authorize::Call;
 use crate::in_process::InProcessCaller;
 
+pub(crate) use audit::AuditApi;
 pub(crate) use buckets::BucketsApi;
 pub(crate) use drills::DrillsApi;
 pub(crate) use evidence::EvidenceApi;
+pub(crate) use holds::HoldsApi;
 pub(crate) use log::LogApi;
+pub(crate) use logged::{Logged, seen_by_the_gate};
 pub(crate) use objects::ObjectsApi;
 pub(crate) use repair::RepairApi;
 pub(crate) use scrub::ScrubApi;

@@ -81,6 +81,8 @@ impl Sites for SitesApi {
         let call = operator_call(Operation::Sites, subject.unwrap_or_default(), wire.alive);
         let (alive, grant) = self.0.authorize(bearer, call).await.map_err(status)?.into_parts();
         let Some((description, site)) = self.0.sites.simulated(&wire.name) else {
+            let event = grant.event(&self.0, None, Outcome::Failed);
+            grant.tenant().note(&event).await.map_err(status)?;
             return Err(Status::not_found(format!(
                 "there is no simulated site {:?} that has its directory",
                 wire.name

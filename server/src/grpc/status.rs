@@ -14,6 +14,7 @@ use crate::drill::SignError;
 use crate::facts::{FactsError, StatementError};
 use crate::fetch::FetchError;
 use crate::get::GetError;
+use crate::hold::HoldError;
 use crate::jobs::JobError;
 use crate::ledger::LedgerError;
 use crate::list::ListError;
@@ -57,7 +58,7 @@ impl Coded for AuditError {
         match self {
             Self::TooFewSites { .. } => Code::Unavailable,
             Self::Beyond { .. } => Code::OutOfRange,
-            Self::Catalog(_) | Self::Canonical(_) | Self::Seal | Self::Proof => Code::Internal,
+            Self::Catalog(_) | Self::Canonical(_) | Self::Seal | Self::Proof(_) => Code::Internal,
         }
     }
 }
@@ -71,7 +72,7 @@ impl Coded for CatalogError {
 impl Coded for BucketStoryError {
     fn code(&self) -> Code {
         match self {
-            Self::Unsatisfiable(_) | Self::Wider(_) => Code::FailedPrecondition,
+            Self::Unsatisfiable(_) | Self::Wider(_) | Self::Held { .. } => Code::FailedPrecondition,
             Self::NoBucket(_) => Code::NotFound,
             Self::Bucket(BucketError::NameTaken) => Code::AlreadyExists,
             Self::Bucket(BucketError::NotEmpty) => Code::FailedPrecondition,
@@ -186,10 +187,25 @@ impl Coded for DeleteError {
         match self {
             Self::Locate(error) => error.code(),
             Self::TooFewHolders { .. } => Code::Unavailable,
+            Self::Held { .. } => Code::FailedPrecondition,
             Self::Undecided(_) => Code::Unavailable,
             Self::Hide(TombstoneError::Missing) => Code::NotFound,
             Self::Catalog(_) | Self::Hide(_) | Self::Seal(_) => Code::Internal,
             Self::Audit(error) => error.code(),
+        }
+    }
+}
+
+impl Coded for HoldError {
+    fn code(&self) -> Code {
+        match self {
+            Self::NoBucket(_) | Self::NoHold(_) => Code::NotFound,
+            Self::Released(_) => Code::FailedPrecondition,
+            Self::Reason => Code::InvalidArgument,
+            Self::Sign(error) => error.code(),
+            Self::Registry(error) => error.code(),
+            Self::Audit(error) => error.code(),
+            Self::Encode | Self::Catalog(_) => Code::Internal,
         }
     }
 }

@@ -294,6 +294,13 @@ async fn fact_stands(tenant: &Tenant, record: RecordId, fact: Fact) -> Result<bo
             let known = catalog.facts("principal").await?;
             known.iter().any(|(id, _)| id == principal.id.as_bytes())
         }
+        Fact::HoldPlaced(crate::hold::Hold { id, .. }) => {
+            catalog.facts(crate::hold::HOLD).await?.iter().any(|(known, _)| known == id.as_bytes())
+        }
+        Fact::HoldReleased { id, .. } => {
+            let known = crate::hold::all(tenant).await?;
+            known.iter().any(|hold| hold.id == id && hold.released.is_some())
+        }
         Fact::Sites { generation, .. } => {
             let known = catalog.facts(crate::standing::SITES).await?;
             known.iter().any(|(id, _)| *id == crate::standing::generation_id(generation))

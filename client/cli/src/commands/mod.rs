@@ -1,11 +1,14 @@
 //! One module for each family of commands.
 
+mod audit;
 mod backup;
 mod bucket;
+mod case;
 mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
 mod evidence;
+mod hold;
 mod log;
 mod object;
 mod policy;
@@ -72,6 +75,9 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         Command::Site(command) => site::run(context, command).await,
         Command::Scrub(command) => scrub::run(context, command).await,
         Command::Repair(command) => repair::run(context, command).await,
+        Command::Audit(command) => audit::run(context, command).await,
+        Command::Hold(command) => hold::run(context, command).await,
+        Command::Case(command) => case::run(context, command).await,
         Command::Log(command) => log::run(context, command).await,
         Command::Report(flags) => report::run(context, flags).await,
         Command::Evidence(command) => evidence::run(context, command).await,

@@ -56,6 +56,12 @@ pub(super) fn seconds(text: &str) -> Result<Seconds, ValueError> {
     Ok(Seconds(u64::from(number) * unit))
 }
 
+/// A moment as [`moment`] reads it, or the beginning of a day.
+pub(super) fn day_or_moment(text: &str) -> Result<Timestamp, ValueError> {
+    let day = (text.len() == "2026-11-24".len()).then(|| rfc3339(&format!("{text}T00:00:00Z")));
+    day.flatten().map_or_else(|| moment(text), Ok)
+}
+
 /// As [`seconds`], and more than none.
 #[cfg(feature = "embedded")]
 pub(super) fn some_seconds(text: &str) -> Result<Seconds, ValueError> {
@@ -195,6 +201,17 @@ mod tests {
         assert_eq!(seconds("2d").unwrap(), Seconds(172_800));
         for text in ["", "4", "h", "-4h", "1.5h", "4 h", "4H", "99999999999d", "4é"] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_its_first_moment_and_days_that_there_were_not_are_refused() {
+        assert_eq!(day_or_moment("2026-11-24").unwrap(), Timestamp(1_795_478_400_000_000_000));
+        assert_eq!(day_or_moment("2024-02-29T23:59:59Z").unwrap(), Timestamp(1_709_251_199_000_000_000));
+        for text in
+            ["", "2026-13-01", "2025-02-29", "2026-11-31", "26-11-24", "2026-11-24T10:15", "2026-11-24-1"]
+        {
+            assert!(day_or_moment(text).is_err(), "{text}");
         }
     }
 

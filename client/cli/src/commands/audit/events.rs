@@ -1,0 +1,109 @@
+//! Events of a log, shown: a line for people, an object for programs, or OCSF.
+
+use std::path::Path;
+
+use coffer_client::audit::{EventFilter, LeafRange, LogEvent};
+use coffer_model::Timestamp;
+use serde_json::{Value, json};
+
+use crate::context::Context;
+use crate::exit::Failure;
+use crate::files::{self, Sink};
+use crate::flags::OcsfFlags;
+use crate::output::Output;
+
+/// Where events go.
+pub(super) struct Events<'a> {
+    output: &'a Output,
+    ocsf: Option<Sink>,
+    shown: u64,
+}
+
+impl<'a> Events<'a> {
+    pub(super) fn open(context: &Context<'a>, flags: &OcsfFlags) -> Result<Self, Failure> {
+        let ocsf = flags.ocsf.as_deref().map(Sink::open).transpose()?;
+        Ok(Self { output: context.output, ocsf, shown: 0 })
+    }
+
+    pub(super) fn show_range(
+        &mut self,
+        range: &LeafRange,
+        filter: &EventFilter,
+        log: &str,
+    ) -> Result<(), Failure> {
+        for (index, leaf) in (range.first..).zip(&range.leaves) {
+            self.show(index, leaf, filter, log)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn show(
+        &mut self,
+        index: u64,
+        leaf: &[u8],
+        filter: &EventFilter,
+        log: &str,
+    ) -> Result<(), Failure> {
+        let event = LogEvent::read(index, leaf)?;
+        if !filter.admits(&event) {
+            return Ok(());
+        }
+        self.shown += 1;
+        match &mut self.ocsf {
+            Some(sink) => sink
+                .write(format!("{}\n", event.to_ocsf(log)).as_bytes())
+                .map_err(files::at(Path::new("the file of the events"))),
+            None => {
+                self.output.object(&object(&event));
+                self.output.text(line(&event));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+        match &mut self.ocsf {
+            Some(sink) => sink.flush().map_err(files::at(Path::new("the file of the events"))),
+            None => Ok(()),
+        }
+    }
+
+    /// How many were shown.
+    pub(super) fn finish(self) -> Result<u64, Failure> {
+        if let Some(sink) = self.ocsf {
+            sink.finish()?;
+        }
+        Ok(self.shown)
+    }
+}
+
+fn time_of(event: &LogEvent) -> Timestamp {
+    Timestamp(event.time_ms.saturating_mul(1_000_000))
+}
+
+fn object(event: &LogEvent) -> Value {
+    json!({
+        "index": event.index,
+        "time": time_of(event).to_string(),
+        "operation": event.operation,
+        "outcome": event.outcome,
+        "actor": event.actor,
+        "subject": event.subject,
+        "leaf_hash": event.leaf_hash,
+    })
+}
+
+/// Control characters of a leaf never reach a terminal.
+fn line(event: &LogEvent) -> String {
+    let plain =
+        |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
+    format!(
+        "{:>8}  {}  {:<16} {:<11} {}  {}",
+        event.index,
+        time_of(event),
+        plain(&event.operation),
+        plain(&event.outcome),
+        plain(&event.actor),
+        plain(&event.subject)
+    )
+}

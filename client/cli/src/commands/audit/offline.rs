@@ -1,0 +1,150 @@
+//! `audit verify` and proofs from an export: no service is asked.
+
+use std::path::Path;
+
+use coffer_client::audit::{ExportReport, PROOF_BYTES_MAX, TlogProof, prove_from_export, verify_export};
+use coffer_client::backup::Progress as _;
+use coffer_client::keys::{Checkpoint, VerifierName, open_checkpoint};
+use serde_json::json;
+
+use super::source::pinned;
+use super::write_proof;
+use crate::context::Context;
+use crate::exit::{Advise as _, Exit, Failure};
+use crate::files;
+use crate::flags::KeyFlags;
+use crate::progress::Bars;
+
+/// A note, with many cosignatures. In bytes.
+const NOTE_LIMIT: u64 = 64 << 10;
+
+/// The key to verify with, and the checkpoint that is known: what was named,
+/// else what the tenant's profile remembers.
+fn trusted(
+    context: &Context<'_>,
+    flags: &KeyFlags,
+    checkpoint: Option<&Path>,
+) -> Result<(VerifierName, Option<Checkpoint>), Failure> {
+    let (key, remembered) = match pinned(flags)? {
+        Some(key) => (key, None),
+        None => {
+            let tenant = context.profile.tenant(context.tenant.as_deref());
+            let tenant = tenant.advise(
+                "nothing was verified",
+                "name the key with --kit or --key, or the profile with --config-dir and --tenant",
+            )?;
+            let watch = tenant.log_watch()?;
+            (watch.key(), watch.last().cloned())
+        }
+    };
+    let Some(path) = checkpoint else { return Ok((key, remembered)) };
+    let text = String::from_utf8(files::read_small(path, NOTE_LIMIT)?).unwrap_or_default();
+    let known = open_checkpoint(&text, &key.name, &key.key)
+        .map_err(|error| Failure::new(format!("{}: {error}", path.display())).exit(Exit::Differences))?;
+    Ok((key, Some(known)))
+}
+
+pub(super) fn verify(
+    context: &Context<'_>,
+    path: &Path,
+    checkpoint: Option<&Path>,
+    flags: &KeyFlags,
+) -> Result<Exit, Failure> {
+    let (key, mut known) = trusted(context, flags, checkpoint)?;
+    if !path.is_dir() {
+        return verify_proof(context, path, &key);
+    }
+    // An older export is no fault of its own: what the profile remembers of
+    // the log since then is only told.
+    let newer = known.as_ref().filter(|_| checkpoint.is_none()).map(|known| known.size);
+    let bars = Bars::new(context.output);
+    bars.stage("verifying the log", None, None);
+    let mut report = verify_export(path, &key, known.as_ref(), &mut |_, leaf| {
+        bars.advance(leaf.len() as u64, 1);
+    })
+    .map_err(files::at(path))?;
+    if let (Some(newer), Some(of_export)) = (newer, report.checkpoint.as_ref().map(|known| known.size))
+        && newer > of_export
+    {
+        known = None;
+        report = verify_export(path, &key, known.as_ref(), &mut |_, _| ()).map_err(files::at(path))?;
+        context.output.remark(format_args!(
+            "remark: {newer} leaves are known to be signed; this export ends with the first {of_export} of them"
+        ));
+    }
+    bars.finish();
+    Ok(tell(context, path, &report))
+}
+
+fn tell(context: &Context<'_>, path: &Path, report: &ExportReport) -> Exit {
+    let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    context.output.object(&json!({
+        "verified": report.is_good(),
+        "origin": report.checkpoint.as_ref().map(|checkpoint| &checkpoint.origin),
+        "size": report.checkpoint.as_ref().map(|checkpoint| checkpoint.size),
+        "root": report.checkpoint.as_ref().map(|checkpoint| checkpoint.root.to_string()),
+        "leaves": report.leaves,
+        "findings": findings,
+        "more_findings": report.more,
+    }));
+    for finding in &findings {
+        context.output.text(format_args!("WRONG {finding}"));
+    }
+    if report.more > 0 {
+        context.output.text(format_args!("and {} more", report.more));
+    }
+    match &report.checkpoint {
+        Some(checkpoint) if report.is_good() => {
+            context.output.text(format_args!(
+                "the export verifies: {} leaves of {}, every byte as it was signed",
+                checkpoint.size, checkpoint.origin
+            ));
+            Exit::Success
+        }
+        _ => {
+            context.output.text(format_args!(
+                "{} does not verify; do not rely on it, and keep it: it shows what was changed",
+                path.display()
+            ));
+            Exit::Differences
+        }
+    }
+}
+
+fn verify_proof(context: &Context<'_>, path: &Path, key: &VerifierName) -> Result<Exit, Failure> {
+    let bytes = files::read_small(path, PROOF_BYTES_MAX as u64)?;
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    let verified = TlogProof::parse(&text).and_then(|proof| Ok((proof.verify(key)?, proof)));
+    let (checkpoint, proof) = verified
+        .advise("nothing was changed", "do not rely on this proof; ask its maker for another")
+        .map_err(|failure| failure.exit(Exit::Differences))?;
+    let leaf = String::from_utf8_lossy(&proof.leaf);
+    context.output.object(&json!({
+        "verified": true,
+        "origin": checkpoint.origin,
+        "size": checkpoint.size,
+        "index": proof.index,
+        "leaf": leaf,
+    }));
+    context.output.text(format_args!(
+        "the proof verifies: leaf {} of the {} of {}",
+        proof.index, checkpoint.size, checkpoint.origin
+    ));
+    context
+        .output
+        .text(leaf.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>());
+    Ok(Exit::Success)
+}
+
+pub(super) fn prove(
+    context: &Context<'_>,
+    index: u64,
+    output: &Path,
+    export: &Path,
+    flags: &KeyFlags,
+) -> Result<Exit, Failure> {
+    let (key, _) = trusted(context, flags, None)?;
+    let proof = prove_from_export(export, &key, index)?;
+    proof.verify(&key).advise("nothing was written", "verify the export with `coffer audit verify`")?;
+    write_proof(context, &proof, output)
+}

@@ -1,0 +1,85 @@
+//! What `site` is told.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub(crate) enum SiteCommand {
+    /// List the sites: any credentials may look.
+    #[command(after_help = "Example: coffer site ls")]
+    Ls,
+    /// Say everything that is known of one site.
+    #[command(after_help = "Example: coffer site show fra1")]
+    Show {
+        /// Name of the site.
+        name: String,
+    },
+    /// Add a site of a site file to the running deployment (operator).
+    #[command(after_help = "Example: coffer site add sites.toml --name hel1")]
+    Add {
+        /// Site file that describes it; sites that are there already are passed over.
+        file: PathBuf,
+        /// Which of its new sites, where there are several.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// Let a site take no new data; repair moves away what it holds (operator).
+    ///
+    /// A site that does not answer any more can be drained too: what it held is computed from the others.
+    #[command(after_help = "Example: coffer site drain mad1")]
+    Drain {
+        /// Name of the site.
+        name: String,
+        /// Let it take data again.
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Take a drained site out of the deployment for good (operator).
+    #[command(after_help = "Example: coffer site retire mad1")]
+    Retire {
+        /// Name of the site.
+        name: String,
+    },
+    /// Give a site whose disk is lost a new, empty one; repair fills it (operator).
+    #[command(after_help = "Example: coffer site replace fra1 && coffer repair run")]
+    Replace {
+        /// Name of the site.
+        name: String,
+    },
+    /// Make the certificate and the keys of a new pod, and print its entry
+    /// for the site file.
+    ///
+    /// The site authority that signs them is made with the first pod. What
+    /// the service shows to pods goes to DATA/credentials/pods.
+    #[cfg(feature = "embedded")]
+    #[command(after_help = "Example: coffer site enroll fra1 --country DE --out ./fra1")]
+    Enroll {
+        /// Short name of the site.
+        name: String,
+        /// Where its disks stand, ISO 3166-1 alpha-2.
+        #[arg(long, value_name = "CC")]
+        country: coffer_model::Country,
+        /// A new directory for the files that the pod is started with.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// The directory of the site authority [default: site-authority in the config directory].
+        #[arg(long, value_name = "DIR")]
+        authority: Option<PathBuf>,
+        /// The deployment's data directory, for what the service shows to pods.
+        #[arg(long, value_name = "DIR", default_value = "coffer-data")]
+        data_dir: PathBuf,
+    },
+    /// Make a simulated site stop answering (operator).
+    #[command(after_help = "Example: coffer site kill fra1")]
+    Kill {
+        /// Name of the site.
+        name: String,
+    },
+    /// Make a simulated site answer again (operator).
+    #[command(after_help = "Example: coffer site revive fra1")]
+    Revive {
+        /// Name of the site.
+        name: String,
+    },
+}
