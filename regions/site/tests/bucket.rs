@@ -185,7 +185,7 @@ async fn an_object_that_ends_too_early_is_damaged_and_its_bucket_goes_on_answeri
         let name = short.id().to_string();
         path.to_str().unwrap().contains(name.trim_start_matches("rec-"))
     };
-    let paths = objects(dir.path(), "");
+    let paths = objects(dir.path(), "/records/");
     let path = paths.iter().find(of_short).unwrap();
     // A range then begins behind the end of what is left, or at it.
     let whole = std::fs::read(path).unwrap();
