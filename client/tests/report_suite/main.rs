@@ -1,6 +1,6 @@
 //! Reports and evidence packs: every check fails on bad evidence, and no
 //! changed byte of a pack goes unnamed.
-#![expect(clippy::unwrap_used, reason = "what is made here is well formed, or the test fails")]
+#![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
 mod checks;
 mod fixture;
