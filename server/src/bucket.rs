@@ -6,7 +6,7 @@ use coffer_model::{BucketId, BucketName, HoldId, Outcome, ResidencyPolicy};
 use coffer_regions::{Unmet, satisfiable};
 
 use crate::audit::AuditError;
-use crate::authorize::Granted;
+use crate::authorize::{Grant, Granted};
 use crate::hold;
 use crate::leaf::leaf;
 use crate::registry::{RegistryError, next_time, write_fact};
@@ -154,6 +154,26 @@ pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Re
     let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
     grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;
     let done = leaf(&grant.event(service, Some(subject.clone()), Outcome::Done)).map_err(AuditError::from)?;
-    let removed = tenant.catalog.remove_bucket(row.id, done).await;
-    grant.ended(service, &subject, removed.map_err(BucketStoryError::from)).await
+    match tenant.catalog.remove_bucket(row.id, done).await {
+        Ok(audit_seq) => Ok(audit_seq),
+        Err(refused) => {
+            stands_after_all(service, &grant, row).await?;
+            Err(refused.into())
+        }
+    }
+}
+
+/// A put came while the removal was on its way: the sites have the removal, the
+/// catalogue has not. A later fact says there that the bucket stands.
+async fn stands_after_all(service: &Service, grant: &Grant, row: BucketRow) -> Result<(), BucketStoryError> {
+    let tenant = grant.tenant();
+    let subject = row.id.to_string();
+    let changed = next_time(&service.host, tenant).await?;
+    let BucketRow { id, name, policy, created, .. } = row;
+    let fact = Fact::BucketPolicy { id, name: name.clone(), policy: policy.clone(), created, changed };
+    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
+    let record = grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;
+    let failed = leaf(&grant.event(service, Some(subject), Outcome::Failed)).map_err(AuditError::from)?;
+    tenant.catalog.set_bucket_policy(BucketRow { id, name, policy, created, record }, failed).await?;
+    Ok(())
 }

@@ -211,11 +211,9 @@ async fn load_facts(service: &Service, lost: &mut [Lost]) -> Result<Walk, Rebuil
 
 /// The buckets and principals that a tenant's facts add up to.
 fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, RebuildError> {
-    let removed = |(_, fact): &(_, Fact)| match fact {
-        Fact::BucketRemoved { id, .. } => Some(*id),
-        _ => None,
-    };
-    let removed: BTreeSet<BucketId> = facts.iter().filter_map(removed).collect();
+    let removed = last_removals(&facts);
+    // A removal that was refused is followed by a later fact of its bucket.
+    let is_removed = |id: &BucketId, at: Timestamp| removed.get(id).is_some_and(|removed| *removed >= at);
     let lifted = |(_, fact): &(_, Fact)| match fact {
         Fact::HoldReleased { id, released, by } => Some((*id, (*released, *by))),
         _ => None,
@@ -229,7 +227,7 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
     let mut policies: BTreeMap<BucketId, (Timestamp, BucketRow)> = BTreeMap::new();
     for (record, fact) in facts {
         match fact {
-            Fact::BucketCreated { id, name, policy, created } if !removed.contains(&id) => {
+            Fact::BucketCreated { id, name, policy, created } if !is_removed(&id, created) => {
                 batch.buckets.push(BucketRow { id, name, policy, created, record });
             }
             Fact::PrincipalCreated(principal) => {
@@ -240,7 +238,7 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
                     body,
                 });
             }
-            Fact::BucketPolicy { id, name, policy, created, changed } if !removed.contains(&id) => {
+            Fact::BucketPolicy { id, name, policy, created, changed } if !is_removed(&id, changed) => {
                 let row = BucketRow { id, name, policy, created, record };
                 let newest = policies.entry(id).or_insert_with(|| (changed, row.clone()));
                 if changed > newest.0 {
@@ -272,6 +270,18 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
     batch.buckets.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));
     batch.buckets.dedup_by(|later, earlier| later.name == earlier.name);
     Ok(batch)
+}
+
+/// When each bucket was removed last.
+fn last_removals(facts: &[(coffer_model::RecordId, Fact)]) -> BTreeMap<BucketId, Timestamp> {
+    let mut removals = BTreeMap::new();
+    for (_, fact) in facts {
+        if let Fact::BucketRemoved { id, removed } = fact {
+            let last = removals.entry(*id).or_insert(*removed);
+            *last = (*last).max(*removed);
+        }
+    }
+    removals
 }
 
 /// The registry's time of a fact about a bucket.

@@ -85,6 +85,40 @@ async fn two_changes_at_once_end_as_one_of_them_and_a_rebuild_says_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_whose_removal_came_too_late_stands_with_its_objects_after_a_rebuild() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant_with("acme", policy(&[])).await;
+    let buckets: Vec<BucketName> = (0..24).map(|n| bucket_name(&format!("bucket-{n}"))).collect();
+    for bucket in &buckets {
+        tenant.client.create_bucket(bucket, None).await.unwrap();
+    }
+    // A put and a removal at once, the one a little earlier and then the other.
+    let key = object_key("object");
+    let races = buckets.iter().enumerate().map(|(n, bucket)| {
+        let (client, key) = (&tenant.client, &key);
+        async move {
+            let put = async {
+                for _ in 0..n % 8 {
+                    client.list_buckets().await.unwrap();
+                }
+                client.put_bytes(bucket, key, &Default::default(), pattern(1, 4096)).await.is_ok()
+            };
+            tokio::join!(put, client.remove_bucket(bucket))
+        }
+    });
+    let mut stand = Vec::new();
+    for (bucket, race) in buckets.iter().zip(races) {
+        if race.await.0 {
+            stand.push(bucket);
+        }
+    }
+    rebuild(&mut deployment, &mut tenant).await;
+    for bucket in stand {
+        tenant.client.stat(bucket, &key).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_too_few_sites_took_is_taken_back_from_those_that_did() {
     let mut deployment = Deployment::six_sites().await;
     let mut tenant = deployment.tenant_with("acme", policy(&[])).await;

@@ -21,7 +21,15 @@ fn set(world: &mut World, pointer: &str, value: Value) {
 
 /// For each check a change after which it must fail.
 fn cases() -> BTreeMap<&'static str, Vec<Change>> {
-    let list: Vec<(&'static str, Change)> = vec![
+    let mut cases: BTreeMap<&'static str, Vec<Change>> = BTreeMap::new();
+    for (id, change) in of_keys_and_places().into_iter().chain(of_drills()).chain(of_access_and_logging()) {
+        cases.entry(id).or_default().push(change);
+    }
+    cases
+}
+
+fn of_keys_and_places() -> Vec<(&'static str, Change)> {
+    vec![
         ("rest-sealed", |w| set(w, "/keys/versions_under_no_epoch", json!(1))),
         ("rest-sealed", |w| set(w, "/keys/epochs/1/versions", json!(2))),
         ("rest-format", |w| set(w, "/keys/content", json!("AES-256-CBC"))),
@@ -62,6 +70,11 @@ fn cases() -> BTreeMap<&'static str, Vec<Change>> {
         ("possession", |w| set(w, "/scrub/sites/4/delay", json!("later"))),
         ("possession", |w| set(w, "/scrub/unchallenged_versions", json!(1))),
         ("possession", |w| set(w, "/scrub/trouble", json!("disk full"))),
+    ]
+}
+
+fn of_drills() -> Vec<(&'static str, Change)> {
+    vec![
         ("drill-recent", |w| w.records.clear()),
         ("drill-identical", |w| differing(w)),
         ("drill-identical", |w| w.records.clear()),
@@ -80,6 +93,11 @@ fn cases() -> BTreeMap<&'static str, Vec<Change>> {
         ("drill-loss", |w| drop(w.records[0].sites_lost.pop())),
         ("drill-loss", |w| differing(w)),
         ("drill-logged", |w| w.records_noted = false),
+    ]
+}
+
+fn of_access_and_logging() -> Vec<(&'static str, Change)> {
+    vec![
         ("access-known", |w| {
             w.leaves.push(leaf("object_get", "pri-99", "ver-01", "done", NOW_MS - 5));
         }),
@@ -106,10 +124,7 @@ fn cases() -> BTreeMap<&'static str, Vec<Change>> {
         ("log-time", |w| w.leaves[NOTE]["time"] = json!(NOW_MS + 86_400_000)),
         ("log-privileged", |w| drop(w.leaves.remove(2))),
         ("log-privileged", |w| set(w, "/principals/0/id", json!("pri-77"))),
-    ];
-    let mut cases: BTreeMap<&'static str, Vec<Change>> = BTreeMap::new();
-    list.into_iter().for_each(|(id, change)| cases.entry(id).or_default().push(change));
-    cases
+    ]
 }
 
 fn judge(world: &mut World) {

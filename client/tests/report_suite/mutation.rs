@@ -131,96 +131,55 @@ fn another_key_verifies_nothing() {
     }
 }
 
+type Change = Box<dyn Fn(&mut Files)>;
+
+/// A change of the log's lines.
+fn log(what: fn(&mut Vec<Vec<u8>>)) -> Change {
+    Box::new(move |files| {
+        let text = &files["log/leaves.jsonl"];
+        let mut lines = text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        what(&mut lines);
+        files.insert("log/leaves.jsonl".to_owned(), lines.concat());
+    })
+}
+
+/// A file with other words.
+fn words(path: &'static str, pairs: &'static [(&'static str, &'static str)]) -> Change {
+    Box::new(move |files| {
+        let mut text = String::from_utf8(files[path].clone()).unwrap();
+        for (old, new) in pairs {
+            text = text.replacen(old, new, 1);
+        }
+        files.insert(path.to_owned(), text.into_bytes());
+    })
+}
+
+/// A file with another content.
+fn content(path: &'static str, bytes: &'static [u8]) -> Change {
+    Box::new(move |files| drop(files.insert(path.to_owned(), bytes.to_vec())))
+}
+
 /// What the holder of the key might try: change, sign a new manifest.
 #[test]
 fn not_even_the_holder_of_the_key_can_make_a_pack_that_contradicts_itself() {
-    let leaves = |files: &Files| -> Vec<Vec<u8>> {
-        files["log/leaves.jsonl"].split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
-    };
-    let put = |files: &mut Files, lines: Vec<Vec<u8>>| {
-        files.insert("log/leaves.jsonl".to_owned(), lines.concat());
-    };
-    type Change<'a> = Box<dyn Fn(&mut Files) + 'a>;
-    let cases: Vec<(&str, Change<'_>)> = vec![
-        (
-            "log/leaves.jsonl",
-            Box::new(|f| {
-                let mut lines = leaves(f);
-                lines.remove(5);
-                put(f, lines);
-            }),
-        ),
-        (
-            "log/leaves.jsonl",
-            Box::new(|f| {
-                let mut lines = leaves(f);
-                lines.swap(3, 4);
-                put(f, lines);
-            }),
-        ),
-        (
-            "log/leaves.jsonl",
-            Box::new(|f| {
-                let mut lines = leaves(f);
-                drop(lines.pop());
-                put(f, lines);
-            }),
-        ),
-        (
-            "log/leaves.jsonl",
-            Box::new(|f| {
-                let mut lines = leaves(f);
-                lines.push(lines[0].clone());
-                put(f, lines);
-            }),
-        ),
-        (
-            "log/proofs/0.tlog-proof",
-            Box::new(|f| {
-                let other = f["log/proofs/1.tlog-proof"].clone();
-                f.insert("log/proofs/0.tlog-proof".to_owned(), other);
-            }),
-        ),
-        (
-            "reports/report.html",
-            Box::new(|f| {
-                let page = String::from_utf8(f["reports/report.html"].clone()).unwrap();
-                f.insert(
-                    "reports/report.html".to_owned(),
-                    page.replacen("satisfied", "fulfilled", 1).into_bytes(),
-                );
-            }),
-        ),
-        ("reports/findings.csv", Box::new(|f| f.get_mut("reports/findings.csv").unwrap().push(b'\n'))),
-        (
-            "reports/oscal/assessment-results.json",
-            Box::new(|f| {
-                let path = "reports/oscal/assessment-results.json";
-                let text = String::from_utf8(f[path].clone()).unwrap();
-                f.insert(
-                    path.to_owned(),
-                    text.replacen("\"fail\"", "\"pass\"", 1).replacen("2025", "2024", 1).into_bytes(),
-                );
-            }),
-        ),
-        (
-            "policy/policies.json",
-            Box::new(|f| {
-                f.insert("policy/policies.json".to_owned(), b"{}".to_vec());
-            }),
-        ),
-        (
-            "residency/versions.json",
-            Box::new(|f| {
-                f.insert("residency/versions.json".to_owned(), b"[1]".to_vec());
-            }),
-        ),
-        (
-            "reports/residency.csv",
-            Box::new(|f| {
-                f.insert("residency/versions.json".to_owned(), b"[]".to_vec());
-            }),
-        ),
+    let swapped: Change = Box::new(|files| {
+        let other = files["log/proofs/1.tlog-proof"].clone();
+        files.insert("log/proofs/0.tlog-proof".to_owned(), other);
+    });
+    let longer: Change = Box::new(|files| files.get_mut("reports/findings.csv").unwrap().push(b'\n'));
+    let results = "reports/oscal/assessment-results.json";
+    let cases: Vec<(&str, Change)> = vec![
+        ("log/leaves.jsonl", log(|lines| drop(lines.remove(5)))),
+        ("log/leaves.jsonl", log(|lines| lines.swap(3, 4))),
+        ("log/leaves.jsonl", log(|lines| drop(lines.pop()))),
+        ("log/leaves.jsonl", log(|lines| lines.push(lines[0].clone()))),
+        ("log/proofs/0.tlog-proof", swapped),
+        ("reports/report.html", words("reports/report.html", &[("satisfied", "fulfilled")])),
+        ("reports/findings.csv", longer),
+        (results, words(results, &[("\"fail\"", "\"pass\""), ("2025", "2024")])),
+        ("policy/policies.json", content("policy/policies.json", b"{}")),
+        ("residency/versions.json", content("residency/versions.json", b"[1]")),
+        ("reports/residency.csv", content("residency/versions.json", b"[]")),
     ];
     for (item, change) in cases {
         let mut files = good();
