@@ -58,12 +58,14 @@ pub async fn export_log(
     let note = watch.remembered().unwrap_or_default().to_owned();
     let mut writer = Writer::new(dir);
     loop {
+        let none = range.leaves.is_empty();
         for (index, leaf) in (range.first..).zip(range.leaves) {
             told(index, &leaf);
             writer.leaf(leaf)?;
         }
         let next = writer.tiles.size();
-        if next >= checkpoint.size {
+        // A service that gives none where there are some is refused at the end.
+        if none || next >= checkpoint.size {
             break;
         }
         range = watch.read_at(client, RangeRequest::From(next, RANGE_LEAVES_MAX), &checkpoint).await?;

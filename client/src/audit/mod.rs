@@ -12,6 +12,7 @@ mod range;
 mod verify;
 
 pub(crate) use paths::hex;
+pub(crate) use range::RANGE_LEAVES_MAX;
 
 pub use event::{EventFilter, LogEvent, LogEventError};
 pub use export::{ExportError, Exported, export_log};

@@ -30,7 +30,7 @@ pub struct LeafRange {
 }
 
 /// Leaves that one call may bring: bounds what an answer can take of memory.
-pub(super) const RANGE_LEAVES_MAX: u64 = 16 * 1024;
+pub(crate) const RANGE_LEAVES_MAX: u64 = 16 * 1024;
 
 impl LogWatch {
     /// Fetches leaves of the log as it is now: a new checkpoint, which must

@@ -3,19 +3,16 @@
 
 use coffer_keys::{VerifierName, leaf_hash, parse_canonical, to_canonical};
 use coffer_model::BucketName;
-use futures::StreamExt as _;
 use serde_json::Value;
 
 use super::records;
+use crate::audit::{RANGE_LEAVES_MAX, RangeRequest};
 use crate::call::CallError;
 use crate::connect::Client;
 use crate::drill::{EVIDENCE_BUCKET, RECORD_BYTES_MAX, VerifyRecordError, verify_any_record};
 use crate::log::{LogError, LogWatch};
 use crate::objects::GetError;
 use crate::report::{DrillItem, ExtractError, FactsError, LogExtract, VerifiedFacts, verify_facts};
-
-/// Leaves that are asked for at once.
-const AT_ONCE: usize = 32;
 
 /// Why the material of a report is not at hand.
 #[derive(Debug, thiserror::Error)]
@@ -80,16 +77,21 @@ pub async fn gather_log(
     watch: &mut LogWatch,
     told: impl Fn(u64, u64),
 ) -> Result<LogExtract, GatherError> {
-    let checkpoint = watch.advance(client).await?;
-    let watch = &*watch;
-    let asked = (0..checkpoint.size).map(|index| watch.leaf(client, index, &checkpoint));
-    let mut answers = futures::stream::iter(asked).buffered(AT_ONCE);
+    // In ranges: a leaf that is fetched alone makes one more.
+    let page = RangeRequest::From(0, RANGE_LEAVES_MAX);
+    let (checkpoint, mut range) = watch.read_now(client, page).await?;
     let mut leaves = Vec::new();
-    while let Some(answer) = answers.next().await {
-        leaves.push(answer?.leaf);
-        told(u64::try_from(leaves.len()).unwrap_or(u64::MAX), checkpoint.size);
+    loop {
+        let none = range.leaves.is_empty();
+        leaves.append(&mut range.leaves);
+        let next = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
+        told(next, checkpoint.size);
+        // Too few are refused below.
+        if none || next >= checkpoint.size {
+            break;
+        }
+        range = watch.read_at(client, RangeRequest::From(next, RANGE_LEAVES_MAX), &checkpoint).await?;
     }
-    drop(answers);
     let note = watch.remembered().unwrap_or_default().to_owned();
     Ok(LogExtract::new(note, checkpoint, leaves)?)
 }
