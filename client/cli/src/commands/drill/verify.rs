@@ -4,7 +4,7 @@ use std::path::Path;
 
 use coffer_client::PublicKit;
 use coffer_client::drill::{
-    AnyRecord, DrillRecord, DrillRecordV2, RECORD_BYTES_MAX, SampleFiles, Verdict, verify_any_record,
+    AnyRecord, DrillRecord, DrillRecordV2, Phase, RECORD_BYTES_MAX, SampleFiles, Verdict, verify_any_record,
     verify_noted, verify_sample,
 };
 use coffer_client::keys::VerifierName;
@@ -139,19 +139,7 @@ pub(super) fn exit_of_v2(record: &DrillRecordV2) -> Exit {
 
 /// The machine-readable summary of a record of the second version.
 pub(super) fn summary_v2(record: &DrillRecordV2) -> Value {
-    let phases: Vec<Value> = record
-        .timeline
-        .phases
-        .iter()
-        .map(|phase| {
-            json!({
-                "name": phase.name,
-                "start_seconds": seconds_json(phase.start_ns),
-                "seconds": seconds_json(phase.duration_ns),
-                "bytes": phase.bytes,
-            })
-        })
-        .collect();
+    let phases = phases(&record.timeline.phases);
     json!({
         "drill": record.drill,
         "scenario": record.scenario.kind,
@@ -227,20 +215,21 @@ fn tell(context: &Context<'_>, record: &DrillRecord) {
     record.not_proven.iter().for_each(|what| context.output.text(format_args!("  - {what}")));
 }
 
+fn phases(of: &[Phase]) -> Vec<Value> {
+    let one = |phase: &Phase| {
+        json!({
+            "name": phase.name,
+            "start_seconds": seconds_json(phase.start_ns),
+            "seconds": seconds_json(phase.duration_ns),
+            "bytes": phase.bytes,
+        })
+    };
+    of.iter().map(one).collect()
+}
+
 /// The machine-readable summary of a record.
 pub(crate) fn summary(record: &DrillRecord) -> Value {
-    let phases: Vec<Value> = record
-        .phases
-        .iter()
-        .map(|phase| {
-            json!({
-                "name": phase.name,
-                "start_seconds": seconds_json(phase.start_ns),
-                "seconds": seconds_json(phase.duration_ns),
-                "bytes": phase.bytes,
-            })
-        })
-        .collect();
+    let phases = phases(&record.phases);
     json!({
         "drill": record.drill,
         "files": record.files,
