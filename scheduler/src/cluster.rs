@@ -1,10 +1,8 @@
-//! One snapshot of nodes and of the pods bound to them, with the indices that
-//! let every legal node be considered without looking at all of them.
+//! One snapshot of nodes and of the pods bound to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_model::{Country, FailureDomain};
-use serde::{Deserialize, Serialize};
+use coffer_model::Country;
 
 use crate::{Node, NodeName, PodId, Resources};
 
@@ -25,7 +23,7 @@ pub enum ClusterError {
     Full(PodId, NodeName),
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct Held {
     node: Node,
     used: Resources,
@@ -45,8 +43,6 @@ pub struct Cluster {
     revision: u64,
     nodes: BTreeMap<NodeName, Held>,
     bound: BTreeMap<PodId, NodeName>,
-    /// Attested nodes by where they stand.
-    places: BTreeMap<Country, BTreeMap<FailureDomain, BTreeSet<NodeName>>>,
 }
 
 impl Cluster {
@@ -69,13 +65,6 @@ impl Cluster {
     pub fn put_node(&mut self, node: Node) {
         let name = node.name.clone();
         let before = self.nodes.remove(&name);
-        if let Some(before) = &before {
-            self.unplace(&before.node);
-        }
-        if let Some(attested) = &node.attested {
-            let domains = self.places.entry(attested.country).or_default();
-            domains.entry(attested.domain.clone()).or_default().insert(name.clone());
-        }
         let (used, pods) = before.map(|before| (before.used, before.pods)).unwrap_or_default();
         self.nodes.insert(name, Held { node, used, pods });
     }
@@ -83,22 +72,7 @@ impl Cluster {
     /// Forgets a node; the pods that were bound to it, which run nowhere now.
     pub fn remove_node(&mut self, name: &NodeName) -> Vec<PodId> {
         let Some(held) = self.nodes.remove(name) else { return Vec::new() };
-        self.unplace(&held.node);
         held.pods.into_keys().inspect(|pod| drop(self.bound.remove(pod))).collect()
-    }
-
-    fn unplace(&mut self, node: &Node) {
-        let Some(attested) = &node.attested else { return };
-        let Some(domains) = self.places.get_mut(&attested.country) else { return };
-        if let Some(names) = domains.get_mut(&attested.domain) {
-            names.remove(&node.name);
-            if names.is_empty() {
-                domains.remove(&attested.domain);
-            }
-        }
-        if domains.is_empty() {
-            self.places.remove(&attested.country);
-        }
     }
 
     /// Binds a pod to a node that has room for it.
@@ -163,15 +137,15 @@ impl Cluster {
         self.bound.iter()
     }
 
-    /// Countries with attested nodes, and in each its failure domains.
-    pub fn places(&self) -> &BTreeMap<Country, BTreeMap<FailureDomain, BTreeSet<NodeName>>> {
-        &self.places
+    /// Countries with attested nodes.
+    pub fn countries(&self) -> BTreeSet<Country> {
+        self.nodes.values().filter_map(|held| Some(held.node.attested.as_ref()?.country)).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use coffer_model::Tier;
+    use coffer_model::{FailureDomain, Tier};
 
     use super::*;
     use crate::Attestation;
@@ -216,9 +190,9 @@ mod tests {
         let name: NodeName = "a".parse().unwrap();
         cluster.bind(pod(0), Resources::default(), &name).unwrap();
         cluster.put_node(node("a", "FR"));
-        assert_eq!(cluster.places().keys().map(Country::as_str).collect::<Vec<_>>(), ["FR"]);
+        assert_eq!(cluster.countries(), ["FR".parse().unwrap()].into());
         assert_eq!(cluster.pods_on(&name).count(), 1);
         assert_eq!(cluster.remove_node(&name), [pod(0)]);
-        assert!(cluster.places().is_empty() && cluster.bound().next().is_none());
+        assert!(cluster.countries().is_empty() && cluster.bound().next().is_none());
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assign::{Assignment, Candidate, Place, Problem};
 use crate::explain::Relaxed;
-use crate::{Cluster, Costs, Node, NodeName, Pod, Resources, SetName, SiteSet};
+use crate::{Cluster, Costs, Node, NodeName, Pod, SetName, SiteSet};
 
 /// A pod and the node that it gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,8 +54,8 @@ pub fn decide(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Result<Decisio
         .zip(nodes)
         .zip(legal)
         .map(|((pod, node), legal)| {
-            let moved = pod.home.as_ref().filter(|home| home.node != node).map_or(0, |home| home.bytes);
-            Placed { ordinal: pod.ordinal, node, moved_bytes: moved, legal }
+            let moved_bytes = pod.moved_to(&node);
+            Placed { ordinal: pod.ordinal, node, moved_bytes, legal }
         })
         .collect();
     placed.sort_by_key(|placed| placed.ordinal);
@@ -106,19 +106,12 @@ impl<'a> View<'a> {
         bound.map(|node| (node.name.clone(), place(node))).collect()
     }
 
-    /// The price of a pod on a node, as if its shards lay nowhere yet.
-    fn price(&self, pod: &Pod, node: &Node, free: &Resources) -> i128 {
-        let homeless = Pod { home: None, ..pod.clone() };
-        self.costs.of(&homeless, &node.name, &node.total, free)
-    }
-
     /// Of the legal nodes those that a best placement of `pods` pods can need: in each failure
     /// domain the cheapest that it may take, and in each country the domains with the cheapest nodes.
     /// Whoever stood on another could change to a free one of these, and pay less. And how many are legal.
     fn best_nodes(&self, pod: &Pod, pods: usize) -> (Vec<Candidate>, u64) {
         let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
         let in_domain = usize::try_from(spread.per_domain).unwrap_or(pods).min(pods).max(1);
-        let homeless = Pod { home: None, ..pod.clone() };
         let taken: Vec<NodeName> = self.already().into_iter().map(|(node, _)| node).collect();
         let (most_nodes, most_domains) = (in_domain + taken.len(), pods + taken.len());
         // Of each domain the cheapest nodes so far, cheapest first.
@@ -132,7 +125,7 @@ impl<'a> View<'a> {
             if taken.contains(&node.name) {
                 continue;
             }
-            let cost = self.costs.of(&homeless, &node.name, &node.total, &free);
+            let cost = self.costs.room(&pod.needs, &node.total, &free);
             let best = found.entry(place_ref(node)).or_default();
             // Nodes come by name, so that of equal ones the first stays first.
             let at = best.partition_point(|(known, _)| *known <= cost);
@@ -148,13 +141,12 @@ impl<'a> View<'a> {
     fn with_home(&self, pod: &Pod, best: &[Candidate]) -> Vec<Candidate> {
         let mut candidates = best.to_vec();
         let Some(home) = &pod.home else { return candidates };
-        let price = i128::from(home.bytes) * i128::from(self.costs.byte_moved);
         candidates.retain(|candidate| candidate.node != home.node);
-        candidates.iter_mut().for_each(|candidate| candidate.cost += price);
+        candidates.iter_mut().for_each(|candidate| candidate.cost += self.costs.moving(pod, &candidate.node));
         if let Some(node) = self.cluster.node(&home.node) {
             let free = self.cluster.free(&home.node);
             if self.relaxed.may_run(pod, &self.set.residency, node, &free) {
-                let cost = self.price(pod, node, &free);
+                let cost = self.costs.room(&pod.needs, &node.total, &free);
                 candidates.push(Candidate { node: home.node.clone(), place: place(node), cost });
             }
         }

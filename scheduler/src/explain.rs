@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::View;
-use crate::filter::{Obstacle, may_run};
+use crate::filter::{Obstacle, obstacles};
 use crate::{Cluster, Costs, Node, Pod, Residency, Resource, Resources, SiteSet, Spread};
 
 pub use repair::Repair;
@@ -74,10 +74,7 @@ impl Relaxed {
 
     /// Whether a pod may run on a node, leaving these aside.
     pub(crate) fn may_run(&self, pod: &Pod, residency: &Residency, node: &Node, free: &Resources) -> bool {
-        if self.0.is_empty() {
-            return is_legal(pod, residency, node, free);
-        }
-        may_run(pod, residency, node, free).iter().all(|obstacle| self.0.contains(&constraint(obstacle)))
+        obstacles(pod, residency, node, free).all(|obstacle| self.0.contains(&constraint(&obstacle)))
     }
 
     pub(crate) fn spread(&self, spread: Spread, pods: usize) -> Spread {
@@ -88,19 +85,6 @@ impl Relaxed {
             country_skew: spread.country_skew.filter(|_| !self.0.contains(&Constraint::CountrySkew)),
         }
     }
-}
-
-/// The same as [`may_run`] without its reasons: asked of every node.
-fn is_legal(pod: &Pod, residency: &Residency, node: &Node, free: &Resources) -> bool {
-    let stands = |attested: &crate::Attestation| {
-        residency.admits_country(attested) && attested.tier >= residency.tier_min
-    };
-    node.ready
-        && !node.cordoned
-        && pod.needs.lacking(free).next().is_none()
-        && node.attested.as_ref().is_some_and(stands)
-        && pod.selector.iter().all(|(label, value)| node.labels.get(label) == Some(value))
-        && node.taints.iter().all(|taint| pod.tolerations.iter().any(|toleration| toleration.covers(taint)))
 }
 
 /// The constraint that an obstacle comes from.

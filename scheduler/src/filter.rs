@@ -38,34 +38,35 @@ pub enum Obstacle {
 
 /// Everything that keeps `pod` from `node` with so much `free`; nothing if it may run there.
 pub fn may_run(pod: &Pod, residency: &Residency, node: &Node, free: &Resources) -> Vec<Obstacle> {
-    let mut obstacles = Vec::new();
-    if !node.ready {
-        obstacles.push(Obstacle::NotReady);
-    }
-    if node.cordoned {
-        obstacles.push(Obstacle::Cordoned);
-    }
-    match &node.attested {
-        None => obstacles.push(Obstacle::NotAttested),
+    obstacles(pod, residency, node, free).collect()
+}
+
+/// The same, one after the other: whoever only asks whether there is any looks no further than the first.
+pub(crate) fn obstacles<'a>(
+    pod: &'a Pod,
+    residency: &'a Residency,
+    node: &'a Node,
+    free: &'a Resources,
+) -> impl Iterator<Item = Obstacle> + 'a {
+    let not_ready = (!node.ready).then_some(Obstacle::NotReady);
+    let cordoned = node.cordoned.then_some(Obstacle::Cordoned);
+    let (place, tier) = match &node.attested {
+        None => (Some(Obstacle::NotAttested), None),
         Some(attested) => {
-            if !residency.admits_country(attested) {
-                obstacles.push(Obstacle::Jurisdiction(attested.country));
-            }
-            if attested.tier < residency.tier_min {
-                obstacles.push(Obstacle::Tier(attested.tier));
-            }
+            let inside = residency.admits_country(attested);
+            let high_enough = attested.tier >= residency.tier_min;
+            let place = (!inside).then_some(Obstacle::Jurisdiction(attested.country));
+            (place, (!high_enough).then_some(Obstacle::Tier(attested.tier)))
         }
-    }
-    for (label, value) in &pod.selector {
-        if node.labels.get(label) != Some(value) {
-            obstacles.push(Obstacle::Label(label.clone()));
-        }
-    }
-    for taint in &node.taints {
-        if !pod.tolerations.iter().any(|toleration| toleration.covers(taint)) {
-            obstacles.push(Obstacle::Tainted(taint.clone()));
-        }
-    }
-    obstacles.extend(pod.needs.lacking(free).map(Obstacle::Lacking));
-    obstacles
+    };
+    let other = |(label, value): &(&String, &String)| node.labels.get(*label) != Some(*value);
+    let labels = pod.selector.iter().filter(other).map(|(label, _)| Obstacle::Label(label.clone()));
+    let taints = node
+        .taints
+        .iter()
+        .filter(|taint| !pod.tolerates(taint))
+        .map(|taint| Obstacle::Tainted(taint.clone()));
+    let lacking = pod.needs.lacking(free).map(Obstacle::Lacking);
+    let of_node = [not_ready, cordoned, place, tier].into_iter().flatten();
+    of_node.chain(labels).chain(taints).chain(lacking)
 }

@@ -164,9 +164,13 @@ impl Ledger {
         let entry = Entry { seq: self.next, previous: self.end(), what };
         // Maps with text keys, lists, numbers and texts always have a JSON form.
         let text = serde_json::to_string(&entry).unwrap_or_default();
+        self.advance(&text);
+        text
+    }
+
+    fn advance(&mut self, text: &str) {
         self.next += 1;
         self.previous = blake3::hash(text.as_bytes());
-        text
     }
 
     /// Goes through a ledger, makes every decision again, and compares; the
@@ -202,8 +206,7 @@ impl Ledger {
         }
         self.take(&entry.what).map_err(|why| LedgerError::Misfit { line, why })?;
         // The digest is that of the bytes as they are, whatever they parse to.
-        self.next += 1;
-        self.previous = blake3::hash(text.as_bytes());
+        self.advance(text);
         Ok(())
     }
 }

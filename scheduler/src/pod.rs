@@ -73,6 +73,18 @@ pub struct Pod {
     pub home: Option<Home>,
 }
 
+impl Pod {
+    /// Whether it does not mind the taint.
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        self.tolerations.iter().any(|toleration| toleration.covers(taint))
+    }
+
+    /// Bytes that have to be copied before it can run on a node.
+    pub fn moved_to(&self, node: &NodeName) -> u64 {
+        self.home.as_ref().filter(|home| home.node != *node).map_or(0, |home| home.bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,11 +23,14 @@ impl Default for Costs {
 }
 
 impl Costs {
-    /// The price of putting `pod` on a node with so much in all and so much free.
-    pub(crate) fn of(&self, pod: &Pod, name: &NodeName, total: &Resources, free: &Resources) -> i128 {
-        let moved = pod.home.as_ref().filter(|home| home.node != *name).map_or(0, |home| home.bytes);
-        i128::from(moved) * i128::from(self.byte_moved)
-            + i128::from(fullness(&pod.needs, total, free)) * i128::from(self.per_mille_full)
+    /// The price of what `pod` moves to a node.
+    pub(crate) fn moving(&self, pod: &Pod, name: &NodeName) -> i128 {
+        i128::from(pod.moved_to(name)) * i128::from(self.byte_moved)
+    }
+
+    /// The price of the room that `needs` take on a node with so much in all and so much free.
+    pub(crate) fn room(&self, needs: &Resources, total: &Resources, free: &Resources) -> i128 {
+        i128::from(fullness(needs, total, free)) * i128::from(self.per_mille_full)
     }
 }
 
@@ -60,8 +63,10 @@ mod tests {
             Pod { ordinal: 0, needs, selector: BTreeMap::new(), tolerations: Vec::new(), home: Some(home) };
         let costs = Costs::default();
         let tight = Resources { disk_bytes: 10, ..total };
-        let there = costs.of(&pod, &"full".parse().unwrap(), &total, &tight);
-        let elsewhere = costs.of(&pod, &"empty".parse().unwrap(), &total, &total);
+        let price = |name: &str, free: &Resources| {
+            costs.moving(&pod, &name.parse().unwrap()) + costs.room(&needs, &total, free)
+        };
+        let (there, elsewhere) = (price("full", &tight), price("empty", &total));
         assert!(there < elsewhere, "{there} {elsewhere}");
         assert_eq!(fullness(&needs, &total, &tight), 1000);
     }

@@ -19,6 +19,11 @@ pub struct Residency {
 }
 
 impl Residency {
+    /// Whether pods of the set may stand there.
+    pub fn admits(&self, attested: &Attestation) -> bool {
+        self.admits_country(attested) && attested.tier >= self.tier_min
+    }
+
     /// Whether the country of the attestation is allowed and not denied.
     pub fn admits_country(&self, attested: &Attestation) -> bool {
         let inside = |list: &[Jurisdiction]| list.iter().any(|one| one.contains(attested.country));

@@ -173,8 +173,7 @@ fn new_nodes(
         let attested = Attestation { country: *country, domain, tier: set.residency.tier_min };
         set.residency.admits_country(&attested)
     };
-    let known: BTreeSet<Country> = cluster.places().keys().copied().filter(legal).collect();
-    let mut countries: Vec<Country> = known.into_iter().collect();
+    let mut countries: Vec<Country> = cluster.countries().into_iter().filter(legal).collect();
     // Where anything goes, a country that has no node yet is advised only if no other has one.
     let named = !set.residency.allow.is_empty() && set.spread.country_skew.is_none();
     if named || countries.is_empty() {

@@ -43,12 +43,11 @@ fn must_go(fleet: &Fleet<'_>, managed: &Managed, pod: &Pod) -> Option<Why> {
     let node = fleet.cluster.node_of(&managed.set.id(pod))?;
     let legal = |node: &Node| {
         let residency = &managed.set.residency;
-        let stands = node.attested.as_ref();
-        stands.is_some_and(|stands| residency.admits_country(stands) && stands.tier >= residency.tier_min)
+        node.attested.as_ref().is_some_and(|stands| residency.admits(stands))
     };
     let driven_out = |node: &Node| {
         let mut taints = node.taints.iter().filter(|taint| taint.effect == Effect::NoExecute);
-        taints.any(|taint| !pod.tolerations.iter().any(|toleration| toleration.covers(taint)))
+        taints.any(|taint| !pod.tolerates(taint))
     };
     if !legal(node) {
         Some(Why::OutOfPlace)
