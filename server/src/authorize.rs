@@ -101,14 +101,9 @@ impl Grant {
         service: &Service,
         result: Result<T, E>,
     ) -> Result<T, E> {
-        if result.is_err() {
-            self.tenant().note(&self.event(service, None, Outcome::Failed)).await?;
-        }
-        result
+        self.failed_on(service, None, result).await
     }
-}
 
-impl Grant {
     /// Hands on what a step of a story came to whose intent on `subject` is in
     /// the log: where it failed, so that it is over, its outcome is too.
     pub(crate) async fn ended<T, E: From<AuditError>>(
@@ -117,8 +112,17 @@ impl Grant {
         subject: &str,
         result: Result<T, E>,
     ) -> Result<T, E> {
+        self.failed_on(service, Some(subject), result).await
+    }
+
+    async fn failed_on<T, E: From<AuditError>>(
+        &self,
+        service: &Service,
+        subject: Option<&str>,
+        result: Result<T, E>,
+    ) -> Result<T, E> {
         if result.is_err() {
-            let failed = self.event(service, Some(subject.to_owned()), Outcome::Failed);
+            let failed = self.event(service, subject.map(str::to_owned), Outcome::Failed);
             self.tenant().note(&failed).await?;
         }
         result
@@ -135,10 +139,9 @@ impl Service {
         crate::grpc::seen_by_the_gate();
         let principal = fingerprint.and_then(|print| self.principal(&print));
         let Some(principal) = principal else {
-            self.deny(None, Actor::Anonymous, &call).await?;
+            self.deny(fingerprint, &call).await?;
             return Err(Denied::Unknown);
         };
-        let actor = Actor::Principal(principal.id);
         let own = match principal.tenant {
             Some(id) => self.tenant(id),
             None => self.service_realm(),
@@ -155,8 +158,8 @@ impl Service {
                 operation: call.operation,
                 subject: call.subject,
             }),
-            own => {
-                self.deny(own, actor, &call).await?;
+            _ => {
+                self.deny(fingerprint, &call).await?;
                 Err(Denied::Forbidden)
             }
         }
@@ -172,22 +175,8 @@ impl Service {
     }
 
     /// Logs a denial in the caller's own log, or in the service's.
-    async fn deny<T>(&self, own: Option<Arc<Tenant>>, actor: Actor, call: &Call<T>) -> Result<(), Denied> {
-        let named = call.tenant.map(|id| id.to_string());
-        if actor == Actor::Anonymous {
-            let subject = named.unwrap_or_else(|| call.subject.clone());
-            return Ok(self.note_of_caller(None, call.operation, subject, Outcome::Denied).await?);
-        }
-        let Some(tenant) = own.or_else(|| self.service_realm()) else { return Ok(()) };
-        let event = AuditEvent {
-            time: self.host.clock.now(),
-            tenant: Some(tenant.id),
-            actor,
-            operation: call.operation,
-            subject: named.unwrap_or_else(|| call.subject.clone()),
-            outcome: Outcome::Denied,
-        };
-        tenant.note(&event).await?;
-        Ok(())
+    async fn deny<T>(&self, bearer: Option<[u8; 32]>, call: &Call<T>) -> Result<(), Denied> {
+        let subject = call.tenant.map_or_else(|| call.subject.clone(), |named| named.to_string());
+        Ok(self.note_of_caller(bearer, call.operation, subject, Outcome::Denied).await?)
     }
 }

@@ -1,7 +1,7 @@
 //! Where each version lies, as its manifest states: one line for a version,
 //! page by page.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_catalog::VersionRow;
 use coffer_model::{Outcome, ResidencyPolicy, Topology, VersionId};
@@ -36,10 +36,13 @@ pub(crate) async fn list_residency(
     let more = rows.len() == list.limit;
     let topology = service.sites.topology();
     let mut lines = Vec::with_capacity(rows.len());
+    let buckets = tenant.catalog.buckets().await?;
+    let policies: BTreeMap<_, _> = buckets.iter().map(|bucket| (bucket.id, &bucket.policy)).collect();
     for row in rows {
-        let policy = tenant.policy_of(row.manifest.manifest.bucket).await?;
+        // A removed bucket's versions lie under the tenant's policy.
+        let policy = policies.get(&row.manifest.manifest.bucket).copied().unwrap_or(&tenant.policy);
         let name = |id| service.sites.name(id).to_owned();
-        lines.push(line(row, &policy, topology, name));
+        lines.push(line(row, policy, topology, name));
     }
     Ok((lines, more))
 }

@@ -62,7 +62,7 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let mut caller = Request::new(());
         caller.extensions_mut().clone_from(request.extensions());
-        let method = method_of(request.uri().path());
+        let uri = request.uri().clone();
         let (service, answer) = (Arc::clone(&self.service), self.inner.call(request));
         let seen = Arc::new(AtomicBool::new(false));
         Box::pin(SEEN.scope(Arc::clone(&seen), async move {
@@ -71,7 +71,8 @@ where
                 return Ok(answer);
             }
             let outcome = if refused(&answer) { Outcome::Failed } else { Outcome::Done };
-            match service.note_call(bearer(&caller), method, outcome).await {
+            let method = method_of(uri.path());
+            match service.note_of_caller(bearer(&caller), Operation::Call, method, outcome).await {
                 Ok(()) => Ok(answer),
                 Err(error) => Ok(Status::into_http(status(error))),
             }
@@ -93,17 +94,4 @@ const METHOD_CHARACTERS_MAX: usize = 96;
 fn method_of(path: &str) -> String {
     let plain = |c: &char| c.is_ascii_alphanumeric() || "./_".contains(*c);
     path.trim_start_matches('/').chars().filter(plain).take(METHOD_CHARACTERS_MAX).collect()
-}
-
-impl Service {
-    /// The leaf of a call that the gate did not see, in the log of whoever
-    /// made it.
-    async fn note_call(
-        &self,
-        bearer: Option<[u8; 32]>,
-        method: String,
-        outcome: Outcome,
-    ) -> Result<(), crate::audit::AuditError> {
-        self.note_of_caller(bearer, Operation::Call, method, outcome).await
-    }
 }
