@@ -33,7 +33,7 @@ pub(crate) fn digest(dir: &Path, name: &str) -> io::Result<(u64, String)> {
     loop {
         let read = file.read(&mut piece)?;
         if read == 0 {
-            return Ok((bytes, super::hex(&hasher.finalize())));
+            return Ok((bytes, crate::digits::hex(&hasher.finalize())));
         }
         bytes += read as u64;
         hasher.update(piece.get(..read).unwrap_or_default());

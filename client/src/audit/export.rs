@@ -9,7 +9,7 @@ use coffer_model::Digest;
 
 use super::disk;
 use super::paths::{CHECKPOINT, KEY, Tile, TooLong, bundle, tiles_of};
-use super::range::{RANGE_LEAVES_MAX, RangeRequest};
+use super::range::LeafRange;
 use crate::connect::Client;
 use crate::log::{LogError, LogWatch};
 
@@ -53,23 +53,16 @@ pub async fn export_log(
     dir: &Path,
     told: &mut dyn FnMut(u64, &[u8]),
 ) -> Result<Exported, ExportError> {
-    let page = RangeRequest::From(0, RANGE_LEAVES_MAX);
-    let (checkpoint, mut range) = watch.read_now(client, page).await?;
-    let note = watch.remembered().unwrap_or_default().to_owned();
     let mut writer = Writer::new(dir);
-    loop {
-        let none = range.leaves.is_empty();
+    let take = |range: LeafRange| {
         for (index, leaf) in (range.first..).zip(range.leaves) {
             told(index, &leaf);
             writer.leaf(leaf)?;
         }
-        let next = writer.tiles.size();
-        // A service that gives none where there are some is refused at the end.
-        if none || next >= checkpoint.size {
-            break;
-        }
-        range = watch.read_at(client, RangeRequest::From(next, RANGE_LEAVES_MAX), &checkpoint).await?;
-    }
+        Ok::<_, ExportError>(())
+    };
+    let checkpoint = watch.read_from(client, 0, take).await?;
+    let note = watch.remembered().unwrap_or_default().to_owned();
     writer.finish(&checkpoint, &note, key)
 }
 

@@ -11,9 +11,6 @@ mod proof;
 mod range;
 mod verify;
 
-pub(crate) use paths::hex;
-pub(crate) use range::RANGE_LEAVES_MAX;
-
 pub use event::{EventFilter, LogEvent, LogEventError};
 pub use export::{ExportError, Exported, export_log};
 pub use proof::{PROOF_BYTES_MAX, ProofFileError, TlogProof, prove_from_export};

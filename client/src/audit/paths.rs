@@ -10,11 +10,6 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 /// takes the key from elsewhere.
 pub(super) const KEY: &str = "log.key";
 
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A tile of hashes, or, at no level, a bundle of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {

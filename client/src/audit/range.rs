@@ -30,7 +30,7 @@ pub struct LeafRange {
 }
 
 /// Leaves that one call may bring: bounds what an answer can take of memory.
-pub(crate) const RANGE_LEAVES_MAX: u64 = 16 * 1024;
+const RANGE_LEAVES_MAX: u64 = 16 * 1024;
 
 impl LogWatch {
     /// Fetches leaves of the log as it is now: a new checkpoint, which must
@@ -65,6 +65,28 @@ impl LogWatch {
         prove(range, leaves, checkpoint)
     }
 
+    /// Fetches every leaf from `first` on, of the log as it is now; `take` gets
+    /// range after range, each proven, and may end it. The checkpoint of all of them.
+    ///
+    /// # Errors
+    /// [`LogError`], or what `take` says.
+    pub async fn read_from<E: From<LogError>>(
+        &mut self,
+        client: &Client,
+        first: u64,
+        mut take: impl FnMut(LeafRange) -> Result<(), E>,
+    ) -> Result<Checkpoint, E> {
+        let (checkpoint, range) = self.read_now(client, RangeRequest::From(first, u64::MAX)).await?;
+        let mut at = first + range.leaves.len() as u64;
+        take(range)?;
+        while at < checkpoint.size {
+            let range = self.read_at(client, RangeRequest::From(at, u64::MAX), &checkpoint).await?;
+            at += range.leaves.len() as u64;
+            take(range)?;
+        }
+        Ok(checkpoint)
+    }
+
     /// Follows the log: the wanted leaves, then each new one as it is signed.
     ///
     /// # Errors
@@ -72,7 +94,7 @@ impl LogWatch {
     pub async fn follow(&self, client: &Client, wanted: RangeRequest) -> Result<FollowedLog, LogError> {
         let mut calls = client.audit_calls();
         let stream = once(&client.patience, calls.read_leaves(self.request(wanted, true))).await?;
-        Ok(FollowedLog { stream: stream.into_inner(), waiting: None })
+        Ok(FollowedLog { stream: stream.into_inner() })
     }
 
     fn request(&self, wanted: RangeRequest, follow: bool) -> v1::ReadLeavesRequest {
@@ -101,8 +123,6 @@ impl LogWatch {
 /// A log that is read as it grows.
 pub struct FollowedLog {
     stream: Streaming<v1::ReadLeavesResponse>,
-    /// A range whose leaves have not come yet.
-    waiting: Option<v1::LeafRange>,
 }
 
 impl FollowedLog {
@@ -112,13 +132,10 @@ impl FollowedLog {
     /// # Errors
     /// [`LogError`].
     pub async fn next(&mut self, watch: &mut LogWatch) -> Result<Option<LeafRange>, LogError> {
-        let range = match self.waiting.take() {
-            Some(range) => range,
-            None => match message(&mut self.stream).await? {
-                Some(Part::Range(range)) => range,
-                Some(Part::Run(_)) => return Err(bad_answer("leaves of no range").into()),
-                None => return Ok(None),
-            },
+        let range = match message(&mut self.stream).await? {
+            Some(Part::Range(range)) => range,
+            Some(Part::Run(_)) => return Err(bad_answer("leaves of no range").into()),
+            None => return Ok(None),
         };
         let checkpoint = watch.accept_range(&range)?;
         let mut leaves = Vec::new();
@@ -155,7 +172,7 @@ async fn fetch(
     client: &Client,
     request: v1::ReadLeavesRequest,
 ) -> Result<(v1::LeafRange, Vec<Vec<u8>>), CallError> {
-    let limit = request.limit;
+    let (first, limit, named) = (request.first, request.limit, request.last == 0);
     let attempt = || async {
         let answer = client.audit_calls().read_leaves(request.clone()).await;
         let mut stream = answer.map_err(|status| CallError::from_status(&status))?.into_inner();
@@ -163,8 +180,10 @@ async fn fetch(
             return Err(bad_answer("no range"));
         };
         let wanted = wanted(&range)?;
-        if wanted > limit {
-            return Err(bad_answer("more leaves than were asked for"));
+        // Of the last ones the service knows where they begin; of others it is told.
+        let asked = range.first == first && range.end == first.saturating_add(limit).min(range.size);
+        if wanted > limit || (named && !asked) {
+            return Err(bad_answer("other leaves than were asked for"));
         }
         let mut leaves = Vec::new();
         while let Some(part) = message(&mut stream).await? {

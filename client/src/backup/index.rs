@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chunk::ChunkId;
 use super::pack::PACK_HEADER;
-use super::snapshot::hex;
+use crate::digits::hex;
 
 /// An index record is written when so many chunks wait for one, so that its
 /// size, and what an interrupted backup loses, stay small.

@@ -15,7 +15,8 @@ use super::index::{Index, IndexRecord, KnownChunks, PackIndex};
 use super::keyring::Keyring;
 use super::pack::read_trailer;
 use super::sealing::{RecordName, RecordOpenError, SealingError, open_record, seal_record};
-use super::snapshot::{Snapshot, SnapshotId, hex};
+use super::snapshot::{Snapshot, SnapshotId};
+use crate::digits::hex;
 
 const CONFIG: RecordName<'static> = RecordName { label: "backup repository v1", name: "repository" };
 const RECOVERY_BLOB: &str = "keys/recovery";

@@ -7,6 +7,7 @@ use coffer_model::{Digest, Entropy, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::entry_stream::StreamRef;
+use crate::digits::{from_hex, hex};
 
 /// Which snapshot: 16 random bytes, printed as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,31 +40,8 @@ impl fmt::Debug for SnapshotId {
 impl FromStr for SnapshotId {
     type Err = SnapshotIdError;
     fn from_str(text: &str) -> Result<Self, SnapshotIdError> {
-        let (pairs, odd) = text.as_bytes().as_chunks::<2>();
-        if pairs.len() != 16 || !odd.is_empty() {
-            return Err(SnapshotIdError);
-        }
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Ok(byte - b'0'),
-            b'a'..=b'f' => Ok(byte - b'a' + 10),
-            _ => Err(SnapshotIdError),
-        };
-        let mut id = [0; 16];
-        for (byte, [high, low]) in id.iter_mut().zip(pairs) {
-            *byte = digit(*high)? << 4 | digit(*low)?;
-        }
-        Ok(Self(id))
+        from_hex(text).map(Self).ok_or(SnapshotIdError)
     }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// What was counted while a snapshot was made.

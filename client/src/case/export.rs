@@ -1,7 +1,7 @@
 //! The export of a case: objects, leaves with their proofs, the list, and the
 //! statement that the service signs and notes in the log.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -12,9 +12,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::contents::{CaseContents, CaseFile, CaseHold, CaseLeaf, CaseObject};
 use super::{CONTENTS, NOTED, PREDICATE_TYPE, STATEMENT, STATEMENT_TYPE};
-use crate::audit::{LogEvent, LogEventError, RangeRequest, TlogProof, disk, hex};
+use crate::audit::{LeafRange, LogEvent, LogEventError, RangeRequest, TlogProof, disk};
 use crate::call::CallError;
 use crate::connect::Client;
+use crate::digits::{hex, sha256_hex};
 use crate::holds::HoldInfo;
 use crate::log::{LogError, LogWatch};
 use crate::objects::GetError;
@@ -33,9 +34,6 @@ pub enum CaseError {
         /// Why.
         source: GetError,
     },
-    /// An object came with another content than the service said.
-    #[error("{0}: its content is not what the service has written down")]
-    Content(String),
     /// The log is not believed, or not had.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -87,8 +85,8 @@ pub async fn export_case(
             objects.push(object(client, &bucket, &listed.key, dir, name, told).await?);
         }
     }
-    let mut about: BTreeMap<String, u64> = objects.iter().map(|object| (object.version.clone(), 0)).collect();
-    about.insert(hold.id.to_string(), 0);
+    let mut about: BTreeSet<String> = objects.iter().map(|object| object.version.clone()).collect();
+    about.insert(hold.id.to_string());
     let (checkpoint, leaves) = leaves(client, watch, &about, dir).await?;
     let contents = CaseContents {
         format: 1,
@@ -113,7 +111,7 @@ pub async fn export_case(
     let statement = to_canonical(&json!({
         "_type": STATEMENT_TYPE,
         "predicateType": PREDICATE_TYPE,
-        "subject": [{ "name": CONTENTS, "digest": { "sha256": hex(&Sha256::digest(&text)) } }],
+        "subject": [{ "name": CONTENTS, "digest": { "sha256": sha256_hex(&text) } }],
         "predicate": { "hold": contents.hold.id, "log": contents.log },
     }))?;
     let (envelope, noted) = client.sign_case(hold.id, &statement).await?;
@@ -141,16 +139,13 @@ async fn object(
     let failed = |source| CaseError::Object { key: named.clone(), source };
     let (info, mut body) = client.get(bucket, key, None).await.map_err(failed)?;
     let mut file = disk::create(dir, &name)?;
-    let (mut sha256, mut blake3, mut bytes) = (Sha256::new(), blake3::Hasher::new(), 0);
+    // The body ends with an error if its content is not what the service has written down.
+    let (mut sha256, mut bytes) = (Sha256::new(), 0);
     while let Some(piece) = body.next().await.map_err(failed)? {
         sha256.update(&piece);
-        blake3.update(&piece);
         bytes += piece.len() as u64;
         told(piece.len() as u64);
         io::Write::write_all(&mut file, &piece)?;
-    }
-    if blake3.finalize().as_bytes() != &info.content_blake3.0 {
-        return Err(CaseError::Content(named));
     }
     Ok(CaseObject {
         file: CaseFile { name, bytes, sha256: hex(&sha256.finalize()) },
@@ -166,32 +161,26 @@ async fn object(
 async fn leaves(
     client: &Client,
     watch: &mut LogWatch,
-    about: &BTreeMap<String, u64>,
+    about: &BTreeSet<String>,
     dir: &Path,
 ) -> Result<(Checkpoint, Vec<CaseLeaf>), CaseError> {
-    let whole = RangeRequest::From(0, u64::MAX);
-    let (checkpoint, mut range) = watch.read_now(client, whole).await?;
     let mut wanted = Vec::new();
-    let mut at = 0;
-    loop {
-        for (index, leaf) in (at..).zip(&range.leaves) {
+    let take = |range: LeafRange| {
+        for (index, leaf) in (range.first..).zip(&range.leaves) {
             let event = LogEvent::read(index, leaf)?;
-            if let Some(word) = event.subject.split(' ').find(|word| about.contains_key(*word)) {
+            if let Some(word) = event.subject.split(' ').find(|word| about.contains(*word)) {
                 wanted.push((index, word.to_owned()));
             }
         }
-        at += range.leaves.len() as u64;
-        if at >= checkpoint.size {
-            break;
-        }
-        range = watch.read_at(client, RangeRequest::From(at, u64::MAX), &checkpoint).await?;
-    }
+        Ok::<_, CaseError>(())
+    };
+    let checkpoint = watch.read_from(client, 0, take).await?;
     let mut leaves = Vec::new();
     for (index, about) in wanted {
         let text = proof(client, watch, index, &checkpoint).await?.to_text();
         let name = format!("leaves/{index}.tlog-proof");
         disk::write_new(dir, &name, text.as_bytes())?;
-        let sha256 = hex(&Sha256::digest(text.as_bytes()));
+        let sha256 = sha256_hex(text.as_bytes());
         leaves.push(CaseLeaf { file: CaseFile { name, bytes: text.len() as u64, sha256 }, index, about });
     }
     Ok((checkpoint, leaves))

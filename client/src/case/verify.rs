@@ -9,11 +9,11 @@ use std::path::Path;
 
 use coffer_keys::{VerifierName, leaf_hash, to_canonical, verify_envelope};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::contents::{CaseContents, CaseFile, CaseLeaf};
 use super::{CONTENTS, NOTED, PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT, STATEMENT_TYPE};
-use crate::audit::{Finding, LogEvent, TlogProof, disk, hex};
+use crate::audit::{Finding, LogEvent, TlogProof, disk};
+use crate::digits::sha256_hex;
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,7 +87,7 @@ fn listed(dir: &Path, statement: &Value, report: &mut CaseReport) -> Option<Case
         return None;
     }
     let bytes = disk::read(dir, CONTENTS).ok()?;
-    if hex(&Sha256::digest(&bytes)) != text("/subject/0/digest/sha256") {
+    if sha256_hex(&bytes) != text("/subject/0/digest/sha256") {
         report.find(CONTENTS, "is not the list that was signed");
         return None;
     }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coffer_keys::{SigningKey, VerifyingKey};
 
-use super::plan::sha256;
+use crate::digits::sha256;
 
 /// The name under which tenants cosign.
 pub const COSIGNER_NAME: &str = "coffer-tenant-cosigner";

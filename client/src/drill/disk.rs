@@ -138,3 +138,8 @@ fn measure(scratch: &Path, clock: &Arc<dyn Clock>) -> Result<Rates, DiskError> {
         ..Rates::default()
     })
 }
+
+/// Lines as the text of a file: each with its line feed.
+pub fn lines_of(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
+}

@@ -10,11 +10,11 @@ use coffer_model::{BucketName, Digest, Timestamp};
 use futures::{StreamExt as _, stream};
 
 use super::cosign::cosign;
-use super::disk::{DiskError, Journal, make_directory};
+use super::disk::{DiskError, Journal, lines_of, make_directory};
 use super::finish::{Came, Ended};
 use super::moment::Moment;
 use super::pace::Pace;
-use super::plan::{DrillPlan, Subject, hex, sha256, sha256_hex};
+use super::plan::{DrillPlan, Subject};
 use super::planning::{Planned, Setting, TreeSource};
 use super::sample::{Line, draw, parse_list, sample_text, seed};
 use super::shelf::{Shelf, ShelfError, drill_file};
@@ -24,6 +24,7 @@ use super::verify::VerifyRecordError;
 use super::{PlanFormatError, tree};
 use crate::backup::Progress;
 use crate::call::CallError;
+use crate::digits::{hex, sha256, sha256_hex};
 use crate::drills::SignDrillError;
 use crate::log::{LogError, LogWatch, note_subject_names};
 use crate::objects::GetError;
@@ -233,8 +234,7 @@ impl Setting<'_> {
         if drill != plan.drill {
             return Err(DrillError::State);
         }
-        let verified =
-            parse_list(&rest.iter().fold(String::new(), |all, line| format!("{all}{line}\n")), false);
+        let verified = parse_list(&lines_of(rest), false);
         let verified = verified.map_err(|_| DrillError::State)?.into_iter().collect();
         Ok((state, Before { declared, verified, resumed: true }))
     }
@@ -298,12 +298,11 @@ impl Setting<'_> {
                 let Some(key) = key else { return (line, Err("gone".to_owned())) };
                 let read = async {
                     let (info, mut body) = self.client.get_on(bucket, key, None, terms).await?;
-                    let mut hasher = blake3::Hasher::new();
+                    // The body ends with an error if its content is another.
                     while let Some(piece) = body.next().await? {
                         pace.pay(u64::try_from(piece.len()).unwrap_or(u64::MAX)).await;
-                        hasher.update(&piece);
                     }
-                    Ok::<_, GetError>((info.version, Digest(*hasher.finalize().as_bytes())))
+                    Ok::<_, GetError>((info.version, info.content_blake3))
                 };
                 (line, read.await.map_err(|error| class_of(&error)))
             }

@@ -5,13 +5,15 @@
 use coffer_keys::VerifierName;
 
 use super::exercise::DrillError;
-use super::plan::{DrillPlan, sha256, sha256_hex};
+use super::plan::DrillPlan;
 use super::planning::Setting;
 use super::proof::{LogProof, LogProofError};
 use super::sample::{draw, parse_list, population_text, sample_text, seed};
 use super::shelf::{Shelf, ShelfError, drill_file};
 use super::v2::DrillRecordV2;
-use crate::log::LogWatch;
+use crate::audit::LeafRange;
+use crate::digits::{sha256, sha256_hex};
+use crate::log::{LogError, LogWatch};
 
 /// Verifies the files of a sampled drill against its record: that population,
 /// seed and sample are those of the plan and the record.
@@ -97,16 +99,18 @@ pub async fn look_for_redraws(
     record: &DrillRecordV2,
     watch: &mut LogWatch,
 ) -> Result<Result<(), SampleFault>, DrillError> {
-    let checkpoint = watch.advance(setting.client).await?;
     let label = format!("drill-seed-{}:", record.plan.sha256.get(..32).unwrap_or_default());
     let mut found = 0;
-    for index in record.plan.log_index..checkpoint.size {
-        let leaf = watch.leaf(setting.client, index, &checkpoint).await?;
-        let value: serde_json::Value = serde_json::from_slice(&leaf.leaf).unwrap_or_default();
-        let uid = value.pointer("/resources/0/uid").and_then(|uid| uid.as_str()).unwrap_or_default();
-        let done = value.pointer("/status_detail").and_then(|status| status.as_str()) == Some("done");
-        found += u64::from(done && uid.starts_with(&label));
-    }
+    let take = |range: LeafRange| {
+        for leaf in &range.leaves {
+            let value: serde_json::Value = serde_json::from_slice(leaf).unwrap_or_default();
+            let uid = value.pointer("/resources/0/uid").and_then(|uid| uid.as_str()).unwrap_or_default();
+            let done = value.pointer("/status_detail").and_then(|status| status.as_str()) == Some("done");
+            found += u64::from(done && uid.starts_with(&label));
+        }
+        Ok::<_, LogError>(())
+    };
+    watch.read_from(setting.client, record.plan.log_index, take).await?;
     Ok(if found == 1 { Ok(()) } else { Err(SampleFault::Redrawn(found)) })
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use coffer_model::{Digest, Timestamp};
 
+use super::disk::lines_of;
 use super::exercise::{Conduct, DrillError, Drilled};
 use super::history::History;
-use super::plan::{Subject, sha256_hex};
+use super::plan::Subject;
 use super::planning::{Planned, Setting};
 use super::proof::LogProof;
 use super::record::{Differences, Measured, Shares, Software};
@@ -18,6 +19,7 @@ use super::v2::{
     Coverage, Drawn, DrillRecordV2, Environment, KeyEvidence, NOT_PROVEN_V2, PlanNote, Results, TimeAxis,
 };
 use super::verify::{AnyRecord, verify_any_record};
+use crate::digits::{hex, sha256_hex};
 use crate::log::LogWatch;
 
 /// What came back, however it was read.
@@ -51,12 +53,13 @@ impl Came {
     /// Enters objects: the lines that were to come back, and those that did,
     /// with the content that they had.
     pub(super) fn with_objects(mut self, lines: &[Line], back: Vec<Line>, planned: &Planned) -> Self {
-        let right = back.iter().filter(|line| lines.contains(line));
+        let places: BTreeMap<_, usize> =
+            lines.iter().enumerate().map(|(at, line)| (line.version, at)).collect();
+        let wanted = |line: &&Line| places.get(&line.version).and_then(|at| lines.get(*at)) == Some(*line);
+        let right = back.iter().filter(wanted);
         self.restored_bytes = right.clone().map(|line| line.size).sum();
         self.restored = u64::try_from(right.count()).unwrap_or(u64::MAX);
         self.expected_sha256 = sha256_hex(sample_text(lines).as_bytes());
-        let places: BTreeMap<_, usize> =
-            lines.iter().enumerate().map(|(at, line)| (line.version, at)).collect();
         let mut back = back;
         back.sort_by_key(|line| places.get(&line.version).copied());
         self.restored_sha256 = sha256_hex(sample_text(&back).as_bytes());
@@ -119,8 +122,8 @@ impl Setting<'_> {
         if came.listed.is_empty() {
             return Differences::default();
         }
-        came.listed.insert(0, format!("# {}", super::plan::hex(&self.entropy.sixteen())));
-        let text = came.listed.iter().fold(String::new(), |text, line| format!("{text}{line}\n"));
+        came.listed.insert(0, format!("# {}", hex(&self.entropy.sixteen())));
+        let text = lines_of(&came.listed);
         Differences {
             count: came.by_class.values().sum(),
             by_class: std::mem::take(&mut came.by_class),

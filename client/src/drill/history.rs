@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use coffer_keys::VerifierName;
 use coffer_model::VersionId;
 
-use super::plan::{Previous, ScenarioKind, Subject, sha256_hex};
+use super::plan::{Previous, ScenarioKind, Subject};
 use super::sample::parse_list;
 use super::shelf::{Shelf, ShelfError, drill_file};
 use super::v2::{DrillRecordV2, REGRESSION_MILLI, Trend};
 use super::verify::{AnyRecord, VerifyRecordError, verify_any_record};
+use crate::digits::sha256_hex;
 use crate::objects::ObjectInfo;
 
 /// The last so many drills correct a prediction and make a trend.

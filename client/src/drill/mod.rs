@@ -36,7 +36,7 @@ mod v2;
 mod verify;
 
 pub use cosign::{COSIGNER_NAME, CosignError, cosign, cosigner_text, verify_cosignature};
-pub use disk::DiskError;
+pub use disk::{DiskError, lines_of};
 pub use exercise::{Conduct, DrillError, Drilled, STATE_FILE};
 pub use files::{SampleFault, SampleFiles, look_for_redraws, sample_files, verify_noted, verify_sample};
 pub use history::{History, Related, Shelved};

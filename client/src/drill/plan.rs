@@ -4,7 +4,6 @@
 
 use coffer_keys::{CanonicalError, parse_canonical, to_canonical};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::moment::Moment;
 use super::predict::Prediction;
@@ -232,19 +231,4 @@ impl DrillPlan {
             Err(PlanFormatError::Form(format!("format {}", plan.format)))
         }
     }
-}
-
-/// SHA-256.
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}
-
-/// SHA-256 as lower-case hexadecimal digits.
-pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&sha256(bytes))
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| format!("{text}{byte:02x}"))
 }

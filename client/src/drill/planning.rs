@@ -17,7 +17,7 @@ use super::exercise::DrillError;
 use super::history::{History, Related};
 use super::plan::{
     DrillPlan, PLAN_FORMAT, PLAN_LABEL, Person, PlanFormatError, Promise, Scenario, ScenarioKind, Scope,
-    Subject, Trigger, hex, sha256, sha256_hex,
+    Subject, Trigger,
 };
 use super::predict::{Lies, Prediction, Rates, Work};
 use super::sample::{Line, RULE_ALL, SAMPLE_RULE, population_text, sample_text};
@@ -25,6 +25,7 @@ use super::shelf::{Shelf, ShelfError, drill_file};
 use crate::backup::{PlanError, Repository, SnapshotId, plan_restore};
 use crate::call::CallError;
 use crate::connect::Client;
+use crate::digits::{hex, sha256, sha256_hex};
 use crate::log::LogWatch;
 use crate::objects::{GetError, ObjectInfo};
 use crate::sites::SiteInfo;

@@ -2,9 +2,11 @@
 //! follow, from a seed that did not exist when the plan was made. The rule and
 //! its files are described in `SAMPLE.md`.
 
+use std::fmt::Write as _;
+
 use coffer_model::{Digest, VersionId};
 
-use super::plan::sha256;
+use crate::digits::{from_hex, hex, sha256};
 
 /// The name of the rule of this version.
 pub const SAMPLE_RULE: &str = "coffer-sample-v1";
@@ -34,12 +36,14 @@ pub struct ListError(pub usize);
 
 /// The 32 digits of a version's id.
 fn digits(version: VersionId) -> String {
-    super::plan::hex(version.as_bytes())
+    hex(version.as_bytes())
 }
 
 fn text_of<'a>(lines: impl Iterator<Item = &'a Line>) -> String {
-    lines.fold(String::new(), |text, line| {
-        format!("{text}{} {} {}\n", digits(line.version), line.size, line.content)
+    lines.fold(String::new(), |mut text, line| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{} {} {}", digits(line.version), line.size, line.content);
+        text
     })
 }
 
@@ -59,30 +63,11 @@ fn parse_line(text: &str) -> Option<Line> {
     let mut parts = text.split(' ');
     let (version, size, content) = (parts.next()?, parts.next()?, parts.next()?);
     let line = Line {
-        version: VersionId::from_bytes(sixteen(version)?),
+        version: VersionId::from_bytes(from_hex(version)?),
         size: size.parse().ok()?,
-        content: Digest(thirty_two(content)?),
+        content: Digest(from_hex(content)?),
     };
     (text_of(std::iter::once(&line)).trim_end() == text).then_some(line)
-}
-
-fn bytes_of<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != 2 * N || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
-}
-
-fn sixteen(text: &str) -> Option<[u8; 16]> {
-    bytes_of(text)
-}
-
-fn thirty_two(text: &str) -> Option<[u8; 32]> {
-    bytes_of(text)
 }
 
 /// Reads a sample, or a population where `in_order`.

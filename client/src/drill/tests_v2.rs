@@ -71,7 +71,7 @@ fn record() -> DrillRecordV2 {
             cosigner: Some(cosigner_text(&key())),
         },
         drawn: Some(Drawn {
-            seed: plan::hex(&seed(&checkpoint, &plan)),
+            seed: crate::digits::hex(&seed(&checkpoint, &plan)),
             checkpoint,
             log_index: 6,
             sample_sha256: sample.clone(),

@@ -11,13 +11,13 @@ use super::disk::{self, reader, writer};
 use super::exercise::{Conduct, DrillError, prove_noted};
 use super::finish::Came;
 use super::pace::{Pace, Paced};
-use super::plan::sha256_hex;
 use super::planning::{Setting, TreeSource};
 use super::timeline::Timeline;
 use crate::backup::{
     BlobStore, BlobStoreError, FetchError, PlanError, ReadError, Repository, RestoreError, compare_streams,
     manifest_of_tree, plan_restore, restore,
 };
+use crate::digits::sha256_hex;
 use crate::log::LogWatch;
 use crate::store::BucketStore;
 use crate::terms::ReadTerms;

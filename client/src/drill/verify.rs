@@ -12,6 +12,7 @@ use super::record::{
 use super::sample::{RULE_ALL, SAMPLE_RULE};
 use super::v2::{DrillRecordV2, NOT_PROVEN_V2, PREDICATE_TYPE_V2, SUBJECT_V2};
 use super::{cosign, sample};
+use crate::digits::{from_hex, hex};
 
 /// The payload type of in-toto statements in DSSE.
 pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -97,7 +98,9 @@ pub fn verify_any_record(bytes: &[u8], signer: &VerifierName) -> Result<AnyRecor
     }
     let statement = verify_envelope(bytes, &signer.key, &signer.name, PAYLOAD_TYPE)?;
     if statement.get("predicateType").and_then(Value::as_str) != Some(PREDICATE_TYPE_V2) {
-        return verify_record(bytes, signer).map(|record| AnyRecord::V1(Box::new(record)));
+        let record = of_statement(&statement)?;
+        check(&record)?;
+        return Ok(AnyRecord::V1(Box::new(record)));
     }
     let record: DrillRecordV2 = predicate_of(&statement, PREDICATE_TYPE_V2)?;
     check_subject(&statement, SUBJECT_V2, &record.results.restored_sha256)?;
@@ -236,16 +239,11 @@ fn check_drawn(record: &DrillRecordV2) -> Result<(), Inconsistency> {
         let all = scope.rule == RULE_ALL && record.drawn.is_none() && scope.sample == scope.population;
         return require(all, Inconsistency::Sample);
     };
-    let mut plan = [0; 32];
-    let decoded = plan.iter_mut().enumerate().try_for_each(|(at, byte)| {
-        *byte = u8::from_str_radix(record.plan.sha256.get(2 * at..2 * at + 2)?, 16).ok()?;
-        Some(())
-    });
-    let seed = super::plan::hex(&sample::seed(&drawn.checkpoint, &plan));
-    let good = decoded.is_some()
-        && scope.rule == SAMPLE_RULE
+    let plan = from_hex(&record.plan.sha256);
+    let seed = plan.map(|plan| hex(&sample::seed(&drawn.checkpoint, &plan)));
+    let good = scope.rule == SAMPLE_RULE
         && cosign::verify_cosignature(&drawn.checkpoint, cosigner).is_ok()
-        && seed == drawn.seed
+        && seed.as_ref() == Some(&drawn.seed)
         && is_hex(&drawn.sample_sha256, 64)
         && drawn.sample_sha256 == record.results.expected_sha256
         && drawn.log_index > record.plan.log_index;

@@ -6,7 +6,7 @@ use coffer_model::BucketName;
 use serde_json::Value;
 
 use super::records;
-use crate::audit::{RANGE_LEAVES_MAX, RangeRequest};
+use crate::audit::LeafRange;
 use crate::call::CallError;
 use crate::connect::Client;
 use crate::drill::{EVIDENCE_BUCKET, RECORD_BYTES_MAX, VerifyRecordError, verify_any_record};
@@ -68,30 +68,17 @@ pub async fn gather_facts(client: &Client, signer: &VerifierName) -> Result<Gath
 }
 
 /// Every leaf up to a checkpoint of now, which must extend what is remembered.
-/// `told` hears how many leaves came.
 ///
 /// # Errors
 /// [`GatherError`].
-pub async fn gather_log(
-    client: &Client,
-    watch: &mut LogWatch,
-    told: impl Fn(u64, u64),
-) -> Result<LogExtract, GatherError> {
+pub async fn gather_log(client: &Client, watch: &mut LogWatch) -> Result<LogExtract, GatherError> {
     // In ranges: a leaf that is fetched alone makes one more.
-    let page = RangeRequest::From(0, RANGE_LEAVES_MAX);
-    let (checkpoint, mut range) = watch.read_now(client, page).await?;
     let mut leaves = Vec::new();
-    loop {
-        let none = range.leaves.is_empty();
+    let take = |mut range: LeafRange| {
         leaves.append(&mut range.leaves);
-        let next = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
-        told(next, checkpoint.size);
-        // Too few are refused below.
-        if none || next >= checkpoint.size {
-            break;
-        }
-        range = watch.read_at(client, RangeRequest::From(next, RANGE_LEAVES_MAX), &checkpoint).await?;
-    }
+        Ok::<_, LogError>(())
+    };
+    let checkpoint = watch.read_from(client, 0, take).await?;
     let note = watch.remembered().unwrap_or_default().to_owned();
     Ok(LogExtract::new(note, checkpoint, leaves)?)
 }

@@ -1,12 +1,12 @@
 //! The manifest of a pack: every file with its size and digest, signed.
 
 use coffer_keys::{CanonicalError, parse_canonical, to_canonical};
-use coffer_model::{Digest, Timestamp};
+use coffer_model::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::Files;
+use crate::digits::sha256_hex;
 use crate::report::{Period, SOFTWARE_VERSION};
 
 /// The manifest's name.
@@ -56,18 +56,12 @@ pub(super) enum ManifestError {
     Period,
 }
 
-/// SHA-256, hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    let digest: [u8; 32] = Sha256::digest(bytes).into();
-    Digest(digest).to_string()
-}
-
 impl Manifest {
     pub(super) fn of(files: &Files, tenant: &str, period: Period) -> Self {
         let entry = |(path, bytes): (&String, &Vec<u8>)| Entry {
             path: path.clone(),
             bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            sha256: sha256(bytes),
+            sha256: sha256_hex(bytes),
         };
         Self {
             format: FORMAT,
@@ -131,7 +125,7 @@ fn is_inside(path: &str) -> bool {
 pub(super) fn statement(manifest: &[u8], tenant: &str) -> Value {
     json!({
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{ "name": MANIFEST, "digest": { "sha256": sha256(manifest) } }],
+        "subject": [{ "name": MANIFEST, "digest": { "sha256": sha256_hex(manifest) } }],
         "predicateType": PACK_PREDICATE_TYPE,
         "predicate": { "tenant": tenant },
     })

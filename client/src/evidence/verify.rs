@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_keys::{VerifierName, open_checkpoint, parse_canonical, verify_envelope};
 use serde_json::Value;
 
-use super::manifest::{self, MANIFEST, MANIFEST_SIGNATURE, Manifest, PACK_PREDICATE_TYPE, sha256};
+use super::manifest::{self, MANIFEST, MANIFEST_SIGNATURE, Manifest, PACK_PREDICATE_TYPE};
 use super::pack::{OSCAL, OSCAL_KIND, RESIDENCY, is_oscal, key_pem, policies, reports, signature_path};
 use super::{Files, TlogProof, read_record};
+use crate::digits::sha256_hex;
 use crate::drill::PAYLOAD_TYPE;
 use crate::report::{DrillItem, LogExtract, Material, Report, ResidencyItem, SOFTWARE_VERSION, verify_facts};
 
@@ -114,7 +115,8 @@ fn signed_manifest(
 /// elsewhere: one out of the pack would prove nothing.
 pub fn verify_pack(files: &Files, signer: &VerifierName) -> Verified {
     let size = |bytes: &Vec<u8>| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let digests = files.iter().map(|(path, bytes)| (path.clone(), (size(bytes), sha256(bytes)))).collect();
+    let digests =
+        files.iter().map(|(path, bytes)| (path.clone(), (size(bytes), sha256_hex(bytes)))).collect();
     let part = |path: &str| files.get(path).map(Vec::as_slice);
     let (manifest, wrong) = verify_digests(part(MANIFEST), part(MANIFEST_SIGNATURE), &digests, signer);
     let mut book = Book(wrong.into_iter().collect());
@@ -177,7 +179,7 @@ impl Pack<'_> {
             let subject = |pointer: &str| statement.pointer(pointer).and_then(Value::as_str);
             if subject("/subject/0/name") != Some(name) {
                 book.note(&at, "signs another file");
-            } else if subject("/subject/0/digest/sha256") != Some(sha256(bytes).as_str()) {
+            } else if subject("/subject/0/digest/sha256") != Some(sha256_hex(bytes).as_str()) {
                 book.note(path, "is not what was signed");
             }
         }

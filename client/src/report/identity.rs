@@ -4,6 +4,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::material::Material;
+use crate::digits::hex;
 
 /// Mints ids for one report.
 pub(super) struct Identity {
@@ -41,10 +42,9 @@ fn named(seed: &[u8], kind: &str, name: &str) -> String {
     let mut bytes: [u8; 32] = hash.finalize().into();
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = |range: std::ops::Range<usize>| {
-        bytes[range].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-    };
-    format!("{}-{}-{}-{}-{}", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
+    let digits = hex(&bytes);
+    let part = |range: std::ops::Range<usize>| digits.get(2 * range.start..2 * range.end).unwrap_or_default();
+    format!("{}-{}-{}-{}-{}", part(0..4), part(4..6), part(6..8), part(8..10), part(10..16))
 }
 
 #[cfg(test)]

@@ -73,9 +73,6 @@ async fn tail(
     Ok(Exit::Success)
 }
 
-/// Leaves that one question of a search brings.
-const PAGE: u64 = 16 * 1024;
-
 async fn search(
     context: &Context<'_>,
     filter: &EventFilter,
@@ -85,7 +82,8 @@ async fn search(
     let mut source = Source::open(context, log).await?;
     let mut events = Events::open(context, flags)?;
     let bars = Bars::new(context.output);
-    let (checkpoint, mut range) = source.watch.read_now(&source.client, RangeRequest::From(0, PAGE)).await?;
+    let (checkpoint, mut range) =
+        source.watch.read_now(&source.client, RangeRequest::From(0, u64::MAX)).await?;
     source.remember(context)?;
     let mut at = 0;
     loop {
@@ -95,7 +93,7 @@ async fn search(
             break;
         }
         bars.stage(&format!("{at} of {} leaves", checkpoint.size), None, None);
-        range = source.watch.read_at(&source.client, RangeRequest::From(at, PAGE), &checkpoint).await?;
+        range = source.watch.read_at(&source.client, RangeRequest::From(at, u64::MAX), &checkpoint).await?;
     }
     bars.finish();
     let shown = events.finish()?;

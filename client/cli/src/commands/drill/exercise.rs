@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use coffer_client::backup::{Repository, SnapshotId};
 use coffer_client::drill::{
     Conduct, DrillPlan, Drilled, NegativeCheck, Party, Planned, Promise, ScenarioKind, Setting, Subject,
-    TreeSource, Wish,
+    TreeSource, Wish, lines_of,
 };
 use coffer_client::profile::{TenantProfile, write_atomically};
 use coffer_client::{BucketStore, Client, LogWatch, ReadTerms};
@@ -340,7 +340,7 @@ fn tell(context: &Context<'_>, desk: &Desk, drilled: &Drilled, flags: &RunFlags)
     write_atomically(&path, &drilled.envelope)?;
     write_atomically(&flags.out.join("record.tlog-proof"), drilled.proof.as_bytes())?;
     if !drilled.differences.is_empty() {
-        let text = drilled.differences.iter().fold(String::new(), |text, line| format!("{text}{line}\n"));
+        let text = lines_of(&drilled.differences);
         write_atomically(&flags.out.join("differences.txt"), text.as_bytes())?;
     }
     let mut value: Value = summary_v2(record);

@@ -15,7 +15,7 @@ use coffer_client::drill::{
     Verdicts,
 };
 use coffer_client::profile::write_atomically;
-use coffer_client::{Client, LogWatch, note_subject_names};
+use coffer_client::{Client, LogWatch, hex, note_subject_names};
 use coffer_model::{Digest, Timestamp, escape_bytes};
 
 use crate::context::Context;
@@ -130,8 +130,7 @@ pub(super) fn record(
     let objectives = Objectives { rto_seconds: circumstances.rto.0, rpo_seconds: circumstances.rpo.0 };
     let measured = Measured::new(timeline.total(), timeline.declared().since(circumstances.newest_write));
     let verdicts = Verdicts::of(&objectives, &measured, &differences);
-    let drill =
-        context.entropy.sixteen().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let drill = hex(&context.entropy.sixteen());
     DrillRecord {
         drill,
         tenant: circumstances.tenant,
@@ -173,8 +172,7 @@ pub(super) fn keep_differences(
     if differences.is_empty() {
         return Ok(Differences::default());
     }
-    let chance =
-        context.entropy.sixteen().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let chance = hex(&context.entropy.sixteen());
     let mut text = Vec::new();
     writeln!(text, "# {chance}")?;
     let mut by_class: BTreeMap<String, u64> = BTreeMap::new();

@@ -50,7 +50,7 @@ pub(crate) async fn material(
     let facts = gather_facts(client, &signer).await?;
     let mut watch = tenant.log_watch()?;
     bars.stage("log", None, None);
-    let log = gather_log(client, &mut watch, |_, _| ()).await?;
+    let log = gather_log(client, &mut watch).await?;
     tenant.remember(&watch)?;
     bars.finish();
     let material =
