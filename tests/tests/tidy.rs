@@ -25,8 +25,26 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("catalog", &["model", "regions"]),
     ("server", &["model", "keys", "regions", "proto", "custody", "site", "catalog"]),
     ("client", &["model", "proto", "keys"]),
-    ("cli", &["client", "custody", "model", "proto", "server?", "site?", "regions?"]),
+    (
+        "cli",
+        &[
+            "client",
+            "custody",
+            "model",
+            "proto",
+            "server?",
+            "site?",
+            "regions?",
+            "scheduler?",
+            "control?",
+            "embedded?",
+            "agent?",
+        ],
+    ),
     ("scheduler", &["model", "proto"]),
+    ("control", &["scheduler", "model", "proto"]),
+    ("embedded", &["scheduler", "model", "proto"]),
+    ("agent", &["scheduler", "model", "proto"]),
     (
         "tests",
         &[
@@ -41,6 +59,9 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "client",
             "cli",
             "scheduler",
+            "control",
+            "embedded",
+            "agent",
         ],
     ),
 ];

@@ -1,0 +1,2 @@
+//! The embedded Kubernetes API: a store with revisions and watch on SQLite, and
+//! the subset of the API that `kubectl` and the controllers of the fleet ask for.
