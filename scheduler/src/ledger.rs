@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::decide::Placed;
-use crate::{Cluster, ClusterError, Costs, Decision, Node, NodeName, PodId, SiteSet, decide};
+use crate::{Cluster, ClusterError, Costs, Decision, Node, NodeName, PodId, Resources, SiteSet, decide};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,15 @@ pub enum Line {
     Node(Box<Node>),
     /// A node is gone.
     NodeGone(NodeName),
+    /// A pod was found bound by nobody of this ledger: at its beginning, or by hand.
+    Bound {
+        /// The pod.
+        pod: PodId,
+        /// What it holds.
+        needs: Resources,
+        /// Its node.
+        node: NodeName,
+    },
     /// A pod ended, or was taken down.
     Released(PodId),
     /// A set was decided over and its pods bound. The whole of what was decided
@@ -102,6 +111,11 @@ impl Ledger {
         &self.cluster
     }
 
+    /// How many lines there are.
+    pub fn lines(&self) -> u64 {
+        self.next
+    }
+
     /// The digest of the last line: whoever pins it notices a changed or cut ledger.
     pub fn end(&self) -> String {
         self.previous.to_hex().to_string()
@@ -132,6 +146,7 @@ impl Ledger {
         match what {
             Line::Node(node) => self.cluster.put_node(Node::clone(node)),
             Line::NodeGone(name) => drop(self.cluster.remove_node(name)),
+            Line::Bound { pod, needs, node } => self.cluster.bind(pod.clone(), *needs, node)?,
             Line::Released(pod) => drop(self.cluster.unbind(pod)?),
             Line::Decided { set, decision, .. } => {
                 let placed = decision.as_ref().map_or(&[][..], |decision| &decision.placed);

@@ -31,7 +31,7 @@ pub use filter::{Obstacle, may_run};
 pub use ledger::{Ledger, LedgerError, Line};
 pub use names::{NameError, NodeName, SetName};
 pub use node::{Attestation, Effect, Node, Taint};
-pub use plan::{Fleet, Managed, Step, Why, plan};
+pub use plan::{Fleet, Managed, Step, Why, plan, staying};
 pub use pod::{Home, Pod, PodId, Toleration};
 pub use resources::{Resource, Resources};
 pub use score::Costs;

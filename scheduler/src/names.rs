@@ -1,4 +1,4 @@
-//! Names of nodes and of site sets: DNS labels (RFC 1123), as Kubernetes has them.
+//! Names as Kubernetes has them (RFC 1123): of nodes DNS names, of site sets DNS labels.
 
 use core::fmt;
 use core::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Why a name is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a name has 1 to 63 of the characters a-z, 0-9 and -, and begins and ends with none of the last, not \"{0}\""
+    "a name has 1 to 63 of the characters a-z, 0-9 and -, and begins and ends with none of the last (a node's may have several such parts, with points between), not \"{0}\""
 )]
 pub struct NameError(String);
 
@@ -23,8 +23,15 @@ fn is_label(text: &str) -> bool {
     edges && bytes.len() <= LABEL_MAX && bytes.iter().all(inside)
 }
 
+/// Letters of a name of labels at most.
+const NAME_MAX: usize = 253;
+
+fn is_name(text: &str) -> bool {
+    text.len() <= NAME_MAX && text.split('.').all(is_label)
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $is:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -47,7 +54,7 @@ macro_rules! name {
         impl TryFrom<String> for $name {
             type Error = NameError;
             fn try_from(text: String) -> Result<Self, NameError> {
-                if is_label(&text) { Ok(Self(text)) } else { Err(NameError(text)) }
+                if $is(&text) { Ok(Self(text)) } else { Err(NameError(text)) }
             }
         }
 
@@ -73,11 +80,11 @@ macro_rules! name {
 
 name! {
     /// A node.
-    NodeName
+    NodeName, is_name
 }
 name! {
     /// A set of storage pods that are placed together.
-    SetName
+    SetName, is_label
 }
 
 #[cfg(test)]
@@ -87,10 +94,18 @@ mod tests {
     #[test]
     fn what_is_no_label_is_no_name() {
         for text in ["", "-a", "a-", "A", "a.b", "a b", "ä", &"a".repeat(64)] {
-            assert!(text.parse::<NodeName>().is_err(), "{text}");
+            assert!(text.parse::<SetName>().is_err(), "{text}");
         }
         for text in ["a", "0", "node-17", &"a".repeat(63)] {
             assert_eq!(text.parse::<SetName>().map(String::from).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn a_node_is_called_by_labels_with_points_between() {
+        assert!("ip-10-0-0-1.internal".parse::<NodeName>().is_ok());
+        for text in ["", ".", "a.", ".a", "a..b", "a.-b", "A.b", &"a.".repeat(200)] {
+            assert!(text.parse::<NodeName>().is_err(), "{text}");
         }
     }
 }

@@ -104,6 +104,17 @@ pub fn plan(fleet: &Fleet<'_>) -> Vec<Step> {
     steps
 }
 
+/// The set without the pods that have to go: what is placed together.
+pub fn staying(fleet: &Fleet<'_>, managed: &Managed) -> SiteSet {
+    without(managed, &leaving(fleet, managed))
+}
+
+fn without(managed: &Managed, leaving: &Leaving) -> SiteSet {
+    let mut staying = managed.set.clone();
+    staying.pods.retain(|pod| !leaving.contains(pod));
+    staying
+}
+
 /// As many new pods as are missing beside those that go.
 fn joins(managed: &Managed, leaving: &Leaving) -> Vec<Step> {
     let stay = managed.set.pods.iter().filter(|pod| !leaving.contains(pod)).count();
@@ -120,8 +131,7 @@ fn joins(managed: &Managed, leaving: &Leaving) -> Vec<Step> {
 /// Nodes for the pods that stay and have none. Those that go do not count for
 /// the spread where they stood; they hold their node's room until they are gone.
 fn binds(fleet: &Fleet<'_>, managed: &Managed, leaving: &Leaving) -> Option<Step> {
-    let mut staying = managed.set.clone();
-    staying.pods.retain(|pod| !leaving.contains(pod));
+    let staying = without(managed, leaving);
     if staying.pods.iter().all(|pod| fleet.cluster.node_of(&staying.id(pod)).is_some()) {
         return None;
     }

@@ -5,6 +5,8 @@ mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
 mod evidence;
+#[cfg(feature = "embedded")]
+mod fleet;
 mod hold;
 mod report;
 mod scrub;
@@ -23,6 +25,8 @@ pub(crate) use drill::{DrillCommand, DrillWish, PinnedKey, RunFlags, ScheduleCom
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;
+#[cfg(feature = "embedded")]
+pub(crate) use fleet::{FleetCommand, FleetFlags};
 pub(crate) use hold::{CaseCommand, HoldCommand};
 pub(crate) use report::{MaterialFlags, ReportFlags, ReportFormat};
 pub(crate) use scrub::{JobFlags, ScrubCommand};
@@ -129,6 +133,10 @@ pub(crate) enum Command {
     /// Sites: any credentials may look, only the operator's change them.
     #[command(subcommand, after_help = "Example: coffer site ls")]
     Site(SiteCommand),
+    /// The nodes and storage pods of a fleet, by its Kubernetes API: the embedded one, or a cluster's.
+    #[cfg(feature = "embedded")]
+    #[command(after_help = "Example: coffer fleet nodes")]
+    Fleet(FleetFlags),
     /// Whether the sites hold what they were given (operator).
     #[command(subcommand, after_help = "Example: coffer scrub status")]
     Scrub(ScrubCommand),

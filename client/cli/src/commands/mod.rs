@@ -8,6 +8,8 @@ mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
 mod evidence;
+#[cfg(feature = "embedded")]
+mod fleet;
 mod hold;
 mod log;
 mod object;
@@ -72,6 +74,8 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         Command::Drill(command) => drill::run(context, command).await,
         #[cfg(feature = "embedded")]
         Command::Durability(flags) => durability::run(context, flags).await,
+        #[cfg(feature = "embedded")]
+        Command::Fleet(flags) => fleet::run(context, flags).await,
         Command::Site(command) => site::run(context, command).await,
         Command::Scrub(command) => scrub::run(context, command).await,
         Command::Repair(command) => repair::run(context, command).await,

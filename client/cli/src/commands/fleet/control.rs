@@ -1,0 +1,71 @@
+//! `coffer fleet control`: scheduler and controllers against a cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_control::attestation::TrustedKeys;
+use coffer_control::{Control, ControlError, NoCertificates, Pace, Presumed};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Fleet;
+use super::attest::{digits, key_of_digits};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+
+/// Between a failure and the next attempt.
+const PAUSE: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(
+    context: &Context<'_>,
+    fleet: Fleet,
+    trust: &[String],
+    needed: u32,
+    holder: Option<String>,
+) -> Result<Exit, Failure> {
+    let keys: Option<Vec<[u8; 32]>> = trust.iter().map(|text| key_of_digits(text)).collect();
+    let trusted = keys.as_deref().and_then(TrustedKeys::new).ok_or_else(|| {
+        Failure::usage("--trust: a public key is 64 hexadecimal digits")
+            .next("`coffer --json fleet attest` prints the one of its key")
+    })?;
+    let holder = holder.unwrap_or_else(|| {
+        let mut name = [0; 32];
+        context.entropy.fill(&mut name);
+        digits(&name).chars().take(16).collect()
+    });
+    let control = Control {
+        client: fleet.client,
+        clock: Arc::clone(&context.clock),
+        namespace: fleet.namespace,
+        holder: holder.clone(),
+        lease: Duration::from_secs(10),
+        trusted,
+        shards: Arc::new(Presumed { needed }),
+        certificates: Arc::new(NoCertificates),
+        bind: None,
+        pace: Pace::default(),
+        keeps_sets: true,
+        measured: None,
+    };
+    context.output.object(&json!({ "holder": holder }));
+    context.output.text(format_args!("control plane {holder}; stop with Ctrl-C"));
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+        () = for_ever(context, control) => {}
+    }
+    Ok(Exit::Success)
+}
+
+/// Begins anew after every error: nothing is remembered but what the API holds.
+async fn for_ever(context: &Context<'_>, control: Control) {
+    loop {
+        match control.clone().run().await {
+            Ok(()) => {}
+            Err(ControlError::Replaced) => context.output.remark("another control plane leads now; waiting"),
+            Err(error) => context.output.remark(format_args!("{error}; begins anew")),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

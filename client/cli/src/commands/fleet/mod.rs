@@ -1,0 +1,122 @@
+//! `coffer fleet`: the nodes and storage pods of a fleet, by its Kubernetes API,
+//! whether that is the embedded one or a real cluster's.
+
+mod apply;
+mod attest;
+mod control;
+mod drain;
+mod events;
+mod explain;
+mod nodes;
+mod pods;
+mod top;
+
+use std::path::PathBuf;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::flags::{FleetCommand, FleetFlags};
+
+/// A fleet, and how this command speaks of it.
+struct Fleet {
+    client: Client,
+    namespace: String,
+}
+
+pub(super) async fn run(context: &Context<'_>, flags: FleetFlags) -> Result<Exit, Failure> {
+    let command = match flags.command {
+        FleetCommand::Attest { node, country, domain, tier, days, key } => {
+            let wish = attest::Wish { node, country, domain, tier, days };
+            return attest::attest(context, &wish, key);
+        }
+        other => other,
+    };
+    let fleet = connect(context, flags.kubeconfig, flags.namespace).await?;
+    match command {
+        FleetCommand::Control { trust, needed, holder } => {
+            control::run(context, fleet, &trust, needed, holder).await
+        }
+        // Answered above, without a fleet.
+        FleetCommand::Attest { .. } => Ok(Exit::Success),
+        FleetCommand::Nodes => nodes::list(context, &fleet).await,
+        FleetCommand::Pods => pods::list(context, &fleet).await,
+        FleetCommand::Drain { node, no_wait } => drain::drain(context, &fleet, &node, !no_wait).await,
+        FleetCommand::Cordon { node } => drain::cordon(context, &fleet, &node).await,
+        FleetCommand::Uncordon { node } => drain::uncordon(context, &fleet, &node).await,
+        FleetCommand::Explain { set } => explain::explain(context, &fleet, &set).await,
+        FleetCommand::Top => top::top(context, &fleet).await,
+        FleetCommand::Events { limit } => events::list(context, &fleet, limit).await,
+        FleetCommand::Apply { file, dry_run } => apply::apply(context, &fleet, &file, dry_run).await,
+    }
+}
+
+async fn connect(
+    context: &Context<'_>,
+    kubeconfig: Option<PathBuf>,
+    namespace: String,
+) -> Result<Fleet, Failure> {
+    let path = kubeconfig.unwrap_or_else(|| context.profile.dir().join("fleet").join("kubeconfig"));
+    let next = "start the fleet with `coffer serve --fleet`, or name a cluster's file with --kubeconfig";
+    let refused = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("{}: {error}", path.display())).safe("nothing was asked of the fleet").next(next)
+    };
+    let in_cluster = if path.exists() { None } else { Config::incluster().ok() };
+    let mut config = match in_cluster {
+        Some(config) => config,
+        None => {
+            let file = Kubeconfig::read_from(&path).map_err(|error| refused(&error))?;
+            let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+            config.map_err(|error| refused(&error))?
+        }
+    };
+    // A refusal by the loss budget is an answer, not a reason to ask again for minutes.
+    config.default_retry = false;
+    let client = Client::try_from(config).map_err(|error| refused(&error))?;
+    Ok(Fleet { client, namespace })
+}
+
+/// What the API answered, as advice.
+fn failed(error: &kube::Error) -> Failure {
+    match error {
+        kube::Error::Api(status) => {
+            let failure = Failure::new(&status.message);
+            match status.code {
+                404 => failure.safe("nothing was changed").next(
+                    "`coffer fleet nodes` and `coffer fleet pods` show what there is; --namespace names another",
+                ),
+                401 | 403 => failure
+                    .safe("nothing was changed")
+                    .next("ask the operator of the fleet for a kubeconfig that may do this"),
+                429 => failure
+                    .safe("nothing was taken down; every object still has its loss budget")
+                    .next("wait for the repair that `coffer repair status` shows, then run it again"),
+                _ => failure.safe("what was not answered with success was not changed"),
+            }
+        }
+        other => Failure::new(format!("the fleet's API does not answer: {other}"))
+            .safe("pods that run keep running without it")
+            .next("start it with `coffer serve --fleet`, then run this again"),
+    }
+}
+
+/// A table with its columns as wide as they must be.
+fn table(context: &Context<'_>, head: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(head.get(column).map(|title| title.len())).max().unwrap_or(0)
+    };
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (column, cell) in cells.enumerate() {
+            text.push_str(&format!("{cell:<width$}  ", width = width(column)));
+        }
+        text.trim_end().to_owned()
+    };
+    context.output.text(line(&mut head.iter().copied()));
+    for row in rows {
+        context.output.text(line(&mut row.iter().map(String::as_str)));
+    }
+}

@@ -1,0 +1,119 @@
+//! What `fleet` is told.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// Flags of every `fleet` command.
+#[derive(Args)]
+pub(crate) struct FleetFlags {
+    /// How to reach the fleet's API [default: fleet/kubeconfig in the config directory].
+    #[arg(long, global = true, env = "KUBECONFIG", value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The fleet's namespace.
+    #[arg(long, global = true, default_value = "coffer", value_name = "NAME")]
+    pub(crate) namespace: String,
+    #[command(subcommand)]
+    pub(crate) command: FleetCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum FleetCommand {
+    /// List the nodes, with what they have and where they are attested to stand.
+    #[command(after_help = "Example: coffer fleet nodes")]
+    Nodes,
+    /// List the storage pods, with their nodes.
+    #[command(after_help = "Example: coffer fleet pods")]
+    Pods,
+    /// Empty a node: its data moves first, then its pods go.
+    ///
+    /// Nothing is taken down that would leave an object with fewer shards than the loss budget demands.
+    /// Interrupted, it goes on in the fleet; `coffer fleet uncordon` takes it back.
+    #[command(after_help = "Example: coffer fleet drain fra1")]
+    Drain {
+        /// Name of the node.
+        node: String,
+        /// Only begin it; do not wait until the node is empty.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a node take no new pods.
+    #[command(after_help = "Example: coffer fleet cordon fra1")]
+    Cordon {
+        /// Name of the node.
+        node: String,
+    },
+    /// Let a node take pods again, and stop emptying it.
+    #[command(after_help = "Example: coffer fleet uncordon fra1")]
+    Uncordon {
+        /// Name of the node.
+        node: String,
+    },
+    /// Say whether a site set is placed; if not, which constraints conflict and what would help.
+    #[command(after_help = "Example: coffer fleet explain sites")]
+    Explain {
+        /// Name of the site set.
+        set: String,
+    },
+    /// Show what nodes and pods use.
+    #[command(after_help = "Example: coffer fleet top")]
+    Top,
+    /// List what happened, the newest last.
+    #[command(after_help = "Example: coffer fleet events --limit 50")]
+    Events {
+        /// The last so many.
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: usize,
+    },
+    /// Sign where a node stands, and print the text that its agent carries.
+    ///
+    /// A local command. The key is made with the first signature; its public half, which the fleet must
+    /// trust, is printed beside the text with --json.
+    #[command(
+        after_help = "Example: coffer fleet attest fra1 --country DE --domain fra --tier III --days 365"
+    )]
+    Attest {
+        /// Name of the node.
+        node: String,
+        /// Where its disks stand, ISO 3166-1 alpha-2.
+        #[arg(long, value_name = "CC")]
+        country: coffer_model::Country,
+        /// What it fails together with.
+        #[arg(long, value_name = "NAME")]
+        domain: String,
+        /// Tier of the building: I, II, III or IV.
+        #[arg(long, value_name = "TIER")]
+        tier: coffer_model::Tier,
+        /// For how many days it holds.
+        #[arg(long, default_value_t = 365, value_name = "N")]
+        days: u32,
+        /// The operator's private key [default: fleet/attestation.key in the config directory].
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Run scheduler and controllers against a cluster, until stopped.
+    ///
+    /// Without a kubeconfig it takes the account that its own pod has in the cluster. Several may run: one
+    /// leads. Where shards lie is not asked: every pod is presumed to hold a shard of every object.
+    #[command(after_help = "Example: coffer fleet control --trust 5f0c... --needed 4")]
+    Control {
+        /// A public key whose attestations are believed, 64 hexadecimal digits; repeat it for several.
+        #[arg(long = "trust", value_name = "KEY", required = true)]
+        trust: Vec<String>,
+        /// Shards that suffice to read an object.
+        #[arg(long, default_value_t = 4, value_name = "K")]
+        needed: u32,
+        /// Its name among the control planes of the fleet [default: a random one].
+        #[arg(long, value_name = "NAME", env = "COFFER_HOLDER")]
+        holder: Option<String>,
+    },
+    /// Apply objects from a file of YAML or JSON documents.
+    #[command(after_help = "Example: coffer fleet apply site-set.yaml")]
+    Apply {
+        /// The file, or "-" for stdin.
+        file: PathBuf,
+        /// Only say what would be changed.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}

@@ -1,0 +1,351 @@
+//! What the fleet is, at this moment, as the decisions see it: nodes, pods and
+//! sets as they were last seen, and the placement ledger that every change of it
+//! and every decision enters.
+//!
+//! A pod's room on its node, and with it the disk that holds its shards, stays its own for as long as its
+//! site is a member of its set, whether a pod object exists or not. So a pod
+//! that comes again finds its bytes, and nobody takes their room meanwhile.
+
+mod deciding;
+mod nodes;
+mod relisting;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_model::Clock;
+use coffer_scheduler::{
+    ClusterError, Costs, Ledger, Line, Managed, Node, NodeName, Pod, PodId, Resources, SetName, SiteSet,
+};
+
+use crate::attestation::AttestationError;
+use crate::translate::{Phase, SeenPod, SeenSet, Whose};
+
+pub use deciding::{Binding, Verdict};
+pub(crate) use nodes::SeenNode;
+
+/// Why the book and what it was told do not fit: a fault of ours. The book is
+/// then thrown away and made anew from the API.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the book of placements does not fit what was seen: {0}")]
+pub struct BookError(#[from] ClusterError);
+
+/// How things stand with the nodes and pods of one set.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Nodes that an operator wants empty.
+    pub drained: BTreeSet<NodeName>,
+    /// Nodes that were silent for longer than the set's grace.
+    pub lost: BTreeSet<NodeName>,
+    /// Pods of the set that do not serve: told to end, or not ready yet.
+    pub restarting: BTreeSet<PodId>,
+}
+
+/// The book.
+pub struct Book {
+    clock: Arc<dyn Clock>,
+    revoked: BTreeSet<String>,
+    costs: Costs,
+    ledger: Ledger,
+    /// Lines of the ledger that are not written down yet.
+    lines: Vec<String>,
+    nodes: BTreeMap<NodeName, SeenNode>,
+    /// Room that others take, by node and the pod's namespace and name.
+    foreign: BTreeMap<NodeName, BTreeMap<(String, String), Resources>>,
+    /// The uid of a foreign pod, and where it was last seen.
+    foreign_at: BTreeMap<(String, String), (String, NodeName)>,
+    sets: BTreeMap<SetName, SeenSet>,
+    pods: BTreeMap<PodId, SeenPod>,
+    /// Bound in the ledger, and not seen bound yet.
+    on_the_way: BTreeSet<PodId>,
+    /// Sets of which something is to be bound, perhaps.
+    waiting: BTreeSet<SetName>,
+    /// Sets whose bindings were refused: again with the next beat, or when something happened.
+    refused: BTreeSet<SetName>,
+    /// Sets that could not be placed, at this many changes of the book, and why.
+    stuck: BTreeMap<SetName, (u64, String)>,
+    changes: u64,
+}
+
+impl Book {
+    /// An empty one.
+    pub fn new(clock: Arc<dyn Clock>, costs: Costs) -> Self {
+        Self {
+            clock,
+            revoked: BTreeSet::new(),
+            costs,
+            ledger: Ledger::new(),
+            lines: Vec::new(),
+            nodes: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+            foreign_at: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            on_the_way: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            stuck: BTreeMap::new(),
+            changes: 0,
+        }
+    }
+
+    /// The ledger, and in it the snapshot.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The prices of placing.
+    pub fn costs(&self) -> &Costs {
+        &self.costs
+    }
+
+    /// A set as it was last seen.
+    pub fn set(&self, name: &SetName) -> Option<&SeenSet> {
+        self.sets.get(name)
+    }
+
+    /// A pod as it was last seen.
+    pub fn pod(&self, id: &PodId) -> Option<&SeenPod> {
+        self.pods.get(id)
+    }
+
+    /// The pods of a set that there are.
+    pub fn pods_of(&self, set: &SetName) -> impl Iterator<Item = (&PodId, &SeenPod)> {
+        let first = PodId { set: set.clone(), ordinal: 0 };
+        let last = PodId { set: set.clone(), ordinal: u32::MAX };
+        self.pods.range(first..=last)
+    }
+
+    /// Why nothing says where a node stands; `None` if something does.
+    pub fn unattested(&self, name: &NodeName) -> Option<AttestationError> {
+        let seen = self.nodes.get(name)?;
+        self.attested(seen).err()
+    }
+
+    /// Every node as it was last seen.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.ledger.cluster().nodes().map(|(node, _)| node)
+    }
+
+    pub(crate) fn change(&mut self, what: Line) -> Result<(), BookError> {
+        let line = self.ledger.change(what)?;
+        self.lines.push(line);
+        self.changes += 1;
+        // What did not fit before fits perhaps now.
+        self.waiting.extend(self.stuck.keys().cloned());
+        Ok(())
+    }
+
+    /// Takes a pod as it is now.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub fn see_pod(&mut self, seen: SeenPod) -> Result<(), BookError> {
+        match seen.whose.clone() {
+            Whose::Ours(id) => self.see_ours(id, seen),
+            Whose::Foreign | Whose::Refused(_) => {
+                let key = (seen.namespace, seen.name);
+                let node = seen.node.filter(|_| seen.phase != Phase::Ended);
+                self.see_foreign(key, node.map(|node| (seen.uid, node, seen.pod.needs)))
+            }
+        }
+    }
+
+    /// Takes note that a pod is no more.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub fn lose_pod(&mut self, seen: &SeenPod) -> Result<(), BookError> {
+        let Whose::Ours(id) = &seen.whose else {
+            return self.see_foreign((seen.namespace.clone(), seen.name.clone()), None);
+        };
+        // What is gone is perhaps the one before.
+        if self.pods.get(id).is_none_or(|known| known.uid == seen.uid) {
+            self.pods.remove(id);
+            self.on_the_way.remove(id);
+            self.waiting.insert(id.set.clone());
+            self.release_unless_member(id)?;
+        }
+        Ok(())
+    }
+
+    fn see_ours(&mut self, id: PodId, seen: SeenPod) -> Result<(), BookError> {
+        if seen.phase == Phase::Ended {
+            return self.lose_pod(&seen);
+        }
+        self.waiting.insert(id.set.clone());
+        let held = self.ledger.cluster().node_of(&id).map(|node| node.name.clone());
+        match (&seen.node, held) {
+            (Some(node), Some(held)) if *node == held => drop(self.on_the_way.remove(&id)),
+            (Some(node), held) => {
+                if held.is_some() {
+                    self.change(Line::Released(id.clone()))?;
+                }
+                self.on_the_way.remove(&id);
+                self.found(&id, seen.pod.needs, node)?;
+            }
+            // Its room is kept, or it has none yet.
+            (None, _) => {}
+        }
+        self.pods.insert(id, seen);
+        Ok(())
+    }
+
+    /// Enters a pod that runs somewhere already. What does not fit is held as far as there is room: then
+    /// nothing is free there, which is the truth.
+    fn found(&mut self, id: &PodId, needs: Resources, node: &NodeName) -> Result<(), BookError> {
+        if self.ledger.cluster().node(node).is_none() {
+            self.change(Line::Node(Box::new(nodes::gone(node))))?;
+        }
+        let free = self.ledger.cluster().free(node);
+        let needs = if needs.lacking(&free).next().is_none() { needs } else { nodes::at_most(needs, &free) };
+        self.change(Line::Bound { pod: id.clone(), needs, node: node.clone() })
+    }
+
+    fn release_unless_member(&mut self, id: &PodId) -> Result<(), BookError> {
+        let member = self.sets.get(&id.set).is_some_and(|set| set.members.contains(&id.ordinal));
+        let held = self.ledger.cluster().node_of(id).map(|node| node.name.clone());
+        match held {
+            Some(node) if !member && !self.pods.contains_key(id) => {
+                self.change(Line::Released(id.clone()))?;
+                self.forget_if_gone(&node)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn see_foreign(
+        &mut self,
+        key: (String, String),
+        at: Option<(String, NodeName, Resources)>,
+    ) -> Result<(), BookError> {
+        let before = self.foreign_at.remove(&key).map(|(_, node)| node);
+        let mut touched: BTreeSet<NodeName> = before.iter().cloned().collect();
+        if let Some(pods) = before.and_then(|node| self.foreign.get_mut(&node)) {
+            pods.remove(&key);
+        }
+        if let Some((uid, node, needs)) = at {
+            self.foreign_at.insert(key.clone(), (uid, node.clone()));
+            self.foreign.entry(node.clone()).or_default().insert(key, needs);
+            touched.insert(node);
+        }
+        touched.iter().try_for_each(|node| self.refresh(node))
+    }
+
+    /// Takes a set as it is now. `homes` are the nodes of its members.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub fn see_set(&mut self, seen: SeenSet, homes: &BTreeMap<u32, NodeName>) -> Result<(), BookError> {
+        let name = seen.name.clone();
+        let needs = seen.template.needs;
+        let before = self.sets.insert(name.clone(), seen.clone());
+        if before.as_ref().is_some_and(|before| *before == seen) {
+            return Ok(());
+        }
+        self.stuck.remove(&name);
+        self.waiting.insert(name.clone());
+        // Members whose pods are not there keep the room that their shards take.
+        for (ordinal, node) in homes.iter().filter(|(ordinal, _)| seen.members.contains(ordinal)) {
+            let id = PodId { set: name.clone(), ordinal: *ordinal };
+            if self.ledger.cluster().node_of(&id).is_none() && !self.pods.contains_key(&id) {
+                self.found(&id, needs, node)?;
+            }
+        }
+        let left = before.into_iter().flat_map(|before| before.members);
+        let left: Vec<u32> = left.filter(|ordinal| !seen.members.contains(ordinal)).collect();
+        left.into_iter()
+            .try_for_each(|ordinal| self.release_unless_member(&PodId { set: name.clone(), ordinal }))
+    }
+
+    /// Takes note that a set is no more.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub fn lose_set(&mut self, name: &SetName) -> Result<(), BookError> {
+        let Some(before) = self.sets.remove(name) else { return Ok(()) };
+        self.stuck.remove(name);
+        let ids = before.members.into_iter().map(|ordinal| PodId { set: name.clone(), ordinal });
+        ids.into_iter().try_for_each(|id| self.release_unless_member(&id))
+    }
+
+    /// The set as the plans see it: its members and its pods, those that were told to end and are no
+    /// members any more left aside.
+    pub fn managed(&self, name: &SetName) -> Option<Managed> {
+        let seen = self.sets.get(name)?;
+        let mut pods: BTreeMap<u32, Pod> = BTreeMap::new();
+        let mut running = BTreeMap::new();
+        for ordinal in &seen.members {
+            let id = PodId { set: name.clone(), ordinal: *ordinal };
+            // A member without a pod and without a home is yet to be made.
+            if self.ledger.cluster().node_of(&id).is_some() || self.pods.contains_key(&id) {
+                pods.insert(*ordinal, Pod { ordinal: *ordinal, ..seen.template.clone() });
+            }
+        }
+        for (id, pod) in self.pods_of(name) {
+            if pod.phase == Phase::Alive || seen.members.contains(&id.ordinal) {
+                pods.insert(id.ordinal, pod.pod.clone());
+            }
+            if pod.phase == Phase::Alive {
+                running.insert(id.ordinal, pod.version.unwrap_or(seen.version));
+            }
+        }
+        let set = SiteSet {
+            name: name.clone(),
+            residency: seen.residency.clone(),
+            spread: seen.spread,
+            pods: pods.into_values().collect(),
+        };
+        let (size, template) = (seen.replicas, seen.template.clone());
+        Some(Managed { set, size, template, version: seen.version, running })
+    }
+
+    /// How things stand for a set.
+    pub fn standing(&self, name: &SetName) -> Standing {
+        let Some(set) = self.sets.get(name) else { return Standing::default() };
+        let grace = Duration::from_secs(u64::from(set.grace_seconds));
+        let mut standing = Standing::default();
+        let mut deserted: BTreeSet<&NodeName> = BTreeSet::new();
+        for ordinal in &set.members {
+            let id = PodId { set: name.clone(), ordinal: *ordinal };
+            let serves = self.pods.get(&id).is_some_and(|pod| pod.ready);
+            if !serves {
+                standing.restarting.insert(id.clone());
+            }
+            let Some(node) = self.ledger.cluster().node_of(&id) else { continue };
+            if !self.pods.contains_key(&id) {
+                deserted.insert(&node.name);
+            }
+            if self.is_lost(&node.name, grace) {
+                standing.lost.insert(node.name.clone());
+            }
+        }
+        for (name, seen) in &self.nodes {
+            // Whoever cordons a node and takes its pods away wants it empty.
+            if seen.drain || seen.base.cordoned && deserted.contains(name) {
+                standing.drained.insert(name.clone());
+            }
+        }
+        standing
+    }
+
+    /// Why the set could not be placed when it was last tried, for people; `None` if it could, or was not tried.
+    pub fn why_not(&self, name: &SetName) -> Option<String> {
+        let (_, why) = self.stuck.get(name)?;
+        Some(why.clone())
+    }
+
+    /// Lines that are to be written down: the number of the first, the lines, the digest of the last.
+    pub fn take_lines(&mut self) -> Option<(u64, Vec<String>, String)> {
+        if self.lines.is_empty() {
+            return None;
+        }
+        let lines = std::mem::take(&mut self.lines);
+        let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        Some((self.ledger.lines().saturating_sub(count), lines, self.ledger.end()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! One set in front of the book: the pods that it lacks get their nodes, all or
+//! none, and the decision enters the ledger.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_scheduler::{
+    Effect, Explanation, Fleet, Line, Managed, NodeName, PodId, Resources, SetName, SiteSet, explain, staying,
+};
+
+use super::{Book, BookError, Standing};
+use crate::translate::Phase;
+
+/// A pod that is to be bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Which site it is.
+    pub pod: PodId,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its node.
+    pub node: NodeName,
+    /// What it needs.
+    pub needs: Resources,
+    /// The line of the ledger that says so; `None`: it returns to where its bytes are.
+    pub line: Option<u64>,
+}
+
+/// What was decided over a set.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// There is nothing to bind, or not everything that is to be placed together is there yet.
+    Nothing,
+    /// These pods get their nodes.
+    Bind(Vec<Binding>),
+    /// They cannot all be placed.
+    Unplaceable(Box<Explanation>),
+}
+
+impl Book {
+    /// Sets of which something is to be decided, perhaps; each is asked for once.
+    pub fn take_waiting(&mut self, most: usize) -> Vec<SetName> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(name) = self.waiting.pop_first()
+        {
+            taken.push(name);
+        }
+        taken
+    }
+
+    /// Decides over one set.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub fn decide(&mut self, name: &SetName) -> Result<Verdict, BookError> {
+        let Some(managed) = self.managed(name) else { return Ok(Verdict::Nothing) };
+        let unbound = |(id, pod): (&PodId, &crate::translate::SeenPod)| {
+            let waits = pod.phase == Phase::Alive && pod.node.is_none() && !self.on_the_way.contains(id);
+            waits.then(|| id.clone())
+        };
+        let unbound: BTreeSet<PodId> = self.pods_of(name).filter_map(unbound).collect();
+        if unbound.is_empty() {
+            return Ok(Verdict::Nothing);
+        }
+        let mut bindings = self.returns(&managed, &unbound);
+        let standing = self.standing(name);
+        let staying = self.staying(&managed, &standing);
+        let has_node = |id: &PodId| self.ledger.cluster().node_of(id).is_some();
+        let new = staying.pods.iter().any(|pod| !has_node(&staying.id(pod)));
+        if new && staying.pods.len() >= managed.size {
+            if self.stuck.get(name).is_some_and(|(changes, _)| *changes == self.changes) {
+                return Ok(self.bound(bindings));
+            }
+            match self.place(staying)? {
+                Verdict::Bind(new) => bindings.extend(new),
+                other if bindings.is_empty() => return Ok(other),
+                _ => {}
+            }
+        }
+        Ok(self.bound(bindings))
+    }
+
+    fn bound(&mut self, bindings: Vec<Binding>) -> Verdict {
+        self.on_the_way.extend(bindings.iter().map(|binding| binding.pod.clone()));
+        if bindings.is_empty() { Verdict::Nothing } else { Verdict::Bind(bindings) }
+    }
+
+    fn staying(&self, managed: &Managed, standing: &Standing) -> SiteSet {
+        let fleet = Fleet {
+            cluster: self.ledger.cluster(),
+            sets: &[],
+            drained: &standing.drained,
+            lost: &standing.lost,
+            groups: &[],
+            held: &BTreeMap::new(),
+            restarting: &standing.restarting,
+            costs: &self.costs,
+        };
+        staying(&fleet, managed)
+    }
+
+    /// Pods whose room is kept go back to it, as soon as their node takes them.
+    fn returns(&self, managed: &Managed, unbound: &BTreeSet<PodId>) -> Vec<Binding> {
+        let back = |id: &PodId| {
+            let node = self.ledger.cluster().node_of(id)?;
+            let pod = self.pods.get(id)?;
+            let legal = node.attested.as_ref().is_some_and(|stands| managed.set.residency.admits(stands));
+            let mut driven = node.taints.iter().filter(|taint| taint.effect == Effect::NoExecute);
+            let driven = driven.any(|taint| !pod.pod.tolerates(taint));
+            let takes = node.ready && !node.cordoned && legal && !driven;
+            takes.then(|| self.binding(id, &node.name, None)).flatten()
+        };
+        unbound.iter().filter_map(back).collect()
+    }
+
+    fn binding(&self, id: &PodId, node: &NodeName, line: Option<u64>) -> Option<Binding> {
+        let pod = self.pods.get(id)?;
+        Some(Binding {
+            pod: id.clone(),
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            node: node.clone(),
+            needs: pod.pod.needs,
+            line,
+        })
+    }
+
+    fn place(&mut self, staying: SiteSet) -> Result<Verdict, BookError> {
+        let name = staying.name.clone();
+        let number = self.ledger.lines();
+        let (decision, line) = self.ledger.decide(staying.clone(), self.costs)?;
+        self.lines.push(line);
+        let Some(decision) = decision else {
+            let Some(why) = explain(self.ledger.cluster(), &staying, &self.costs) else {
+                return Ok(Verdict::Nothing);
+            };
+            self.stuck.insert(name, (self.changes, crate::events::explanation(&why)));
+            return Ok(Verdict::Unplaceable(Box::new(why)));
+        };
+        self.changes += 1;
+        self.stuck.remove(&name);
+        let id = |ordinal| PodId { set: decision.set.clone(), ordinal };
+        let placed = decision.placed.iter();
+        let bindings = placed.filter_map(|one| self.binding(&id(one.ordinal), &one.node, Some(number)));
+        Ok(Verdict::Bind(bindings.collect()))
+    }
+
+    /// Takes note that a binding was refused. One that was newly decided is taken back; the room of one that
+    /// only returns stays its own.
+    ///
+    /// # Errors
+    /// [`BookError`].
+    pub fn was_refused(&mut self, binding: &Binding) -> Result<(), BookError> {
+        self.refused.insert(binding.pod.set.clone());
+        self.on_the_way.remove(&binding.pod);
+        if binding.line.is_some() && self.ledger.cluster().node_of(&binding.pod).is_some() {
+            self.change(Line::Released(binding.pod.clone()))?;
+        }
+        Ok(())
+    }
+}

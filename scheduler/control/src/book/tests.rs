@@ -1,0 +1,337 @@
+//! The book by itself: objects of the API go in, bindings and lines come out.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use coffer_model::{FailureDomain, Tier, Timestamp};
+use coffer_scheduler::{Fleet, Step, Why, plan};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::attestation::{Attester, Statement, TrustedKeys};
+use crate::names::{LABEL_ORDINAL, LABEL_SET};
+use crate::translate;
+
+/// A clock that the test moves; seconds.
+struct Hand(AtomicU64);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed) * 1_000_000_000)
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+struct World {
+    clock: Arc<Hand>,
+    book: Book,
+    lines: Vec<String>,
+    uids: u64,
+}
+
+fn attester() -> Attester {
+    Attester::danger_from_seed(&[3; 32])
+}
+
+fn trusted() -> TrustedKeys {
+    TrustedKeys::new(&[attester().verifying_key()]).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(Hand(AtomicU64::new(1000)));
+        let book = Book::new(clock.clone(), Costs::default());
+        Self { clock, book, lines: Vec::new(), uids: 0 }
+    }
+
+    /// Six nodes in three countries, each with room for two pods.
+    fn with_nodes() -> Self {
+        let mut world = Self::new();
+        for n in 0..6 {
+            world.node(n, ["DE", "FR", "NL"][n % 3], |_| ());
+        }
+        world
+    }
+
+    fn node(&mut self, n: usize, country: &str, change: impl FnOnce(&mut Value)) {
+        let name = format!("n{n}");
+        let statement = Statement {
+            node: name.parse().unwrap(),
+            country: country.parse().unwrap(),
+            domain: FailureDomain(name.clone()),
+            tier: Tier::III,
+            not_before: 0,
+            not_after: 2000,
+        };
+        let mut object = json!({
+            "metadata": { "name": name, "annotations": { "fleet.coffer/attestation": attester().sign(&statement) } },
+            "spec": {},
+            "status": {
+                "allocatable": { "cpu": "2", "memory": "2", "fleet.coffer/disk-bytes": "2", "fleet.coffer/iops": "2" },
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        });
+        change(&mut object);
+        let object: k8s_openapi::api::core::v1::Node = serde_json::from_value(object).unwrap();
+        let base = translate::node(&object).unwrap();
+        let text = object.metadata.annotations.as_ref().and_then(|all| all.get("fleet.coffer/attestation"));
+        let statement = trusted().verify(&base.name, text.map(String::as_str));
+        self.book.see_node(SeenNode { base, statement, drain: false, silent_since: None }).unwrap();
+    }
+
+    fn set(&mut self, members: &[u32]) {
+        let members: Vec<Value> = members.iter().map(|ordinal| json!({ "ordinal": ordinal })).collect();
+        let object = json!({
+            "apiVersion": "fleet.coffer/v1", "kind": "SiteSet",
+            "metadata": { "name": "gold", "namespace": "coffer" },
+            "spec": {
+                "replicas": 3, "dataShards": 2, "parityShards": 1,
+                "residency": { "allow": ["EU"] }, "spread": { "countrySkew": 1 },
+                "template": {
+                    "image": format!("coffer.local/site@sha256:{}", "0".repeat(64)),
+                    "resources": { "cpu": "1", "memory": "1", "diskBytes": 1, "iops": 1 },
+                },
+            },
+            "status": { "members": members },
+        });
+        let object = serde_json::from_value(object).unwrap();
+        self.book.see_set(translate::site_set(&object).unwrap(), &BTreeMap::new()).unwrap();
+    }
+
+    fn pod(&mut self, ordinal: u32, node: Option<&str>) -> SeenPod {
+        self.uids += 1;
+        let object = json!({
+            "metadata": { "name": format!("gold-{ordinal}"), "namespace": "coffer", "uid": self.uids.to_string(),
+                "labels": { LABEL_SET: "gold", LABEL_ORDINAL: ordinal.to_string() } },
+            "spec": { "schedulerName": "coffer", "nodeName": node, "containers": [{ "name": "site", "resources": {
+                "requests": { "cpu": "1", "memory": "1", "fleet.coffer/disk-bytes": "1", "fleet.coffer/iops": "1" } } }] },
+        });
+        let seen = translate::pod(&serde_json::from_value(object).unwrap());
+        self.book.see_pod(seen.clone()).unwrap();
+        seen
+    }
+
+    fn decide(&mut self) -> Verdict {
+        let verdict = self.book.decide(&"gold".parse().unwrap()).unwrap();
+        self.lines.extend(self.book.take_lines().into_iter().flat_map(|(_, lines, _)| lines));
+        verdict
+    }
+
+    /// Decides, and lets the pods be seen where they were bound.
+    fn place(&mut self, pods: &[SeenPod]) -> BTreeMap<u32, NodeName> {
+        let Verdict::Bind(bindings) = self.decide() else { unreachable!("nothing was bound") };
+        for binding in &bindings {
+            let mut seen = pods.iter().find(|pod| pod.uid == binding.uid).unwrap().clone();
+            seen.node = Some(binding.node.clone());
+            self.book.see_pod(seen).unwrap();
+        }
+        bindings.into_iter().map(|binding| (binding.pod.ordinal, binding.node)).collect()
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let name = "gold".parse().unwrap();
+        let (managed, standing) = (self.book.managed(&name).unwrap(), self.book.standing(&name));
+        plan(&Fleet {
+            cluster: self.book.ledger().cluster(),
+            sets: &[managed],
+            drained: &standing.drained,
+            lost: &standing.lost,
+            groups: &[],
+            held: &BTreeMap::new(),
+            restarting: &standing.restarting,
+            costs: self.book.costs(),
+        })
+    }
+
+    fn placed() -> (Self, BTreeMap<u32, NodeName>, Vec<SeenPod>) {
+        let mut world = Self::with_nodes();
+        world.set(&[0, 1, 2]);
+        let pods = vec![world.pod(0, None), world.pod(1, None), world.pod(2, None)];
+        let placed = world.place(&pods);
+        (world, placed, pods)
+    }
+}
+
+#[test]
+fn a_set_is_placed_whole_and_not_before_all_of_it_is_there() {
+    let mut world = World::with_nodes();
+    world.set(&[]);
+    let mut pods = vec![world.pod(0, None), world.pod(1, None)];
+    assert_eq!(world.decide(), Verdict::Nothing);
+    pods.push(world.pod(2, None));
+    let placed = world.place(&pods);
+    let countries: BTreeSet<usize> =
+        placed.values().map(|node| node.as_str()[1..].parse::<usize>().unwrap() % 3).collect();
+    assert_eq!((placed.len(), countries.len()), (3, 3));
+    assert_eq!(world.decide(), Verdict::Nothing);
+}
+
+#[test]
+fn pods_of_a_set_that_nobody_asked_for_wait() {
+    let mut world = World::with_nodes();
+    world.pod(0, None);
+    assert_eq!(world.decide(), Verdict::Nothing);
+}
+
+#[test]
+fn a_pod_that_comes_again_returns_to_its_bytes_and_nobody_took_their_room() {
+    let (mut world, placed, pods) = World::placed();
+    world.book.lose_pod(&pods[1]).unwrap();
+    assert_eq!(
+        world
+            .book
+            .ledger()
+            .cluster()
+            .node_of(&PodId { set: "gold".parse().unwrap(), ordinal: 1 })
+            .unwrap()
+            .name,
+        placed[&1]
+    );
+    let again = world.pod(1, None);
+    let back = world.place(&[again]);
+    assert_eq!(back, [(1, placed[&1].clone())].into());
+}
+
+#[test]
+fn a_pod_does_not_return_to_a_cordoned_node_and_whoever_emptied_that_wants_it_empty() {
+    let (mut world, placed, pods) = World::placed();
+    let n = placed[&1].as_str()[1..].parse::<usize>().unwrap();
+    world.book.lose_pod(&pods[1]).unwrap();
+    world.node(n, ["DE", "FR", "NL"][n % 3], |node| node["spec"]["unschedulable"] = json!(true));
+    assert_eq!(world.decide(), Verdict::Nothing);
+    let gone = PodId { set: "gold".parse().unwrap(), ordinal: 1 };
+    let steps = world.steps();
+    assert!(steps.contains(&Step::Leave(gone, Why::Drained)), "{steps:?}");
+    assert!(steps.iter().any(|step| matches!(step, Step::Join(..))), "{steps:?}");
+}
+
+#[test]
+fn a_pod_that_is_no_member_any_more_gives_its_room_back() {
+    let (mut world, placed, pods) = World::placed();
+    world.set(&[0, 2]);
+    world.book.lose_pod(&pods[1]).unwrap();
+    assert_eq!(world.book.ledger().cluster().pods_on(&placed[&1]).count(), 0);
+}
+
+#[test]
+fn a_node_whose_attestation_ends_is_forged_or_revoked_gets_nothing_new_and_loses_what_it_has() {
+    let ways: [fn(&mut World, usize); 4] = [
+        |world, _| world.clock.0.store(2000, Ordering::Relaxed),
+        |world, n| world.node(n, "US", |_| ()),
+        |world, n| {
+            world.node(n, "DE", |node| {
+                node["metadata"]["annotations"] = json!({ "fleet.coffer/attestation": "v1.e30.e30" });
+                node["metadata"]["labels"] = json!({ "topology.kubernetes.io/region": "DE" });
+            });
+        },
+        |world, n| {
+            let seen = &world.book.nodes[&format!("n{n}").parse().unwrap()];
+            let id = seen.statement.as_ref().unwrap().id().to_owned();
+            world.book.see_revocations([id].into()).unwrap();
+        },
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let (mut world, placed, _) = World::placed();
+        let n = placed[&1].as_str()[1..].parse::<usize>().unwrap();
+        way(&mut world, n);
+        world.book.time_passes().unwrap();
+        let gone = PodId { set: "gold".parse().unwrap(), ordinal: 1 };
+        let steps = world.steps();
+        assert!(steps.contains(&Step::Leave(gone, Why::OutOfPlace)), "way {number}: {steps:?}");
+        assert!(world.book.unattested(&placed[&1]).is_some() || number == 1, "way {number}");
+    }
+}
+
+#[test]
+fn a_silent_node_is_lost_after_the_grace_and_not_before() {
+    let (mut world, placed, _) = World::placed();
+    let n = placed[&1].as_str()[1..].parse::<usize>().unwrap();
+    let silent = |node: &mut Value| node["status"]["conditions"][0]["status"] = json!("Unknown");
+    world.node(n, ["DE", "FR", "NL"][n % 3], silent);
+    let name = "gold".parse().unwrap();
+    assert!(world.book.standing(&name).lost.is_empty());
+    world.clock.0.store(1005, Ordering::Relaxed);
+    world.node(n, ["DE", "FR", "NL"][n % 3], silent);
+    assert_eq!(world.book.standing(&name).lost, [placed[&1].clone()].into());
+    world.node(n, ["DE", "FR", "NL"][n % 3], |_| ());
+    assert!(world.book.standing(&name).lost.is_empty());
+}
+
+#[test]
+fn a_node_that_is_no_more_stays_known_while_sites_have_their_bytes_there() {
+    let (mut world, placed, pods) = World::placed();
+    world.book.lose_node(&placed[&1]).unwrap();
+    assert!(world.book.ledger().cluster().node(&placed[&1]).is_some_and(|node| node.attested.is_none()));
+    world.set(&[0, 2]);
+    world.book.lose_pod(&pods[1]).unwrap();
+    assert!(world.book.ledger().cluster().node(&placed[&1]).is_none());
+}
+
+#[test]
+fn a_refused_binding_is_taken_back_and_tried_again_with_the_next_beat() {
+    let mut world = World::with_nodes();
+    world.set(&[]);
+    (0..3).for_each(|ordinal| drop(world.pod(ordinal, None)));
+    let Verdict::Bind(bindings) = world.decide() else { unreachable!() };
+    bindings.iter().for_each(|binding| world.book.was_refused(binding).unwrap());
+    assert_eq!(world.book.ledger().cluster().bound().count(), 0);
+    world.book.take_waiting(10);
+    world.book.time_passes().unwrap();
+    assert_eq!(world.book.take_waiting(10), ["gold".parse().unwrap()]);
+    assert!(matches!(world.decide(), Verdict::Bind(_)));
+}
+
+#[test]
+fn what_cannot_be_placed_is_explained_once_and_tried_again_when_something_changed() {
+    let mut world = World::new();
+    world.node(0, "DE", |_| ());
+    world.node(1, "FR", |_| ());
+    world.set(&[]);
+    (0..3).for_each(|ordinal| drop(world.pod(ordinal, None)));
+    let Verdict::Unplaceable(why) = world.decide() else { unreachable!() };
+    assert!(!why.repairs.is_empty());
+    assert!(world.book.why_not(&"gold".parse().unwrap()).unwrap().contains("add a node"));
+    assert_eq!(world.decide(), Verdict::Nothing);
+    world.node(2, "NL", |_| ());
+    assert!(matches!(world.decide(), Verdict::Bind(_)));
+}
+
+#[test]
+fn pods_of_others_take_their_room_and_give_it_back() {
+    let mut world = World::new();
+    (0..3).for_each(|n| world.node(n, ["DE", "FR", "NL"][n], |_| ()));
+    let mut other = world.pod(9, Some("n1"));
+    world.book.lose_pod(&other).unwrap();
+    other.whose = Whose::Foreign;
+    other.pod.needs.memory_bytes = 2;
+    world.book.see_pod(other.clone()).unwrap();
+    world.set(&[]);
+    (0..3).for_each(|ordinal| drop(world.pod(ordinal, None)));
+    assert!(matches!(world.decide(), Verdict::Unplaceable(_)));
+    world.book.lose_pod(&other).unwrap();
+    assert!(matches!(world.decide(), Verdict::Bind(_)));
+}
+
+#[test]
+fn a_book_that_begins_anew_finds_what_there_is_and_both_ledgers_replay() {
+    let (world, placed, _) = World::placed();
+    let replayed = Ledger::replay(world.lines.iter().map(String::as_str), Some(&world.book.ledger().end()));
+    assert!(replayed.unwrap().cluster().bound().eq(world.book.ledger().cluster().bound()));
+    let mut anew = World::with_nodes();
+    for (ordinal, node) in &placed {
+        anew.pod(*ordinal, Some(node.as_str()));
+    }
+    anew.set(&[0, 1, 2]);
+    assert_eq!(anew.decide(), Verdict::Nothing);
+    let replayed = Ledger::replay(anew.lines.iter().map(String::as_str), Some(&anew.book.ledger().end()));
+    assert!(replayed.unwrap().cluster().bound().eq(world.book.ledger().cluster().bound()));
+}
+
+#[test]
+fn a_pod_found_where_there_is_no_room_takes_all_that_there_is() {
+    let mut world = World::with_nodes();
+    (0..3).for_each(|ordinal| drop(world.pod(ordinal, Some("n0"))));
+    let free = world.book.ledger().cluster().free(&"n0".parse().unwrap());
+    assert_eq!((free.cpu_millis, world.book.ledger().cluster().bound().count()), (0, 3));
+}

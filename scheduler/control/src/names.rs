@@ -1,0 +1,37 @@
+//! The names that the fleet writes into objects of the API, each said once.
+
+/// API group of the fleet's own resources.
+pub const GROUP: &str = "fleet.coffer";
+/// Who owns the fields that the controllers apply.
+pub const FIELD_MANAGER: &str = "coffer";
+/// `spec.schedulerName` of the pods that are placed here.
+pub const SCHEDULER_NAME: &str = "coffer";
+/// The namespace of storage pods, where no other is asked for.
+pub const NAMESPACE: &str = "coffer";
+
+/// Label of a pod: the set that it belongs to.
+pub const LABEL_SET: &str = "fleet.coffer/site-set";
+/// Label of a pod: its number in the set, for life.
+pub const LABEL_ORDINAL: &str = "fleet.coffer/ordinal";
+/// Label of a pod: its site, `SET-NUMBER`.
+pub const LABEL_SITE: &str = "fleet.coffer/site";
+
+/// Annotation of a node: the signed statement of where it stands.
+pub const ATTESTATION: &str = "fleet.coffer/attestation";
+/// Annotation of a node: an operator wants it empty.
+pub const DRAIN: &str = "fleet.coffer/drain";
+/// Annotation of a pod: which version of its set's template it was made from.
+pub const TEMPLATE: &str = "fleet.coffer/template";
+/// Annotation of a pod: the port that it serves on, where the node's agent chose one.
+pub const PORT: &str = "fleet.coffer/port";
+/// Annotation of a binding and of its pod: the line of the placement ledger that decided it.
+pub const DECISION: &str = "fleet.coffer/decision";
+
+/// Extended resource of nodes: bytes of disk for shards.
+pub const DISK_BYTES: &str = "fleet.coffer/disk-bytes";
+/// Extended resource of nodes: operations a second of that disk.
+pub const IOPS: &str = "fleet.coffer/iops";
+/// Finalizer of a site set: its pods leave before it does.
+pub const FINALIZER: &str = "fleet.coffer/site-set";
+/// The map of revoked attestations.
+pub const REVOCATIONS: &str = "revoked-attestations";

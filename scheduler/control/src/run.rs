@@ -1,0 +1,191 @@
+//! The control plane of a fleet: definitions installed, one leader, and under it
+//! the scheduler and the controllers. Whatever does not fit ends all of it, and
+//! it begins anew from what the API says.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coffer_model::Clock;
+use coffer_scheduler::Costs;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::sync::{mpsc, watch};
+
+use crate::attestation::TrustedKeys;
+use crate::bind::{Bind, BindError, Reserving, Transactions};
+use crate::book::{Book, BookError};
+use crate::events::Teller;
+use crate::leader::{LeaderError, Leadership, lead};
+use crate::resources::{PlacementRecord, definitions};
+use crate::schedule::{Measured, Scheduler};
+use crate::sets::{Sets, SiteCertificates};
+use crate::shards::ShardLedger;
+use crate::watching;
+
+/// Changes that wait to be taken in.
+const CHANGES_MAX: usize = 8192;
+
+/// Why the control plane stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The API does not answer, or not as it should.
+    #[error("the API of the fleet does not answer as it should: {0}")]
+    Api(#[from] kube::Error),
+    /// It is not known what was bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The leader's lease cannot be had.
+    #[error(transparent)]
+    Leader(#[from] LeaderError),
+    /// What was seen does not fit.
+    #[error(transparent)]
+    Book(#[from] BookError),
+    /// Somebody else leads now.
+    #[error("another control plane leads this fleet now")]
+    Replaced,
+}
+
+/// How quickly the controllers look again.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// While something is under way.
+    pub busy: Duration,
+    /// Otherwise.
+    pub calm: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { busy: Duration::from_millis(200), calm: Duration::from_secs(2) }
+    }
+}
+
+/// A control plane.
+#[derive(Clone)]
+pub struct Control {
+    /// The API.
+    pub client: Client,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The fleet's namespace.
+    pub namespace: String,
+    /// Our name among the control planes of this fleet.
+    pub holder: String,
+    /// How long leadership holds without renewal.
+    pub lease: Duration,
+    /// The keys of the fleet's operators.
+    pub trusted: TrustedKeys,
+    /// Where shards lie.
+    pub shards: Arc<dyn ShardLedger>,
+    /// Certificates of sites.
+    pub certificates: Arc<dyn SiteCertificates>,
+    /// How decisions become bindings; `None`: by transactions where the API offers them, else by reservations.
+    pub bind: Option<Arc<dyn Bind>>,
+    /// How quickly the controllers look again.
+    pub pace: Pace,
+    /// Whether pods of site sets are made and kept; `false`: only placed, whoever makes them.
+    pub keeps_sets: bool,
+    /// Where the times of decisions go.
+    pub measured: Option<Arc<Measured>>,
+}
+
+/// Makes the namespace and the definitions of the fleet's resources, or brings them up to date.
+///
+/// # Errors
+/// [`kube::Error`].
+pub async fn install(client: &Client, namespace: &str) -> Result<(), kube::Error> {
+    let exists = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 409);
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let mut object = Namespace::default();
+    object.metadata.name = Some(namespace.to_owned());
+    match namespaces.create(&PostParams::default(), &object).await {
+        Err(error) if !exists(&error) => return Err(error),
+        _ => {}
+    }
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for mut definition in definitions() {
+        match api.get_opt(&definition.name_any()).await? {
+            None => drop(api.create(&PostParams::default(), &definition).await?),
+            Some(known) if known.spec == definition.spec => {}
+            Some(known) => {
+                definition.metadata.resource_version = known.metadata.resource_version;
+                api.replace(&definition.name_any(), &PostParams::default(), &definition).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Control {
+    /// Leads, and then runs, until somebody else leads or something does not fit. Call it again
+    /// after any error: nothing is remembered but what the API holds.
+    ///
+    /// # Errors
+    /// [`ControlError`], always.
+    pub async fn run(self) -> Result<(), ControlError> {
+        install(&self.client, &self.namespace).await?;
+        let leadership = Leadership {
+            namespace: self.namespace.clone(),
+            name: "coffer-control".to_owned(),
+            holder: self.holder.clone(),
+            lasts: self.lease,
+        };
+        let mut leads = lead(self.client.clone(), leadership, Arc::clone(&self.clock)).await?;
+        let (seen, saw) = watch::channel(false);
+        let (scheduler, sets) = self.assemble(seen, saw).await?;
+        let (to, from) = mpsc::channel(CHANGES_MAX);
+        let keep_sets = async {
+            if self.keeps_sets {
+                sets.run().await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ended = scheduler.run(from) => ended,
+            () = watching::all(self.client.clone(), self.namespace.clone(), self.trusted.clone(), to) => Ok(()),
+            () = keep_sets => Ok(()),
+            _ = leads.wait_for(|leads| !leads) => Err(ControlError::Replaced),
+        }
+    }
+
+    pub(crate) async fn assemble(
+        &self,
+        seen: watch::Sender<bool>,
+        saw: watch::Receiver<bool>,
+    ) -> Result<(Scheduler, Sets), ControlError> {
+        let bind = match &self.bind {
+            Some(bind) => Arc::clone(bind),
+            None if Transactions::are_offered(&self.client, &self.namespace).await? => {
+                Arc::new(Transactions::new(self.client.clone()))
+            }
+            None => Arc::new(Reserving::new(self.client.clone())),
+        };
+        let book = Book::new(Arc::clone(&self.clock), Costs::default());
+        let book = Arc::new(Mutex::new(book));
+        let teller = Teller::new(self.client.clone(), &self.holder);
+        let scheduler = Scheduler {
+            book: Arc::clone(&book),
+            bind,
+            clock: Arc::clone(&self.clock),
+            teller: teller.clone(),
+            namespace: self.namespace.clone(),
+            segment: format!("s{:016x}", self.clock.now().0),
+            follows: self.last_end().await?,
+            measured: self.measured.clone(),
+            seen,
+        };
+        let sets = Sets { control: self.clone(), book, teller, seen: saw };
+        Ok((scheduler, sets))
+    }
+
+    /// The digest of the last line that any scheduler wrote down.
+    async fn last_end(&self) -> Result<Option<String>, kube::Error> {
+        let api: Api<PlacementRecord> = Api::namespaced(self.client.clone(), &self.namespace);
+        let records = api.list(&ListParams::default()).await?;
+        let last = records.items.into_iter().max_by_key(|record| record.name_any());
+        Ok(last.map(|record| record.spec.end))
+    }
+}

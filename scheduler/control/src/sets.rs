@@ -1,0 +1,198 @@
+//! The controller of site sets. It owns pods directly: makes those that are
+//! wanted, moves data before a pod goes, rolls out, and tells how things stand.
+//! What to do is decided by `coffer_scheduler::plan`; here it is carried out.
+
+mod carry_out;
+mod certificates;
+mod discovery;
+mod disruption;
+mod pods;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use coffer_scheduler::{PodId, SetName};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::book::Book;
+use crate::events::Teller;
+use crate::names::{FINALIZER, LABEL_SET};
+use crate::resources::{SiteSet, SiteSetStatus};
+use crate::run::Control;
+use crate::shards::ShardLedgerError;
+use crate::translate::{self, SetRefusal};
+
+pub use certificates::{CertificateError, NoCertificates, SiteCertificates, SiteIdentity};
+
+/// Why a set was left as it is, until the next look.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetError {
+    #[error("the API did not do as it was asked: {0}")]
+    Api(#[from] kube::Error),
+    #[error(transparent)]
+    Refused(#[from] SetRefusal),
+    #[error(transparent)]
+    Shards(#[from] ShardLedgerError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error("an object could not be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Everything that the controller stands on.
+pub(crate) struct Sets {
+    pub(crate) control: Control,
+    pub(crate) book: Arc<Mutex<Book>>,
+    pub(crate) teller: Teller,
+    /// Whether everything was seen once.
+    pub(crate) seen: watch::Receiver<bool>,
+}
+
+/// One look at one set.
+struct Look<'a> {
+    sets: &'a Sets,
+    object: Arc<SiteSet>,
+    name: SetName,
+    namespace: String,
+    /// Its pods, by number.
+    pods: BTreeMap<u32, Pod>,
+    /// What its status will be.
+    status: SiteSetStatus,
+    /// Something is under way.
+    busy: bool,
+}
+
+impl Sets {
+    pub(crate) async fn run(mut self) {
+        if self.seen.wait_for(|seen| *seen).await.is_err() {
+            return;
+        }
+        let client = self.control.client.clone();
+        let all: Api<SiteSet> = Api::all(client.clone());
+        let owned = watcher::Config::default().labels(LABEL_SET);
+        Controller::new(all, watcher::Config::default())
+            .owns(Api::<Pod>::all(client), owned)
+            .with_config(Config::default().concurrency(4).debounce(Duration::from_millis(20)))
+            .run(reconcile, error_policy, Arc::new(self))
+            .for_each(|_| std::future::ready(()))
+            .await;
+    }
+
+    fn locked<T>(&self, with: impl FnOnce(&Book) -> T) -> T {
+        with(&self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the controller hands its objects over")]
+fn error_policy(_: Arc<SiteSet>, _: &SetError, sets: Arc<Sets>) -> Action {
+    Action::requeue(sets.control.pace.calm)
+}
+
+pub(crate) async fn reconcile(object: Arc<SiteSet>, sets: Arc<Sets>) -> Result<Action, SetError> {
+    let namespace = object.namespace().unwrap_or_default();
+    let api: Api<SiteSet> = Api::namespaced(sets.control.client.clone(), &namespace);
+    // The newest one: what was carried out last is in its status.
+    let Some(object) = api.get_opt(&object.name_any()).await? else { return Ok(Action::await_change()) };
+    let seen = match translate::site_set(&object) {
+        Ok(seen) => seen,
+        Err(why) => {
+            sets.refuse(&object, &why).await?;
+            return Err(why.into());
+        }
+    };
+    let has_finalizer = object.finalizers().iter().any(|one| one == FINALIZER);
+    if !has_finalizer && object.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    if !has_finalizer {
+        set_finalizers(&api, &object, true).await?;
+        return Ok(Action::requeue(sets.control.pace.busy));
+    }
+    let mut look = Look::new(&sets, Arc::new(object), seen.name).await?;
+    if !look.agrees() {
+        return Ok(Action::requeue(sets.control.pace.busy / 4));
+    }
+    look.act().await?;
+    let gone = look.pods.is_empty() && look.status.members.is_empty();
+    if gone && look.object.metadata.deletion_timestamp.is_some() {
+        set_finalizers(&api, &look.object, false).await?;
+        return Ok(Action::await_change());
+    }
+    let pace = sets.control.pace;
+    Ok(Action::requeue(if look.busy { pace.busy } else { pace.calm }))
+}
+
+/// Ours comes or goes, the others stay. The resource version goes along, so that
+/// nobody else's change is undone.
+async fn set_finalizers(api: &Api<SiteSet>, object: &SiteSet, with: bool) -> Result<(), kube::Error> {
+    let mut finalizers: Vec<&str> =
+        object.finalizers().iter().map(String::as_str).filter(|one| *one != FINALIZER).collect();
+    if with {
+        finalizers.push(FINALIZER);
+    }
+    let version = object.metadata.resource_version.as_deref();
+    let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": version } });
+    api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    Ok(())
+}
+
+impl<'a> Look<'a> {
+    async fn new(sets: &'a Sets, object: Arc<SiteSet>, name: SetName) -> Result<Self, kube::Error> {
+        let namespace = object.namespace().unwrap_or_default();
+        let api: Api<Pod> = Api::namespaced(sets.control.client.clone(), &namespace);
+        let found = api.list(&ListParams::default().labels(&format!("{LABEL_SET}={name}"))).await?;
+        let ordinal = |pod: &Pod| match translate::pod(pod).whose {
+            translate::Whose::Ours(id) if id.set == name => Some(id.ordinal),
+            _ => None,
+        };
+        let pods = found.items.into_iter().filter_map(|pod| Some((ordinal(&pod)?, pod))).collect();
+        let status = object.status.clone().unwrap_or_default();
+        Ok(Self { sets, object, name, namespace, pods, status, busy: false })
+    }
+
+    fn id(&self, ordinal: u32) -> PodId {
+        PodId { set: self.name.clone(), ordinal }
+    }
+
+    /// Whether the book has seen what we see: a plan over an older state would do things twice.
+    fn agrees(&self) -> bool {
+        self.sets.locked(|book| {
+            let Some(seen) = book.set(&self.name) else { return false };
+            let members: BTreeSet<u32> = self.status.members.iter().map(|member| member.ordinal).collect();
+            let same = self.pods.iter().all(|(ordinal, pod)| {
+                let known = book.pod(&self.id(*ordinal)).map(|known| known.uid.as_str());
+                // One that ended is in no book.
+                let ended = translate::pod(pod).phase == translate::Phase::Ended;
+                ended || known == pod.metadata.uid.as_deref()
+            });
+            let wanted = translate::site_set(&self.object).map(|seen| (seen.replicas, seen.version));
+            let count = book.pods_of(&self.name).count();
+            same && seen.members == members
+                && wanted == Ok((seen.replicas, seen.version))
+                && count <= self.pods.len()
+        })
+    }
+
+    async fn act(&mut self) -> Result<(), SetError> {
+        let made = self.make_pods().await?;
+        if made {
+            // What was just made is in no book yet.
+            self.busy = true;
+        } else {
+            self.carry_out().await?;
+        }
+        self.note_homes();
+        self.certify().await?;
+        self.publish().await?;
+        self.write_status().await
+    }
+}

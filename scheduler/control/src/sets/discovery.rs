@@ -1,0 +1,95 @@
+//! Where each site answers: a headless Service for the set, and for each pod an
+//! EndpointSlice of its own, so that a server finds its sites wherever they are.
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource as _};
+use serde_json::{Value, json};
+
+use super::{Look, SetError};
+use crate::names::{FIELD_MANAGER, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, PORT};
+use crate::translate;
+
+impl Look<'_> {
+    /// Applies the Service and the slices of pods that have an address, and the disruption budget.
+    pub(super) async fn publish(&mut self) -> Result<(), SetError> {
+        let client = self.sets.control.client.clone();
+        let services: Api<Service> = Api::namespaced(client.clone(), &self.namespace);
+        let name = self.name.to_string();
+        if services.get_opt(&name).await?.is_none() {
+            services.patch(&name, &apply(), &Patch::Apply(&self.service())).await?;
+        }
+        let slices: Api<EndpointSlice> = Api::namespaced(client, &self.namespace);
+        for (ordinal, pod) in &self.pods {
+            let Some(wanted) = self.slice(*ordinal, pod) else { continue };
+            let name = self.id(*ordinal).to_string();
+            let known = slices.get_opt(&name).await?.map(serde_json::to_value).transpose()?;
+            let same = known.is_some_and(|known| {
+                known.get("endpoints") == wanted.get("endpoints") && known.get("ports") == wanted.get("ports")
+            });
+            if !same {
+                slices.patch(&name, &apply(), &Patch::Apply(&wanted)).await?;
+            }
+        }
+        self.keep_budget().await
+    }
+
+    fn service(&self) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": self.name.as_str(),
+                "labels": { LABEL_SET: self.name.as_str() },
+                "ownerReferences": self.object.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
+            },
+            // Without a selector: the slices are ours in every home.
+            "spec": {
+                "clusterIP": "None",
+                "ports": [{ "name": "site", "port": self.object.spec.template.port, "protocol": "TCP" }],
+            },
+        })
+    }
+
+    fn slice(&self, ordinal: u32, pod: &Pod) -> Option<Value> {
+        let address = pod.status.as_ref()?.pod_ip.clone()?;
+        let chosen = pod.metadata.annotations.as_ref().and_then(|all| all.get(PORT)?.parse::<u16>().ok());
+        let port = chosen.unwrap_or(self.object.spec.template.port);
+        let seen = translate::pod(pod);
+        let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+        let name = self.id(ordinal).to_string();
+        Some(json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": name,
+                "labels": {
+                    "kubernetes.io/service-name": self.name.as_str(),
+                    "endpointslice.kubernetes.io/managed-by": "fleet.coffer",
+                    LABEL_SET: self.name.as_str(),
+                    LABEL_ORDINAL: ordinal.to_string(),
+                    LABEL_SITE: name,
+                },
+                "ownerReferences": self.object.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
+            },
+            "addressType": family,
+            "endpoints": [{
+                "addresses": [address],
+                "conditions": {
+                    "ready": seen.ready,
+                    "serving": seen.ready,
+                    "terminating": seen.phase == translate::Phase::Ending,
+                },
+                "hostname": name,
+                "nodeName": seen.node.map(|node| node.to_string()),
+                "targetRef": { "kind": "Pod", "name": name, "namespace": self.namespace, "uid": seen.uid },
+            }],
+            "ports": [{ "name": "site", "port": port, "protocol": "TCP" }],
+        }))
+    }
+}
+
+pub(super) fn apply() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).force()
+}

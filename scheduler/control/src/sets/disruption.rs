@@ -1,0 +1,85 @@
+//! The loss budget as a PodDisruptionBudget: whoever evicts, `kubectl drain` too,
+//! is held to what the ledger of shards says.
+
+use coffer_scheduler::ShardGroup;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::Patch;
+use kube::{Api, Resource as _};
+use serde_json::json;
+
+use super::discovery::apply;
+use super::{Look, SetError};
+use crate::names::LABEL_SET;
+use crate::shards::Shards;
+use crate::translate;
+
+/// How many pods, whichever they are, may be missing beside those that are missing now, so
+/// that every object still has k + 1 readable shards.
+fn may_lose(groups: &[ShardGroup], ready: u32) -> u32 {
+    let spare = |group: &ShardGroup| {
+        let readable = u32::try_from(group.readable.len()).unwrap_or(u32::MAX);
+        readable.saturating_sub(group.needed.saturating_add(1))
+    };
+    groups.iter().map(spare).min().unwrap_or(ready).min(ready)
+}
+
+impl Look<'_> {
+    /// Notes how many pods may be lost by choice.
+    pub(super) fn allow(&mut self, shards: &Shards) {
+        let ready = self.ready();
+        self.status.may_lose = may_lose(&shards.groups, ready);
+    }
+
+    pub(super) fn ready(&self) -> u32 {
+        let ready = self.pods.values().filter(|pod| translate::pod(pod).ready).count();
+        u32::try_from(ready).unwrap_or(u32::MAX)
+    }
+
+    pub(super) async fn keep_budget(&self) -> Result<(), SetError> {
+        let api: Api<PodDisruptionBudget> =
+            Api::namespaced(self.sets.control.client.clone(), &self.namespace);
+        let name = self.name.to_string();
+        let least = i64::from(self.ready().saturating_sub(self.status.may_lose));
+        let known = api.get_opt(&name).await?.and_then(|budget| budget.spec?.min_available);
+        if known.is_some_and(|known| serde_json::to_value(known).ok() == Some(json!(least))) {
+            return Ok(());
+        }
+        let budget = json!({
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {
+                "name": name,
+                "labels": { LABEL_SET: name },
+                "ownerReferences": self.object.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
+            },
+            "spec": {
+                "minAvailable": least,
+                "selector": { "matchLabels": { LABEL_SET: name } },
+                // A pod that does not serve holds nothing that could be read.
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            },
+        });
+        api.patch(&name, &apply(), &Patch::Apply(&budget)).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_scheduler::PodId;
+
+    use super::*;
+
+    fn group(readable: u32) -> ShardGroup {
+        let pods = (0..readable).map(|ordinal| PodId { set: "set".parse().unwrap(), ordinal });
+        ShardGroup { needed: 4, readable: pods.collect(), objects: 1 }
+    }
+
+    #[test]
+    fn the_worst_object_says_how_many_pods_may_be_lost() {
+        assert_eq!(may_lose(&[group(6), group(6)], 6), 1);
+        assert_eq!(may_lose(&[group(6), group(5)], 6), 0);
+        assert_eq!(may_lose(&[group(3)], 6), 0);
+        assert_eq!(may_lose(&[], 6), 6);
+    }
+}

@@ -1,0 +1,165 @@
+//! The pods of a set: made where one is missing, taken away where one has ended.
+
+use coffer_scheduler::PodId;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PostParams};
+use kube::{Api, Resource as _};
+use serde_json::{Value, json};
+
+use super::{Look, SetError};
+use crate::names::{LABEL_ORDINAL, LABEL_SET, LABEL_SITE, SCHEDULER_NAME, TEMPLATE};
+use crate::resources::SiteSet;
+use crate::translate::{self, Phase};
+
+/// Where the bytes of a site are, in its pod.
+const DATA_DIR: &str = "/var/lib/coffer/site";
+/// Where its certificate is, in its pod.
+const CERTIFICATE_DIR: &str = "/etc/coffer/site";
+
+/// Annotation of a pod: how often its site was started; writes of an earlier start are refused.
+pub(super) const EPOCH: &str = "fleet.coffer/epoch";
+
+impl Look<'_> {
+    pub(super) fn pod_api(&self) -> Api<Pod> {
+        Api::namespaced(self.sets.control.client.clone(), &self.namespace)
+    }
+
+    /// Makes the pods of members that have none; whether it made or took away any.
+    pub(super) async fn make_pods(&mut self) -> Result<bool, SetError> {
+        let mut changed = false;
+        for (ordinal, pod) in &self.pods {
+            let seen = translate::pod(pod);
+            if seen.phase == Phase::Ended {
+                self.delete(&self.id(*ordinal)).await?;
+                changed = true;
+            }
+        }
+        let missing: Vec<u32> = self.status.members.iter().map(|member| member.ordinal).collect();
+        let missing = missing.into_iter().filter(|ordinal| !self.pods.contains_key(ordinal));
+        let missing: Vec<u32> = missing.filter(|ordinal| self.can_come_back(*ordinal)).collect();
+        if missing.is_empty() {
+            return Ok(changed);
+        }
+        let members = self.status.members.iter_mut().filter(|member| missing.contains(&member.ordinal));
+        members.for_each(|member| member.epoch = member.epoch.saturating_add(1));
+        // Before any pod bears them: no epoch is given twice.
+        self.write_status().await?;
+        for ordinal in missing {
+            let member = self.status.members.iter().find(|member| member.ordinal == ordinal);
+            let epoch = member.map_or(0, |member| member.epoch);
+            let object: Pod = serde_json::from_value(object(&self.object, &self.id(ordinal), epoch))?;
+            match self.pod_api().create(&PostParams::default(), &object).await {
+                Ok(pod) => drop(self.pods.insert(ordinal, pod)),
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// A site whose disk is on a node that takes nothing now is not started anew.
+    fn can_come_back(&self, ordinal: u32) -> bool {
+        let id = self.id(ordinal);
+        self.sets.locked(|book| {
+            let home = book.ledger().cluster().node_of(&id);
+            home.is_none_or(|node| node.ready && !node.cordoned && node.attested.is_some())
+        })
+    }
+
+    /// Tells a pod to end; one that is not there is fine.
+    pub(super) async fn delete(&self, id: &PodId) -> Result<(), SetError> {
+        match self.pod_api().delete(&id.to_string(), &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The pod of one site.
+fn object(set: &SiteSet, id: &PodId, epoch: u64) -> Value {
+    let template = &set.spec.template;
+    let name = id.to_string();
+    let amounts = json!({
+        "cpu": template.resources.cpu,
+        "memory": template.resources.memory,
+        "fleet.coffer/disk-bytes": template.resources.disk_bytes.to_string(),
+        "fleet.coffer/iops": template.resources.iops.to_string(),
+    });
+    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    let mut tolerations: Vec<Value> = template
+        .tolerations
+        .iter()
+        .map(|one| {
+            let operator = if one.value.is_some() { "Equal" } else { "Exists" };
+            json!({ "key": one.key, "operator": operator, "value": one.value, "effect": one.effect })
+        })
+        .collect();
+    // A silent node is the plan's affair: it knows what a pod holds, and for how long it is waited for.
+    tolerations.extend(["not-ready", "unreachable"].map(|what| {
+        let key = format!("node.kubernetes.io/{what}");
+        json!({ "key": key, "operator": "Exists", "effect": "NoExecute" })
+    }));
+    let data = match &template.storage_class {
+        None => json!({ "name": "data", "hostPath": { "path": format!("site-data/{name}") } }),
+        Some(_) => {
+            json!({ "name": "data", "persistentVolumeClaim": { "claimName": format!("data-{name}") } })
+        }
+    };
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": set.metadata.namespace,
+            "labels": { LABEL_SET: id.set.as_str(), LABEL_ORDINAL: id.ordinal.to_string(), LABEL_SITE: name },
+            "annotations": {
+                TEMPLATE: format!("{:016x}", translate::version(template)),
+                EPOCH: epoch.to_string(),
+            },
+            "ownerReferences": set.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
+        },
+        "spec": {
+            "schedulerName": SCHEDULER_NAME,
+            "restartPolicy": "Always",
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "terminationGracePeriodSeconds": template.termination_grace_seconds,
+            "nodeSelector": template.node_selector,
+            "tolerations": tolerations,
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            "containers": [{
+                "name": "site",
+                "image": template.image,
+                "args": template.args,
+                "env": [
+                    { "name": "COFFER_SITE", "value": name },
+                    { "name": "COFFER_DATA_DIR", "value": DATA_DIR },
+                    { "name": "COFFER_CERTIFICATE_DIR", "value": CERTIFICATE_DIR },
+                    { "name": "COFFER_PORT", "value": template.port.to_string() },
+                    { "name": "COFFER_POD_IP", "valueFrom": field("status.podIP") },
+                ],
+                "ports": [{ "name": "site", "containerPort": template.port, "protocol": "TCP" }],
+                "resources": { "requests": amounts, "limits": amounts },
+                "readinessProbe": { "tcpSocket": { "port": template.port }, "periodSeconds": 1 },
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": { "drop": ["ALL"] },
+                },
+                "volumeMounts": [
+                    { "name": "data", "mountPath": DATA_DIR },
+                    { "name": "certificate", "mountPath": CERTIFICATE_DIR, "readOnly": true },
+                ],
+            }],
+            "volumes": [
+                data,
+                { "name": "certificate", "secret": { "secretName": format!("{name}-certificate") } },
+            ],
+        },
+    })
+}

@@ -1,0 +1,12 @@
+//! The boundary: objects of the API become the types of `coffer_scheduler`, or
+//! are refused by name. Nothing behind it sees a Kubernetes type.
+
+mod node;
+mod pod;
+mod quantity;
+mod set;
+
+pub use node::{NodeRefusal, node};
+pub use pod::{Phase, PodRefusal, SeenPod, Whose, pod};
+pub use quantity::{QuantityError, millis, whole};
+pub use set::{SeenSet, SetRefusal, site_set, version};

@@ -1,0 +1,205 @@
+//! What happens in the API, read and translated where it comes in, as one stream
+//! of changes for the book.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_scheduler::{NodeName, SetName};
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher as watch};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use tokio::sync::mpsc::Sender;
+
+use crate::attestation::TrustedKeys;
+use crate::book::SeenNode;
+use crate::names::{ATTESTATION, DRAIN, REVOCATIONS};
+use crate::resources::SiteSet;
+use crate::translate::{self, SeenPod, SeenSet, Whose};
+
+/// A change.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Node(Box<SeenNode>),
+    NodeGone(NodeName),
+    /// These are all nodes.
+    Nodes(BTreeSet<NodeName>),
+    Pod(Box<SeenPod>),
+    PodGone(Box<SeenPod>),
+    /// The uids of all pods.
+    Pods(BTreeSet<String>),
+    Set(Box<SeenSet>, BTreeMap<u32, NodeName>),
+    SetGone(SetName),
+    Sets(BTreeSet<SetName>),
+    Revocations(BTreeSet<String>),
+    /// An object takes no part, and why.
+    Refused(Box<ObjectReference>, String),
+}
+
+/// Nobody listens any more.
+struct Closed;
+
+/// Watches everything that placing depends on, until nobody listens.
+pub(crate) async fn all(client: Client, namespace: String, trusted: TrustedKeys, to: Sender<Change>) {
+    tokio::join!(
+        nodes(client.clone(), trusted, to.clone()),
+        pods(client.clone(), to.clone()),
+        sets(client.clone(), to.clone()),
+        revocations(client, namespace, to),
+    );
+}
+
+async fn nodes(client: Client, trusted: TrustedKeys, to: Sender<Change>) {
+    let mut stream =
+        watch(Api::<core::Node>::all(client), watcher::Config::default()).default_backoff().boxed();
+    let mut listed = BTreeSet::new();
+    while let Some(event) = stream.next().await {
+        let changes = match event {
+            // The watcher begins anew by itself.
+            Err(_) => continue,
+            Ok(Event::Init) => {
+                listed.clear();
+                continue;
+            }
+            Ok(Event::InitDone) => vec![Change::Nodes(std::mem::take(&mut listed))],
+            Ok(Event::Delete(node)) => node.name_any().parse().map(Change::NodeGone).into_iter().collect(),
+            Ok(Event::InitApply(node)) => {
+                listed.extend(node.name_any().parse::<NodeName>());
+                node_changes(&node, &trusted)
+            }
+            Ok(Event::Apply(node)) => node_changes(&node, &trusted),
+        };
+        if send(&to, changes).await.is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn node_changes(object: &core::Node, trusted: &TrustedKeys) -> Vec<Change> {
+    match translate::node(object) {
+        Ok(base) => {
+            let annotations = object.metadata.annotations.as_ref();
+            let text = annotations.and_then(|all| all.get(ATTESTATION));
+            let statement = trusted.verify(&base.name, text.map(String::as_str));
+            let drain = annotations.is_some_and(|all| all.contains_key(DRAIN));
+            vec![Change::Node(Box::new(SeenNode { base, statement, drain, silent_since: None }))]
+        }
+        Err(why) => {
+            let gone = object.name_any().parse().map(Change::NodeGone);
+            let refused = Change::Refused(Box::new(object.object_ref(&())), why.to_string());
+            gone.into_iter().chain([refused]).collect()
+        }
+    }
+}
+
+async fn pods(client: Client, to: Sender<Change>) {
+    let mut stream =
+        watch(Api::<core::Pod>::all(client), watcher::Config::default()).default_backoff().boxed();
+    let mut listed = BTreeSet::new();
+    while let Some(event) = stream.next().await {
+        let changes = match event {
+            Err(_) => continue,
+            Ok(Event::Init) => {
+                listed.clear();
+                continue;
+            }
+            Ok(Event::InitDone) => vec![Change::Pods(std::mem::take(&mut listed))],
+            Ok(Event::Delete(pod)) => vec![Change::PodGone(Box::new(translate::pod(&pod)))],
+            Ok(Event::InitApply(pod)) => {
+                listed.extend(pod.uid());
+                pod_changes(&pod)
+            }
+            Ok(Event::Apply(pod)) => pod_changes(&pod),
+        };
+        if send(&to, changes).await.is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn pod_changes(object: &core::Pod) -> Vec<Change> {
+    let seen = translate::pod(object);
+    let refused = match &seen.whose {
+        // Said once: while it has no node yet.
+        Whose::Refused(why) if seen.node.is_none() => {
+            Some(Change::Refused(Box::new(object.object_ref(&())), why.to_string()))
+        }
+        _ => None,
+    };
+    [Change::Pod(Box::new(seen))].into_iter().chain(refused).collect()
+}
+
+async fn sets(client: Client, to: Sender<Change>) {
+    let mut stream = watch(Api::<SiteSet>::all(client), watcher::Config::default()).default_backoff().boxed();
+    let mut listed = BTreeSet::new();
+    while let Some(event) = stream.next().await {
+        let changes = match event {
+            Err(_) => continue,
+            Ok(Event::Init) => {
+                listed.clear();
+                continue;
+            }
+            Ok(Event::InitDone) => vec![Change::Sets(std::mem::take(&mut listed))],
+            Ok(Event::Delete(set)) => set.name_any().parse().map(Change::SetGone).into_iter().collect(),
+            Ok(Event::InitApply(set)) => {
+                listed.extend(set.name_any().parse::<SetName>());
+                set_changes(&set)
+            }
+            Ok(Event::Apply(set)) => set_changes(&set),
+        };
+        if send(&to, changes).await.is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn set_changes(object: &SiteSet) -> Vec<Change> {
+    match translate::site_set(object) {
+        Ok(seen) => {
+            let members = object.status.iter().flat_map(|status| &status.members);
+            let homes = members.filter_map(|one| Some((one.ordinal, one.node.as_ref()?.parse().ok()?)));
+            vec![Change::Set(Box::new(seen), homes.collect())]
+        }
+        // What it was before stays as it was: a typing error takes nothing down.
+        Err(why) => vec![Change::Refused(Box::new(object.object_ref(&())), why.to_string())],
+    }
+}
+
+async fn revocations(client: Client, namespace: String, to: Sender<Change>) {
+    let api: Api<core::ConfigMap> = Api::namespaced(client, &namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={REVOCATIONS}"));
+    let mut stream = watch(api, config).default_backoff().boxed();
+    let mut listed = BTreeSet::new();
+    loop {
+        let revoked = match stream.try_next().await {
+            Err(_) => continue,
+            Ok(None) => return,
+            Ok(Some(Event::Init)) => {
+                listed.clear();
+                continue;
+            }
+            Ok(Some(Event::InitApply(map))) => {
+                listed = revoked(&map);
+                continue;
+            }
+            Ok(Some(Event::InitDone)) => std::mem::take(&mut listed),
+            Ok(Some(Event::Apply(map))) => revoked(&map),
+            Ok(Some(Event::Delete(_))) => BTreeSet::new(),
+        };
+        if send(&to, vec![Change::Revocations(revoked)]).await.is_err() {
+            return;
+        }
+    }
+}
+
+pub(crate) fn revoked(map: &core::ConfigMap) -> BTreeSet<String> {
+    map.data.iter().flat_map(BTreeMap::keys).cloned().collect()
+}
+
+async fn send(to: &Sender<Change>, changes: Vec<Change>) -> Result<(), Closed> {
+    for change in changes {
+        to.send(change).await.map_err(|_| Closed)?;
+    }
+    Ok(())
+}

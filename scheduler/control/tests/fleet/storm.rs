@@ -1,0 +1,293 @@
+//! Random storms through the embedded API, under a seed: nodes die, return, are
+//! drained, relabelled and fill up, sets grow, shrink and roll out. Judged by
+//! counts of the test's own over what the API says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coffer_control::translate;
+use coffer_scheduler::PodId;
+use kube::ResourceExt as _;
+
+use crate::world::{DISK, NEEDED, SHARDS, World, home, id, is_ready, name};
+
+const NODES: usize = 12;
+
+/// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): good enough to vary tests.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
+    }
+}
+
+struct Storm {
+    world: World,
+    chance: Chance,
+    replicas: usize,
+    version: u64,
+    counts: BTreeMap<&'static str, u64>,
+    /// For how many turns in a row a pod that could be spared stood where it may not.
+    outside: BTreeMap<PodId, u32>,
+}
+
+/// Turns that a pod may stand where it may not, once it can be spared: it is seen, told to end, and ends.
+const TURNS_OUTSIDE: u32 = 4;
+
+impl Storm {
+    async fn new(seed: u64) -> Self {
+        let mut world = World::new(NODES).await;
+        world.set(7, 1).await;
+        for _ in 0..10 {
+            world.turn().await;
+        }
+        let (outside, counts) = (BTreeMap::new(), BTreeMap::new());
+        let mut storm = Self { world, chance: Chance(seed), replicas: 7, version: 1, counts, outside };
+        for _ in 0..8 {
+            storm.put().await;
+        }
+        assert_eq!(storm.world.objects.0.lock().unwrap().len(), 8);
+        storm
+    }
+
+    /// Pods that may take a shard: they serve, stand where they may, and are not on their way out.
+    async fn takers(&self) -> BTreeSet<PodId> {
+        let (serving, outside) = (self.world.serving().await, self.world.out_of_place().await);
+        let status = self.world.sets().get("gold").await.unwrap().status.unwrap_or_default();
+        let stays = |id: &&PodId| {
+            status.members.iter().any(|member| member.ordinal == id.ordinal && member.leaves.is_none())
+        };
+        serving.difference(&outside).filter(stays).cloned().collect()
+    }
+
+    async fn put(&mut self) {
+        let mut takers: Vec<PodId> = self.takers().await.into_iter().collect();
+        while takers.len() > SHARDS {
+            takers.remove(self.chance.below(takers.len()));
+        }
+        if takers.len() == SHARDS {
+            let object = takers.into_iter().map(|pod| (pod, true)).collect();
+            self.world.objects.0.lock().unwrap().push(object);
+        }
+    }
+
+    /// What repair does in a turn: of every object one shard that is missing, or lies where it is to go from.
+    async fn repair(&self) {
+        let (takers, serving) = (self.takers().await, self.world.serving().await);
+        let readable = self.world.objects.readable(&serving);
+        let mut objects = self.world.objects.0.lock().unwrap();
+        for (object, readable) in objects.iter_mut().zip(readable) {
+            if readable.len() < NEEDED {
+                continue;
+            }
+            let bad = |(pod, there): &(&PodId, &bool)| !**there || !takers.contains(*pod);
+            let Some(from) = object.iter().find(bad).map(|(pod, _)| pod.clone()) else { continue };
+            if takers.contains(&from) {
+                object.insert(from, true);
+            } else if let Some(to) = takers.iter().find(|pod| !object.contains_key(*pod)) {
+                object.remove(&from);
+                object.insert(to.clone(), true);
+            }
+        }
+    }
+
+    async fn may_fail(&self, n: usize) -> bool {
+        let mut serving = self.world.serving().await;
+        for pod in self.world.all_pods().await {
+            if pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) == Some(name(n)) {
+                serving.retain(|other| Some(other) != id(&pod).as_ref());
+            }
+        }
+        self.world.objects.readable(&serving).iter().all(|readable| readable.len() >= NEEDED)
+    }
+
+    async fn happen(&mut self) {
+        let n = self.chance.below(NODES);
+        match self.chance.below(12) {
+            0 | 1 if self.may_fail(n).await => self.did("died", self.world.ready(n, false)).await,
+            2..=4 => self.did("returned", self.world.ready(n, true)).await,
+            5 => self.did("drained", self.world.drain(n, true)).await,
+            6 => self.did("undrained", self.world.drain(n, false)).await,
+            7 => {
+                let country = if self.chance.below(3) == 0 { "US" } else { home(n) };
+                self.did("relabelled", self.world.attest(n, Some(country))).await;
+            }
+            8 if self.chance.below(2) == 0 => self.did("unattested", self.world.attest(n, None)).await,
+            8 | 9 => self.did("attested", self.world.attest(n, Some(home(n)))).await,
+            10 => {
+                self.replicas = 6 + self.chance.below(4);
+                self.did("resized", self.world.set(self.replicas, self.version)).await;
+            }
+            _ => match self.chance.below(4) {
+                0 => {
+                    self.version += 1;
+                    self.did("rolled out", self.world.set(self.replicas, self.version)).await;
+                }
+                1 => {
+                    let disk = 100 + self.chance.below(900) as u64;
+                    self.did("filled up", self.world.disk(n, disk)).await;
+                }
+                _ => self.put().await,
+            },
+        }
+    }
+
+    async fn did(&self, _: &'static str, what: impl Future<Output = ()>) {
+        what.await;
+    }
+
+    /// One turn of the control plane, judged.
+    async fn turn(&mut self, when: &str) {
+        let before = self.world.all_pods().await;
+        let (serving, outside) = (self.world.serving().await, self.world.out_of_place().await);
+        self.world.turns.turn().await.unwrap();
+        let after = self.world.all_pods().await;
+        let ending =
+            |pod: &&k8s_openapi::api::core::v1::Pod| translate::pod(pod).phase == translate::Phase::Ending;
+        let already: BTreeSet<Option<String>> = before.iter().filter(ending).map(ResourceExt::uid).collect();
+        // Those that were told to end in this turn, in whatever order: all of them together are judged.
+        let told = after.iter().filter(ending).filter(|pod| !already.contains(&pod.uid()));
+        let told: BTreeSet<PodId> = told.filter_map(id).collect();
+        self.budget_holds(&serving, &outside, &told, when);
+        *self.counts.entry("told to end").or_default() += told.len() as u64;
+        let new = after.iter().filter(|pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()));
+        for pod in new {
+            let was = before.iter().find(|other| other.uid() == pod.uid());
+            if was.is_none_or(|was| was.spec.as_ref().is_none_or(|spec| spec.node_name.is_none())) {
+                self.is_legal(pod, when).await;
+                *self.counts.entry("bound").or_default() += 1;
+            }
+        }
+        self.world.nothing_is_over_committed(when).await;
+        self.world.kubelet().await;
+        self.forget_those_that_left().await;
+        self.repair().await;
+        self.nobody_stays_outside(when).await;
+        self.world.clock.forward(std::time::Duration::from_secs(1));
+    }
+
+    fn budget_holds(
+        &self,
+        serving: &BTreeSet<PodId>,
+        outside: &BTreeSet<PodId>,
+        told: &BTreeSet<PodId>,
+        when: &str,
+    ) {
+        let left: BTreeSet<PodId> = serving.difference(told).cloned().collect();
+        let (before, after) = (self.world.objects.readable(serving), self.world.objects.readable(&left));
+        for (before, after) in before.iter().zip(&after) {
+            if before.len() == after.len() {
+                continue;
+            }
+            // By force of law one shard fewer may be left.
+            let forced = before.difference(after).all(|pod| outside.contains(pod));
+            let least = if forced { NEEDED } else { NEEDED + 1 };
+            assert!(
+                after.len() >= least,
+                "{when}: {told:?} go, and leave {} shards of {before:?}",
+                after.len()
+            );
+        }
+    }
+
+    async fn is_legal(&self, pod: &k8s_openapi::api::core::v1::Pod, when: &str) {
+        let node = pod.spec.as_ref().unwrap().node_name.clone().unwrap();
+        let node = self.world.nodes().get(&node).await.unwrap();
+        let wrong = self.world.out_of_place().await.contains(&id(pod).unwrap());
+        let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+        assert!(!wrong && is_ready(&node) && !cordoned, "{when}: {} on {node:?}", pod.name_any());
+    }
+
+    /// What was on a pod that is no member any more is gone with it.
+    async fn forget_those_that_left(&self) {
+        let status = self.world.sets().get("gold").await.unwrap().status.unwrap_or_default();
+        let members: BTreeSet<u32> = status.members.iter().map(|member| member.ordinal).collect();
+        let mut objects = self.world.objects.0.lock().unwrap();
+        for object in objects.iter_mut() {
+            object
+                .iter_mut()
+                .filter(|(pod, _)| !members.contains(&pod.ordinal))
+                .for_each(|(_, there)| *there = false);
+        }
+    }
+
+    async fn nobody_stays_outside(&mut self, when: &str) {
+        let (serving, outside) = (self.world.serving().await, self.world.out_of_place().await);
+        let readable = self.world.objects.readable(&serving);
+        let nodes = self.world.all_nodes().await;
+        let mut still = BTreeMap::new();
+        for pod in self.world.all_pods().await {
+            let Some(id) = id(&pod).filter(|id| outside.contains(id)) else { continue };
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap();
+            let spare = readable.iter().all(|object| !object.contains(&id) || object.len() > NEEDED);
+            // On a node that does not report nobody can end it.
+            if spare && outside.len() == 1 && is_ready(&nodes[&node]) {
+                let turns = self.outside.get(&id).copied().unwrap_or(0) + 1;
+                assert!(turns <= TURNS_OUTSIDE, "{when}: {id} stays outside for {turns} turns");
+                still.insert(id, turns);
+            }
+        }
+        self.outside = still;
+    }
+
+    /// Everything is put right, and all becomes as it was wanted.
+    async fn calm(&mut self, when: &str) {
+        for n in 0..NODES {
+            self.world.ready(n, true).await;
+            self.world.drain(n, false).await;
+            self.world.attest(n, Some(home(n))).await;
+            self.world.disk(n, DISK).await;
+        }
+        for _ in 0..300 {
+            self.turn(when).await;
+            if self.is_as_wanted().await {
+                return;
+            }
+        }
+        let status = self.world.sets().get("gold").await.unwrap().status;
+        unreachable!("{when}: the fleet does not settle: {status:#?}");
+    }
+
+    async fn is_as_wanted(&self) -> bool {
+        let takers = self.takers().await;
+        let readable = self.world.objects.readable(&takers);
+        let pods = self.world.all_pods().await;
+        let version = Some(vec![self.version.to_string()]);
+        pods.len() == self.replicas
+            && takers.len() == self.replicas
+            && pods.iter().all(|pod| pod.spec.as_ref().unwrap().containers[0].args == version)
+            && readable.iter().all(|object| object.len() == SHARDS)
+    }
+}
+
+async fn storm(seed: u64, steps: u64) -> BTreeMap<&'static str, u64> {
+    let mut storm = Storm::new(seed).await;
+    for step in 0..steps {
+        let when = format!("seed {seed}, step {step}");
+        storm.happen().await;
+        storm.turn(&when).await;
+    }
+    storm.calm(&format!("seed {seed}, after the storm")).await;
+    storm.counts
+}
+
+/// `COFFER_STORM=SEEDS:STEPS` for longer ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_through_the_api_breaks_no_budget_and_ends_as_it_was_wanted() {
+    let wish = std::env::var_os("COFFER_STORM").map(|text| text.into_string().unwrap());
+    let (seeds, steps) = match wish.as_deref().and_then(|text| text.split_once(':')) {
+        Some((seeds, steps)) => (seeds.parse().unwrap(), steps.parse().unwrap()),
+        None => (2, 100),
+    };
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in 0..seeds {
+        for (what, count) in storm(seed, steps).await {
+            *sums.entry(what).or_default() += count;
+        }
+    }
+    assert!(sums["bound"] > 20 && sums["told to end"] > 5, "{sums:?}");
+}

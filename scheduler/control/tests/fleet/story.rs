@@ -1,0 +1,243 @@
+//! Stories of one site set on the embedded API.
+
+use std::collections::BTreeMap;
+
+use coffer_control::{NAMESPACE, PlacementRecord, SiteSet};
+use coffer_scheduler::{Ledger, PodId};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use serde_json::json;
+
+use crate::world::{SHARDS, World, home, name, signed};
+
+/// The set has so many pods, all of them serve, and none more.
+async fn serves(client: Client, wanted: usize) -> bool {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let sets: Api<SiteSet> = Api::namespaced(client, NAMESPACE);
+    let pods = pods.list(&ListParams::default()).await.unwrap().items;
+    let status = sets.get("gold").await.unwrap().status.unwrap_or_default();
+    let ready = pods.iter().filter(|pod| coffer_control::translate::pod(pod).ready).count();
+    (pods.len(), ready, status.ready as usize, status.members.len()) == (wanted, wanted, wanted, wanted)
+}
+
+async fn founded(nodes: usize, replicas: usize) -> World {
+    let mut world = World::new(nodes).await;
+    world.set(replicas, 1).await;
+    world.until("all pods serve", 12, |client| serves(client, replicas)).await;
+    world
+}
+
+fn id(ordinal: u32) -> PodId {
+    PodId { set: "gold".parse().unwrap(), ordinal }
+}
+
+async fn homes(world: &World) -> BTreeMap<String, String> {
+    let pods = world.all_pods().await;
+    pods.iter().map(|pod| (pod.name_any(), pod.spec.as_ref().unwrap().node_name.clone().unwrap())).collect()
+}
+
+/// One object on the first six pods.
+fn put(world: &World) {
+    let shards = (0..u32::try_from(SHARDS).unwrap()).map(|ordinal| (id(ordinal), true));
+    world.objects.0.lock().unwrap().push(shards.collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_becomes_pods_on_nodes_of_its_own_with_all_that_they_need() {
+    let world = founded(9, 6).await;
+    let homes = homes(&world).await;
+    let nodes: std::collections::BTreeSet<&String> = homes.values().collect();
+    assert_eq!((homes.len(), nodes.len()), (6, 6));
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), NAMESPACE);
+    assert!(secrets.get_opt("gold-0-certificate").await.unwrap().is_some());
+    let slices: Api<EndpointSlice> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let slice = slices.get("gold-3").await.unwrap();
+    assert_eq!(slice.endpoints[0].conditions.as_ref().unwrap().ready, Some(true));
+    world.nothing_is_over_committed("founded").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_decided_is_written_down_and_replays() {
+    let mut world = founded(9, 6).await;
+    world.set(7, 1).await;
+    world.until("seven pods serve", 12, |client| serves(client, 7)).await;
+    let records: Api<PlacementRecord> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let mut records = records.list(&ListParams::default()).await.unwrap().items;
+    records.sort_by_key(|record| record.spec.first);
+    let end = records.last().unwrap().spec.end.clone();
+    let lines: Vec<String> = records.into_iter().flat_map(|record| record.spec.lines).collect();
+    let replayed = Ledger::replay(lines.iter().map(String::as_str), Some(&end)).unwrap();
+    let bound: BTreeMap<String, String> =
+        replayed.cluster().bound().map(|(pod, node)| (pod.to_string(), node.to_string())).collect();
+    assert_eq!(bound, homes(&world).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_cannot_be_placed_says_why_and_what_would_help() {
+    let mut world = World::new(5).await;
+    world.set(6, 1).await;
+    for _ in 0..6 {
+        world.turn().await;
+    }
+    let status = world.sets().get("gold").await.unwrap().status.unwrap();
+    let placed = status.conditions.iter().find(|one| one.type_ == "Placed").unwrap();
+    assert_eq!((placed.status.as_str(), placed.reason.as_str()), ("False", "Unplaceable"));
+    assert!(placed.message.contains("add a node"), "{}", placed.message);
+    assert!(world.all_pods().await.iter().all(|pod| pod.spec.as_ref().unwrap().node_name.is_none()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_somebody_deletes_comes_back_to_its_disk_with_a_higher_epoch() {
+    let mut world = founded(9, 6).await;
+    let before = homes(&world).await;
+    world.pods().delete("gold-2", &DeleteParams::default()).await.unwrap();
+    world.kubelet().await;
+    world.until("all pods serve again", 12, |client| serves(client, 6)).await;
+    assert_eq!(homes(&world).await, before);
+    let pod = world.pods().get("gold-2").await.unwrap();
+    assert_eq!(pod.annotations()["fleet.coffer/epoch"], "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_moves_data_first_and_the_pod_waits_for_it() {
+    let mut world = founded(9, 6).await;
+    put(&world);
+    let n: usize = homes(&world).await["gold-1"][1..].parse().unwrap();
+    world.drain(n, true).await;
+    world
+        .until("another pod has joined", 12, |client| async move {
+            let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
+            pods.get_opt("gold-6")
+                .await
+                .unwrap()
+                .is_some_and(|pod| coffer_control::translate::pod(&pod).ready)
+        })
+        .await;
+    for _ in 0..5 {
+        world.turn().await;
+    }
+    assert!(world.pods().get_opt("gold-1").await.unwrap().is_some(), "its shards are still there");
+    {
+        let mut objects = world.objects.0.lock().unwrap();
+        objects[0].remove(&id(1));
+        objects[0].insert(id(6), true);
+    }
+    world.until("the drained pod has left", 12, |client| serves(client, 6)).await;
+    assert!(world.pods().get_opt("gold-1").await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_replaced_after_its_grace_without_an_operator() {
+    let mut world = founded(9, 6).await;
+    put(&world);
+    let n: usize = homes(&world).await["gold-1"][1..].parse().unwrap();
+    world.ready(n, false).await;
+    world
+        .until("a replacement serves", 15, |client| async move {
+            let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
+            pods.get_opt("gold-6")
+                .await
+                .unwrap()
+                .is_some_and(|pod| coffer_control::translate::pod(&pod).ready)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_reports_again_within_the_grace_keeps_its_pod_and_nothing_joins() {
+    let mut world = founded(9, 6).await;
+    let before = homes(&world).await;
+    let n: usize = before["gold-1"][1..].parse().unwrap();
+    world.ready(n, false).await;
+    for _ in 0..3 {
+        world.turn().await;
+    }
+    world.ready(n, true).await;
+    world.until("all pods serve", 6, |client| serves(client, 6)).await;
+    assert_eq!(homes(&world).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_label_changes_nothing_and_a_lost_attestation_everything() {
+    let mut world = founded(9, 6).await;
+    put(&world);
+    let n: usize = homes(&world).await["gold-1"][1..].parse().unwrap();
+    world.node(n, json!({ "metadata": { "labels": { "topology.kubernetes.io/region": "US" } } })).await;
+    for _ in 0..3 {
+        world.turn().await;
+    }
+    assert!(serves(world.client.clone(), 6).await);
+    // Taken back by the operator.
+    let revoked =
+        coffer_control::attestation::TrustedKeys::new(&[crate::world::attester().verifying_key()]).unwrap();
+    let verified = revoked.verify(&name(n).parse().unwrap(), Some(&signed(&name(n), home(n)))).unwrap();
+    let map: ConfigMap = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "revoked-attestations" },
+        "data": { verified.id(): "the node was moved" },
+    }))
+    .unwrap();
+    Api::<ConfigMap>::namespaced(world.client.clone(), NAMESPACE)
+        .create(&PostParams::default(), &map)
+        .await
+        .unwrap();
+    world
+        .until("the pod has left, and another serves", 12, |client| async move {
+            let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+            pods.get_opt("gold-1").await.unwrap().is_none() && pods.get_opt("gold-6").await.unwrap().is_some()
+        })
+        .await;
+    let homes = homes(&world).await;
+    assert!(homes.values().all(|node| *node != name(n)), "{homes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_restarts_one_pod_after_the_other_where_it_is() {
+    let mut world = founded(9, 6).await;
+    put(&world);
+    let before = homes(&world).await;
+    world.set(6, 2).await;
+    for _ in 0..40 {
+        world.turn().await;
+        let serving = world.serving().await;
+        assert!(world.objects.readable(&serving)[0].len() >= SHARDS - 1, "{serving:?}");
+    }
+    let pods = world.all_pods().await;
+    let args = |pod: &Pod| pod.spec.as_ref().unwrap().containers[0].args.clone();
+    assert!(pods.iter().all(|pod| args(pod) == Some(vec!["2".to_owned()])));
+    assert_eq!(homes(&world).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_disruption_budget_follows_the_shards() {
+    let mut world = founded(9, 6).await;
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let least =
+        |budget: PodDisruptionBudget| serde_json::to_value(budget.spec.unwrap().min_available).unwrap();
+    put(&world);
+    world.turn().await;
+    assert_eq!(least(budgets.get("gold").await.unwrap()), json!(5));
+    world.objects.0.lock().unwrap()[0].insert(id(0), false);
+    world.turn().await;
+    assert_eq!(least(budgets.get("gold").await.unwrap()), json!(6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_set_goes_after_its_pods_and_no_number_is_given_twice() {
+    let mut world = founded(9, 6).await;
+    world.set(7, 1).await;
+    world.until("seven serve", 12, |client| serves(client, 7)).await;
+    world.set(6, 1).await;
+    world.until("six serve", 12, |client| serves(client, 6)).await;
+    world.set(7, 1).await;
+    world.until("seven serve again", 12, |client| serves(client, 7)).await;
+    assert!(world.pods().get_opt("gold-7").await.unwrap().is_some(), "{:?}", homes(&world).await);
+    world.sets().delete("gold", &DeleteParams::default()).await.unwrap();
+    for _ in 0..40 {
+        world.turn().await;
+    }
+    assert!(world.sets().get_opt("gold").await.unwrap().is_none());
+    assert!(world.all_pods().await.is_empty());
+}
