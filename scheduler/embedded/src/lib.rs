@@ -1,2 +1,4 @@
 //! The embedded Kubernetes API: a store with revisions and watch on SQLite, and
 //! the subset of the API that `kubectl` and the controllers of the fleet ask for.
+
+pub mod kinds;
