@@ -145,7 +145,14 @@ fn memory_mib() -> u64 {
 async fn case(nodes: u64, pods: u64, hard: bool) {
     let dir = tempfile::tempdir_in(".").unwrap();
     let clock = Arc::new(SystemClock);
-    let options = Options::new(dir.path().join("fleet.sqlite"), clock.clone(), Arc::new(OsEntropy));
+    let options = Options {
+        path: dir.path().join("fleet.sqlite"),
+        limits: coffer_embedded::store::Limits::default(),
+        clock: clock.clone(),
+        entropy: Arc::new(OsEntropy),
+        nodes: Arc::new(coffer_embedded::NoNodeAccess),
+        audit: Arc::new(coffer_embedded::NoAudit),
+    };
     let embedded = Embedded::open(options).await.unwrap();
     let client = embedded.client();
     install(&client, NAMESPACE).await.unwrap();

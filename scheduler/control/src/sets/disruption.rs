@@ -13,6 +13,9 @@ use crate::names::LABEL_SET;
 use crate::shards::Shards;
 use crate::translate;
 
+/// Annotation of a budget: what a refused eviction tells.
+const REASON: &str = "fleet.coffer/budget-reason";
+
 /// How many pods, whichever they are, may be missing beside those that are missing now, so
 /// that every object still has k + 1 readable shards.
 fn may_lose(groups: &[ShardGroup], ready: u32) -> u32 {
@@ -28,6 +31,20 @@ impl Look<'_> {
     pub(super) fn allow(&mut self, shards: &Shards) {
         let ready = self.ready();
         self.status.may_lose = may_lose(&shards.groups, ready);
+    }
+
+    /// What would be lost, for whoever is refused.
+    fn reason(&self) -> String {
+        let known = self.status.conditions.iter().find(|one| one.type_ == "ShardsKnown");
+        match known.filter(|one| one.status == "False") {
+            Some(silent) => silent.message.clone(),
+            None => format!(
+                "{} of {} pods may be missing by choice now; with more, objects would be left with fewer than {} readable shards",
+                self.status.may_lose,
+                self.ready(),
+                self.object.spec.data_shards.saturating_add(1)
+            ),
+        }
     }
 
     pub(super) fn ready(&self) -> u32 {
@@ -50,6 +67,7 @@ impl Look<'_> {
             "metadata": {
                 "name": name,
                 "labels": { LABEL_SET: name },
+                "annotations": { REASON: self.reason() },
                 "ownerReferences": self.object.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
             },
             "spec": {

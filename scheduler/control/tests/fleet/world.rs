@@ -318,7 +318,14 @@ pub(crate) fn is_ready(node: &Node) -> bool {
 }
 
 pub(crate) async fn embedded(dir: &tempfile::TempDir, clock: Arc<dyn Clock>) -> Embedded {
-    let options = coffer_embedded::Options::new(dir.path().join("fleet.sqlite"), clock, Arc::new(OsEntropy));
+    let options = coffer_embedded::Options {
+        path: dir.path().join("fleet.sqlite"),
+        limits: coffer_embedded::store::Limits::default(),
+        clock,
+        entropy: Arc::new(OsEntropy),
+        nodes: Arc::new(coffer_embedded::NoNodeAccess),
+        audit: Arc::new(coffer_embedded::NoAudit),
+    };
     Embedded::open(options).await.unwrap()
 }
 
