@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_control::translate;
 use coffer_scheduler::PodId;
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 
 use crate::world::{DISK, NEEDED, SHARDS, World, home, id, is_ready, name};
 

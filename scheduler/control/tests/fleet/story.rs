@@ -36,7 +36,8 @@ fn id(ordinal: u32) -> PodId {
 
 async fn homes(world: &World) -> BTreeMap<String, String> {
     let pods = world.all_pods().await;
-    pods.iter().map(|pod| (pod.name_any(), pod.spec.as_ref().unwrap().node_name.clone().unwrap())).collect()
+    let bound = |pod: &Pod| Some((pod.name_any(), pod.spec.as_ref()?.node_name.clone()?));
+    pods.iter().filter_map(bound).collect()
 }
 
 /// One object on the first six pods.
