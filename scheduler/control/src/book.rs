@@ -110,6 +110,17 @@ impl Book {
         self.pods.get(id)
     }
 
+    /// The pods of a set that serve: ready, and so is their node. A silent node's pods say that they are
+    /// ready for as long as nobody takes it back.
+    pub fn serving(&self, set: &SetName) -> BTreeSet<PodId> {
+        let node_ready = |pod: &SeenPod| {
+            let node = pod.node.as_ref().and_then(|name| self.ledger.cluster().node(name));
+            node.is_some_and(|node| node.ready)
+        };
+        let serving = self.pods_of(set).filter(|(_, pod)| pod.ready && node_ready(pod));
+        serving.map(|(id, _)| id.clone()).collect()
+    }
+
     /// The pods of a set that there are.
     pub fn pods_of(&self, set: &SetName) -> impl Iterator<Item = (&PodId, &SeenPod)> {
         let first = PodId { set: set.clone(), ordinal: 0 };
@@ -305,12 +316,12 @@ impl Book {
     pub fn standing(&self, name: &SetName) -> Standing {
         let Some(set) = self.sets.get(name) else { return Standing::default() };
         let grace = Duration::from_secs(u64::from(set.grace_seconds));
+        let serving = self.serving(name);
         let mut standing = Standing::default();
         let mut deserted: BTreeSet<&NodeName> = BTreeSet::new();
         for ordinal in &set.members {
             let id = PodId { set: name.clone(), ordinal: *ordinal };
-            let serves = self.pods.get(&id).is_some_and(|pod| pod.ready);
-            if !serves {
+            if !serving.contains(&id) {
                 standing.restarting.insert(id.clone());
             }
             let Some(node) = self.ledger.cluster().node_of(&id) else { continue };

@@ -49,10 +49,7 @@ impl Look<'_> {
 
     /// What the ledger of shards says. Where it is silent, every pod is taken to hold what nothing else does.
     async fn shards(&mut self) -> Shards {
-        let serving = self.sets.locked(|book| {
-            let ready = book.pods_of(&self.name).filter(|(_, pod)| pod.ready);
-            ready.map(|(id, _)| id.clone()).collect::<std::collections::BTreeSet<_>>()
-        });
+        let serving = self.sets.locked(|book| book.serving(&self.name));
         match self.sets.control.shards.look(&self.name, &serving).await {
             Ok(shards) => {
                 self.shards_known(None);
