@@ -7,4 +7,5 @@ pub mod kinds;
 pub mod media;
 pub mod metrics;
 pub mod openapi;
+pub mod platform;
 pub mod table;
