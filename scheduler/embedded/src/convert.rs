@@ -17,12 +17,12 @@ const FIELDS: &[(&str, &str)] = &[
 
 /// Makes an `events.k8s.io/v1` Event a `v1` Event. Fields that both views share
 /// stay; a field of the other view that is there already wins.
-pub fn to_stored(event: &mut Value) {
+pub(crate) fn to_stored(event: &mut Value) {
     rename(event, "v1", FIELDS.iter().map(|(old, new)| (*new, *old)));
 }
 
 /// Makes a `v1` Event an `events.k8s.io/v1` Event.
-pub fn from_stored(event: &mut Value) {
+pub(crate) fn from_stored(event: &mut Value) {
     rename(event, "events.k8s.io/v1", FIELDS.iter().copied());
 }
 

@@ -7,21 +7,29 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::kinds::{Kind, Verb, api_version};
-use crate::media::Shape;
+use crate::refusal::Refusal;
+use crate::registry::Registry;
+use crate::reply::{JSON, Reply};
+use crate::request::{Accept, Form};
 
 /// A page of discovery.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Page {
-    /// `/version`
+    /// `GET /version`.
     Version,
-    /// `/api`
-    Core,
-    /// `/apis`
-    Groups,
-    /// `/apis/GROUP`
+    /// `GET /api`.
+    Api,
+    /// `GET /apis`.
+    Apis,
+    /// `GET /apis/GROUP`.
     Group(String),
-    /// `/api/v1` or `/apis/GROUP/VERSION`
-    Resources(String, String),
+    /// `GET /api/v1` or `/apis/GROUP/VERSION`.
+    Resources {
+        /// Group; empty for the core group.
+        group: String,
+        /// Version.
+        version: String,
+    },
 }
 
 /// The version of Kubernetes that `/version` reports: the newest one whose
@@ -29,56 +37,45 @@ pub enum Page {
 /// binary by it.
 pub const KUBERNETES_VERSION: (&str, &str) = ("1", "32");
 
-impl Page {
-    /// The page that a path names; None if it names none.
-    #[must_use]
-    pub fn of_path(path: &str) -> Option<Self> {
-        let mut parts = path.trim_matches('/').split('/');
-        let page = match (parts.next()?, parts.next(), parts.next()) {
-            ("version", None, None) => Self::Version,
-            ("api", None, None) => Self::Core,
-            ("apis", None, None) => Self::Groups,
-            ("api", Some(version), None) => Self::Resources(String::new(), version.to_owned()),
-            ("apis", Some(group), None) => Self::Group(group.to_owned()),
-            ("apis", Some(group), Some(version)) => Self::Resources(group.to_owned(), version.to_owned()),
-            _ => return None,
-        };
-        parts.next().is_none().then_some(page)
+/// The page, in the first form that the client takes and the page has.
+pub(crate) fn answer(page: &Page, accept: &Accept, registry: &Registry) -> Reply {
+    let served = registry.all();
+    let kinds: Vec<&Kind> = served.iter().map(|resource| &resource.kind).collect();
+    match make(page, &accept.forms, &kinds) {
+        Some((media_type, body)) => Reply::json(&body).media_type(media_type),
+        None => Refusal::NoPath.into(),
     }
 }
 
-/// The page's content type and body, in the first of the shapes that it
-/// has; None if there is no such group or version, or it has none of the shapes.
-#[must_use]
-pub fn answer(page: &Page, shapes: &[Shape], kinds: &[Kind]) -> Option<(String, Value)> {
-    let plain = || shapes.contains(&Shape::Plain);
-    if let Page::Core | Page::Groups = page {
-        for shape in shapes {
-            match shape {
-                Shape::Discovery(version) => return Some(aggregated(*page == Page::Core, version, kinds)),
-                Shape::Plain => break,
-                _ => {}
+/// The page's media type and body; None if there is no such group or version.
+/// A client that takes none of the page's forms gets the plain one, as from Kubernetes.
+fn make(page: &Page, forms: &[Form], kinds: &[&Kind]) -> Option<(String, Value)> {
+    if let Page::Api | Page::Apis = page {
+        for form in forms {
+            match form {
+                Form::Discovery(version) => return Some(aggregated(*page == Page::Api, version, kinds)),
+                Form::Plain => break,
+                Form::Table(_) | Form::Partial => {}
             }
         }
     }
     let body = match page {
-        Page::Version => Some(version()),
-        Page::Core => Some(json!({
-            "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [],
-        })),
-        Page::Groups => {
-            let groups: Vec<Value> = by_group(kinds, false).iter().map(|(name, group)| legacy_group(name, group)).collect();
-            Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+        Page::Version => version(),
+        Page::Api => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        Page::Apis => {
+            let groups = by_group(kinds, false);
+            let groups: Vec<Value> = groups.iter().map(|(name, group)| legacy_group(name, group)).collect();
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
-        Page::Group(name) => by_group(kinds, false).get(name.as_str()).map(|group| {
-            let mut body = legacy_group(name, group);
+        Page::Group(name) => {
+            let mut body = legacy_group(name, by_group(kinds, false).get(name.as_str())?);
             body["kind"] = json!("APIGroup");
             body["apiVersion"] = json!("v1");
             body
-        }),
-        Page::Resources(group, version) => resources(group, version, kinds),
+        }
+        Page::Resources { group, version } => resources(group, version, kinds)?,
     };
-    body.filter(|_| plain()).map(|body| ("application/json".to_owned(), body))
+    Some((JSON.to_owned(), body))
 }
 
 fn version() -> Value {
@@ -94,9 +91,9 @@ fn version() -> Value {
 /// Kinds by group and, best first, by version.
 type Versions<'a> = Vec<(&'a str, Vec<&'a Kind>)>;
 
-fn by_group(kinds: &[Kind], core: bool) -> BTreeMap<&str, Versions<'_>> {
-    let mut groups: BTreeMap<&str, Versions<'_>> = BTreeMap::new();
-    for kind in kinds.iter().filter(|kind| kind.group.is_empty() == core) {
+fn by_group<'a>(kinds: &[&'a Kind], core: bool) -> BTreeMap<&'a str, Versions<'a>> {
+    let mut groups: BTreeMap<&str, Versions<'a>> = BTreeMap::new();
+    for kind in kinds.iter().filter(|kind| kind.group.is_empty() == core).copied() {
         let versions = groups.entry(&kind.group).or_default();
         match versions.iter_mut().find(|(version, _)| *version == kind.version) {
             Some((_, kinds)) => kinds.push(kind),
@@ -125,7 +122,7 @@ fn rank(version: &str) -> (u8, u64, u64) {
     }
 }
 
-fn aggregated(core: bool, version: &str, kinds: &[Kind]) -> (String, Value) {
+fn aggregated(core: bool, version: &str, kinds: &[&Kind]) -> (String, Value) {
     let items: Vec<Value> = by_group(kinds, core)
         .into_iter()
         .map(|(name, versions)| {
@@ -187,7 +184,7 @@ fn legacy_group(name: &str, versions: &Versions<'_>) -> Value {
     json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
 }
 
-fn resources(group: &str, version: &str, kinds: &[Kind]) -> Option<Value> {
+fn resources(group: &str, version: &str, kinds: &[&Kind]) -> Option<Value> {
     let mut found = kinds.iter().filter(|kind| kind.group == group && kind.version == version).peekable();
     found.peek()?;
     let mut resources = Vec::new();
@@ -226,27 +223,28 @@ mod tests {
     use super::*;
     use crate::kinds::built_in;
 
-    fn body(path: &str, shapes: &[Shape]) -> Option<Value> {
-        answer(&Page::of_path(path)?, shapes, built_in()).map(|(_, body)| body)
+    fn kinds() -> Vec<&'static Kind> {
+        built_in().iter().collect()
     }
 
-    #[test]
-    fn a_path_with_more_behind_it_is_no_page() {
-        for path in ["/", "/api/v1/pods", "/apis/policy/v1/poddisruptionbudgets", "/version/x", "/healthz"] {
-            assert_eq!(Page::of_path(path), None, "{path}");
-        }
+    fn body(page: &Page, forms: &[Form]) -> Option<Value> {
+        make(page, forms, &kinds()).map(|(_, body)| body)
+    }
+
+    fn resources_of(group: &str, version: &str) -> Option<Value> {
+        body(&Page::Resources { group: group.into(), version: version.into() }, &[Form::Plain])
     }
 
     #[test]
     fn groups_and_versions_that_are_not_there_have_no_page() {
-        assert_eq!(body("/apis/apps", &[Shape::Plain]), None);
-        assert_eq!(body("/apis/policy/v1beta1", &[Shape::Plain]), None);
-        assert_eq!(body("/api/v2", &[Shape::Plain]), None);
+        assert_eq!(body(&Page::Group("apps".into()), &[Form::Plain]), None);
+        assert_eq!(resources_of("policy", "v1beta1"), None);
+        assert_eq!(resources_of("", "v2"), None);
     }
 
     #[test]
     fn drain_finds_the_eviction_of_pods_and_its_group_in_the_legacy_list() {
-        let list = body("/api/v1", &[Shape::Plain]).unwrap();
+        let list = resources_of("", "v1").unwrap();
         let eviction = list["resources"]
             .as_array()
             .unwrap()
@@ -261,8 +259,8 @@ mod tests {
     #[test]
     fn the_aggregated_form_is_made_in_the_version_that_was_asked_for() {
         for version in ["v2", "v2beta1"] {
-            let asked = [Shape::Discovery(version.into()), Shape::Plain];
-            let (media, list) = answer(&Page::Groups, &asked, built_in()).unwrap();
+            let asked = [Form::Discovery(version), Form::Plain];
+            let (media, list) = make(&Page::Apis, &asked, &kinds()).unwrap();
             assert!(media.contains(&format!("v={version};")), "{media}");
             assert_eq!(list["apiVersion"], format!("apidiscovery.k8s.io/{version}"));
             assert!(list["items"].as_array().unwrap().iter().all(|item| item["metadata"]["name"] != ""));
@@ -271,19 +269,18 @@ mod tests {
 
     #[test]
     fn a_client_that_wants_plain_json_first_gets_the_older_form() {
-        let asked = [Shape::Plain, Shape::Discovery("v2".into())];
-        assert_eq!(body("/apis", &asked).unwrap()["kind"], "APIGroupList");
-        assert_eq!(body("/api", &asked).unwrap()["kind"], "APIVersions");
+        let asked = [Form::Plain, Form::Discovery("v2")];
+        assert_eq!(body(&Page::Apis, &asked).unwrap()["kind"], "APIGroupList");
+        assert_eq!(body(&Page::Api, &asked).unwrap()["kind"], "APIVersions");
     }
 
     #[test]
     fn both_forms_name_the_same_resources() {
-        let aggregated = body("/apis", &[Shape::Discovery("v2".into())]).unwrap();
+        let aggregated = body(&Page::Apis, &[Form::Discovery("v2")]).unwrap();
         for group in aggregated["items"].as_array().unwrap() {
             for version in group["versions"].as_array().unwrap() {
                 let name = group["metadata"]["name"].as_str().unwrap();
-                let path = format!("/apis/{name}/{}", version["version"].as_str().unwrap());
-                let legacy = body(&path, &[Shape::Plain]).unwrap();
+                let legacy = resources_of(name, version["version"].as_str().unwrap()).unwrap();
                 let mut left: Vec<String> = Vec::new();
                 for resource in version["resources"].as_array().unwrap() {
                     let plural = resource["resource"].as_str().unwrap();
@@ -293,7 +290,7 @@ mod tests {
                 }
                 let right: Vec<&str> =
                     legacy["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
-                assert_eq!(left, right, "{path}");
+                assert_eq!(left, right, "{name}");
             }
         }
     }

@@ -2,16 +2,77 @@
 //! nodes give. Nothing is stored; a node that does not answer has no metrics,
 //! and so have its pods.
 
+use std::collections::{BTreeSet, HashMap};
+
 use coffer_model::Timestamp;
+use futures::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
+
+use crate::api::Api;
+use crate::refusal::Refusal;
+use crate::request::{Objects, Query};
 
 const API_VERSION: &str = "metrics.k8s.io/v1beta1";
 /// Over how long a summary's rates are taken.
 const WINDOW: &str = "10s";
+/// Nodes that are asked at once.
+const AT_ONCE: usize = 16;
+
+/// Answers a request for metrics, by asking the nodes.
+pub(crate) async fn answer(api: &Api, objects: &Objects, query: &Query) -> Result<Value, Refusal> {
+    let kind = &objects.resource.kind;
+    let of_nodes = !kind.namespaced;
+    let now = api.clock.now();
+    let nodes = stored(api, "nodes", "");
+    let wanted: Vec<Value> = if of_nodes { nodes.clone() } else { stored(api, "pods", &objects.namespace) };
+    let wanted: Vec<Value> = wanted.into_iter().filter(|object| chosen(object, objects, query)).collect();
+    let node_of = |object: &Value| {
+        let at = if of_nodes { "/metadata/name" } else { "/spec/nodeName" };
+        object.pointer(at).and_then(Value::as_str).map(str::to_owned)
+    };
+    let asked: BTreeSet<String> = wanted.iter().filter_map(node_of).collect();
+    let asked = nodes.iter().filter(|node| node_name(node).is_some_and(|name| asked.contains(name)));
+    let summaries: HashMap<String, Value> = stream::iter(asked)
+        .map(|node| async move {
+            let summary = api.nodes.usage(node).await.ok()?;
+            Some((node_name(node)?.to_owned(), summary))
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    let items = wanted.iter().filter_map(|object| {
+        let summary = summaries.get(&node_of(object)?)?;
+        if of_nodes { of_node(object, summary, now) } else { of_pod(object, summary, now) }
+    });
+    let items: Vec<Value> = items.collect();
+    match &objects.name {
+        None => Ok(list(&kind.kind, items)),
+        Some(name) => {
+            let missing = || Refusal::NotFound(objects.resource.subject(name));
+            items.into_iter().next().ok_or_else(missing)
+        }
+    }
+}
+
+fn node_name(node: &Value) -> Option<&str> {
+    node.pointer("/metadata/name").and_then(Value::as_str)
+}
+
+fn chosen(object: &Value, objects: &Objects, query: &Query) -> bool {
+    let label = |name: &str| object.pointer("/metadata/labels")?.get(name)?.as_str();
+    let named = objects.name.as_deref().is_none_or(|name| node_name(object) == Some(name));
+    named && query.labels.fits(label)
+}
+
+fn stored(api: &Api, resource: &str, namespace: &str) -> Vec<Value> {
+    let within = (!namespace.is_empty()).then_some(namespace);
+    let (objects, _) = api.store.snapshot(&resource.into(), within);
+    objects.iter().map(|object| object.value()).collect()
+}
 
 /// The metrics of a node from its summary; None if that has no such figures.
-#[must_use]
-pub fn of_node(node: &Value, summary: &Value, now: Timestamp) -> Option<Value> {
+fn of_node(node: &Value, summary: &Value, now: Timestamp) -> Option<Value> {
     let usage = usage(summary.get("node")?)?;
     let mut made = shell("NodeMetrics", node, now);
     made["usage"] = usage;
@@ -20,8 +81,7 @@ pub fn of_node(node: &Value, summary: &Value, now: Timestamp) -> Option<Value> {
 
 /// The metrics of a pod from its node's summary; None if the node knows nothing
 /// of this pod. A pod of the same name and another uid is another pod.
-#[must_use]
-pub fn of_pod(pod: &Value, summary: &Value, now: Timestamp) -> Option<Value> {
+fn of_pod(pod: &Value, summary: &Value, now: Timestamp) -> Option<Value> {
     let same = |field: &str, reference: &Value| pod.pointer(&format!("/metadata/{field}")) == reference.get(field);
     let stats = summary.get("pods")?.as_array()?.iter().find(|stats| {
         let reference = &stats["podRef"];
@@ -38,8 +98,7 @@ pub fn of_pod(pod: &Value, summary: &Value, now: Timestamp) -> Option<Value> {
 }
 
 /// The list of some metrics.
-#[must_use]
-pub fn list(kind: &str, items: Vec<Value>) -> Value {
+fn list(kind: &str, items: Vec<Value>) -> Value {
     json!({"kind": format!("{kind}List"), "apiVersion": API_VERSION, "metadata": {}, "items": items})
 }
 

@@ -24,56 +24,45 @@ use k8s_openapi::schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::kinds::{Kind, Verb};
+use crate::refusal::Refusal;
+use crate::registry::Registry;
+use crate::reply::Reply;
 
-/// A page of OpenAPI v3.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A page of the description.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Page {
-    /// `/openapi/v3`
+    /// `GET /openapi/v3`.
     Index,
-    /// `/openapi/v3/api/v1` or `/openapi/v3/apis/GROUP/VERSION`
-    Group(String, String),
+    /// `GET /openapi/v3/api/v1` or `/openapi/v3/apis/GROUP/VERSION`.
+    Group {
+        /// Group; empty for the core group.
+        group: String,
+        /// Version.
+        version: String,
+    },
 }
 
-impl Page {
-    /// The page that a path names; None if it names none.
-    #[must_use]
-    pub fn of_path(path: &str) -> Option<Self> {
-        let rest = path.trim_end_matches('/').strip_prefix("/openapi/v3")?;
-        let parts: Vec<&str> = rest.split('/').collect();
-        match parts[..] {
-            [""] => Some(Self::Index),
-            ["", "api", version] => Some(Self::Group(String::new(), version.to_owned())),
-            ["", "apis", group, version] => Some(Self::Group(group.to_owned(), version.to_owned())),
-            _ => None,
-        }
-    }
+pub(crate) fn answer(page: &Page, registry: &Registry) -> Reply {
+    let served = registry.all();
+    let kinds: Vec<&Kind> = served.iter().map(|resource| &resource.kind).collect();
+    make(page, &kinds).map_or_else(|| Refusal::NoPath.into(), |body| Reply::json(&body))
 }
 
 /// The page's body; None if there is no such group or version.
-#[must_use]
-pub fn answer(page: &Page, kinds: &[Kind]) -> Option<Value> {
+fn make(page: &Page, kinds: &[&Kind]) -> Option<Value> {
     match page {
         Page::Index => Some(index(kinds)),
-        Page::Group(group, version) => {
-            let of_group: Vec<&Kind> =
-                kinds.iter().filter(|kind| kind.group == *group && kind.version == *version).collect();
+        Page::Group { group, version } => {
+            let of_group = kinds.iter().filter(|kind| kind.group == *group && kind.version == *version);
+            let of_group: Vec<&Kind> = of_group.copied().collect();
             (!of_group.is_empty()).then(|| document(&of_group))
         }
     }
 }
 
-/// The whole schema of a built-in kind with all that it refers to, as the
-/// `components/schemas` of a document; None for kinds without one.
-#[must_use]
-pub fn built_in_schemas(group: &str, version: &str, kind: &str) -> Option<(String, Map<String, Value>)> {
-    let mut generator = SchemaSettings::openapi3().into_generator();
-    let name = define(&mut generator, group, version, kind)?;
-    Some((name, generator.take_definitions(true)))
-}
-
 /// A client may keep a document as long as its address stays the same, so that
 /// the address holds a digest of what the document is made of.
-fn index(kinds: &[Kind]) -> Value {
+fn index(kinds: &[&Kind]) -> Value {
     let mut groups: BTreeMap<String, blake3::Hasher> = BTreeMap::new();
     for kind in kinds {
         let root = if kind.group.is_empty() { "api" } else { "apis" };
@@ -284,22 +273,34 @@ mod tests {
     use super::*;
     use crate::kinds::built_in;
 
+    fn kinds() -> Vec<&'static Kind> {
+        built_in().iter().collect()
+    }
+
+    fn group(group: &str, version: &str) -> Page {
+        Page::Group { group: group.into(), version: version.into() }
+    }
+
     #[test]
     fn every_path_of_the_index_leads_to_a_document() {
-        let index = answer(&Page::Index, built_in()).unwrap();
+        let index = make(&Page::Index, &kinds()).unwrap();
         for (path, address) in index["paths"].as_object().unwrap() {
             let url = address["serverRelativeURL"].as_str().unwrap();
-            let (bare, _) = url.split_once('?').unwrap();
-            assert_eq!(bare, format!("/openapi/v3/{path}"));
-            assert!(answer(&Page::of_path(bare).unwrap(), built_in()).is_some(), "{bare}");
+            assert!(url.starts_with(&format!("/openapi/v3/{path}?hash=")), "{url}");
+            let parts: Vec<&str> = path.split('/').collect();
+            let page = match parts[..] {
+                ["api", version] => group("", version),
+                [_, name, version] => group(name, version),
+                _ => panic!("{path}"),
+            };
+            assert!(make(&page, &kinds()).is_some(), "{path}");
         }
     }
 
     #[test]
     fn no_reference_of_a_document_leads_nowhere() {
-        for group in [("", "v1"), ("policy", "v1"), ("apiextensions.k8s.io", "v1")] {
-            let page = Page::Group(group.0.into(), group.1.into());
-            let document = answer(&page, built_in()).unwrap();
+        for name in ["", "policy", "apiextensions.k8s.io"] {
+            let document = make(&group(name, "v1"), &kinds()).unwrap();
             let schemas = document["components"]["schemas"].as_object().unwrap();
             let mut stack = vec![&document];
             while let Some(value) = stack.pop() {
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn kubectl_learns_that_a_patch_may_be_dry_and_is_validated() {
-        let document = answer(&Page::Group(String::new(), "v1".into()), built_in()).unwrap();
+        let document = make(&group("", "v1"), &kinds()).unwrap();
         let patch = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"];
         assert_eq!(patch["x-kubernetes-group-version-kind"], gvk("", "v1", "Pod"));
         for name in ["dryRun", "fieldManager", "fieldValidation", "force"] {
@@ -339,7 +340,7 @@ mod tests {
             }}}],
         }});
         let kinds = Kind::of_crd(&crd);
-        let document = answer(&Page::Group("fleet.coffer".into(), "v1".into()), &kinds).unwrap();
+        let document = make(&group("fleet.coffer", "v1"), &kinds.iter().collect::<Vec<_>>()).unwrap();
         let schema = &document["components"]["schemas"]["coffer.fleet.v1.SiteSet"];
         assert_eq!(schema["properties"]["spec"]["description"], "What is wanted.");
         assert_eq!(schema["properties"]["kind"]["type"], "string");
@@ -348,8 +349,9 @@ mod tests {
     #[test]
     fn another_definition_has_another_address() {
         let mut kinds = built_in().to_vec();
-        let before = answer(&Page::Index, &kinds).unwrap();
+        let page = |kinds: &[Kind]| make(&Page::Index, &kinds.iter().collect::<Vec<_>>());
+        let before = page(&kinds);
         kinds[0].short_names.push("x".into());
-        assert_ne!(before, answer(&Page::Index, &kinds).unwrap());
+        assert_ne!(before, page(&kinds));
     }
 }

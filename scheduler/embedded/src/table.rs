@@ -15,41 +15,17 @@ use coffer_model::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::Kind;
+use crate::registry::Resource;
 
-/// What of each object goes along with its row.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Include {
-    /// Its metadata; what is given unless something else was asked for.
-    #[default]
-    Metadata,
-    /// The whole object.
-    Object,
-    /// Nothing.
-    None,
-}
-
-impl Include {
-    /// The value of the query parameter `includeObject`; None if it is no such value.
-    #[must_use]
-    pub fn of_query(value: Option<&str>) -> Option<Self> {
-        match value {
-            None | Some("" | "Metadata") => Some(Self::Metadata),
-            Some("Object") => Some(Self::Object),
-            Some("None") => Some(Self::None),
-            Some(_) => None,
-        }
-    }
-}
-
-/// How a table is made.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Options {
-    /// The version of `meta.k8s.io`: `v1` or `v1beta1`.
-    pub version: String,
-    /// What goes along with each row.
-    pub include: Include,
-    /// Leaves out the definitions of the columns, as for every event of a watch but the first.
-    pub no_headers: bool,
+/// How a table is to be made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TableOptions {
+    /// Version of meta.k8s.io, `v1` or `v1beta1`.
+    pub(crate) version: &'static str,
+    /// `Object`, `Metadata` (the default) or `None`: what each row carries.
+    pub(crate) include_object: Option<String>,
+    /// Without column definitions: the later events of a watch.
+    pub(crate) no_headers: bool,
 }
 
 /// A column of a built-in kind.
@@ -76,16 +52,19 @@ const NAME: Column =
 const AGE: Column =
     Column { name: "Age", of: Type::Text, wide: 0, help: "How long ago it was created.", cell: age_of };
 
-/// The table of some objects of one kind. `list_metadata` is that of the list, or
-/// of the object where there is but one; a moment `now` for ages.
-#[must_use]
-pub fn render(
-    kind: &Kind,
-    objects: &[&Value],
+/// The table of some objects of one resource. `list_metadata` is that of the list, or of
+/// the object where there is but one; `now` is for ages.
+pub(crate) fn render(
+    resource: &Resource,
+    objects: &[Value],
     list_metadata: &Value,
-    options: &Options,
+    options: &TableOptions,
     now: Timestamp,
 ) -> Value {
+    of_kind(&resource.kind, objects, list_metadata, options, now)
+}
+
+fn of_kind(kind: &Kind, objects: &[Value], list_metadata: &Value, options: &TableOptions, now: Timestamp) -> Value {
     let built_in = columns_of(kind);
     let definitions: Vec<Value> = match &kind.columns {
         _ if options.no_headers => Vec::new(),
@@ -114,12 +93,12 @@ pub fn render(
     })
 }
 
-fn row(cells: Vec<Value>, object: &Value, options: &Options) -> Value {
+fn row(cells: Vec<Value>, object: &Value, options: &TableOptions) -> Value {
     let mut row = json!({"cells": cells});
-    match options.include {
-        Include::None => {}
-        Include::Object => row["object"] = object.clone(),
-        Include::Metadata => {
+    match options.include_object.as_deref() {
+        Some("None") => {}
+        Some("Object") => row["object"] = object.clone(),
+        _ => {
             row["object"] = json!({
                 "kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{}", options.version),
                 "metadata": object.get("metadata"),

@@ -7,10 +7,13 @@ use crate::kinds::built_in;
 
 const NOW: Timestamp = Timestamp(1_700_000_000 * 1_000_000_000);
 
-fn table(group: &str, kind: &str, objects: &[&Value]) -> Value {
+fn table(group: &str, kind: &str, objects: &[Value]) -> Value {
     let kind = built_in().iter().find(|known| known.group == group && known.kind == kind).unwrap();
-    let options = Options { version: "v1".into(), include: Include::Metadata, no_headers: false };
-    render(kind, objects, &json!({"resourceVersion": "7"}), &options, NOW)
+    of_kind(kind, objects, &json!({"resourceVersion": "7"}), &options(None), NOW)
+}
+
+fn options(include: Option<&str>) -> TableOptions {
+    TableOptions { version: "v1", include_object: include.map(str::to_owned), no_headers: false }
 }
 
 fn cell(table: &Value, column: &str) -> Value {
@@ -19,14 +22,14 @@ fn cell(table: &Value, column: &str) -> Value {
 }
 
 fn pod_status(pod: Value) -> Value {
-    cell(&table("", "Pod", &[&pod]), "Status")
+    cell(&table("", "Pod", &[pod]), "Status")
 }
 
 #[test]
 fn every_built_in_kind_has_as_many_cells_as_columns() {
     for kind in built_in() {
         let object = json!({"metadata": {"name": "x"}});
-        let made = table(&kind.group, &kind.kind, &[&object]);
+        let made = table(&kind.group, &kind.kind, &[object]);
         let columns = made["columnDefinitions"].as_array().unwrap();
         assert_eq!(columns.len(), made["rows"][0]["cells"].as_array().unwrap().len(), "{}", kind.kind);
         assert!(columns.iter().any(|column| column["format"] == "name"), "{}", kind.kind);
@@ -79,7 +82,7 @@ fn restarts_tell_when_the_last_one_was() {
         "name": "a", "ready": true, "restartCount": 4,
         "lastState": {"terminated": {"finishedAt": "2023-11-14T22:12:20Z"}},
     }]}});
-    let made = table("", "Pod", &[&pod]);
+    let made = table("", "Pod", &[pod]);
     assert_eq!(cell(&made, "Restarts"), "4 (60s ago)");
     assert_eq!(cell(&made, "Ready"), "1/1");
 }
@@ -91,7 +94,7 @@ fn a_cordoned_node_that_is_silent_is_both() {
         "spec": {"unschedulable": true},
         "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]},
     });
-    let made = table("", "Node", &[&node]);
+    let made = table("", "Node", &[node]);
     assert_eq!(cell(&made, "Status"), "NotReady,SchedulingDisabled");
     assert_eq!(cell(&made, "Roles"), "old,storage");
 }
@@ -106,11 +109,11 @@ fn both_views_of_an_event_print_alike() {
     let mut new = core.clone();
     crate::convert::from_stored(&mut new);
     assert_eq!(
-        table("", "Event", &[&core])["rows"][0]["cells"],
-        table("events.k8s.io", "Event", &[&new])["rows"][0]["cells"]
+        table("", "Event", std::slice::from_ref(&core))["rows"][0]["cells"],
+        table("events.k8s.io", "Event", &[new])["rows"][0]["cells"]
     );
-    assert_eq!(cell(&table("", "Event", &[&core]), "Object"), "pod/p");
-    assert_eq!(cell(&table("", "Event", &[&core]), "Last Seen"), "10s");
+    assert_eq!(cell(&table("", "Event", std::slice::from_ref(&core)), "Object"), "pod/p");
+    assert_eq!(cell(&table("", "Event", std::slice::from_ref(&core)), "Last Seen"), "10s");
 }
 
 #[test]
@@ -118,7 +121,7 @@ fn ports_and_selectors_of_services_are_listed() {
     let service = json!({"spec": {
         "ports": [{"port": 80, "nodePort": 30080}, {"port": 53, "protocol": "UDP"}], "selector": {"a": "b", "c": "d"},
     }});
-    let made = table("", "Service", &[&service]);
+    let made = table("", "Service", &[service]);
     assert_eq!(cell(&made, "Port(s)"), "80:30080/TCP,53/UDP");
     assert_eq!(cell(&made, "Selector"), "a=b,c=d");
 }
@@ -139,14 +142,7 @@ fn custom_columns_take_their_types_and_nothing_else() {
     let kind = &Kind::of_crd(&crd)[0];
     let object = json!({"metadata": {"name": "t", "creationTimestamp": "2023-11-14T22:13:19Z"},
         "spec": {"n": 3, "word": "x"}});
-    let options = Options { version: "v1".into(), include: Include::None, no_headers: false };
-    let made = render(kind, &[&object], &json!({}), &options, NOW);
+    let made = of_kind(kind, &[object], &json!({}), &options(Some("None")), NOW);
     assert_eq!(made["rows"][0], json!({"cells": ["t", 3, null, "3", "1s", null, null]}));
     assert_eq!(made["columnDefinitions"][4]["priority"], 1);
-}
-
-#[test]
-fn an_unknown_value_of_include_object_is_refused() {
-    assert_eq!(Include::of_query(Some("Everything")), None);
-    assert_eq!(Include::of_query(None), Some(Include::Metadata));
 }

@@ -35,9 +35,10 @@ fn pod(tolerations: &Value) -> Pod {
 }
 
 fn lease(name: &str, second: u64) -> Lease {
+    let renewed = format!("{}000Z", coffer_model::Timestamp(second * 1_000_000_000).to_string().replace('Z', ".000"));
     made(json!({
         "metadata": {"name": name, "namespace": "kube-node-lease"},
-        "spec": {"leaseDurationSeconds": 10, "renewTime": format!("2026-01-01T00:{:02}:{:02}.000000Z", second / 60, second % 60)},
+        "spec": {"leaseDurationSeconds": 10, "renewTime": renewed},
     }))
 }
 
