@@ -294,8 +294,7 @@ impl Kind {
 fn of_crd_version(spec: &Value, version: &Value) -> Option<Kind> {
     let text = |at: &str| spec.pointer(at).and_then(Value::as_str).filter(|text| !text.is_empty());
     let kind = text("/names/kind")?;
-    let mut made =
-        namespaced(text("/group")?, version.get("name")?.as_str()?, text("/names/plural")?, kind);
+    let mut made = namespaced(text("/group")?, version.get("name")?.as_str()?, text("/names/plural")?, kind);
     made.custom = true;
     made.namespaced = text("/scope")? == "Namespaced";
     if let Some(singular) = text("/names/singular") {
@@ -324,7 +323,8 @@ fn texts(array: Option<&Value>) -> Vec<String> {
 
 fn columns(array: Option<&Value>) -> Vec<PrinterColumn> {
     let items = array.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let text = |item: &Value, field: &str| item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |item: &Value, field: &str| item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     items
         .iter()
         .map(|item| PrinterColumn {

@@ -9,8 +9,11 @@ use futures::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
+use crate::read::{form, partial, table_options};
 use crate::refusal::Refusal;
-use crate::request::{Objects, Query};
+use crate::reply::Reply;
+use crate::request::{Accept, Form, Objects, Query};
+use crate::table::render;
 
 const API_VERSION: &str = "metrics.k8s.io/v1beta1";
 /// Over how long a summary's rates are taken.
@@ -19,9 +22,38 @@ const WINDOW: &str = "10s";
 const AT_ONCE: usize = 16;
 
 /// Answers a request for metrics, by asking the nodes.
-pub(crate) async fn answer(api: &Api, objects: &Objects, query: &Query) -> Result<Value, Refusal> {
-    let kind = &objects.resource.kind;
-    let of_nodes = !kind.namespaced;
+pub(crate) async fn answer(
+    api: &Api,
+    objects: &Objects,
+    query: &Query,
+    accept: &Accept,
+) -> Result<Reply, Refusal> {
+    let form = form(accept)?;
+    let items = measured(api, objects, query).await;
+    let kind = &objects.resource.kind.kind;
+    if let Some(name) = &objects.name {
+        let missing = || Refusal::NotFound(objects.resource.subject(name));
+        let item = items.first().ok_or_else(missing)?;
+        return Ok(match form {
+            Form::Table(version) => table(api, objects, query, version, &items),
+            Form::Partial => Reply::json(&partial(item)),
+            Form::Plain | Form::Discovery(_) => Reply::json(item),
+        });
+    }
+    Ok(match form {
+        Form::Table(version) => table(api, objects, query, version, &items),
+        Form::Partial | Form::Plain | Form::Discovery(_) => Reply::json(&list(kind, &items)),
+    })
+}
+
+fn table(api: &Api, objects: &Objects, query: &Query, version: &'static str, items: &[Value]) -> Reply {
+    let options = table_options(query, version);
+    Reply::json(&render(&objects.resource, items, json!({}), &options, api.clock.now()))
+}
+
+/// The metrics of all that the request is about. Nodes that do not answer in time have none.
+async fn measured(api: &Api, objects: &Objects, query: &Query) -> Vec<Value> {
+    let of_nodes = !objects.resource.kind.namespaced;
     let now = api.clock.now();
     let nodes = stored(api, "nodes", "");
     let wanted: Vec<Value> = if of_nodes { nodes.clone() } else { stored(api, "pods", &objects.namespace) };
@@ -45,14 +77,7 @@ pub(crate) async fn answer(api: &Api, objects: &Objects, query: &Query) -> Resul
         let summary = summaries.get(&node_of(object)?)?;
         if of_nodes { of_node(object, summary, now) } else { of_pod(object, summary, now) }
     });
-    let items: Vec<Value> = items.collect();
-    match &objects.name {
-        None => Ok(list(&kind.kind, items)),
-        Some(name) => {
-            let missing = || Refusal::NotFound(objects.resource.subject(name));
-            items.into_iter().next().ok_or_else(missing)
-        }
-    }
+    items.collect()
 }
 
 fn node_name(node: &Value) -> Option<&str> {
@@ -98,7 +123,7 @@ fn of_pod(pod: &Value, summary: &Value, now: Timestamp) -> Option<Value> {
 }
 
 /// The list of some metrics.
-fn list(kind: &str, items: Vec<Value>) -> Value {
+fn list(kind: &str, items: &[Value]) -> Value {
     json!({"kind": format!("{kind}List"), "apiVersion": API_VERSION, "metadata": {}, "items": items})
 }
 

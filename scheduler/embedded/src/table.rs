@@ -57,14 +57,14 @@ const AGE: Column =
 pub(crate) fn render(
     resource: &Resource,
     objects: &[Value],
-    list_metadata: &Value,
+    list_metadata: Value,
     options: &TableOptions,
     now: Timestamp,
 ) -> Value {
     of_kind(&resource.kind, objects, list_metadata, options, now)
 }
 
-fn of_kind(kind: &Kind, objects: &[Value], list_metadata: &Value, options: &TableOptions, now: Timestamp) -> Value {
+fn of_kind(kind: &Kind, objects: &[Value], list_metadata: Value, options: &TableOptions, now: Timestamp) -> Value {
     let built_in = columns_of(kind);
     let definitions: Vec<Value> = match &kind.columns {
         _ if options.no_headers => Vec::new(),
@@ -81,15 +81,9 @@ fn of_kind(kind: &Kind, objects: &[Value], list_metadata: &Value, options: &Tabl
             row(cells, object, options)
         })
         .collect();
-    let mut metadata = json!({});
-    for field in ["resourceVersion", "continue", "remainingItemCount"] {
-        if let Some(value) = list_metadata.get(field) {
-            metadata[field] = value.clone();
-        }
-    }
     json!({
         "kind": "Table", "apiVersion": format!("meta.k8s.io/{}", options.version),
-        "metadata": metadata, "columnDefinitions": definitions, "rows": rows,
+        "metadata": list_metadata, "columnDefinitions": definitions, "rows": rows,
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use coffer_embedded::platform::{self, Settings};
 use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options};
+use coffer_embedded::store::Limits;
 use coffer_model::{Clock, Entropy, Timestamp};
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -71,6 +72,7 @@ impl Home {
         let clock = Arc::new(HandClock(AtomicU64::new(0)));
         let embedded = Embedded::open(Options {
             path: directory.path().join("api.db"),
+            limits: Limits::default(),
             clock: clock.clone(),
             entropy: Arc::new(Counting(AtomicU64::new(1))),
             nodes: Arc::new(NoNodeAccess),

@@ -9,7 +9,7 @@ const NOW: Timestamp = Timestamp(1_700_000_000 * 1_000_000_000);
 
 fn table(group: &str, kind: &str, objects: &[Value]) -> Value {
     let kind = built_in().iter().find(|known| known.group == group && known.kind == kind).unwrap();
-    of_kind(kind, objects, &json!({"resourceVersion": "7"}), &options(None), NOW)
+    of_kind(kind, objects, json!({"resourceVersion": "7"}), &options(None), NOW)
 }
 
 fn options(include: Option<&str>) -> TableOptions {
@@ -142,7 +142,7 @@ fn custom_columns_take_their_types_and_nothing_else() {
     let kind = &Kind::of_crd(&crd)[0];
     let object = json!({"metadata": {"name": "t", "creationTimestamp": "2023-11-14T22:13:19Z"},
         "spec": {"n": 3, "word": "x"}});
-    let made = of_kind(kind, &[object], &json!({}), &options(Some("None")), NOW);
+    let made = of_kind(kind, &[object], json!({}), &options(Some("None")), NOW);
     assert_eq!(made["rows"][0], json!({"cells": ["t", 3, null, "3", "1s", null, null]}));
     assert_eq!(made["columnDefinitions"][4]["priority"], 1);
 }

@@ -1,21 +1,22 @@
 //! A server on loopback over mutual TLS, with a kubeconfig for it, the platform
 //! controllers, and something that plays the agents of its nodes.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_embedded::Embedded;
 use coffer_embedded::platform::{self, Settings};
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::Command;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::server::Server;
@@ -23,12 +24,17 @@ use crate::server::Server;
 /// How long anything may take before a test fails. Nothing takes so long when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server, the objects that the tests begin with, and the binary that talks to it.
+/// A server with the objects that the tests begin with, its platform controllers and agents.
+pub(crate) struct Populated {
+    server: Server,
+    _tasks: JoinSet<()>,
+}
+
+/// The same, and the binary that talks to it.
 pub(crate) struct Cluster {
     pub(crate) client: Client,
     binary: &'static Path,
-    server: Server,
-    _tasks: JoinSet<()>,
+    home: Populated,
 }
 
 /// What a run of `kubectl` said.
@@ -39,22 +45,34 @@ pub(crate) struct Said {
     pub(crate) err: String,
 }
 
-impl Cluster {
-    /// A cluster of two nodes with three pods under a budget.
-    pub(crate) async fn start(binary: &'static Path) -> Self {
+impl Populated {
+    /// Two nodes with three pods, and a kind of which there is no object yet.
+    pub(crate) async fn start() -> Self {
         let server = Server::start().await;
         let client = server.client();
         let mut tasks = JoinSet::new();
         let told: platform::Told = Arc::new(|_| {});
-        let quick = Settings { period: Duration::from_millis(100), gather: Duration::from_millis(5), ..Settings::default() };
-        let clock = server.clock();
-        let controllers = client.clone();
+        let quick =
+            Settings { period: Duration::from_millis(100), gather: Duration::from_millis(5), ..Settings::default() };
+        let (controllers, clock) = (client.clone(), server.clock());
         tasks.spawn(async move {
             platform::run(controllers, clock, quick, told, std::future::pending()).await;
         });
         tasks.spawn(play_agents(client.clone()));
         populate(&client).await;
-        Self { client, binary, server, _tasks: tasks }
+        Self { server, _tasks: tasks }
+    }
+
+    pub(crate) fn embedded(&self) -> &Embedded {
+        self.server.embedded()
+    }
+}
+
+impl Cluster {
+    /// A populated server and this binary.
+    pub(crate) async fn start(binary: &'static Path) -> Self {
+        let home = Populated::start().await;
+        Self { client: home.server.client(), binary, home }
     }
 
     /// Runs `kubectl` with these words, split at spaces.
@@ -70,33 +88,62 @@ impl Cluster {
 
     /// Runs `kubectl` with these words as they are.
     pub(crate) async fn run(&self, words: &[&str], input: &str) -> Said {
-        let mut child = self.command(words).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
-        let output = output.unwrap_or_else(|_| panic!("kubectl {words:?} did not end")).unwrap();
+        let mut command = self.command(words);
+        let (said, input) = (format!("kubectl {words:?}"), input.to_owned());
+        let running = tokio::task::spawn_blocking(move || {
+            let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            child.wait_with_output().unwrap()
+        });
+        let output = tokio::time::timeout(PATIENCE, running).await.unwrap_or_else(|_| panic!("{said} did not end"));
+        let output = output.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Said { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
     }
 
     /// The lines that a `kubectl` that goes on prints, until it is dropped.
-    pub(crate) fn lines(&self, words: &str) -> impl Stream<Item = String> + use<> {
+    pub(crate) fn lines(&self, words: &str) -> Lines {
         let words: Vec<&str> = words.split(' ').collect();
         let mut child = self.command(&words).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        futures::stream::unfold((child, lines), |(child, mut lines)| async {
-            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await;
-            let line = line.expect("a line within the test's patience").unwrap()?;
-            Some((line, (child, lines)))
-        })
+        let out = child.stdout.take().unwrap();
+        let (send, lines) = mpsc::unbounded_channel();
+        tokio::task::spawn_blocking(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                if send.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Lines { child, lines }
     }
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.binary);
-        command.args(words).stdout(Stdio::piped()).kill_on_drop(true).env_clear();
+        command.args(words).stdout(Stdio::piped()).env_clear();
         // Diff needs a program of the system; nothing else comes from the environment.
-        command.env("PATH", "/usr/bin:/bin").env("HOME", self.server.directory());
-        command.env("KUBECONFIG", self.server.kubeconfig()).env("KUBECTL_KUBERC", "false");
+        command.env("PATH", "/usr/bin:/bin").env("HOME", self.home.server.directory());
+        command.env("KUBECONFIG", self.home.server.kubeconfig()).env("KUBECTL_KUBERC", "false");
         command
+    }
+}
+
+/// What a `kubectl` prints that goes on until somebody ends it.
+pub(crate) struct Lines {
+    child: Child,
+    lines: mpsc::UnboundedReceiver<String>,
+}
+
+impl Lines {
+    pub(crate) async fn next(&mut self) -> String {
+        let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
+        line.expect("a line within the test's patience").expect("a kubectl that goes on")
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_embedded::{Embedded, LogRequest, NoAudit, NodeAccess, NodeAccessError, Options, Tls};
-use coffer_model::{Clock, Entropy, Timestamp};
+use coffer_embedded::store::Limits;
+use coffer_custody::{OsEntropy, SystemClock};
+use coffer_model::Clock;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kube::Client;
@@ -29,11 +29,12 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(Wall(tokio::time::Instant::now()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let embedded = Embedded::open(Options {
             path: directory.path().join("api.db"),
+            limits: Limits::default(),
             clock: clock.clone(),
-            entropy: Arc::new(Counting(AtomicU64::new(1))),
+            entropy: Arc::new(OsEntropy),
             nodes: Arc::new(Nodes),
             audit: Arc::new(NoAudit),
         })
@@ -53,6 +54,10 @@ impl Server {
         #[expect(clippy::disallowed_methods, reason = "a file for another program, in a directory of the test's own")]
         std::fs::write(server.kubeconfig(), config).unwrap();
         server
+    }
+
+    pub(crate) fn embedded(&self) -> &Embedded {
+        &self.embedded
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -102,30 +107,6 @@ impl Authority {
         params.extended_key_usages.push(purpose);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
-    }
-}
-
-/// The clocks of this machine: ages and timeouts of `kubectl` are real.
-struct Wall(tokio::time::Instant);
-
-impl Clock for Wall {
-    fn now(&self) -> Timestamp {
-        Timestamp(u64::try_from(k8s_openapi::jiff::Timestamp::now().as_nanosecond()).unwrap())
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-struct Counting(AtomicU64);
-
-impl Entropy for Counting {
-    fn fill(&self, out: &mut [u8]) {
-        for bytes in out.chunks_mut(8) {
-            let next = self.0.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-            bytes.copy_from_slice(next.get(..bytes.len()).unwrap());
-        }
     }
 }
 
