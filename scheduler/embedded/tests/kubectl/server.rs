@@ -44,7 +44,7 @@ impl Server {
         let (certificate, key) = authority.issue("127.0.0.1", None);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = Tls { certificate, key, clients: authority.pem.clone() };
+        let tls = Tls { certificate, key: key.into(), clients: authority.pem.clone() };
         let mut tasks = JoinSet::new();
         let serving = embedded.clone();
         tasks.spawn(async move { serving.listen(listener, tls, std::future::pending()).await.unwrap() });
