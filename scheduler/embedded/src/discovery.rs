@@ -14,7 +14,7 @@ use crate::request::{Accept, Form};
 
 /// A page of discovery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Page {
+pub(crate) enum Page {
     /// `GET /version`.
     Version,
     /// `GET /api`.
@@ -35,7 +35,7 @@ pub enum Page {
 /// The version of Kubernetes that `/version` reports: the newest one whose
 /// `kubectl` is tested against this API. A dispatching `kubectl` picks its
 /// binary by it.
-pub const KUBERNETES_VERSION: (&str, &str) = ("1", "32");
+pub(crate) const KUBERNETES_VERSION: (&str, &str) = ("1", "32");
 
 /// The page, in the first form that the client takes and the page has.
 pub(crate) fn answer(page: &Page, accept: &Accept, registry: &Registry) -> Reply {

@@ -3,12 +3,14 @@
 //! and so have its pods.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use coffer_model::Timestamp;
 use futures::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
+use crate::node_access::NodeAccess;
 use crate::read::{form, partial, table_options};
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -56,28 +58,28 @@ async fn measured(api: &Api, objects: &Objects, query: &Query) -> Vec<Value> {
     let of_nodes = !objects.resource.kind.namespaced;
     let now = api.clock.now();
     let nodes = stored(api, "nodes", "");
-    let wanted: Vec<Value> = if of_nodes { nodes.clone() } else { stored(api, "pods", &objects.namespace) };
+    let wanted = if of_nodes { nodes.clone() } else { stored(api, "pods", &objects.namespace) };
     let wanted: Vec<Value> = wanted.into_iter().filter(|object| chosen(object, objects, query)).collect();
     let node_of = |object: &Value| {
         let at = if of_nodes { "/metadata/name" } else { "/spec/nodeName" };
         object.pointer(at).and_then(Value::as_str).map(str::to_owned)
     };
     let asked: BTreeSet<String> = wanted.iter().filter_map(node_of).collect();
-    let asked = nodes.iter().filter(|node| node_name(node).is_some_and(|name| asked.contains(name)));
-    let summaries: HashMap<String, Value> = stream::iter(asked)
-        .map(|node| async move {
-            let summary = api.nodes.usage(node).await.ok()?;
-            Some((node_name(node)?.to_owned(), summary))
-        })
-        .buffer_unordered(AT_ONCE)
-        .filter_map(std::future::ready)
-        .collect()
-        .await;
+    let asked = nodes.into_iter().filter(|node| node_name(node).is_some_and(|name| asked.contains(name)));
+    let answers: Vec<_> = asked.map(|node| summary(Arc::clone(&api.nodes), node)).collect();
+    let answers: Vec<Option<(String, Value)>> = stream::iter(answers).buffer_unordered(AT_ONCE).collect().await;
+    let summaries: HashMap<String, Value> = answers.into_iter().flatten().collect();
     let items = wanted.iter().filter_map(|object| {
         let summary = summaries.get(&node_of(object)?)?;
         if of_nodes { of_node(object, summary, now) } else { of_pod(object, summary, now) }
     });
     items.collect()
+}
+
+/// What a node says, under its name; None if it says nothing.
+async fn summary(nodes: Arc<dyn NodeAccess>, node: Value) -> Option<(String, Value)> {
+    let summary = nodes.usage(&node).await.ok()?;
+    Some((node_name(&node)?.to_owned(), summary))
 }
 
 fn node_name(node: &Value) -> Option<&str> {

@@ -30,7 +30,7 @@ use crate::reply::Reply;
 
 /// A page of the description.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Page {
+pub(crate) enum Page {
     /// `GET /openapi/v3`.
     Index,
     /// `GET /openapi/v3/api/v1` or `/openapi/v3/apis/GROUP/VERSION`.

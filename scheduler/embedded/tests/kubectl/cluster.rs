@@ -277,7 +277,7 @@ async fn play_agents(client: Client) {
     let all = Api::<Pod>::all(client.clone());
     let mut events = std::pin::pin!(watcher(all, watcher::Config::default()));
     while let Some(event) = events.next().await {
-        let (Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) = event else { continue };
+        let Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) = event else { continue };
         let api = Api::<Pod>::namespaced(client.clone(), &pod.namespace().unwrap());
         if pod.metadata.deletion_timestamp.is_some() {
             let _ = api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
@@ -304,7 +304,7 @@ fn running() -> Value {
 
 /// A kubeconfig with everything in it.
 pub(crate) fn kubeconfig(server: &str, authority: &str, certificate: &str, key: &str) -> String {
-    let encoded = |pem: &str| k8s_openapi::serde_json::to_value(k8s_openapi::ByteString(pem.as_bytes().to_vec())).unwrap();
+    let encoded = |pem: &str| serde_json::to_value(k8s_openapi::ByteString(pem.as_bytes().to_vec())).unwrap();
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "coffer",
         "clusters": [{"name": "coffer", "cluster": {"server": server, "certificate-authority-data": encoded(authority)}}],

@@ -96,12 +96,13 @@ impl Graph {
         if self.entries.get(&uid) == Some(&entry) {
             return;
         }
+        let before = self.entries.get(&uid).map(|before| before.owners.clone()).unwrap_or_default();
         self.unlink(&uid);
         for owner in &entry.owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
         }
-        // Owners that wait must hear of dependents, and the other way round.
-        let waiting = entry.owners.iter().map(|owner| owner.uid.clone());
+        // Owners that wait must hear of dependents that came or left, and the other way round.
+        let waiting = before.iter().chain(&entry.owners).map(|owner| owner.uid.clone());
         let waiting: Vec<String> = waiting.filter(|owner| self.entries.contains_key(owner)).collect();
         self.dirty.extend(waiting);
         if entry.deleting {
@@ -308,7 +309,9 @@ mod tests {
         let mut graph = graph(&[deleting("set", ORPHAN), entry("pod", &["set"])]);
         assert_eq!(graph.judge(&entry("pod", &["set"]), &gone), Verdict::Disown(vec!["set".into()]));
         assert_eq!(graph.judge(&deleting("set", ORPHAN), &gone), Verdict::Keep);
+        graph.take_dirty();
         graph.apply(entry("pod", &[]));
+        assert_eq!(graph.take_dirty(), [deleting("set", ORPHAN)], "who waits hears of it");
         assert_eq!(graph.judge(&deleting("set", ORPHAN), &gone), Verdict::Release(ORPHAN));
     }
 
