@@ -286,10 +286,16 @@ mod tests {
                     let plural = resource["resource"].as_str().unwrap();
                     left.push(plural.to_owned());
                     let subs = resource["subresources"].as_array().map_or(&[][..], Vec::as_slice);
-                    left.extend(subs.iter().map(|sub| format!("{plural}/{}", sub["subresource"].as_str().unwrap())));
+                    left.extend(
+                        subs.iter().map(|sub| format!("{plural}/{}", sub["subresource"].as_str().unwrap())),
+                    );
                 }
-                let right: Vec<&str> =
-                    legacy["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
+                let right: Vec<&str> = legacy["resources"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter_map(|r| r["name"].as_str())
+                    .collect();
                 assert_eq!(left, right, "{name}");
             }
         }

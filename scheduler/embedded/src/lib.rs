@@ -33,6 +33,7 @@ mod selector;
 mod service;
 pub mod store;
 mod table;
+mod transaction;
 mod watch;
 mod write;
 
@@ -44,6 +45,7 @@ pub use node_access::{LogRequest, NoNodeAccess, NodeAccess, NodeAccessError};
 pub use refusal::{Cause, Fault, Malformed, Refusal, Subject};
 pub use reply::Body;
 pub use service::Service;
+pub use transaction::Change;
 
 /// Namespaces that are always there.
 const FIRST_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];

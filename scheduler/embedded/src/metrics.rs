@@ -67,7 +67,8 @@ async fn measured(api: &Api, objects: &Objects, query: &Query) -> Vec<Value> {
     let asked: BTreeSet<String> = wanted.iter().filter_map(node_of).collect();
     let asked = nodes.into_iter().filter(|node| node_name(node).is_some_and(|name| asked.contains(name)));
     let answers: Vec<_> = asked.map(|node| summary(Arc::clone(&api.nodes), node)).collect();
-    let answers: Vec<Option<(String, Value)>> = stream::iter(answers).buffer_unordered(AT_ONCE).collect().await;
+    let answers: Vec<Option<(String, Value)>> =
+        stream::iter(answers).buffer_unordered(AT_ONCE).collect().await;
     let summaries: HashMap<String, Value> = answers.into_iter().flatten().collect();
     let items = wanted.iter().filter_map(|object| {
         let summary = summaries.get(&node_of(object)?)?;
@@ -109,7 +110,8 @@ fn of_node(node: &Value, summary: &Value, now: Timestamp) -> Option<Value> {
 /// The metrics of a pod from its node's summary; None if the node knows nothing
 /// of this pod. A pod of the same name and another uid is another pod.
 fn of_pod(pod: &Value, summary: &Value, now: Timestamp) -> Option<Value> {
-    let same = |field: &str, reference: &Value| pod.pointer(&format!("/metadata/{field}")) == reference.get(field);
+    let same =
+        |field: &str, reference: &Value| pod.pointer(&format!("/metadata/{field}")) == reference.get(field);
     let stats = summary.get("pods")?.as_array()?.iter().find(|stats| {
         let reference = &stats["podRef"];
         let uid = reference.get("uid").is_none() || same("uid", reference);
@@ -168,7 +170,10 @@ mod tests {
         let pod = |uid: &str| json!({"metadata": {"name": "p", "namespace": "n", "uid": uid}});
         assert_eq!(of_pod(&pod("other"), &summary(), Timestamp(0)), None);
         let made = of_pod(&pod("u"), &summary(), Timestamp(0)).unwrap();
-        assert_eq!(made["containers"], json!([{"name": "site", "usage": {"cpu": "250000000n", "memory": "4Ki"}}]));
+        assert_eq!(
+            made["containers"],
+            json!([{"name": "site", "usage": {"cpu": "250000000n", "memory": "4Ki"}}])
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    Binding, ConfigMap, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
-    ServiceAccount,
+    Binding, ConfigMap, Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret,
+    Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event as NewEvent;
@@ -206,9 +206,13 @@ fn paths_of(kind: &Kind, component: &str, paths: &mut Map<String, Value>) {
     let mut on_item = Map::new();
     for verb in &kind.verbs {
         let (operations, method, query): (_, _, &[&str]) = match verb {
-            Verb::List => (&mut on_collection, "get", &["labelSelector", "fieldSelector", "limit", "continue"]),
+            Verb::List => {
+                (&mut on_collection, "get", &["labelSelector", "fieldSelector", "limit", "continue"])
+            }
             Verb::Create => (&mut on_collection, "post", &["dryRun", "fieldManager", "fieldValidation"]),
-            Verb::DeleteCollection => (&mut on_collection, "delete", &["dryRun", "labelSelector", "fieldSelector"]),
+            Verb::DeleteCollection => {
+                (&mut on_collection, "delete", &["dryRun", "labelSelector", "fieldSelector"])
+            }
             Verb::Get => (&mut on_item, "get", &[]),
             Verb::Update => (&mut on_item, "put", &["dryRun", "fieldManager", "fieldValidation"]),
             Verb::Patch => (&mut on_item, "patch", &["dryRun", "fieldManager", "fieldValidation", "force"]),

@@ -47,8 +47,13 @@ enum Type {
     Truth,
 }
 
-const NAME: Column =
-    Column { name: "Name", of: Type::Name, wide: 0, help: "Unique among its kind in its namespace.", cell: name };
+const NAME: Column = Column {
+    name: "Name",
+    of: Type::Name,
+    wide: 0,
+    help: "Unique among its kind in its namespace.",
+    cell: name,
+};
 const AGE: Column =
     Column { name: "Age", of: Type::Text, wide: 0, help: "How long ago it was created.", cell: age_of };
 
@@ -64,7 +69,13 @@ pub(crate) fn render(
     of_kind(&resource.kind, objects, list_metadata, options, now)
 }
 
-fn of_kind(kind: &Kind, objects: &[Value], list_metadata: Value, options: &TableOptions, now: Timestamp) -> Value {
+fn of_kind(
+    kind: &Kind,
+    objects: &[Value],
+    list_metadata: Value,
+    options: &TableOptions,
+    now: Timestamp,
+) -> Value {
     let built_in = columns_of(kind);
     let definitions: Vec<Value> = match &kind.columns {
         _ if options.no_headers => Vec::new(),

@@ -1,14 +1,19 @@
 //! What the platform controllers do to a store in this process, with a clock
 //! that the tests move.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coffer_embedded::platform::{self, Settings};
-use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options};
 use coffer_embedded::store::Limits;
+use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options};
 use coffer_model::{Clock, Entropy, Timestamp};
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -86,11 +91,16 @@ impl Home {
             let faults = faults.clone();
             Arc::new(move |fault| faults.lock().unwrap().push(fault.to_string()))
         };
-        let settings =
-            Settings { period: Duration::from_millis(20), gather: Duration::from_millis(1), ..Settings::default() };
+        let settings = Settings {
+            period: Duration::from_millis(20),
+            gather: Duration::from_millis(1),
+            ..Settings::default()
+        };
         let mut tasks = JoinSet::new();
         let (controllers, of_them) = (client.clone(), clock.clone());
-        tasks.spawn(async move { platform::run(controllers, of_them, settings, told, std::future::pending()).await });
+        tasks.spawn(async move {
+            platform::run(controllers, of_them, settings, told, std::future::pending()).await
+        });
         let home = Self { client, clock, faults, _directory: directory, _tasks: tasks };
         home.make::<Namespace>("", json!({"metadata": {"name": "coffer"}})).await;
         home
@@ -137,7 +147,8 @@ impl Home {
     /// The node renews its lease.
     async fn renew(&self, name: &str) {
         let second = self.clock.monotonic().as_secs();
-        let at = format!("2026-01-01T{:02}:{:02}:{:02}.000000Z", second / 3600, second / 60 % 60, second % 60);
+        let at =
+            format!("2026-01-01T{:02}:{:02}:{:02}.000000Z", second / 3600, second / 60 % 60, second % 60);
         let change = json!({"spec": {"renewTime": at}});
         let leases = self.api::<Lease>("kube-node-lease");
         leases.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
@@ -154,7 +165,10 @@ impl Home {
         let status = json!({"status": {
             "phase": "Running", "podIP": "10.1.0.1", "conditions": [{"type": "Ready", "status": "True"}],
         }});
-        self.api::<Pod>("coffer").patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap()
+        self.api::<Pod>("coffer")
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .unwrap()
     }
 
     fn assert_no_faults(&self) {
@@ -232,7 +246,8 @@ async fn what_names_an_owner_that_never_was_goes() {
     let owner = home.make::<ConfigMap>("coffer", json!({"metadata": {"name": "owner"}})).await;
     let mut reference = owned_by(&owner, false);
     reference["metadata"]["ownerReferences"][0]["uid"] = json!("another");
-    let mut orphan = json!({"metadata": {"name": "orphan"}, "spec": {"containers": [{"name": "site", "image": "x"}]}});
+    let mut orphan =
+        json!({"metadata": {"name": "orphan"}, "spec": {"containers": [{"name": "site", "image": "x"}]}});
     merge(&mut orphan, &reference);
     home.make::<Pod>("coffer", orphan).await;
     until_gone(&home.api::<Pod>("coffer"), "orphan").await;
@@ -277,7 +292,9 @@ async fn a_silent_node_is_tainted_and_its_pods_are_replaced_only_where_it_promis
     let pods = home.api::<Pod>("coffer");
     let silent = |node: Option<&Node>| {
         let taints = node.and_then(|node| node.spec.as_ref()?.taints.clone()).unwrap_or_default();
-        taints.iter().any(|taint| taint.key == "node.kubernetes.io/unreachable" && taint.effect == "NoExecute")
+        taints
+            .iter()
+            .any(|taint| taint.key == "node.kubernetes.io/unreachable" && taint.effect == "NoExecute")
     };
     home.while_time_passes(until(&nodes, "ash", silent)).await;
     home.while_time_passes(until(&nodes, "birch", silent)).await;
@@ -338,7 +355,9 @@ async fn a_budget_counts_what_its_controllers_want_and_allows_nothing_where_it_c
     home.make::<CustomResourceDefinition>("", definition).await;
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("fleet.coffer", "v1", "SiteSet"));
     let sets: Api<DynamicObject> = Api::namespaced_with(home.client.clone(), "coffer", &kind);
-    let set = made(json!({"apiVersion": "fleet.coffer/v1", "kind": "SiteSet", "metadata": {"name": "set"}, "spec": {"sites": 4}}));
+    let set = made(
+        json!({"apiVersion": "fleet.coffer/v1", "kind": "SiteSet", "metadata": {"name": "set"}, "spec": {"sites": 4}}),
+    );
     let set = sets.create(&PostParams::default(), &set).await.unwrap();
     let owner = json!({"metadata": {"ownerReferences": [{
         "apiVersion": "fleet.coffer/v1", "kind": "SiteSet", "name": "set", "uid": set.metadata.uid, "controller": true,
@@ -352,14 +371,19 @@ async fn a_budget_counts_what_its_controllers_want_and_allows_nothing_where_it_c
     let allows = |allowed: i32, expected: i32| {
         move |budget: Option<&PodDisruptionBudget>| {
             let status = budget.and_then(|budget| budget.status.as_ref());
-            status.is_some_and(|status| (status.disruptions_allowed, status.expected_pods) == (allowed, expected))
+            status.is_some_and(|status| {
+                (status.disruptions_allowed, status.expected_pods) == (allowed, expected)
+            })
         }
     };
     until(&budgets, "sites", allows(1, 4)).await;
     home.pod("stray", json!({})).await;
     until(&budgets, "sites", |budget| {
-        let conditions = budget.and_then(|budget| budget.status.as_ref()?.conditions.clone()).unwrap_or_default();
-        conditions.iter().any(|condition| condition.reason == "SyncFailed" && condition.message.contains("stray"))
+        let conditions =
+            budget.and_then(|budget| budget.status.as_ref()?.conditions.clone()).unwrap_or_default();
+        conditions
+            .iter()
+            .any(|condition| condition.reason == "SyncFailed" && condition.message.contains("stray"))
     })
     .await;
     let status = budgets.get("sites").await.unwrap().status.unwrap();
@@ -382,9 +406,7 @@ async fn a_deleted_namespace_takes_all_that_is_in_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_is_forgotten_an_hour_after_it_last_happened() {
     let home = Home::start().await;
-    let event = |name: &str, last: &str| {
-        json!({"metadata": {"name": name}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "coffer"}, "lastTimestamp": last})
-    };
+    let event = |name: &str, last: &str| json!({"metadata": {"name": name}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "coffer"}, "lastTimestamp": last});
     home.make::<Event>("coffer", event("old", "2026-01-01T00:00:00Z")).await;
     home.make::<Event>("coffer", event("young", "2026-01-01T00:30:00Z")).await;
     home.clock.forward(3700);
@@ -417,7 +439,10 @@ async fn endpoints_follow_the_pods_of_a_service_and_go_with_it() {
     home.pod("two", json!({})).await;
     until(&slices, "sites-endpoints", with(2)).await;
     let sick = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
-    home.api::<Pod>("coffer").patch_status("one", &PatchParams::default(), &Patch::Merge(sick)).await.unwrap();
+    home.api::<Pod>("coffer")
+        .patch_status("one", &PatchParams::default(), &Patch::Merge(sick))
+        .await
+        .unwrap();
     until(&slices, "sites-endpoints", with(1)).await;
     home.api::<Service>("coffer").delete("sites", &DeleteParams::default()).await.unwrap();
     until_gone(&slices, "sites-endpoints").await;

@@ -14,7 +14,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Unknown {
     /// A share of the pods was asked for, and some have no owner that could say how many there should be.
-    #[error("pod {0} has no controller with a scale, so that there is no whole to take a share of; set minAvailable to a number")]
+    #[error(
+        "pod {0} has no controller with a scale, so that there is no whole to take a share of; set minAvailable to a number"
+    )]
     NoScale(String),
     /// Neither a number nor a percentage.
     #[error("{0:?} is neither a number nor a percentage")]
@@ -72,7 +74,8 @@ pub fn status(
         Ok(found) => (Some(found), None),
         Err(error) => (None, Some(error)),
     };
-    let (expected, desired) = result.unwrap_or_else(|| (i32::try_from(pods.len()).unwrap_or(i32::MAX), current));
+    let (expected, desired) =
+        result.unwrap_or_else(|| (i32::try_from(pods.len()).unwrap_or(i32::MAX), current));
     let allowed = match error {
         Some(_) => 0,
         None if expected <= 0 => 0,
@@ -111,7 +114,8 @@ fn disrupted(
 ) -> BTreeMap<String, Time> {
     let known = budget.status.as_ref().and_then(|status| status.disrupted_pods.clone()).unwrap_or_default();
     let still = |pod: &String, since: &Time| {
-        let there = pods.iter().any(|other| name(other) == pod && other.metadata.deletion_timestamp.is_none());
+        let there =
+            pods.iter().any(|other| name(other) == pod && other.metadata.deletion_timestamp.is_none());
         let age = now.0.as_second().saturating_sub(since.0.as_second());
         there && u64::try_from(age).unwrap_or(0) < granted.as_secs()
     };
@@ -160,7 +164,8 @@ fn verdict(budget: &PodDisruptionBudget, allowed: i32, error: Option<&Unknown>, 
     };
     let before = budget.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let before = before.iter().find(|condition| condition.type_ == "DisruptionAllowed");
-    let since = before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    let since =
+        before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
     Condition {
         type_: "DisruptionAllowed".to_owned(),
         status: status.to_owned(),
@@ -198,7 +203,12 @@ mod tests {
         Time(jiff::Timestamp::from_second(second).unwrap())
     }
 
-    fn of(spec: Value, before: Value, pods: &[Pod], scale: Result<i32, Unknown>) -> PodDisruptionBudgetStatus {
+    fn of(
+        spec: Value,
+        before: Value,
+        pods: &[Pod],
+        scale: Result<i32, Unknown>,
+    ) -> PodDisruptionBudgetStatus {
         let budget = made(json!({"metadata": {"generation": 3}, "spec": spec, "status": before}));
         status(&budget, &pods.iter().collect::<Vec<_>>(), scale, &at(1000), Duration::from_secs(120))
     }
@@ -249,7 +259,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_computed_allows_nothing_and_says_why() {
-        let status = of(json!({"maxUnavailable": 3}), before(json!({})), &pods(6, 0), Err(Unknown::NoScale("p0".into())));
+        let status = of(
+            json!({"maxUnavailable": 3}),
+            before(json!({})),
+            &pods(6, 0),
+            Err(Unknown::NoScale("p0".into())),
+        );
         assert_eq!(status.disruptions_allowed, 0);
         let condition = &status.conditions.unwrap()[0];
         assert_eq!(condition.reason, "SyncFailed");

@@ -38,7 +38,8 @@ pub(super) async fn act(client: &Client, act: Act) -> Result<(), Fault> {
             settled(done, "marking the silence", node.name_any())
         }
         Act::Taints(node, taints) => {
-            let change = json!({"metadata": {"resourceVersion": node.resource_version()}, "spec": {"taints": taints}});
+            let change =
+                json!({"metadata": {"resourceVersion": node.resource_version()}, "spec": {"taints": taints}});
             let done = nodes().patch(&node.name_any(), &how, &Patch::Merge(change)).await;
             settled(done, "tainting", node.name_any())
         }
@@ -130,7 +131,8 @@ impl Scales {
         for pod in pods {
             let unknown = || budgets::Unknown::NoScale(pod.name_any());
             let owners = pod.owner_references();
-            let controller = owners.iter().find(|owner| owner.controller == Some(true)).ok_or_else(unknown)?;
+            let controller =
+                owners.iter().find(|owner| owner.controller == Some(true)).ok_or_else(unknown)?;
             if !counted.insert(&controller.uid) {
                 continue;
             }

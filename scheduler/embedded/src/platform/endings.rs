@@ -53,7 +53,9 @@ fn settled<T>(done: Result<T, kube::Error>, deed: &'static str, object: &str) ->
 async fn end_namespaces(client: &Client) -> Result<(), Fault> {
     let api = Api::<Namespace>::all(client.clone());
     let all = settled(api.list(&ListParams::default()).await, "list", "namespaces")?;
-    for namespace in all.into_iter().flatten().filter(|namespace| namespace.metadata.deletion_timestamp.is_some()) {
+    for namespace in
+        all.into_iter().flatten().filter(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    {
         end_namespace(client, &api, namespace).await?;
     }
     Ok(())
@@ -69,7 +71,11 @@ async fn end_namespace(client: &Client, api: &Api<Namespace>, mut namespace: Nam
     for resource in contents(client).await? {
         let inside: Api<DynamicObject> = Api::namespaced_with(client.clone(), &name, &resource);
         let how = DeleteParams::background();
-        settled(inside.delete_collection(&how, &ListParams::default()).await, "deletion of all", &resource.plural)?;
+        settled(
+            inside.delete_collection(&how, &ListParams::default()).await,
+            "deletion of all",
+            &resource.plural,
+        )?;
         let some = settled(inside.list(&ListParams::default().limit(1)).await, "list", &resource.plural)?;
         left |= some.is_none_or(|some| !some.items.is_empty());
     }
@@ -77,7 +83,8 @@ async fn end_namespace(client: &Client, api: &Api<Namespace>, mut namespace: Nam
         return Ok(());
     }
     if let Some(spec) = &mut namespace.spec {
-        spec.finalizers = Some(finalizers.into_iter().filter(|finalizer| finalizer != "kubernetes").collect());
+        spec.finalizers =
+            Some(finalizers.into_iter().filter(|finalizer| finalizer != "kubernetes").collect());
     }
     let done = api.replace_subresource("finalize", &name, &PostParams::default(), &namespace).await;
     settled(done, "finalize", &name).map(drop)
@@ -119,7 +126,8 @@ async fn expire_events(client: &Client, now: Timestamp, life: Duration) -> Resul
 /// Whether the event last happened longer ago than events live. One that does
 /// not say when it happened is as old as its object.
 fn expired(event: &Event, now: Timestamp, life: Duration) -> bool {
-    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
+    let series =
+        event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
     let last = [
         series,
         event.last_timestamp.as_ref().map(|time| time.0),
@@ -169,7 +177,9 @@ mod tests {
         let old = |event: Event| expired(&event, Timestamp(7_200_000_000_000), Duration::from_secs(3600));
         assert!(old(event(json!({}))));
         assert!(!old(event(json!({"lastTimestamp": "1970-01-01T01:30:00Z"}))));
-        assert!(!old(event(json!({"series": {"count": 2, "lastObservedTime": "1970-01-01T01:30:00.000000Z"}}))));
+        assert!(!old(event(
+            json!({"series": {"count": 2, "lastObservedTime": "1970-01-01T01:30:00.000000Z"}})
+        )));
         assert!(old(event(json!({"eventTime": "1970-01-01T00:30:00.000000Z"}))));
         assert!(!expired(&Event::default(), Timestamp(u64::MAX), Duration::ZERO));
     }

@@ -69,9 +69,15 @@ fn slice(
     EndpointSlice {
         address_type: family.to_owned(),
         metadata: ObjectMeta {
-            name: Some(if number == 0 { format!("{name}-endpoints") } else { format!("{name}-endpoints-{number}") }),
+            name: Some(if number == 0 {
+                format!("{name}-endpoints")
+            } else {
+                format!("{name}-endpoints-{number}")
+            }),
             namespace: service.namespace(),
-            labels: Some(labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()),
+            labels: Some(
+                labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ),
             owner_references: Some(vec![OwnerReference {
                 api_version: "v1".to_owned(),
                 kind: "Service".to_owned(),
@@ -192,7 +198,8 @@ mod tests {
     fn a_pod_that_is_not_ready_is_listed_and_not_ready() {
         let pods = [pod("a", true, json!({})), pod("b", false, json!({}))];
         let made = slices(&service(spec()), &pods.iter().collect::<Vec<_>>()).unwrap();
-        let ready: Vec<_> = made[0].endpoints.iter().map(|e| e.conditions.as_ref().unwrap().ready.unwrap()).collect();
+        let ready: Vec<_> =
+            made[0].endpoints.iter().map(|e| e.conditions.as_ref().unwrap().ready.unwrap()).collect();
         assert_eq!(ready, [true, false]);
         assert_eq!(made[0].ports.as_ref().unwrap()[0].port, Some(7443));
         assert_eq!(made[0].metadata.labels.as_ref().unwrap()[SERVICE_NAME], "sites");
@@ -206,7 +213,10 @@ mod tests {
 
     #[test]
     fn pods_that_number_a_port_differently_are_told_apart() {
-        let pods = [pod("a", true, json!({})), pod("b", true, json!({"/spec/containers/0/ports/0/containerPort": 9}))];
+        let pods = [
+            pod("a", true, json!({})),
+            pod("b", true, json!({"/spec/containers/0/ports/0/containerPort": 9})),
+        ];
         let made = slices(&service(spec()), &pods.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(made.len(), 2);
         assert_ne!(made[0].metadata.name, made[1].metadata.name);

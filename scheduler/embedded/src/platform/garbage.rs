@@ -98,7 +98,9 @@ impl Collector {
         };
         let mut kinds = HashMap::new();
         for (resource, abilities) in discovery.groups().flat_map(|group| group.recommended_resources()) {
-            let able = [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|verb| abilities.supports_operation(verb));
+            let able = [verbs::LIST, verbs::WATCH, verbs::DELETE]
+                .iter()
+                .all(|verb| abilities.supports_operation(verb));
             // Events own nothing, are owned by nobody, and are many.
             if able && resource.kind != "Event" {
                 let name = (resource.group.clone(), resource.kind.clone());
@@ -115,7 +117,8 @@ impl Collector {
         });
         for (name, (resource, _)) in &kinds {
             if !self.watches.contains_key(name) {
-                let watch = watch(self.client.clone(), resource.clone(), self.seen.clone(), self.told.clone());
+                let watch =
+                    watch(self.client.clone(), resource.clone(), self.seen.clone(), self.told.clone());
                 self.watches.insert(name.clone(), self.tasks.spawn(watch));
             }
         }
@@ -137,9 +140,9 @@ impl Collector {
         for owner in entry.owners.iter().filter(|owner| !self.graph.knows(&owner.uid)) {
             standings.insert(owner.uid.clone(), self.standing(&entry, owner).await);
         }
-        let verdict = self.graph.judge(&entry, &|owner| {
-            standings.get(&owner.uid).copied().unwrap_or(Standing::Unknown)
-        });
+        let verdict = self
+            .graph
+            .judge(&entry, &|owner| standings.get(&owner.uid).copied().unwrap_or(Standing::Unknown));
         if verdict == Verdict::Keep {
             if standings.values().any(|standing| *standing == Standing::Unknown) {
                 self.failed.push(entry.uid);
@@ -185,7 +188,12 @@ impl Collector {
         }
     }
 
-    fn api(&self, group: &str, kind: &str, namespace: Option<&str>) -> Option<Api<PartialObjectMeta<DynamicObject>>> {
+    fn api(
+        &self,
+        group: &str,
+        kind: &str,
+        namespace: Option<&str>,
+    ) -> Option<Api<PartialObjectMeta<DynamicObject>>> {
         let (resource, namespaced) = self.kinds.get(&(group.to_owned(), kind.to_owned()))?;
         Some(match namespace.filter(|_| *namespaced) {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
@@ -234,7 +242,8 @@ async fn delete(
 ) -> Result<(), kube::Error> {
     let policy = if foreground { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
     let only = Preconditions { uid: Some(entry.uid.clone()), resource_version: None };
-    let how = DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() }.preconditions(only);
+    let how =
+        DeleteParams { propagation_policy: Some(policy), ..DeleteParams::default() }.preconditions(only);
     match api.delete(&entry.name, &how).await {
         // The name belongs to another object by now.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),

@@ -126,9 +126,9 @@ impl Lookout {
     fn silent(&mut self, node: &Node, leases: &HashMap<&str, &Lease>, now: &Moment) -> Duration {
         let name = node.name_any();
         let lease = leases.get(name.as_str()).and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref());
-        let beat = lease.map(|time| time.0).or_else(|| {
-            condition(node, "Ready")?.last_heartbeat_time.as_ref().map(|time| time.0)
-        });
+        let beat = lease
+            .map(|time| time.0)
+            .or_else(|| condition(node, "Ready")?.last_heartbeat_time.as_ref().map(|time| time.0));
         let seen = self.heartbeats.entry(name).or_insert((beat, now.steady));
         if seen.0 != beat {
             *seen = (beat, now.steady);
@@ -146,7 +146,8 @@ impl Lookout {
             UNREACHABLE => state == Some("Unknown"),
             _ => cordoned,
         };
-        let ours = |taint: &Taint| OURS.iter().any(|(key, effect)| taint.key == *key && taint.effect == *effect);
+        let ours =
+            |taint: &Taint| OURS.iter().any(|(key, effect)| taint.key == *key && taint.effect == *effect);
         let mut should: Vec<Taint> =
             has.iter().filter(|taint| !ours(taint) || wanted(&taint.key)).cloned().collect();
         for (key, effect) in OURS {
@@ -228,7 +229,8 @@ fn value_of(taint: &Taint) -> &str {
 
 /// After how much silence a node counts as lost: what its lease says.
 fn patience(node: &Node, leases: &HashMap<&str, &Lease>, settings: &Settings) -> Duration {
-    let lease = leases.get(node.name_any().as_str()).and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds);
+    let lease =
+        leases.get(node.name_any().as_str()).and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds);
     let seconds = lease.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
     seconds.map_or(settings.node_patience, Duration::from_secs)
 }
@@ -243,7 +245,8 @@ fn ready(node: &Node) -> Option<&str> {
 
 /// All conditions of a lost node become unknown.
 fn unknown(node: &Node, now: &Time) -> Option<Act> {
-    let mut conditions = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+    let mut conditions =
+        node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     if !conditions.iter().any(|condition| condition.type_ == "Ready") {
         conditions.push(NodeCondition { type_: "Ready".to_owned(), ..NodeCondition::default() });
     }

@@ -129,7 +129,9 @@ async fn look(
             told(fault);
         }
     };
-    stream::iter(acts).for_each_concurrent(AT_ONCE, |act| async { tell(deeds::act(client, act).await) }).await;
+    stream::iter(acts)
+        .for_each_concurrent(AT_ONCE, |act| async { tell(deeds::act(client, act).await) })
+        .await;
 
     let by_label = ByLabel::of(&pods);
     scales.forget();
@@ -170,7 +172,8 @@ async fn endpoints(kept: &Kept, by_label: &ByLabel<'_>, client: &Client, told: &
     for service in kept.services.state() {
         let namespace = service.namespace().unwrap_or_default();
         let labels = service.spec.as_ref().and_then(|spec| spec.selector.clone());
-        let selector = labels.map(|labels| LabelSelector { match_labels: Some(labels), match_expressions: None });
+        let selector =
+            labels.map(|labels| LabelSelector { match_labels: Some(labels), match_expressions: None });
         let (pods, _) = by_label.chosen(&namespace, selector.as_ref());
         let wanted = endpoints::slices(&service, &pods).unwrap_or_default();
         let has = ours.remove(&(namespace, service.name_any())).unwrap_or_default();
@@ -196,7 +199,11 @@ impl<'a> ByLabel<'a> {
 
     /// The pods of the namespace that the selector selects; none, and what is
     /// wrong, if it is no selector.
-    fn chosen(&self, namespace: &str, selector: Option<&LabelSelector>) -> (Vec<&'a Pod>, Option<budgets::Unknown>) {
+    fn chosen(
+        &self,
+        namespace: &str,
+        selector: Option<&LabelSelector>,
+    ) -> (Vec<&'a Pod>, Option<budgets::Unknown>) {
         let label = selector.and_then(|selector| selector.match_labels.as_ref()?.first_key_value());
         let candidates = match label {
             Some((name, value)) => self.0.get(&(namespace, name.as_str(), value.as_str())),

@@ -7,9 +7,27 @@ use super::{Column, Type, age, name, text, text_or};
 
 pub(super) const COLUMNS: &[Column] = &[
     Column { name: "Last Seen", of: Type::Text, wide: 0, help: "When it last happened.", cell: last_seen },
-    Column { name: "Type", of: Type::Text, wide: 0, help: "Normal or Warning.", cell: |event, _| text_or(event, "/type", "") },
-    Column { name: "Reason", of: Type::Text, wide: 0, help: "Why, in one word.", cell: |event, _| text_or(event, "/reason", "") },
-    Column { name: "Object", of: Type::Text, wide: 0, help: "What it happened to.", cell: |event, _| object(event) },
+    Column {
+        name: "Type",
+        of: Type::Text,
+        wide: 0,
+        help: "Normal or Warning.",
+        cell: |event, _| text_or(event, "/type", ""),
+    },
+    Column {
+        name: "Reason",
+        of: Type::Text,
+        wide: 0,
+        help: "Why, in one word.",
+        cell: |event, _| text_or(event, "/reason", ""),
+    },
+    Column {
+        name: "Object",
+        of: Type::Text,
+        wide: 0,
+        help: "What it happened to.",
+        cell: |event, _| object(event),
+    },
     Column {
         name: "Subobject",
         of: Type::Text,
@@ -26,7 +44,13 @@ pub(super) const COLUMNS: &[Column] = &[
         cell: |event, _| json!(either(event, "/message", "/note").trim()),
     },
     Column { name: "First Seen", of: Type::Text, wide: 1, help: "When it first happened.", cell: first_seen },
-    Column { name: "Count", of: Type::Number, wide: 1, help: "How often it happened.", cell: |event, _| json!(count(event)) },
+    Column {
+        name: "Count",
+        of: Type::Number,
+        wide: 1,
+        help: "How often it happened.",
+        cell: |event, _| json!(count(event)),
+    },
     Column { name: "Name", of: Type::Name, wide: 1, help: "Of the event itself.", cell: name },
 ];
 
@@ -68,5 +92,9 @@ fn first_seen(event: &Value, now: Timestamp) -> Value {
 
 fn count(event: &Value) -> i64 {
     let places = ["/series/count", "/count", "/deprecatedCount"];
-    places.iter().find_map(|place| event.pointer(place).and_then(Value::as_i64)).filter(|n| *n > 0).unwrap_or(1)
+    places
+        .iter()
+        .find_map(|place| event.pointer(place).and_then(Value::as_i64))
+        .filter(|n| *n > 0)
+        .unwrap_or(1)
 }

@@ -6,7 +6,13 @@ use super::{AGE, Column, NAME, Type, condition, items, text_or};
 
 pub(super) const COLUMNS: &[Column] = &[
     NAME,
-    Column { name: "Status", of: Type::Text, wide: 0, help: "Whether it takes pods.", cell: |node, _| status(node) },
+    Column {
+        name: "Status",
+        of: Type::Text,
+        wide: 0,
+        help: "Whether it takes pods.",
+        cell: |node, _| status(node),
+    },
     Column { name: "Roles", of: Type::Text, wide: 0, help: "What it is for.", cell: |node, _| roles(node) },
     AGE,
     Column {
@@ -16,8 +22,20 @@ pub(super) const COLUMNS: &[Column] = &[
         help: "The version of its agent.",
         cell: |node, _| text_or(node, "/status/nodeInfo/kubeletVersion", "<unknown>"),
     },
-    Column { name: "Internal-IP", of: Type::Text, wide: 1, help: "Its address inside.", cell: |node, _| address(node, "InternalIP") },
-    Column { name: "External-IP", of: Type::Text, wide: 1, help: "Its address outside.", cell: |node, _| address(node, "ExternalIP") },
+    Column {
+        name: "Internal-IP",
+        of: Type::Text,
+        wide: 1,
+        help: "Its address inside.",
+        cell: |node, _| address(node, "InternalIP"),
+    },
+    Column {
+        name: "External-IP",
+        of: Type::Text,
+        wide: 1,
+        help: "Its address outside.",
+        cell: |node, _| address(node, "ExternalIP"),
+    },
     Column {
         name: "OS-Image",
         of: Type::Text,

@@ -30,8 +30,20 @@ pub(super) const CONFIG_MAP: &[Column] = &[
 
 pub(super) const SECRET: &[Column] = &[
     NAME,
-    Column { name: "Type", of: Type::Text, wide: 0, help: "What it holds.", cell: |secret, _| text_or(secret, "/type", "Opaque") },
-    Column { name: "Data", of: Type::Number, wide: 0, help: "How many entries it has.", cell: |secret, _| json!(entries(secret, "/data")) },
+    Column {
+        name: "Type",
+        of: Type::Text,
+        wide: 0,
+        help: "What it holds.",
+        cell: |secret, _| text_or(secret, "/type", "Opaque"),
+    },
+    Column {
+        name: "Data",
+        of: Type::Number,
+        wide: 0,
+        help: "How many entries it has.",
+        cell: |secret, _| json!(entries(secret, "/data")),
+    },
     AGE,
 ];
 
@@ -56,20 +68,34 @@ pub(super) const BUDGET: &[Column] = &[
         of: Type::Number,
         wide: 0,
         help: "How many may go now.",
-        cell: |budget, _| json!(budget.pointer("/status/disruptionsAllowed").and_then(Value::as_i64).unwrap_or(0)),
+        cell: |budget, _| {
+            json!(budget.pointer("/status/disruptionsAllowed").and_then(Value::as_i64).unwrap_or(0))
+        },
     },
     AGE,
 ];
 
 pub(super) const LEASE: &[Column] = &[
     NAME,
-    Column { name: "Holder", of: Type::Text, wide: 0, help: "Who has it.", cell: |lease, _| text_or(lease, "/spec/holderIdentity", "") },
+    Column {
+        name: "Holder",
+        of: Type::Text,
+        wide: 0,
+        help: "Who has it.",
+        cell: |lease, _| text_or(lease, "/spec/holderIdentity", ""),
+    },
     AGE,
 ];
 
 pub(super) const PRIORITY: &[Column] = &[
     NAME,
-    Column { name: "Value", of: Type::Number, wide: 0, help: "The more the sooner.", cell: |class, _| json!(class["value"].as_i64().unwrap_or(0)) },
+    Column {
+        name: "Value",
+        of: Type::Number,
+        wide: 0,
+        help: "The more the sooner.",
+        cell: |class, _| json!(class["value"].as_i64().unwrap_or(0)),
+    },
     Column {
         name: "Global-Default",
         of: Type::Truth,
@@ -89,7 +115,13 @@ pub(super) const PRIORITY: &[Column] = &[
 
 pub(super) const STORAGE: &[Column] = &[
     NAME,
-    Column { name: "Provisioner", of: Type::Text, wide: 0, help: "Who makes its volumes.", cell: |class, _| text_or(class, "/provisioner", "") },
+    Column {
+        name: "Provisioner",
+        of: Type::Text,
+        wide: 0,
+        help: "Who makes its volumes.",
+        cell: |class, _| text_or(class, "/provisioner", ""),
+    },
     AGE,
 ];
 
@@ -106,8 +138,20 @@ pub(super) const DEFINITION: &[Column] = &[
 
 pub(super) const VOLUME: &[Column] = &[
     NAME,
-    Column { name: "Capacity", of: Type::Text, wide: 0, help: "Its size.", cell: |volume, _| text_or(volume, "/spec/capacity/storage", "") },
-    Column { name: "Access Modes", of: Type::Text, wide: 0, help: "Who may use it at once.", cell: |volume, _| modes(volume, "/spec/accessModes") },
+    Column {
+        name: "Capacity",
+        of: Type::Text,
+        wide: 0,
+        help: "Its size.",
+        cell: |volume, _| text_or(volume, "/spec/capacity/storage", ""),
+    },
+    Column {
+        name: "Access Modes",
+        of: Type::Text,
+        wide: 0,
+        help: "Who may use it at once.",
+        cell: |volume, _| modes(volume, "/spec/accessModes"),
+    },
     Column {
         name: "Reclaim Policy",
         of: Type::Text,
@@ -115,19 +159,61 @@ pub(super) const VOLUME: &[Column] = &[
         help: "What becomes of it.",
         cell: |volume, _| text_or(volume, "/spec/persistentVolumeReclaimPolicy", ""),
     },
-    Column { name: "Status", of: Type::Text, wide: 0, help: "Whether it is taken.", cell: |volume, _| text_or(volume, "/status/phase", "") },
+    Column {
+        name: "Status",
+        of: Type::Text,
+        wide: 0,
+        help: "Whether it is taken.",
+        cell: |volume, _| text_or(volume, "/status/phase", ""),
+    },
     Column { name: "Claim", of: Type::Text, wide: 0, help: "Who has it.", cell: |volume, _| claim(volume) },
-    Column { name: "StorageClass", of: Type::Text, wide: 0, help: "Its class.", cell: |volume, _| text_or(volume, "/spec/storageClassName", "") },
+    Column {
+        name: "StorageClass",
+        of: Type::Text,
+        wide: 0,
+        help: "Its class.",
+        cell: |volume, _| text_or(volume, "/spec/storageClassName", ""),
+    },
     AGE,
 ];
 
 pub(super) const CLAIM: &[Column] = &[
     NAME,
-    Column { name: "Status", of: Type::Text, wide: 0, help: "Whether it is met.", cell: |claim, _| text_or(claim, "/status/phase", "") },
-    Column { name: "Volume", of: Type::Text, wide: 0, help: "What it got.", cell: |claim, _| text_or(claim, "/spec/volumeName", "") },
-    Column { name: "Capacity", of: Type::Text, wide: 0, help: "How much it got.", cell: |claim, _| text_or(claim, "/status/capacity/storage", "") },
-    Column { name: "Access Modes", of: Type::Text, wide: 0, help: "Who may use it at once.", cell: |claim, _| modes(claim, "/status/accessModes") },
-    Column { name: "StorageClass", of: Type::Text, wide: 0, help: "Its class.", cell: |claim, _| text_or(claim, "/spec/storageClassName", "") },
+    Column {
+        name: "Status",
+        of: Type::Text,
+        wide: 0,
+        help: "Whether it is met.",
+        cell: |claim, _| text_or(claim, "/status/phase", ""),
+    },
+    Column {
+        name: "Volume",
+        of: Type::Text,
+        wide: 0,
+        help: "What it got.",
+        cell: |claim, _| text_or(claim, "/spec/volumeName", ""),
+    },
+    Column {
+        name: "Capacity",
+        of: Type::Text,
+        wide: 0,
+        help: "How much it got.",
+        cell: |claim, _| text_or(claim, "/status/capacity/storage", ""),
+    },
+    Column {
+        name: "Access Modes",
+        of: Type::Text,
+        wide: 0,
+        help: "Who may use it at once.",
+        cell: |claim, _| modes(claim, "/status/accessModes"),
+    },
+    Column {
+        name: "StorageClass",
+        of: Type::Text,
+        wide: 0,
+        help: "Its class.",
+        cell: |claim, _| text_or(claim, "/spec/storageClassName", ""),
+    },
     AGE,
 ];
 

@@ -8,12 +8,30 @@ use super::{AGE, Column, NAME, Type, age, condition, items, text, text_or};
 
 pub(super) const COLUMNS: &[Column] = &[
     NAME,
-    Column { name: "Ready", of: Type::Text, wide: 0, help: "Containers that are ready, of all.", cell: ready },
+    Column {
+        name: "Ready",
+        of: Type::Text,
+        wide: 0,
+        help: "Containers that are ready, of all.",
+        cell: ready,
+    },
     Column { name: "Status", of: Type::Text, wide: 0, help: "What the pod does, in one word.", cell: status },
     Column { name: "Restarts", of: Type::Text, wide: 0, help: "Restarts of its containers.", cell: restarts },
     AGE,
-    Column { name: "IP", of: Type::Text, wide: 1, help: "Its address.", cell: |pod, _| text_or(pod, "/status/podIP", "<none>") },
-    Column { name: "Node", of: Type::Text, wide: 1, help: "Where it runs.", cell: |pod, _| text_or(pod, "/spec/nodeName", "<none>") },
+    Column {
+        name: "IP",
+        of: Type::Text,
+        wide: 1,
+        help: "Its address.",
+        cell: |pod, _| text_or(pod, "/status/podIP", "<none>"),
+    },
+    Column {
+        name: "Node",
+        of: Type::Text,
+        wide: 1,
+        help: "Where it runs.",
+        cell: |pod, _| text_or(pod, "/spec/nodeName", "<none>"),
+    },
     Column {
         name: "Nominated Node",
         of: Type::Text,
@@ -21,7 +39,13 @@ pub(super) const COLUMNS: &[Column] = &[
         help: "Where it will run once others have left.",
         cell: |pod, _| text_or(pod, "/status/nominatedNodeName", "<none>"),
     },
-    Column { name: "Readiness Gates", of: Type::Text, wide: 1, help: "Gates that are open, of all.", cell: gates },
+    Column {
+        name: "Readiness Gates",
+        of: Type::Text,
+        wide: 1,
+        help: "Gates that are open, of all.",
+        cell: gates,
+    },
 ];
 
 /// Statuses of what restarts for as long as the pod lives: its containers
@@ -71,7 +95,8 @@ fn status(pod: &Value, _: Timestamp) -> Value {
         let lost = text(pod, "/status/reason") == Some("NodeLost");
         return json!(if lost { "Unknown" } else { "Terminating" });
     }
-    let scheduled = items(pod, "/status/conditions").iter().find(|condition| condition["type"] == "PodScheduled");
+    let scheduled =
+        items(pod, "/status/conditions").iter().find(|condition| condition["type"] == "PodScheduled");
     let gated = scheduled.is_some_and(|condition| condition["reason"] == "SchedulingGated");
     let whole = if gated { "SchedulingGated" } else { text(pod, "/status/reason").unwrap_or(phase) };
     json!(starting(pod).or_else(|| running(pod)).unwrap_or_else(|| whole.to_owned()))
@@ -103,7 +128,8 @@ fn starting(pod: &Value) -> Option<String> {
 /// What the first container with something to say says.
 fn running(pod: &Value) -> Option<String> {
     let statuses = items(pod, "/status/containerStatuses");
-    let runs = statuses.iter().any(|status| status["ready"] == true && status.pointer("/state/running").is_some());
+    let runs =
+        statuses.iter().any(|status| status["ready"] == true && status.pointer("/state/running").is_some());
     let said = statuses.iter().find_map(|status| {
         let waiting = text(status, "/state/waiting/reason").map(str::to_owned);
         waiting.or_else(|| status.pointer("/state/terminated").map(ended))

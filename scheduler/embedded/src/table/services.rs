@@ -6,7 +6,13 @@ use super::{AGE, Column, NAME, Type, items, text, text_or};
 
 pub(super) const SERVICE: &[Column] = &[
     NAME,
-    Column { name: "Type", of: Type::Text, wide: 0, help: "Who can reach it.", cell: |service, _| text_or(service, "/spec/type", "ClusterIP") },
+    Column {
+        name: "Type",
+        of: Type::Text,
+        wide: 0,
+        help: "Who can reach it.",
+        cell: |service, _| text_or(service, "/spec/type", "ClusterIP"),
+    },
     Column {
         name: "Cluster-IP",
         of: Type::Text,
@@ -14,10 +20,28 @@ pub(super) const SERVICE: &[Column] = &[
         help: "Its address inside.",
         cell: |service, _| text_or(service, "/spec/clusterIP", "<none>"),
     },
-    Column { name: "External-IP", of: Type::Text, wide: 0, help: "Its address outside.", cell: |service, _| external(service) },
-    Column { name: "Port(s)", of: Type::Text, wide: 0, help: "What it listens on.", cell: |service, _| ports(service) },
+    Column {
+        name: "External-IP",
+        of: Type::Text,
+        wide: 0,
+        help: "Its address outside.",
+        cell: |service, _| external(service),
+    },
+    Column {
+        name: "Port(s)",
+        of: Type::Text,
+        wide: 0,
+        help: "What it listens on.",
+        cell: |service, _| ports(service),
+    },
     AGE,
-    Column { name: "Selector", of: Type::Text, wide: 1, help: "The labels of its pods.", cell: |service, _| selector(service) },
+    Column {
+        name: "Selector",
+        of: Type::Text,
+        wide: 1,
+        help: "The labels of its pods.",
+        cell: |service, _| selector(service),
+    },
 ];
 
 pub(super) const SLICE: &[Column] = &[
@@ -29,8 +53,20 @@ pub(super) const SLICE: &[Column] = &[
         help: "IPv4, IPv6 or FQDN.",
         cell: |slice, _| text_or(slice, "/addressType", ""),
     },
-    Column { name: "Ports", of: Type::Text, wide: 0, help: "Where the endpoints listen.", cell: |slice, _| slice_ports(slice) },
-    Column { name: "Endpoints", of: Type::Text, wide: 0, help: "Their addresses.", cell: |slice, _| endpoints(slice) },
+    Column {
+        name: "Ports",
+        of: Type::Text,
+        wide: 0,
+        help: "Where the endpoints listen.",
+        cell: |slice, _| slice_ports(slice),
+    },
+    Column {
+        name: "Endpoints",
+        of: Type::Text,
+        wide: 0,
+        help: "Their addresses.",
+        cell: |slice, _| endpoints(slice),
+    },
     AGE,
 ];
 
@@ -49,7 +85,8 @@ fn external(service: &Value) -> Value {
         return text_or(service, "/spec/externalName", "<none>");
     }
     let balancers = items(service, "/status/loadBalancer/ingress").iter();
-    let balancers = balancers.filter_map(|ingress| text(ingress, "/ip").or_else(|| text(ingress, "/hostname")));
+    let balancers =
+        balancers.filter_map(|ingress| text(ingress, "/ip").or_else(|| text(ingress, "/hostname")));
     let given = items(service, "/spec/externalIPs").iter().filter_map(Value::as_str);
     let all: Vec<&str> = balancers.chain(given).collect();
     json!(if all.is_empty() { "<none>".to_owned() } else { all.join(",") })
@@ -81,8 +118,11 @@ fn selector(service: &Value) -> Value {
 }
 
 fn slice_ports(slice: &Value) -> Value {
-    let all: Vec<String> =
-        items(slice, "/ports").iter().filter_map(|port| port["port"].as_u64()).map(|port| port.to_string()).collect();
+    let all: Vec<String> = items(slice, "/ports")
+        .iter()
+        .filter_map(|port| port["port"].as_u64())
+        .map(|port| port.to_string())
+        .collect();
     few(&all, "<unset>")
 }
 

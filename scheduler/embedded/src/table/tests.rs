@@ -71,7 +71,10 @@ fn init_containers_are_told_until_the_last_is_done() {
         }))
     };
     let done = json!({"name": "a", "state": {"terminated": {"exitCode": 0}}});
-    assert_eq!(with(json!([done, {"name": "b", "state": {"waiting": {"reason": "PodInitializing"}}}])), "Init:1/2");
+    assert_eq!(
+        with(json!([done, {"name": "b", "state": {"waiting": {"reason": "PodInitializing"}}}])),
+        "Init:1/2"
+    );
     assert_eq!(with(json!([{"name": "a", "state": {"terminated": {"exitCode": 2}}}])), "Init:ExitCode:2");
     assert_eq!(with(json!([done, {"name": "b", "state": {"terminated": {"exitCode": 0}}}])), "Pending");
 }

@@ -27,7 +27,9 @@ fn find() -> Option<PathBuf> {
     // A dispatcher lies beside those that it dispatches to.
     let behind: Vec<PathBuf> = places
         .iter()
-        .filter_map(|place| std::fs::canonicalize(place.join("kubectl")).ok()?.parent().map(Path::to_path_buf))
+        .filter_map(|place| {
+            std::fs::canonicalize(place.join("kubectl")).ok()?.parent().map(Path::to_path_buf)
+        })
         .collect();
     places.extend(behind);
     let named = |name: &'static str| places.iter().map(move |place| place.join(name));
@@ -37,5 +39,7 @@ fn find() -> Option<PathBuf> {
 fn is_of_version(binary: &Path) -> bool {
     let said = Command::new(binary).args(["version", "--client", "-o", "json"]).output();
     let text = |output: Output| String::from_utf8_lossy(&output.stdout).into_owned();
-    said.map(text).is_ok_and(|said| said.contains(&format!("\"gitVersion\": \"{VERSION}")) && !said.contains("dispatcher"))
+    said.map(text).is_ok_and(|said| {
+        said.contains(&format!("\"gitVersion\": \"{VERSION}")) && !said.contains("dispatcher")
+    })
 }

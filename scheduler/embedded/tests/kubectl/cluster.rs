@@ -52,8 +52,11 @@ impl Populated {
         let client = server.client();
         let mut tasks = JoinSet::new();
         let told: platform::Told = Arc::new(|_| {});
-        let quick =
-            Settings { period: Duration::from_millis(100), gather: Duration::from_millis(5), ..Settings::default() };
+        let quick = Settings {
+            period: Duration::from_millis(100),
+            gather: Duration::from_millis(5),
+            ..Settings::default()
+        };
         let (controllers, clock) = (client.clone(), server.clock());
         tasks.spawn(async move {
             platform::run(controllers, clock, quick, told, std::future::pending()).await;
@@ -95,7 +98,8 @@ impl Cluster {
             child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
             child.wait_with_output().unwrap()
         });
-        let output = tokio::time::timeout(PATIENCE, running).await.unwrap_or_else(|_| panic!("{said} did not end"));
+        let output =
+            tokio::time::timeout(PATIENCE, running).await.unwrap_or_else(|_| panic!("{said} did not end"));
         let output = output.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Said { ok: output.status.success(), out: text(output.stdout), err: text(output.stderr) }
@@ -184,7 +188,10 @@ pub(crate) fn pod(name: &str, node: &str) -> Pod {
 
 async fn populate(client: &Client) {
     let how = PostParams::default();
-    Api::<Namespace>::all(client.clone()).create(&how, &made(json!({"metadata": {"name": "coffer"}}))).await.unwrap();
+    Api::<Namespace>::all(client.clone())
+        .create(&how, &made(json!({"metadata": {"name": "coffer"}})))
+        .await
+        .unwrap();
     let definitions = Api::<CustomResourceDefinition>::all(client.clone());
     definitions.create(&how, &made(definition())).await.unwrap();
     for (name, address) in [("ash", "10.0.0.1"), ("birch", "10.0.0.2")] {
@@ -282,7 +289,8 @@ async fn play_agents(client: Client) {
         if pod.metadata.deletion_timestamp.is_some() {
             let _ = api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
         } else if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) && !is_ready(&pod) {
-            let _ = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(running())).await;
+            let _ =
+                api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(running())).await;
         }
     }
 }

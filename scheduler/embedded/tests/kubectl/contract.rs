@@ -5,8 +5,8 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, made, until};
 use crate::binary;
+use crate::cluster::{Cluster, made, until};
 
 /// A cluster, or the end of the test, said aloud.
 macro_rules! cluster {
@@ -29,10 +29,14 @@ async fn get_prints_tables_and_wide_tables_and_objects() {
     let wide = cluster.kubectl("get po -o wide").await.worked();
     assert!(wide.contains("NOMINATED NODE") && wide.contains("10.1.0.1") && wide.contains("birch"), "{wide}");
     let nodes = cluster.kubectl("get nodes -o wide").await.worked();
-    assert!(nodes.contains("storage") && nodes.contains("coffer-0.1.0") && nodes.contains("10.0.0.2"), "{nodes}");
+    assert!(
+        nodes.contains("storage") && nodes.contains("coffer-0.1.0") && nodes.contains("10.0.0.2"),
+        "{nodes}"
+    );
     let yaml = cluster.kubectl("get pod a -o yaml").await.worked();
     assert!(yaml.contains("apiVersion: v1\nkind: Pod\n") && yaml.contains("nodeName: ash"), "{yaml}");
-    let json: Value = serde_json::from_str(&cluster.kubectl("get pods -o json -l app=site").await.worked()).unwrap();
+    let json: Value =
+        serde_json::from_str(&cluster.kubectl("get pods -o json -l app=site").await.worked()).unwrap();
     assert_eq!(json["items"].as_array().unwrap().len(), 3);
     let on_birch = cluster.kubectl("get pods --field-selector spec.nodeName=birch -o name").await.worked();
     assert_eq!(on_birch, "pod/c\n");
@@ -94,14 +98,16 @@ async fn describe_tells_of_pods_nodes_and_their_events() {
 }
 
 const SET: &str = r#"{"apiVersion": "fleet.coffer/v1", "kind": "SiteSet", "metadata": {"name": "six"}, "spec": {"sites": 6}}"#;
-const MAP: &str = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "map"}, "data": {"a": "one"}}"#;
+const MAP: &str =
+    r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "map"}, "data": {"a": "one"}}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn apply_creates_changes_and_leaves_alone() {
     let cluster = cluster!("apply");
-    for (manifest, what, changed) in
-        [(SET, "siteset.fleet.coffer/six", SET.replace('6', "7")), (MAP, "configmap/map", MAP.replace("one", "two"))]
-    {
+    for (manifest, what, changed) in [
+        (SET, "siteset.fleet.coffer/six", SET.replace('6', "7")),
+        (MAP, "configmap/map", MAP.replace("one", "two")),
+    ] {
         let said = cluster.kubectl_reading("apply -f -", manifest).await.worked();
         assert_eq!(said, format!("{what} created\n"));
         let said = cluster.kubectl_reading("apply -f -", manifest).await.worked();
@@ -125,8 +131,9 @@ async fn server_side_apply_owns_fields_and_quarrels_over_them() {
     let other = MAP.replace("one", "two");
     let said = cluster.kubectl_reading("apply --server-side --field-manager=two -f -", &other).await.failed();
     assert!(said.contains("conflict") && said.contains("one") && said.contains(".data.a"), "{said}");
-    let said =
-        cluster.kubectl_reading("apply --server-side --field-manager=two --force-conflicts -f -", &other).await;
+    let said = cluster
+        .kubectl_reading("apply --server-side --field-manager=two --force-conflicts -f -", &other)
+        .await;
     assert_eq!(said.worked(), "configmap/map serverside-applied\n");
     let said = cluster.kubectl("get cm map -o yaml --show-managed-fields").await.worked();
     assert!(said.contains("manager: two") && said.contains("f:data"), "{said}");
@@ -143,7 +150,10 @@ async fn diff_shows_what_would_change_and_changes_nothing() {
     cluster.kubectl_reading("apply -f -", MAP).await.worked();
     assert_eq!(cluster.kubectl_reading("diff -f -", MAP).await.worked(), "");
     let changed = cluster.kubectl_reading("diff -f -", &MAP.replace("one", "two")).await;
-    assert!(!changed.ok && changed.out.contains("-  a: one") && changed.out.contains("+  a: two"), "{changed:?}");
+    assert!(
+        !changed.ok && changed.out.contains("-  a: one") && changed.out.contains("+  a: two"),
+        "{changed:?}"
+    );
     let changed = cluster.kubectl_reading("diff --server-side -f -", &MAP.replace("one", "three")).await;
     assert!(!changed.ok && changed.out.contains("+  a: three"), "{changed:?}");
     let data = cluster.kubectl("get cm map -o jsonpath={.data.a}").await.worked();
@@ -167,16 +177,25 @@ async fn scale_label_annotate_taint_and_patch_change_what_they_say() {
     assert_eq!(cluster.kubectl("get pods -l tier=III -o name").await.worked(), "pod/a\n");
     cluster.kubectl("label pod a tier-").await.worked();
     cluster.kubectl("annotate node ash note=old").await.worked();
-    assert_eq!(cluster.kubectl("get node ash -o jsonpath={.metadata.annotations.note}").await.worked(), "old");
+    assert_eq!(
+        cluster.kubectl("get node ash -o jsonpath={.metadata.annotations.note}").await.worked(),
+        "old"
+    );
     cluster.kubectl("taint node birch disk=worn:NoSchedule").await.worked();
     let said = cluster.kubectl("get node birch -o jsonpath={.spec.taints[*].key}").await.worked();
     assert_eq!(said, "disk");
     cluster.kubectl("taint node birch disk-").await.worked();
-    cluster.run(&["patch", "ss", "six", "--type=merge", "-p", r#"{"spec":{"tier":"IV"}}"#], "").await.worked();
+    cluster
+        .run(&["patch", "ss", "six", "--type=merge", "-p", r#"{"spec":{"tier":"IV"}}"#], "")
+        .await
+        .worked();
     let patch = r#"[{"op":"test","path":"/spec/tier","value":"IV"},{"op":"replace","path":"/spec/tier","value":"II"}]"#;
     cluster.run(&["patch", "ss", "six", "--type=json", "-p", patch], "").await.worked();
     cluster.run(&["patch", "ss", "six", "--type=json", "-p", patch], "").await.failed();
-    let said = cluster.run(&["patch", "ss", "six", "--type=merge", "-p", r#"{"spec":{"tier":"V"}}"#], "").await.failed();
+    let said = cluster
+        .run(&["patch", "ss", "six", "--type=merge", "-p", r#"{"spec":{"tier":"V"}}"#], "")
+        .await
+        .failed();
     assert!(said.contains("spec.tier"), "{said}");
     let strategic = r#"{"spec":{"containers":[{"name":"site","image":"coffer.local/site@sha256:01"}]}}"#;
     cluster.run(&["patch", "pod", "a", "-p", strategic], "").await.worked();

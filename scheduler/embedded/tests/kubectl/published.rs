@@ -14,7 +14,8 @@ async fn the_published_table_is_what_discovery_says() {
     let client = server.client();
     let core = client.list_core_api_versions_aggregated().await.unwrap();
     let groups = client.list_api_groups_aggregated().await.unwrap();
-    let mut table = String::from("| resource | kind | where | verbs | parts | short |\n|---|---|---|---|---|---|\n");
+    let mut table =
+        String::from("| resource | kind | where | verbs | parts | short |\n|---|---|---|---|---|---|\n");
     for (version, resource) in resources(&core).chain(resources(&groups)) {
         table.push_str(&line(&version, resource));
     }
@@ -43,7 +44,9 @@ fn line(version: &str, resource: &APIResourceDiscovery) -> String {
     let parts: Vec<String> = resource
         .subresources
         .iter()
-        .map(|part| format!("{} ({})", part.subresource.as_deref().unwrap_or_default(), part.verbs.join(", ")))
+        .map(|part| {
+            format!("{} ({})", part.subresource.as_deref().unwrap_or_default(), part.verbs.join(", "))
+        })
         .collect();
     let plural = resource.resource.as_deref().unwrap_or_default();
     let short = resource.short_names.join(", ");

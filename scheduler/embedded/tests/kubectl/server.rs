@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use coffer_embedded::{Embedded, LogRequest, NoAudit, NodeAccess, NodeAccessError, Options, Tls};
-use coffer_embedded::store::Limits;
 use coffer_custody::{OsEntropy, SystemClock};
+use coffer_embedded::store::Limits;
+use coffer_embedded::{Embedded, LogRequest, NoAudit, NodeAccess, NodeAccessError, Options, Tls};
 use coffer_model::Clock;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -51,7 +51,10 @@ impl Server {
         let (certificate, key) = authority.issue("operator", Some("system:masters"));
         let config = kubeconfig(&format!("https://{address}"), &authority.pem, &certificate, &key);
         let server = Self { embedded, directory, clock, _tasks: tasks };
-        #[expect(clippy::disallowed_methods, reason = "a file for another program, in a directory of the test's own")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a file for another program, in a directory of the test's own"
+        )]
         std::fs::write(server.kubeconfig(), config).unwrap();
         server
     }
@@ -121,7 +124,8 @@ impl NodeAccess for Nodes {
         request: LogRequest,
     ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, NodeAccessError> {
         let lines = ["one\n", "two\n", "three\n"];
-        let skipped = request.tail_lines.map_or(0, |tail| lines.len().saturating_sub(usize::try_from(tail).unwrap()));
+        let skipped =
+            request.tail_lines.map_or(0, |tail| lines.len().saturating_sub(usize::try_from(tail).unwrap()));
         let lines = lines.into_iter().skip(skipped).map(|line| Ok(Bytes::from_static(line.as_bytes())));
         Ok(futures::stream::iter(lines.collect::<Vec<_>>()).boxed())
     }

@@ -213,9 +213,9 @@ impl Graph {
 
     /// Whether a dependent says that its owner has to wait for it.
     fn blocked(&self, uid: &str) -> bool {
-        self.dependents_of(uid).flat_map(|dependent| &dependent.owners).any(|owner| {
-            owner.uid == uid && owner.block_owner_deletion == Some(true)
-        })
+        self.dependents_of(uid)
+            .flat_map(|dependent| &dependent.owners)
+            .any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
     }
 
     fn unlink(&mut self, uid: &str) {

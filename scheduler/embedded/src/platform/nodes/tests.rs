@@ -35,7 +35,8 @@ fn pod(tolerations: &Value) -> Pod {
 }
 
 fn lease(name: &str, second: u64) -> Lease {
-    let renewed = format!("{}000Z", coffer_model::Timestamp(second * 1_000_000_000).to_string().replace('Z', ".000"));
+    let renewed =
+        format!("{}000Z", coffer_model::Timestamp(second * 1_000_000_000).to_string().replace('Z', ".000"));
     made(json!({
         "metadata": {"name": name, "namespace": "kube-node-lease"},
         "spec": {"leaseDurationSeconds": 10, "renewTime": renewed},
@@ -60,8 +61,11 @@ impl World {
         self.now += seconds;
         let beside = lease("beside", self.now);
         let leases: Vec<&Lease> = self.lease.iter().chain([&beside]).collect();
-        let sight =
-            Sight { nodes: &[&self.node, &self.beside], leases: &leases, pods: &self.pods.iter().collect::<Vec<_>>() };
+        let sight = Sight {
+            nodes: &[&self.node, &self.beside],
+            leases: &leases,
+            pods: &self.pods.iter().collect::<Vec<_>>(),
+        };
         let wall = super::super::time(coffer_model::Timestamp(self.now * 1_000_000_000));
         self.lookout.look(sight, &Moment { steady: Duration::from_secs(self.now), wall }, &self.settings)
     }
@@ -77,7 +81,8 @@ impl World {
                     self.node.spec.get_or_insert_default().taints = Some(taints.clone());
                 }
                 Act::Evict(_) => {
-                    self.pods[0].metadata.deletion_timestamp = Some(super::super::time(coffer_model::Timestamp(1)));
+                    self.pods[0].metadata.deletion_timestamp =
+                        Some(super::super::time(coffer_model::Timestamp(1)));
                 }
                 Act::Force(_) => self.pods.clear(),
                 Act::NotReady(..) | Act::Taints(..) => {}
