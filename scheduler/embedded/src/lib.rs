@@ -17,6 +17,7 @@ mod moment;
 mod node_access;
 mod object;
 mod openapi;
+pub mod platform;
 mod pods;
 mod quantity;
 mod read;
