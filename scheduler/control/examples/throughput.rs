@@ -15,12 +15,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys};
 use coffer_control::{
-    Control, Measured, NAMESPACE, NoCertificates, Pace, PlacementRecord, Presumed, SiteSet, install,
+    Change, Control, FIELD_MANAGER, Measured, NAMESPACE, NoCertificates, Pace, PlacementRecord, Presumed,
+    SiteSet, Transact, TransactionRefused, Transactions, install,
 };
 use coffer_custody::{OsEntropy, SystemClock};
-use coffer_embedded::{Embedded, Options};
+use coffer_embedded::{Embedded, Options, Refusal};
 use coffer_model::{FailureDomain, Tier};
 use coffer_scheduler::Ledger;
 use futures::StreamExt as _;
@@ -28,7 +30,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const COUNTRIES: [&str; 8] = ["DE", "FR", "NL", "ES", "IT", "CH", "US", "JP"];
 const PODS_OF_A_SET: u64 = 6;
@@ -136,6 +138,33 @@ async fn bound(client: Client, wanted: u64) {
     }
 }
 
+/// The embedded API's transactions.
+struct InProcess(Embedded);
+
+#[async_trait]
+impl Transact for InProcess {
+    async fn transact(&self, changes: Vec<Change>) -> Result<Vec<Value>, TransactionRefused> {
+        let changes = changes.into_iter().map(|change| match change {
+            Change::Create(object) => coffer_embedded::Change::Create(object),
+            Change::Replace(object) => coffer_embedded::Change::Replace(object),
+            Change::Bind(binding) => coffer_embedded::Change::Bind(binding),
+        });
+        let changes: Vec<_> = changes.collect();
+        self.0.transaction(FIELD_MANAGER, &changes).await.map_err(|refusal| match refusal {
+            Refusal::NotFound(subject) => {
+                TransactionRefused::Conflict { name: subject.name, why: "it is gone".to_owned() }
+            }
+            Refusal::AlreadyExists(subject) => {
+                TransactionRefused::Conflict { name: subject.name, why: "it is there already".to_owned() }
+            }
+            Refusal::Conflict { subject, why, .. } => {
+                TransactionRefused::Conflict { name: subject.name, why }
+            }
+            other => TransactionRefused::Unavailable(format!("{other:?}")),
+        })
+    }
+}
+
 fn memory_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
@@ -170,7 +199,7 @@ async fn case(nodes: u64, pods: u64, hard: bool) {
         trusted: TrustedKeys::new(&[attester().verifying_key()]).unwrap(),
         shards: Arc::new(Presumed { needed: 4 }),
         certificates: Arc::new(NoCertificates),
-        bind: None,
+        bind: Some(Arc::new(Transactions::new(client.clone(), InProcess(embedded)))),
         pace: Pace::default(),
         keeps_sets: false,
         measured: Some(measured.clone()),

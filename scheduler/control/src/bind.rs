@@ -15,7 +15,7 @@ use crate::names::DECISION;
 use crate::resources::{PlacementRecord, PlacementRecordSpec};
 
 pub use reserving::Reserving;
-pub use transactions::Transactions;
+pub use transactions::{Change, Transact, TransactionRefused, Transactions};
 
 /// Lines of the ledger that are to be written down with the bindings that they decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +49,9 @@ pub enum BindError {
     /// The API does not answer, or not as it should.
     #[error("the API did not bind: {0}")]
     Api(#[from] kube::Error),
-    /// A request that cannot be made.
-    #[error("a request to bind could not be written: {0}")]
-    Request(#[from] http::Error),
+    /// The transaction was refused as a whole: another scheduler has gone on with the ledger, or the store fails.
+    #[error("nothing was bound: {0}")]
+    Refused(String),
     /// An object that has no JSON form.
     #[error("an object could not be written as JSON: {0}")]
     Json(#[from] serde_json::Error),

@@ -22,7 +22,9 @@ pub mod translate;
 mod turns;
 mod watching;
 
-pub use bind::{Batch, Bind, BindError, Bound, Record, Reserving, Transactions};
+pub use bind::{
+    Batch, Bind, BindError, Bound, Change, Record, Reserving, Transact, TransactionRefused, Transactions,
+};
 pub use book::{Binding, Book, BookError, Standing, Verdict};
 pub use leader::{LeaderError, Leadership, lead};
 pub use names::*;

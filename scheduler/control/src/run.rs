@@ -14,7 +14,7 @@ use kube::{Api, Client, ResourceExt as _};
 use tokio::sync::{mpsc, watch};
 
 use crate::attestation::TrustedKeys;
-use crate::bind::{Bind, BindError, Reserving, Transactions};
+use crate::bind::{Bind, BindError, Reserving};
 use crate::book::{Book, BookError};
 use crate::events::Teller;
 use crate::leader::{LeaderError, Leadership, lead};
@@ -81,7 +81,7 @@ pub struct Control {
     pub shards: Arc<dyn ShardLedger>,
     /// Certificates of sites.
     pub certificates: Arc<dyn SiteCertificates>,
-    /// How decisions become bindings; `None`: by transactions where the API offers them, else by reservations.
+    /// How decisions become bindings; `None`: by reservations, as a real cluster needs it.
     pub bind: Option<Arc<dyn Bind>>,
     /// How quickly the controllers look again.
     pub pace: Pace,
@@ -158,9 +158,6 @@ impl Control {
     ) -> Result<(Scheduler, Sets), ControlError> {
         let bind = match &self.bind {
             Some(bind) => Arc::clone(bind),
-            None if Transactions::are_offered(&self.client, &self.namespace).await? => {
-                Arc::new(Transactions::new(self.client.clone()))
-            }
             None => Arc::new(Reserving::new(self.client.clone())),
         };
         let book = Book::new(Arc::clone(&self.clock), Costs::default());

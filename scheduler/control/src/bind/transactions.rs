@@ -1,67 +1,125 @@
-//! The embedded home: one transaction.
+//! The embedded home: pods, the lines that decided them, and the head of the
+//! ledger in one transaction. The head moves by comparison: no scheduler adds a
+//! line to a ledger that another has moved on meanwhile, and so none gives away
+//! room that another has given already.
+
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use http::Request;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use kube::Client;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use super::{Batch, Bind, BindError, Bound, placement_record, pod_binding};
 
-/// Binds by the embedded API's transactions.
-pub struct Transactions {
-    client: Client,
+/// The ConfigMap that says where the ledger ends.
+const HEAD: &str = "placement-ledger";
+
+/// One change of a transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A new object.
+    Create(Value),
+    /// An object in the place of the one with its resource version.
+    Replace(Value),
+    /// A pod to its node.
+    Bind(Value),
 }
 
-impl Transactions {
-    /// By this client.
-    pub fn new(client: Client) -> Self {
-        Self { client }
-    }
+/// Why a transaction was refused; nothing was done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransactionRefused {
+    /// An object is not what it had to be.
+    #[error("{name}: {why}")]
+    Conflict {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// It could not be tried.
+    #[error("{0}")]
+    Unavailable(String),
+}
 
-    /// Whether the API behind this client has transactions: an empty one is tried.
+/// An API with transactions.
+#[async_trait]
+pub trait Transact: Send + Sync {
+    /// Carries out all changes or none; the objects as they are then.
     ///
     /// # Errors
-    /// [`BindError`], where the API does not answer at all.
-    pub async fn are_offered(client: &Client, namespace: &str) -> Result<bool, BindError> {
-        let empty = Batch { namespace: namespace.to_owned(), ..Batch::default() };
-        match (Self { client: client.clone() }).bind(&empty).await {
-            Ok(_) => Ok(true),
-            // Not known, not allowed, or not that way.
-            Err(BindError::Api(kube::Error::Api(status))) if (403..=405).contains(&status.code) => Ok(false),
-            Err(error) => Err(error),
+    /// [`TransactionRefused`].
+    async fn transact(&self, changes: Vec<Change>) -> Result<Vec<Value>, TransactionRefused>;
+}
+
+/// Binds by transactions.
+pub struct Transactions<T> {
+    client: Client,
+    api: T,
+    /// The head's resource version, as we left it.
+    head: Mutex<Option<String>>,
+}
+
+impl<T: Transact> Transactions<T> {
+    /// By this API, whose objects are read by this client.
+    pub fn new(client: Client, api: T) -> Self {
+        Self { client, api, head: Mutex::new(None) }
+    }
+
+    fn head(&self) -> Option<String> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_head(&self, version: Option<String>) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+
+    /// How the head moves to the end of these records.
+    async fn moves_head(&self, batch: &Batch) -> Result<Option<Change>, BindError> {
+        let Some(last) = batch.records.last() else { return Ok(None) };
+        if batch.records.iter().any(|record| record.first == 0) {
+            // A scheduler that begins takes over from whoever was there.
+            let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &batch.namespace);
+            let known = api.get_opt(HEAD).await?;
+            self.set_head(known.and_then(|map| map.metadata.resource_version));
         }
+        let version = self.head();
+        let head = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": HEAD, "namespace": batch.namespace, "resourceVersion": version },
+            "data": { "segment": last.segment, "end": last.end },
+        });
+        Ok(Some(if version.is_some() { Change::Replace(head) } else { Change::Create(head) }))
     }
 }
 
 #[async_trait]
-impl Bind for Transactions {
+impl<T: Transact> Bind for Transactions<T> {
     async fn bind(&self, batch: &Batch) -> Result<Bound, BindError> {
-        let bindings: Result<Vec<Value>, _> =
-            batch.bindings.iter().map(|one| serde_json::to_value(pod_binding(one))).collect();
-        let records = batch.records.iter().map(|one| placement_record(&batch.namespace, one));
-        let creates: Result<Vec<Value>, _> = records.map(serde_json::to_value).collect();
-        let body = json!({
-            "apiVersion": "fleet.coffer/v1",
-            "kind": "Transaction",
-            "bindings": bindings?,
-            "creates": creates?,
-        });
-        let path = format!("/apis/fleet.coffer/v1/namespaces/{}/transactions", batch.namespace);
-        let request = Request::post(path)
-            .header(http::header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(&body)?)?;
-        match self.client.request::<Status>(request).await {
-            Ok(_) => Ok(Bound::All),
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let name = status.details.as_ref().map(|details| details.name.clone());
-                let name = name.filter(|name| batch.bindings.iter().any(|one| one.name == *name));
-                match name {
-                    Some(name) => Ok(Bound::None(name, status.message.clone())),
-                    None => Err(BindError::Api(kube::Error::Api(status))),
+        let mut changes = Vec::new();
+        for binding in &batch.bindings {
+            changes.push(Change::Bind(serde_json::to_value(pod_binding(binding))?));
+        }
+        for record in &batch.records {
+            let record = placement_record(&batch.namespace, record);
+            changes.push(Change::Create(serde_json::to_value(record)?));
+        }
+        changes.extend(self.moves_head(batch).await?);
+        match self.api.transact(changes).await {
+            Ok(stored) => {
+                let head = stored.iter().find(|one| one.get("kind") == Some(&json!("ConfigMap")));
+                let version = head.and_then(|head| head.pointer("/metadata/resourceVersion")?.as_str());
+                if let Some(version) = version {
+                    self.set_head(Some(version.to_owned()));
                 }
+                Ok(Bound::All)
             }
-            Err(error) => Err(error.into()),
+            Err(TransactionRefused::Conflict { name, why }) if name != HEAD => {
+                let ours = batch.bindings.iter().any(|one| one.name == name);
+                if ours { Ok(Bound::None(name, why)) } else { Err(BindError::Refused(why)) }
+            }
+            Err(refused) => Err(BindError::Refused(refused.to_string())),
         }
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys, said_by};
 use coffer_control::{
-    ATTESTATION, Control, NAMESPACE, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards, SiteSet,
-    Turns, translate,
+    ATTESTATION, Change, Control, FIELD_MANAGER, NAMESPACE, NoCertificates, Pace, ShardLedger,
+    ShardLedgerError, Shards, SiteSet, Transact, TransactionRefused, Transactions, Turns, translate,
 };
 use coffer_custody::OsEntropy;
-use coffer_embedded::Embedded;
+use coffer_embedded::{Embedded, Refusal};
 use coffer_model::{Clock, FailureDomain, Tier, Timestamp};
 use coffer_scheduler::{PodId, Resources, SetName, ShardGroup};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -118,7 +118,7 @@ impl World {
         let embedded = embedded(&dir, clock.clone()).await;
         let client = embedded.client();
         let objects = Arc::new(Objects::default());
-        let control = control(client.clone(), clock.clone(), objects.clone());
+        let control = control(embedded, clock.clone(), objects.clone());
         let turns = Turns::new(control).await.unwrap();
         let world = Self { client, clock, objects, turns, _dir: dir };
         for n in 0..nodes {
@@ -317,6 +317,33 @@ pub(crate) fn is_ready(node: &Node) -> bool {
     translate::node(node).is_ok_and(|node| node.ready)
 }
 
+/// The embedded API's transactions.
+struct InProcess(Embedded);
+
+#[async_trait]
+impl Transact for InProcess {
+    async fn transact(&self, changes: Vec<Change>) -> Result<Vec<Value>, TransactionRefused> {
+        let changes = changes.into_iter().map(|change| match change {
+            Change::Create(object) => coffer_embedded::Change::Create(object),
+            Change::Replace(object) => coffer_embedded::Change::Replace(object),
+            Change::Bind(binding) => coffer_embedded::Change::Bind(binding),
+        });
+        let changes: Vec<_> = changes.collect();
+        self.0.transaction(FIELD_MANAGER, &changes).await.map_err(|refusal| match refusal {
+            Refusal::NotFound(subject) => {
+                TransactionRefused::Conflict { name: subject.name, why: "it is gone".to_owned() }
+            }
+            Refusal::AlreadyExists(subject) => {
+                TransactionRefused::Conflict { name: subject.name, why: "it is there already".to_owned() }
+            }
+            Refusal::Conflict { subject, why, .. } => {
+                TransactionRefused::Conflict { name: subject.name, why }
+            }
+            other => TransactionRefused::Unavailable(format!("{other:?}")),
+        })
+    }
+}
+
 pub(crate) async fn embedded(dir: &tempfile::TempDir, clock: Arc<dyn Clock>) -> Embedded {
     let options = coffer_embedded::Options {
         path: dir.path().join("fleet.sqlite"),
@@ -329,9 +356,10 @@ pub(crate) async fn embedded(dir: &tempfile::TempDir, clock: Arc<dyn Clock>) -> 
     Embedded::open(options).await.unwrap()
 }
 
-pub(crate) fn control(client: Client, clock: Arc<dyn Clock>, shards: Arc<dyn ShardLedger>) -> Control {
+pub(crate) fn control(embedded: Embedded, clock: Arc<dyn Clock>, shards: Arc<dyn ShardLedger>) -> Control {
+    let client = embedded.client();
     Control {
-        client,
+        client: client.clone(),
         clock,
         namespace: NAMESPACE.to_owned(),
         holder: "test".to_owned(),
@@ -339,7 +367,7 @@ pub(crate) fn control(client: Client, clock: Arc<dyn Clock>, shards: Arc<dyn Sha
         trusted: TrustedKeys::new(&[attester().verifying_key()]).unwrap(),
         shards,
         certificates: Arc::new(NoCertificates),
-        bind: None,
+        bind: Some(Arc::new(Transactions::new(client, InProcess(embedded)))),
         pace: Pace { busy: Duration::from_millis(20), calm: Duration::from_millis(100) },
         keeps_sets: true,
         measured: None,
