@@ -88,6 +88,12 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Failure> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
 }
 
+/// A log of mode 0600 that is written at its end.
+#[cfg(feature = "embedded")]
+pub(crate) fn appender(path: &Path) -> Result<File, Failure> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(at(path))
+}
+
 /// Refuses a directory that has anything in it; one that is not there is good.
 pub(crate) fn refuse_used(path: &Path) -> Result<(), Failure> {
     let used = match fs::read_dir(path) {

@@ -11,6 +11,8 @@ mod evidence;
 #[cfg(feature = "embedded")]
 mod fleet;
 mod hold;
+#[cfg(feature = "embedded")]
+mod home;
 mod log;
 mod object;
 mod policy;

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{Look, SetError};
 use crate::names::FIELD_MANAGER;
 
-/// Annotation of a certificate's secret: what it was issued for.
+/// Annotation of a certificate's secret: the country that it names.
 const ISSUED_FOR: &str = "fleet.coffer/issued-for";
 
 /// Who a certificate is for.
@@ -80,10 +80,8 @@ impl Look<'_> {
     async fn certificate(&self, site: SiteIdentity) -> Result<(), SetError> {
         let api: Api<Secret> = Api::namespaced(self.sets.control.client.clone(), &self.namespace);
         let name = format!("{}-certificate", site.pod);
-        let wanted = format!("{} {} {}", site.stands.country, site.stands.domain.0, site.stands.tier);
-        let known = api.get_opt(&name).await?;
-        let issued = known.and_then(|secret| secret.metadata.annotations?.remove(ISSUED_FOR));
-        if issued.as_deref() == Some(&wanted) {
+        // Once for the life of a site: a node that moves to another country loses the site, it does not rename it.
+        if api.get_opt(&name).await?.is_some() {
             return Ok(());
         }
         let files = self.sets.control.certificates.issue(&site).await?;
@@ -92,7 +90,7 @@ impl Look<'_> {
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                annotations: Some([(ISSUED_FOR.to_owned(), wanted)].into()),
+                annotations: Some([(ISSUED_FOR.to_owned(), site.stands.country.to_string())].into()),
                 owner_references: Some(self.object.controller_owner_ref(&()).into_iter().collect()),
                 ..ObjectMeta::default()
             },

@@ -41,7 +41,7 @@ pub(super) fn attest(context: &Context<'_>, wish: &Wish, key: Option<PathBuf>) -
 }
 
 /// The operator's key; a new one where there is none yet.
-pub(crate) fn attester(context: &Context<'_>, path: &Path) -> Result<Attester, Failure> {
+pub(in crate::commands) fn attester(context: &Context<'_>, path: &Path) -> Result<Attester, Failure> {
     let wrong = || {
         Failure::new(format!("{}: this is no key: 64 hexadecimal digits", path.display()))
             .safe("nothing was signed")

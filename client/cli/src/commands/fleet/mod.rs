@@ -13,6 +13,8 @@ mod top;
 
 use std::path::PathBuf;
 
+pub(super) use attest::attester;
+
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 

@@ -1,0 +1,272 @@
+//! The fleet at home on one machine: the embedded API, its controllers, and for
+//! every site of the site file a node with its agent in a process of its own. The
+//! sites run as storage pods on them.
+
+mod agents;
+mod authority;
+mod in_process;
+mod pods;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_client::profile::write_atomically;
+use coffer_control::attestation::{Attester, Statement, TrustedKeys};
+use coffer_control::{Control, FIELD_MANAGER, NAMESPACE, Pace, Presumed, Transactions, install};
+use coffer_embedded::platform::{Settings, Told};
+use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options, Tls};
+use coffer_server::SiteAuthority;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::commands::fleet::attester;
+use crate::context::Context;
+use crate::exit::{Advise as _, Failure};
+use crate::files;
+use agents::Agents;
+use authority::FleetAuthority;
+use in_process::InProcess;
+
+/// The site set of a fleet at home.
+const SET: &str = "sites";
+/// The port of its pods.
+const PORT: u16 = 7441;
+/// Shards of the default geometry that suffice to read an object.
+const DATA_SHARDS: u32 = 4;
+/// Its shards beside these.
+const PARITY_SHARDS: u32 = 2;
+/// Between a failure of the control plane and its next attempt.
+const PAUSE: Duration = Duration::from_secs(2);
+/// What a node of this machine offers, unless the machine says otherwise.
+const NODE_DISK_BYTES: u64 = 1 << 40;
+const NODE_IOPS: u64 = 10_000;
+
+/// A place for a storage pod: a node of this machine.
+pub(super) struct Place {
+    /// Its name, and that of its node.
+    pub(super) name: String,
+    pub(super) country: coffer_model::Country,
+    pub(super) domain: coffer_model::FailureDomain,
+    pub(super) tier: coffer_model::Tier,
+}
+
+/// A fleet at home.
+pub(super) struct Home {
+    embedded: Embedded,
+    client: kube::Client,
+    agents: Agents,
+    places: Vec<Place>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Home {
+    /// Starts the fleet in `data_dir`, with a node for each place.
+    pub(super) async fn start(
+        context: &Context<'_>,
+        data_dir: &Path,
+        listen: SocketAddr,
+        places: Vec<Place>,
+    ) -> Result<Self, Failure> {
+        let dir = data_dir.join("fleet");
+        files::make_directory(&dir)?;
+        let embedded = Embedded::open(Options {
+            path: dir.join("fleet.sqlite"),
+            limits: coffer_embedded::store::Limits::default(),
+            clock: Arc::clone(&context.clock),
+            entropy: Arc::clone(&context.entropy),
+            nodes: Arc::new(NoNodeAccess),
+            audit: Arc::new(NoAudit),
+        })
+        .await
+        .advise("nothing was started", "mend the cause; the store is in fleet/ of the data directory")?;
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let authority = FleetAuthority::open_or_create(&dir.join("authority"))?;
+        let address = serve_api(&embedded, &authority, listen, stopped.clone(), &mut tasks).await?;
+        let operator = authority.kubeconfig(address, "operator", "system:masters")?;
+        let fleet_dir = context.profile.dir().join("fleet");
+        files::make_directory(&fleet_dir)?;
+        write_atomically(&fleet_dir.join("kubeconfig"), operator.to_string().as_bytes())?;
+        let attester = attester(context, &fleet_dir.join("attestation.key"))?;
+        let client = embedded.client();
+        install(&client, NAMESPACE).await.map_err(|error| Failure::new(format!("the fleet: {error}")))?;
+        control(context, &embedded, &attester, &fleet_dir, &mut tasks)?;
+        platform(context, &client, stopped, &mut tasks);
+        let agents = Agents::find(context)?;
+        let mut home = Self { embedded, client, agents, places, stop, tasks };
+        home.nodes(context, &dir, &authority, &attester, address)?;
+        home.set().await?;
+        Ok(home)
+    }
+
+    /// A directory, credentials, an attestation and an agent for each node.
+    fn nodes(
+        &mut self,
+        context: &Context<'_>,
+        dir: &Path,
+        authority: &FleetAuthority,
+        attester: &Attester,
+        api: SocketAddr,
+    ) -> Result<(), Failure> {
+        let now = context.clock.now().0 / 1_000_000_000;
+        for (number, place) in self.places.iter().enumerate() {
+            let own = dir.join("nodes").join(&place.name);
+            files::make_directory(&own)?;
+            let statement = Statement {
+                node: place.name.parse().map_err(Failure::usage)?,
+                country: place.country,
+                domain: place.domain.clone(),
+                tier: place.tier,
+                not_before: now.saturating_sub(60),
+                not_after: now.saturating_add(366 * 86_400),
+            };
+            write_atomically(&own.join("attestation"), attester.sign(&statement).as_bytes())?;
+            let user = format!("system:node:{}", place.name);
+            let kubeconfig = authority.kubeconfig(api, &user, "system:nodes")?;
+            write_atomically(&own.join("kubeconfig"), kubeconfig.to_string().as_bytes())?;
+            self.agents.start(&place.name, &own, number)?;
+        }
+        Ok(())
+    }
+
+    /// The site set, as it is wanted.
+    async fn set(&self) -> Result<(), Failure> {
+        let image = self.agents.image();
+        let file = |name: &str| format!("$(COFFER_CERTIFICATE_DIR)/{name}");
+        let args: Vec<String> = ["serve", "--create", "--dir", "$(COFFER_DATA_DIR)/store", "--listen"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(["$(COFFER_POD_IP):$(COFFER_PORT)".to_owned()])
+            .chain(["--certificate".to_owned(), file("certificate.pem"), "--key".to_owned(), file("key.pem")])
+            .chain(["--receipt-key".to_owned(), file("receipt.key"), "--ca".to_owned(), file("ca.pem")])
+            .chain(["--callers".to_owned(), file("callers")])
+            .collect();
+        let set = json!({
+            "apiVersion": "fleet.coffer/v1",
+            "kind": "SiteSet",
+            "metadata": { "name": SET, "namespace": NAMESPACE },
+            "spec": {
+                "replicas": self.places.len(),
+                "dataShards": DATA_SHARDS,
+                "parityShards": PARITY_SHARDS,
+                "template": {
+                    "image": image,
+                    "args": args,
+                    "port": PORT,
+                    "resources": { "cpu": "100m", "memory": "256Mi", "diskBytes": NODE_DISK_BYTES, "iops": 1000 },
+                },
+            },
+        });
+        let api: kube::Api<coffer_control::SiteSet> = kube::Api::namespaced(self.client.clone(), NAMESPACE);
+        let params = kube::api::PatchParams::apply(FIELD_MANAGER).force();
+        let applied = api.patch(SET, &params, &kube::api::Patch::Apply(&set)).await;
+        applied.map(drop).map_err(|error| Failure::new(format!("the site set was not taken: {error}")))
+    }
+
+    /// Ends pods, agents and API, in this order: the pods come back to their disks with the next start.
+    pub(super) async fn stop(mut self, context: &Context<'_>) {
+        // The control plane first: it would make the pods anew.
+        self.tasks.abort_all();
+        if let Err(error) = pods::end_all(&self.client).await {
+            context.output.remark(format_args!("remark: some pods may still run: {}", error.what));
+        }
+        self.agents.stop().await;
+        self.stop.send_replace(true);
+        drop(self.embedded);
+    }
+}
+
+/// The API behind mutual TLS, for agents and people.
+async fn serve_api(
+    embedded: &Embedded,
+    authority: &FleetAuthority,
+    listen: SocketAddr,
+    mut stopped: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> Result<SocketAddr, Failure> {
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        Failure::new(format!("the fleet's API cannot listen on {listen}: {error}"))
+            .safe("nothing was started")
+            .next("stop what listens there, or choose another address with --fleet-listen")
+    })?;
+    let address = listener.local_addr()?;
+    let (certificate, key) = authority.server()?;
+    let tls = Tls { certificate, key, clients: authority.ca_pem().to_owned() };
+    let serving = embedded.clone();
+    tasks.spawn(async move {
+        let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        if let Err(error) = serving.listen(listener, tls, stop).await {
+            drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: the fleet's API: {error}\n")));
+        }
+    });
+    Ok(address)
+}
+
+/// Scheduler and controllers, begun anew after every error.
+fn control(
+    context: &Context<'_>,
+    embedded: &Embedded,
+    attester: &Attester,
+    fleet_dir: &Path,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), Failure> {
+    let sites = SiteAuthority::open_or_create(&site_authority(fleet_dir))?;
+    let client = embedded.client();
+    let transactions = Transactions::new(client.clone(), InProcess(embedded.clone()));
+    let control = Control {
+        client,
+        clock: Arc::clone(&context.clock),
+        namespace: NAMESPACE.to_owned(),
+        holder: "home".to_owned(),
+        lease: Duration::from_secs(10),
+        trusted: TrustedKeys::new(&[attester.verifying_key()]).unwrap_or_default(),
+        shards: Arc::new(Presumed { needed: DATA_SHARDS }),
+        certificates: Arc::new(pods::Certificates::new(sites, Arc::clone(&context.entropy))),
+        bind: Some(Arc::new(transactions)),
+        pace: Pace::default(),
+        keeps_sets: true,
+        measured: None,
+    };
+    tasks.spawn(async move {
+        loop {
+            if let Err(error) = control.clone().run().await {
+                drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: {error}; begins anew\n")));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    });
+    Ok(())
+}
+
+/// What Kubernetes has of its own.
+fn platform(
+    context: &Context<'_>,
+    client: &kube::Client,
+    mut stopped: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) {
+    let (client, clock) = (client.clone(), Arc::clone(&context.clock));
+    tasks.spawn(async move {
+        let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
+        let told: Told = Arc::new(|trouble| {
+            drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: {trouble}\n")));
+        });
+        coffer_embedded::platform::run(client, clock, Settings::default(), told, stop).await;
+    });
+}
+
+/// Where the authority of the sites' certificates is.
+pub(super) fn site_authority(fleet_dir: &Path) -> PathBuf {
+    fleet_dir.join("site-authority")
+}
+
+/// One value of an object, or nothing.
+fn text_at<'a>(value: &'a Value, path: &str) -> Option<&'a str> {
+    value.pointer(path)?.as_str()
+}

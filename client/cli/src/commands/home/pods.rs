@@ -1,0 +1,146 @@
+//! The pods of a fleet at home: their certificates, when all of them serve, what
+//! the site file of a new deployment says of them, and their end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use coffer_control::{
+    CertificateError, LABEL_SET, NAMESPACE, SiteCertificates, SiteIdentity, translate,
+};
+use coffer_model::Entropy;
+use coffer_server::{SiteAuthority, SiteFile};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
+use kube::api::{DeleteParams, ListParams};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client, ResourceExt as _};
+
+use super::{Home, PORT, SET};
+use crate::context::Context;
+use crate::exit::{Advise as _, Failure};
+
+/// A pod that does not serve by then will not.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The file of a certificate's secret that names the site.
+const SITE_ID: &str = "site";
+
+/// Enrols sites with the deployment's site authority.
+pub(super) struct Certificates {
+    authority: SiteAuthority,
+    entropy: Arc<dyn Entropy>,
+}
+
+impl Certificates {
+    pub(super) fn new(authority: SiteAuthority, entropy: Arc<dyn Entropy>) -> Self {
+        Self { authority, entropy }
+    }
+}
+
+#[async_trait]
+impl SiteCertificates for Certificates {
+    async fn issue(&self, site: &SiteIdentity) -> Result<BTreeMap<String, Vec<u8>>, CertificateError> {
+        let enrolled = self.authority.enrol(site.stands.country, self.entropy.as_ref());
+        let enrolled = enrolled.map_err(|why| CertificateError::NotIssued {
+            pod: site.pod.clone(),
+            why: why.to_string(),
+        })?;
+        let files = enrolled.files.iter().map(|(name, _, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
+        Ok(files.chain([(SITE_ID.to_owned(), enrolled.site.to_string().into_bytes())]).collect())
+    }
+}
+
+fn failed(error: &kube::Error) -> Failure {
+    Failure::new(format!("the fleet: {error}"))
+}
+
+impl Home {
+    fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// Until every pod of the set serves.
+    pub(in crate::commands) async fn serving(&self, context: &Context<'_>) -> Result<Vec<Pod>, Failure> {
+        context.output.remark(format_args!("waiting for {} storage pods", self.places.len()));
+        let all = async {
+            let config = watcher::Config::default().labels(&format!("{LABEL_SET}={SET}"));
+            let mut events = std::pin::pin!(watcher(self.pods(), config).default_backoff());
+            let mut ready = BTreeMap::new();
+            while ready.len() < self.places.len() {
+                match events.next().await {
+                    Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => {
+                        if translate::pod(&pod).ready {
+                            ready.insert(pod.name_any(), pod);
+                        } else {
+                            ready.remove(&pod.name_any());
+                        }
+                    }
+                    Some(Ok(watcher::Event::Delete(pod))) => drop(ready.remove(&pod.name_any())),
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            ready.into_values().collect()
+        };
+        tokio::time::timeout(PATIENCE, all).await.map_err(|_| {
+            Failure::new(format!("not all storage pods serve after {} s", PATIENCE.as_secs()))
+                .safe("what they hold is durable")
+                .next("`coffer fleet pods` and `coffer fleet events` say why; agents write to fleet/nodes/NAME/agent.log")
+        })
+    }
+
+    /// The sites of a deployment about to be founded on these pods.
+    pub(in crate::commands) async fn site_file(&self, pods: &[Pod]) -> Result<SiteFile, Failure> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let mut text = String::new();
+        for pod in pods {
+            let name = pod.name_any();
+            let secret = secrets.get(&format!("{name}-certificate")).await.map_err(|error| failed(&error))?;
+            let id = secret.data.and_then(|mut data| data.remove(SITE_ID)).unwrap_or_default();
+            let id = String::from_utf8_lossy(&id.0).into_owned();
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+            let node = nodes.get(&node).await.map_err(|error| failed(&error))?;
+            let place = self.places.iter().find(|place| place.name == node.name_any());
+            let place = place.ok_or_else(|| Failure::new(format!("{name} runs on an unknown node")))?;
+            let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
+            text.push_str(&format!(
+                "[[site]]\nname = \"{name}\"\ncountry = \"{}\"\ndomain = {:?}\ntier = \"{}\"\nid = \"{id}\"\npod = \"https://{address}:{PORT}\"\n",
+                place.country, place.domain.0, place.tier
+            ));
+        }
+        SiteFile::parse(&text).advise("nothing was founded", "this is a fault of the program")
+    }
+}
+
+/// Tells every pod to end, and waits until none is left.
+pub(super) async fn end_all(client: &Client) -> Result<(), Failure> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let ours = ListParams::default().labels(LABEL_SET);
+    let found = api.list(&ours).await.map_err(|error| failed(&error))?;
+    let mut left: std::collections::BTreeSet<String> = found.iter().map(kube::ResourceExt::name_any).collect();
+    let config = watcher::Config::default().labels(LABEL_SET);
+    let mut events = std::pin::pin!(watcher(api.clone(), config).default_backoff());
+    for name in &left {
+        drop(api.delete(name, &DeleteParams::default()).await);
+    }
+    let gone = async {
+        while !left.is_empty() {
+            match events.next().await {
+                Some(Ok(watcher::Event::Delete(pod))) => drop(left.remove(&pod.name_any())),
+                // Those that were gone before the watch began.
+                Some(Ok(watcher::Event::InitDone)) => {
+                    let now = api.list(&ours).await.map_err(|error| failed(&error))?;
+                    left = now.iter().map(kube::ResourceExt::name_any).collect();
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        Ok(())
+    };
+    let waited = tokio::time::timeout(PATIENCE, gone).await;
+    waited.unwrap_or_else(|_| Err(Failure::new("pods do not end")))
+}
