@@ -152,19 +152,24 @@ impl Things {
     }
 
     async fn put(&self, n: u64) -> Result<(), CallError> {
-        let size = if n % 2 == 0 { 300_000 } else { 3_000 };
+        let size = size_of(n);
         let (key, body, none) = (object_key(&format!("object-{n}")), pattern(n, size), Default::default());
         let put = self.tenant.client.put_bytes(&self.bucket, &key, &none, body);
         tokio::time::timeout(LONG, put).await.expect("a put hangs").map(drop)
     }
 
     async fn has(&self, n: u64) -> bool {
-        let size = if n % 2 == 0 { 300_000 } else { 3_000 };
+        let size = size_of(n);
         let key = format!("object-{n}");
         let get = self.tenant.get(&self.bucket, &key);
         let read = tokio::time::timeout(LONG, get).await.expect("a get hangs");
         read.is_ok_and(|body| body == pattern(n, size))
     }
+}
+
+/// Every other object is striped.
+fn size_of(n: u64) -> usize {
+    if n.is_multiple_of(2) { 300_000 } else { 3_000 }
 }
 
 fn is_not_owner(refused: Result<(), CallError>) -> bool {
