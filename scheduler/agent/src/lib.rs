@@ -1,2 +1,41 @@
 //! The node agent: runs the pods of one node as confined processes or as OCI
 //! containers, and reports what became of them.
+//!
+//! Pods outlive the agent. Each container has a small shim that keeps its log
+//! and notes its end; an agent that starts again finds them in its directory
+//! (`STATE.md`). What the machine cannot do is tried, and said: [`Probe`].
+
+mod cgroup;
+mod clock;
+mod confine;
+pub mod conformance;
+mod disk;
+mod files;
+mod image;
+mod layer;
+mod logs;
+mod network;
+mod oci;
+mod probe;
+mod process;
+mod process_id;
+mod runtime;
+mod shimmed;
+mod stage;
+mod tool;
+
+pub use clock::KernelClock;
+pub use confine::{Program, Root, Volume};
+pub use disk::DiskError;
+pub use image::{DigestError, Image, ImageDigest, ImageError, ImageReference, ImageStore, UnpackError};
+pub use layer::{Layer, Layers};
+pub use logs::{LogOptions, LogReader};
+pub use network::{Egress, EgressError, NetworkError, Networks, PodNetwork, Subnet, SubnetError};
+pub use oci::RuncRuntime;
+pub use probe::{Finding, Probe};
+pub use process::{LogLimits, ProcessRuntime, RuntimeConfig};
+pub use runtime::{
+    Container, ContainerId, ContainerIdError, Exit, Limits, Runtime, RuntimeError, StartError, State, Usage,
+};
+pub use stage::stage;
+pub use tool::ToolError;
