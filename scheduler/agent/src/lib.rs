@@ -5,6 +5,7 @@
 //! and notes its end; an agent that starts again finds them in its directory
 //! (`STATE.md`). What the machine cannot do is tried, and said: [`Probe`].
 
+mod access;
 mod cgroup;
 mod clock;
 mod confine;
@@ -15,6 +16,7 @@ mod image;
 mod layer;
 mod logs;
 mod network;
+mod node;
 mod oci;
 mod probe;
 mod process;
@@ -24,6 +26,7 @@ mod shimmed;
 mod stage;
 mod tool;
 
+pub use access::{LogStream, NoLog, NodeLogs};
 pub use clock::KernelClock;
 pub use confine::{Program, Root, Volume};
 pub use disk::DiskError;
@@ -31,6 +34,7 @@ pub use image::{DigestError, Image, ImageDigest, ImageError, ImageReference, Ima
 pub use layer::{Layer, Layers};
 pub use logs::{LogOptions, LogReader};
 pub use network::{Egress, EgressError, NetworkError, Networks, PodNetwork, Subnet, SubnetError};
+pub use node::{Agent, AgentConfig, AgentError, Backoff, LeaseTimes, PodLease, Quantity, QuantityError, RuntimeKind};
 pub use oci::RuncRuntime;
 pub use probe::{Finding, Probe};
 pub use process::{LogLimits, ProcessRuntime, RuntimeConfig};

@@ -12,7 +12,7 @@ mod ids;
 mod lease;
 mod places;
 mod quantity;
-mod record;
+pub(crate) mod record;
 mod register;
 mod report;
 mod volumes;
