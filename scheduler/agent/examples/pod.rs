@@ -1,6 +1,9 @@
 //! A well-behaved program for the tests of the agent: it does one thing, named
 //! by its first argument, and says on standard output what came of it.
-#![expect(clippy::disallowed_methods, reason = "it is the program in a pod, and uses what a program in a pod has")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it is the program in a pod, and uses what a program in a pod has"
+)]
 #![expect(clippy::print_stdout, reason = "what it says is read from its log")]
 
 use std::io::{Read, Write};
@@ -24,7 +27,9 @@ fn main() -> ExitCode {
         ["threads", count] => threads(count.parse().unwrap_or(0)),
         ["about"] => about(),
         ["write", path, text] => println!("{}", outcome(std::fs::write(path, text))),
-        ["read", path] => println!("{}", std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string())),
+        ["read", path] => {
+            println!("{}", std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string()))
+        }
         ["exists", path] => return ExitCode::from(u8::from(!std::path::Path::new(path).exists())),
         ["fill", path] => fill(path),
         ["serve", port] => serve(port),
@@ -52,7 +57,9 @@ fn wait() {
 fn polite() {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
-        let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else { return };
+        let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+            return;
+        };
         println!("ready");
         term.recv().await;
         println!("bye");

@@ -85,7 +85,11 @@ impl NodeLogs {
         follow: bool,
         options: LogOptions,
     ) -> Result<LogStream, NoLog> {
-        let none = || NoLog { namespace: namespace.to_owned(), pod: pod.to_owned(), container: container.to_owned() };
+        let none = || NoLog {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container: container.to_owned(),
+        };
         let records = PodRecord::all(&self.context.places);
         let this = |record: &&PodRecord| record.name() == pod && record.namespace() == namespace;
         let mut record = records.iter().find(this).cloned().ok_or_else(none)?;
@@ -126,11 +130,13 @@ impl NodeLogs {
                 "time": now, "usageCoreNanoSeconds": nanos(usage.cpu), "workingSetBytes": usage.memory,
             });
             let containers: Vec<Value> = containers
-                .map(|container| json!({
-                    "name": container.name,
-                    "cpu": { "time": now, "usageCoreNanoSeconds": nanos(usage.cpu) },
-                    "memory": { "time": now, "workingSetBytes": usage.memory },
-                }))
+                .map(|container| {
+                    json!({
+                        "name": container.name,
+                        "cpu": { "time": now, "usageCoreNanoSeconds": nanos(usage.cpu) },
+                        "memory": { "time": now, "workingSetBytes": usage.memory },
+                    })
+                })
                 .collect();
             pods.push(json!({
                 "podRef": { "name": record.name(), "namespace": record.namespace(), "uid": record.uid() },

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::layer::Layers;
 use crate::logs::{LogOptions, LogReader};
-use crate::{Container, ContainerId, Exit, Limits, Program, Root, Runtime, RuntimeError, StartError, State, Volume};
+use crate::{
+    Container, ContainerId, Exit, Limits, Program, Root, Runtime, RuntimeError, StartError, State, Volume,
+};
 
 /// How long anything in the suite may take before it counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);

@@ -28,7 +28,10 @@ pub enum DiskError {
 
 /// Sees to it that `directory` is a file system of `bytes`; larger ones stay as
 /// they are, smaller ones grow. Blocks.
-pub(crate) fn mount(directory: &Path, bytes: u64) -> Result<(), DiskError> {
+///
+/// # Errors
+/// It has files and no size, or the machine refuses.
+pub fn mount_sized(directory: &Path, bytes: u64) -> Result<(), DiskError> {
     let image = image_of(directory);
     files::make_dirs(directory, 0o711)?;
     if is_mounted(directory)? {
@@ -59,7 +62,10 @@ pub(crate) fn mount(directory: &Path, bytes: u64) -> Result<(), DiskError> {
 }
 
 /// Takes the file system away; its file stays, and with it the bytes. Blocks.
-pub(crate) fn unmount(directory: &Path) -> Result<(), DiskError> {
+///
+/// # Errors
+/// The machine refuses, as it does while somebody is in it.
+pub fn unmount_sized(directory: &Path) -> Result<(), DiskError> {
     if is_mounted(directory)? {
         run("umount", &[&directory.display().to_string()])?;
     }

@@ -91,14 +91,16 @@ impl ImageReference {
     /// It has no digest, or a bad one.
     pub fn parse(text: &str) -> Result<Self, ImageError> {
         let (name, digest) = text.split_once('@').ok_or_else(|| ImageError::NoDigest(text.to_owned()))?;
-        let digest = ImageDigest::parse(digest).map_err(|error| ImageError::Digest(text.to_owned(), error))?;
+        let digest =
+            ImageDigest::parse(digest).map_err(|error| ImageError::Digest(text.to_owned(), error))?;
         Ok(Self { name: name.to_owned(), digest })
     }
 
     /// The name of a single executable, if it is one.
     fn local(&self) -> Option<&str> {
         let name = self.name.strip_prefix(LOCAL)?;
-        let plain = !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
+        let plain =
+            !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
         (plain && !name.starts_with('.')).then_some(name)
     }
 }

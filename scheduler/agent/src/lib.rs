@@ -22,6 +22,7 @@ mod probe;
 mod process;
 mod process_id;
 mod runtime;
+mod serve;
 mod shimmed;
 mod stage;
 mod tool;
@@ -29,17 +30,20 @@ mod tool;
 pub use access::{LogStream, NoLog, NodeLogs};
 pub use clock::KernelClock;
 pub use confine::{Program, Root, Volume};
-pub use disk::DiskError;
+pub use disk::{DiskError, mount_sized, unmount_sized};
 pub use image::{DigestError, Image, ImageDigest, ImageError, ImageReference, ImageStore, UnpackError};
 pub use layer::{Layer, Layers};
 pub use logs::{LogOptions, LogReader};
 pub use network::{Egress, EgressError, NetworkError, Networks, PodNetwork, Subnet, SubnetError};
-pub use node::{Agent, AgentConfig, AgentError, Backoff, LeaseTimes, PodLease, Quantity, QuantityError, RuntimeKind};
+pub use node::{
+    Agent, AgentConfig, AgentError, Backoff, LeaseTimes, PodLease, Quantity, QuantityError, RuntimeKind,
+};
 pub use oci::RuncRuntime;
 pub use probe::{Finding, Probe};
 pub use process::{LogLimits, ProcessRuntime, RuntimeConfig};
 pub use runtime::{
     Container, ContainerId, ContainerIdError, Exit, Limits, Runtime, RuntimeError, StartError, State, Usage,
 };
+pub use serve::{NodeTls, NodeTlsError, serve};
 pub use stage::stage;
 pub use tool::ToolError;

@@ -32,7 +32,14 @@ impl LogWriter {
     pub(crate) fn open(path: &Path, max: u64, keep: u32) -> io::Result<Self> {
         let file = append(path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), file, size, max: max.max(1), keep: keep.max(1), partial: Vec::new() })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            size,
+            max: max.max(1),
+            keep: keep.max(1),
+            partial: Vec::new(),
+        })
     }
 
     /// Takes output of one stream; whole lines go to the log.

@@ -165,7 +165,8 @@ impl Networks {
     /// No address is left, or the machine refuses.
     pub fn attach(&self, pod: &str, listen: &[u16], egress: &[Egress]) -> Result<PodNetwork, NetworkError> {
         let number = self.claim(pod)?;
-        let network = PodNetwork { address: self.subnet.at(number), name: format!("cf-{}-{number}", self.tag) };
+        let network =
+            PodNetwork { address: self.subnet.at(number), name: format!("cf-{}-{number}", self.tag) };
         let cable = format!("cf{}.{number}", self.tag);
         match self.build(&network, &cable, listen, egress) {
             Ok(()) => Ok(network),
@@ -176,7 +177,13 @@ impl Networks {
         }
     }
 
-    fn build(&self, network: &PodNetwork, cable: &str, listen: &[u16], egress: &[Egress]) -> Result<(), NetworkError> {
+    fn build(
+        &self,
+        network: &PodNetwork,
+        cable: &str,
+        listen: &[u16],
+        egress: &[Egress],
+    ) -> Result<(), NetworkError> {
         let PodNetwork { address, name } = network;
         let (address, gateway) = (format!("{address}/32"), format!("{}/32", self.subnet.gateway()));
         let via = self.subnet.gateway().to_string();
@@ -251,7 +258,9 @@ mod tests {
 
     #[test]
     fn a_destination_cannot_smuggle_in_a_rule() {
-        for text in ["10.0.0.0/8 accept;:1", "0.0.0.0/0}:1", "10.0.0.1", "10.0.0.1:x", "10.0.0.1/33:1", "host:1"] {
+        for text in
+            ["10.0.0.0/8 accept;:1", "0.0.0.0/0}:1", "10.0.0.1", "10.0.0.1:x", "10.0.0.1/33:1", "host:1"]
+        {
             assert!(Egress::parse(text).is_err(), "{text}");
         }
         let good = Egress::parse("10.0.0.0/8:9000, 127.0.0.1:*").unwrap();

@@ -82,7 +82,8 @@ impl Context {
     /// Leaves an event at the pod. Best effort: an API that is away hears of the
     /// pod's status later, and an event is no more than a word beside it.
     pub(crate) fn note(&self, record: &PodRecord, kind: &str, reason: &str, message: &str) {
-        let reporter = Reporter { controller: "coffer-agent".to_owned(), instance: Some(self.config.name.clone()) };
+        let reporter =
+            Reporter { controller: "coffer-agent".to_owned(), instance: Some(self.config.name.clone()) };
         let recorder = Recorder::new(self.client.clone(), reporter);
         let event = Event {
             type_: if kind == "Normal" { EventType::Normal } else { EventType::Warning },
@@ -127,7 +128,8 @@ impl Agent {
         };
         let images = ImageStore::new(places.images(), config.layouts.clone(), config.executables.clone())?;
         let has_network = probe.had().has(crate::Layer::Network);
-        let networks = config.subnet.filter(|_| has_network).map(|subnet| Networks::new(subnet, &config.name));
+        let networks =
+            config.subnet.filter(|_| has_network).map(|subnet| Networks::new(subnet, &config.name));
         let capacity = register::capacity(&config)?;
         let context = Context {
             admission: Admission::new(capacity),
@@ -157,7 +159,8 @@ impl Agent {
     /// Runs until it is dropped. Pods that an earlier agent left are taken over
     /// before the first word from the API, and run on without one.
     pub async fn run(self) {
-        let mut workers = Workers { context: Arc::clone(&self.context), known: BTreeMap::new(), tasks: JoinSet::new() };
+        let mut workers =
+            Workers { context: Arc::clone(&self.context), known: BTreeMap::new(), tasks: JoinSet::new() };
         workers.adopt().await;
         let node = register::keep(Arc::clone(&self.context));
         let lease = lease::keep(Arc::clone(&self.context));

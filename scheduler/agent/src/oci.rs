@@ -9,12 +9,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::process::Signal;
 use serde::Deserialize;
 
 use crate::confine::shim::Task;
 use crate::files;
 use crate::layer::{Layer, Layers};
 use crate::process::{LogLimits, RuntimeConfig, run_limited};
+use crate::process_id::ProcessId;
 use crate::runtime::{Container, ContainerId, Exit, Runtime, RuntimeError, StartError, State, Usage};
 use crate::shimmed::Shimmed;
 use crate::tool::{self, ToolError};
@@ -68,7 +70,9 @@ impl RuncRuntime {
         }
         loop {
             match self.shimmed.state(id).map_err(|error| StartError::Container(error.to_string()))? {
-                State::Exited(Exit { not_started: Some(reason), .. }) => return Err(StartError::Container(reason)),
+                State::Exited(Exit { not_started: Some(reason), .. }) => {
+                    return Err(StartError::Container(reason));
+                }
                 State::Exited(_) => return Ok(()),
                 State::Absent => return Err(StartError::Container("it vanished".to_owned())),
                 State::Running { .. } => {}
@@ -198,8 +202,10 @@ impl Runtime for RuncRuntime {
             State::Running { .. } => {}
         }
         let said = self.runc(&["events", "--stats", id.as_str()]).await.map_err(io::Error::other)?;
-        let Stats { cpu, memory, pids } = serde_json::from_str::<Events>(&said).map_err(io::Error::from)?.data;
-        let cache = ["total_inactive_file", "inactive_file"].iter().find_map(|name| memory.raw.get(*name)?.as_u64());
+        let Stats { cpu, memory, pids } =
+            serde_json::from_str::<Events>(&said).map_err(io::Error::from)?.data;
+        let cache =
+            ["total_inactive_file", "inactive_file"].iter().find_map(|name| memory.raw.get(*name)?.as_u64());
         Ok(Usage {
             cpu: Duration::from_nanos(cpu.usage.total),
             memory: memory.usage.usage.saturating_sub(cache.unwrap_or(0)),
@@ -207,11 +213,32 @@ impl Runtime for RuncRuntime {
         })
     }
 
-    async fn execute(&self, id: &ContainerId, command: &[String], limit: Duration) -> Result<i32, RuntimeError> {
-        let State::Running { .. } = self.shimmed.state(id)? else { return Err(RuntimeError::Absent(id.clone())) };
+    async fn execute(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<i32, RuntimeError> {
+        let State::Running { .. } = self.shimmed.state(id)? else {
+            return Err(RuntimeError::Absent(id.clone()));
+        };
+        let note = self.shimmed.of(id).join("exec.pid");
         let mut runc = Command::new("runc");
-        runc.arg("--root").arg(&self.root).args(["exec", id.as_str()]).args(command);
-        match run_limited(&mut runc, limit).await? {
+        runc.arg("--root")
+            .arg(&self.root)
+            .args(["exec", "--pid-file"])
+            .arg(&note)
+            .arg(id.as_str())
+            .args(command);
+        let outcome = run_limited(&mut runc, limit).await;
+        if let Err(RuntimeError::TimedOut(_)) = outcome {
+            // `runc` was killed; what it started inside is not its child.
+            let pid = files::read_text(&note).ok().and_then(|pid| pid.trim().parse().ok());
+            if let Some(process) = pid.and_then(|pid| ProcessId::of(pid).ok()) {
+                process.signal(Signal::KILL);
+            }
+        }
+        match outcome? {
             // runc's own failures; a command that ends so as well is told the same.
             255 | 126 | 127 => Err(RuntimeError::Command("it did not start; is it in the image?".to_owned())),
             code => Ok(code),

@@ -129,8 +129,8 @@ fn groups(node: &str) -> Result<String, String> {
 fn sized(scratch: &Path) -> Result<String, String> {
     let directory = scratch.join("probe-disk");
     let attempt = || -> Result<(), disk::DiskError> {
-        disk::mount(&directory, disk::SIZE_MIN)?;
-        disk::unmount(&directory)
+        disk::mount_sized(&directory, disk::SIZE_MIN)?;
+        disk::unmount_sized(&directory)
     };
     let found = attempt().map_err(|error| error.to_string());
     let clean = || -> io::Result<()> {

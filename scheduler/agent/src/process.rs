@@ -124,7 +124,8 @@ impl ProcessRuntime {
         files::make_dirs(&directory.join("root"), 0o755)?;
         if layers.has(Layer::Cgroup) {
             let limits = &container.limits;
-            let device = container.volumes.iter().find(|volume| volume.writable).map(|volume| device(&volume.source));
+            let device =
+                container.volumes.iter().find(|volume| volume.writable).map(|volume| device(&volume.source));
             let iops = limits.iops.zip(device.transpose()?.flatten()).map(|(iops, device)| (device, iops));
             self.group(&container.id).make(&GroupLimits {
                 cpu_milli: limits.cpu_milli,
@@ -203,7 +204,10 @@ fn device(directory: &Path) -> io::Result<Option<Device>> {
     let block = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
     let whole = if block.join("partition").exists() { block.join("../dev") } else { block.join("dev") };
     let text = files::read_text(&whole).unwrap_or_default();
-    let numbers = text.trim().split_once(':').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let numbers = text
+        .trim()
+        .split_once(':')
+        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     Ok(Some(numbers.unwrap_or((major, minor))))
 }
 
@@ -270,13 +274,21 @@ impl Runtime for ProcessRuntime {
         }
     }
 
-    async fn execute(&self, id: &ContainerId, command: &[String], limit: Duration) -> Result<i32, RuntimeError> {
-        let State::Running { .. } = self.shimmed.state(id)? else { return Err(RuntimeError::Absent(id.clone())) };
+    async fn execute(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<i32, RuntimeError> {
+        let State::Running { .. } = self.shimmed.state(id)? else {
+            return Err(RuntimeError::Absent(id.clone()));
+        };
         let init = self.shimmed.running(id)?.ok_or_else(|| RuntimeError::Absent(id.clone()))?.init.pid;
         let directory = self.shimmed.of(id);
         let plan: Option<Plan> = files::read_json(&directory.join("plan.json"))?;
         let mut plan = plan.ok_or_else(|| RuntimeError::Absent(id.clone()))?;
-        let (program, args) = command.split_first().ok_or_else(|| RuntimeError::Command("it is empty".to_owned()))?;
+        let (program, args) =
+            command.split_first().ok_or_else(|| RuntimeError::Command("it is empty".to_owned()))?;
         plan.program.path = program.into();
         plan.program.args = args.to_vec();
         let path = directory.join("entry.json");

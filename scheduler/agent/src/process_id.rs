@@ -37,7 +37,8 @@ impl ProcessId {
         // First the handle, then the look: a number that changed hands in
         // between belongs to a later start.
         let handle = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::NONBLOCK).ok()?;
-        let same = boot().is_ok_and(|boot| boot == self.boot) && start_of(self.pid).is_ok_and(|start| start == self.start);
+        let same = boot().is_ok_and(|boot| boot == self.boot)
+            && start_of(self.pid).is_ok_and(|start| start == self.start);
         same.then_some(handle)
     }
 

@@ -37,7 +37,11 @@ impl TryFrom<String> for ContainerId {
     fn try_from(text: String) -> Result<Self, ContainerIdError> {
         let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
         let begins = text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
-        if begins && text.len() <= 100 && text.bytes().all(good) { Ok(Self(text)) } else { Err(ContainerIdError(text)) }
+        if begins && text.len() <= 100 && text.bytes().all(good) {
+            Ok(Self(text))
+        } else {
+            Err(ContainerIdError(text))
+        }
     }
 }
 
@@ -244,7 +248,12 @@ pub trait Runtime: Send + Sync {
     ///
     /// # Errors
     /// It does not run, the command does not, or not within `limit`.
-    async fn execute(&self, id: &ContainerId, command: &[String], limit: Duration) -> Result<i32, RuntimeError>;
+    async fn execute(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<i32, RuntimeError>;
 
     /// Every container that was started and not removed, sorted.
     ///

@@ -125,7 +125,8 @@ impl Shimmed {
             }
             let handle = self.running(id)?.and_then(|running| running.shim.handle());
             if let Some(handle) = handle {
-                let handle = AsyncFd::register_with_interest(handle, Interest::READABLE).map_err(io::Error::other)?;
+                let handle =
+                    AsyncFd::register_with_interest(handle, Interest::READABLE).map_err(io::Error::other)?;
                 drop(handle.readable().await?);
             }
         }

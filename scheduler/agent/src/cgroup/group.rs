@@ -129,7 +129,9 @@ impl Group {
     /// The processes in the groups.
     pub(crate) fn pids(&self) -> BTreeSet<i32> {
         let texts = self.entrances().into_iter().filter_map(|path| files::read_text(&path).ok());
-        texts.flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>()).collect()
+        texts
+            .flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<i32>>())
+            .collect()
     }
 
     /// Kills everything in the groups, at once where the kernel can.

@@ -52,7 +52,11 @@ fn outer(path: &Path) -> Result<ExitCode, StepError> {
         rustix::thread::move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::ProcessID))
             .step("enter the process id name space")?;
     }
-    let status = Command::new("/proc/self/exe").arg(crate::stage::INSIDE).arg(path).status().step("run the second part")?;
+    let status = Command::new("/proc/self/exe")
+        .arg(crate::stage::INSIDE)
+        .arg(path)
+        .status()
+        .step("run the second part")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(NOT_STARTED)))
 }
 

@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
+    PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
+    RulesetStatus, Scope,
 };
 
 use super::plan::{Plan, Root};
@@ -66,9 +67,16 @@ pub(crate) fn restrict(plan: &Plan) -> Result<String, LandlockError> {
 }
 
 fn abilities(abi: ABI) -> String {
-    let since = [(ABI::V1, "files"), (ABI::V4, "TCP ports"), (ABI::V5, "ioctl"), (ABI::V6, "signals and abstract sockets")];
+    let since = [
+        (ABI::V1, "files"),
+        (ABI::V4, "TCP ports"),
+        (ABI::V5, "ioctl"),
+        (ABI::V6, "signals and abstract sockets"),
+    ];
     let (had, lacking): (Vec<_>, Vec<_>) = since.into_iter().partition(|(version, _)| abi >= *version);
-    let names = |list: Vec<(ABI, &'static str)>| list.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join(", ");
+    let names = |list: Vec<(ABI, &'static str)>| {
+        list.into_iter().map(|(_, name)| name).collect::<Vec<_>>().join(", ")
+    };
     let lacking = if lacking.is_empty() { String::new() } else { format!("; not {}", names(lacking)) };
     format!("ABI {abi}: {}{lacking}", names(had))
 }
@@ -116,7 +124,9 @@ fn image_paths(plan: &Plan) -> Result<Vec<PathBuf>, LandlockError> {
             Root::Image { directory } => vec![directory.clone()],
             Root::Executable { file, .. } => {
                 let libraries = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"].map(PathBuf::from);
-                std::iter::once(file.clone()).chain(libraries.into_iter().filter(|path| path.exists())).collect()
+                std::iter::once(file.clone())
+                    .chain(libraries.into_iter().filter(|path| path.exists()))
+                    .collect()
             }
         });
     }

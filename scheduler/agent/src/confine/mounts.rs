@@ -35,7 +35,8 @@ struct Piece {
 
 /// Makes the plan's root the root of this process.
 pub(crate) fn enter_root(plan: &Plan) -> Result<(), StepError> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step("make mounts private")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .step("make mounts private")?;
     let pieces = pieces(plan)?;
     lay_base(plan)?;
     rustix::process::chdir(&plan.scaffold).step("enter the new root")?;
@@ -71,7 +72,12 @@ fn pieces(plan: &Plan) -> Result<Vec<Piece>, StepError> {
         if !volume.writable {
             flags |= MountFlags::RDONLY;
         }
-        pieces.push(Piece { tree: clone(&volume.source)?, target: volume.target.clone(), flags, file: false });
+        pieces.push(Piece {
+            tree: clone(&volume.source)?,
+            target: volume.target.clone(),
+            flags,
+            file: false,
+        });
     }
     Ok(pieces)
 }
@@ -92,7 +98,8 @@ fn lay_base(plan: &Plan) -> Result<(), StepError> {
         crate::files::make_dirs(path, 0o755).step("make the upper side of the root")?;
     }
     // A colon or comma in a path would end it; the agent's own paths have none.
-    let data = format!("lowerdir={},upperdir={},workdir={}", directory.display(), upper.display(), work.display());
+    let data =
+        format!("lowerdir={},upperdir={},workdir={}", directory.display(), upper.display(), work.display());
     let data = std::ffi::CString::new(data).map_err(io::Error::from).step("name the image")?;
     mount("overlay", &plan.scaffold, "overlay", quiet, Some(data.as_c_str())).step("mount the image")
 }
@@ -126,7 +133,8 @@ fn place(piece: &Piece) -> Result<(), StepError> {
         if let Some(parent) = piece.target.parent() {
             directory(parent)?;
         }
-        let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(&piece.target);
+        let options =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(&piece.target);
         drop(options.step_at("make the place of", &piece.target)?);
     } else {
         directory(&piece.target)?;
@@ -157,7 +165,8 @@ pub(crate) fn needs_loader(file: &Path) -> io::Result<bool> {
     }
     let fields = (number(0x20, 8), number(0x36, 2), number(0x38, 2));
     let (Some(table), Some(size), Some(count)) = fields else { return Ok(false) };
-    let segments = (0..count).filter_map(|index| usize::try_from(table.checked_add(index.checked_mul(size)?)?).ok());
+    let segments =
+        (0..count).filter_map(|index| usize::try_from(table.checked_add(index.checked_mul(size)?)?).ok());
     Ok(segments.filter_map(|at| number(at, 4)).any(|kind| kind == u64::from(PT_INTERP)))
 }
 

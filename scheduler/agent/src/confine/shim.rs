@@ -105,7 +105,11 @@ fn supervise(directory: &Path, started_unix_ms: u64) -> io::Result<Ended> {
     }
     let mut child = spawn(&task, theirs)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-    let running = Running { shim: ProcessId::own()?, init: ProcessId::of(pid.as_raw_nonzero().get())?, started_unix_ms };
+    let running = Running {
+        shim: ProcessId::own()?,
+        init: ProcessId::of(pid.as_raw_nonzero().get())?,
+        started_unix_ms,
+    };
     files::replace_json(&directory.join(RUNNING), &running)?;
     let reason = if task.reports { told(ours)? } else { None };
     let mut out = io::stdout();
@@ -130,7 +134,8 @@ fn ended(task: &Task, status: ExitStatus, reason: Option<String>, started_unix_m
     let out_of_memory =
         killed.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count.trim() != "0");
     let complaint = task.complaints.as_ref().filter(|_| code != 0);
-    let complaint = complaint.and_then(|path| files::read_text(path).ok()).filter(|text| !text.trim().is_empty());
+    let complaint =
+        complaint.and_then(|path| files::read_text(path).ok()).filter(|text| !text.trim().is_empty());
     let finished_unix_ms = clock::millis(clock::wall());
     let not_started = reason.or_else(|| complaint.map(|text| text.trim().to_owned()));
     Ended { code, signal, out_of_memory, not_started, started_unix_ms, finished_unix_ms }

@@ -80,7 +80,8 @@ fn tell(to: &mut dyn Write, error: &StepError) {
 
 /// Moves the socket out of the way of the program, which gets `/dev/null`.
 pub(crate) fn take_report() -> Result<OwnedFd, StepError> {
-    let report = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).step("keep the way to the shim")?;
+    let report =
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3).step("keep the way to the shim")?;
     let null = files::open(Path::new("/dev/null")).step("open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).step("close standard input")?;
     Ok(report)
@@ -166,7 +167,9 @@ pub(crate) fn confine(plan: &Plan) -> Result<(), StepError> {
 pub(crate) fn become_program(root: &Root, program: &Program, inside: bool) -> StepError {
     let path = match root {
         Root::Executable { file, .. } if !inside => file.clone(),
-        Root::Image { directory } if !inside => directory.join(program.path.strip_prefix("/").unwrap_or(&program.path)),
+        Root::Image { directory } if !inside => {
+            directory.join(program.path.strip_prefix("/").unwrap_or(&program.path))
+        }
         _ => program.path.clone(),
     };
     let mut command = Command::new(&path);

@@ -90,14 +90,17 @@ fn document<T: DeserializeOwned>(layout: &Path, digest: &ImageDigest) -> Result<
     let path = blob(layout, digest);
     let bytes = match files::read_at_most(&path, DOCUMENT_MAX) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ImageError::Absent(digest.clone())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ImageError::Absent(digest.clone()));
+        }
         Err(error) => return Err(ImageError::Disk(path, error)),
     };
     let found = ImageDigest::of(&bytes);
     if found != *digest {
         return Err(ImageError::Forged { wanted: digest.clone(), found });
     }
-    let malformed = ImageError::Malformed { digest: digest.clone(), what: "the JSON lacks what it must have" };
+    let malformed =
+        ImageError::Malformed { digest: digest.clone(), what: "the JSON lacks what it must have" };
     serde_json::from_slice(&bytes).map_err(|_| malformed)
 }
 
@@ -115,7 +118,8 @@ impl Manifest {
                 }
                 return Ok(Self { digest, layers: read.layers, configuration });
             }
-            let ours = |platform: &Platform| platform.os == "linux" && platform.architecture == architecture();
+            let ours =
+                |platform: &Platform| platform.os == "linux" && platform.architecture == architecture();
             let fits = |one: &&Descriptor| one.platform.as_ref().is_none_or(ours);
             match read.manifests.iter().find(fits) {
                 Some(one) => digest = one.digest.clone(),
@@ -156,13 +160,18 @@ impl Manifest {
     pub(super) fn runnable(self, directory: PathBuf) -> Image {
         let execution = self.configuration.config;
         let pairs = execution.env.unwrap_or_default().into_iter();
-        let env = pairs.filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let env = pairs
+            .filter_map(|pair| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())));
         Image {
             root: Root::Image { directory },
             entrypoint: execution.entrypoint.unwrap_or_default(),
             command: execution.cmd.unwrap_or_default(),
             env: env.collect(),
-            directory: execution.working_dir.filter(|dir| dir.starts_with('/')).unwrap_or_else(|| "/".to_owned()).into(),
+            directory: execution
+                .working_dir
+                .filter(|dir| dir.starts_with('/'))
+                .unwrap_or_else(|| "/".to_owned())
+                .into(),
         }
     }
 }

@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType};
 
@@ -109,7 +111,8 @@ impl Layer {
                 // Owner, group and set-id bits do not matter to a pod that has a user of
                 // its own: all of its image is its to read, and none to write.
                 let mode = Mode::from_raw_mode(if executable { 0o555 } else { 0o444 });
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file = File::from(openat(&parent, &name, flags, mode)?);
                 io::copy(entry, &mut file)?;
             }
@@ -125,7 +128,12 @@ impl Layer {
         Ok(())
     }
 
-    fn link(&self, entry: &Entry<'_, impl Read>, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), UnpackError> {
+    fn link(
+        &self,
+        entry: &Entry<'_, impl Read>,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> Result<(), UnpackError> {
         let target = entry.link_name()?.ok_or_else(|| UnpackError::Path(name.into()))?;
         let target = normal(&target)?;
         let from = self.resolve(target.parent().unwrap_or(Path::new("")))?;
@@ -214,7 +222,8 @@ fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), UnpackError> {
 }
 
 fn names_in(directory: BorrowedFd<'_>) -> Result<Vec<std::ffi::OsString>, UnpackError> {
-    let listing = openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let listing =
+        openat(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::new(listing)? {
         let entry = entry?;

@@ -56,8 +56,9 @@ impl LogReader {
         // Parts of a long line count as one.
         let mut from = 0;
         if let Some(tail) = self.options.tail {
-            let ends: Vec<usize> =
-                (0..kept.len()).filter(|at| kept.get(*at).is_some_and(|line| parse(line).is_some_and(|p| p.whole))).collect();
+            let ends: Vec<usize> = (0..kept.len())
+                .filter(|at| kept.get(*at).is_some_and(|line| parse(line).is_some_and(|p| p.whole)))
+                .collect();
             from = match ends.len().checked_sub(tail) {
                 None | Some(0) => 0,
                 Some(over) => ends.get(over - 1).map_or(0, |end| end + 1),
@@ -201,7 +202,12 @@ mod tests {
     fn only_whole_lines_are_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        crate::files::replace(&path, b"2026-01-01T00:00:00.000000000Z stdout F whole\n2026-01-01T00:00", 0o600).unwrap();
+        crate::files::replace(
+            &path,
+            b"2026-01-01T00:00:00.000000000Z stdout F whole\n2026-01-01T00:00",
+            0o600,
+        )
+        .unwrap();
         let mut reader = LogReader::new(&path, LogOptions::default());
         assert_eq!(reader.present().unwrap(), b"whole\n");
     }

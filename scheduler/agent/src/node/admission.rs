@@ -46,11 +46,15 @@ impl Admission {
             let have = self.capacity.get(resource).copied().unwrap_or_default();
             let used: i128 = match resource.as_str() {
                 "pods" => Quantity::units(admitted.len() as u64).milli,
-                _ => admitted.values().filter_map(|amounts| amounts.get(resource)).map(|used| used.milli).sum(),
+                _ => {
+                    admitted.values().filter_map(|amounts| amounts.get(resource)).map(|used| used.milli).sum()
+                }
             };
             if used + amount.milli > have.milli {
                 let used = Quantity { milli: used };
-                let message = format!("the node has {have} of {resource}, {used} of it taken; the pod asks for {amount}");
+                let message = format!(
+                    "the node has {have} of {resource}, {used} of it taken; the pod asks for {amount}"
+                );
                 return Err(Refusal { reason: format!("OutOf{resource}"), message });
             }
         }
@@ -110,8 +114,12 @@ mod tests {
     #[test]
     fn what_the_node_never_heard_of_is_none() {
         let mut pod = pod("1", "1");
-        let requests = pod.spec.as_mut().unwrap().containers[0].resources.as_mut().unwrap().requests.as_mut().unwrap();
-        requests.insert("example.org/gpu".to_owned(), k8s_openapi::apimachinery::pkg::api::resource::Quantity("1".into()));
+        let requests =
+            pod.spec.as_mut().unwrap().containers[0].resources.as_mut().unwrap().requests.as_mut().unwrap();
+        requests.insert(
+            "example.org/gpu".to_owned(),
+            k8s_openapi::apimachinery::pkg::api::resource::Quantity("1".into()),
+        );
         assert_eq!(node().admit("a", &pod).unwrap_err().reason, "OutOfexample.org/gpu");
     }
 

@@ -17,7 +17,11 @@ pub struct Backoff {
 impl Default for Backoff {
     /// Those of Kubernetes: 10 s, 5 min, 10 min.
     fn default() -> Self {
-        Self { first: Duration::from_secs(10), most: Duration::from_secs(300), reset: Duration::from_secs(600) }
+        Self {
+            first: Duration::from_secs(10),
+            most: Duration::from_secs(300),
+            reset: Duration::from_secs(600),
+        }
     }
 }
 

@@ -41,7 +41,9 @@ pub(crate) enum DescribeError {
     #[error("annotation {EPOCH} is no number: {0:?}")]
     Epoch(String),
     /// An environment variable comes from where this agent does not look.
-    #[error("environment variable {0:?} has a source that is not understood; fieldRef and literal values are")]
+    #[error(
+        "environment variable {0:?} has a source that is not understood; fieldRef and literal values are"
+    )]
     Environment(String),
     /// The uid of the pod is no name.
     #[error(transparent)]
@@ -71,8 +73,10 @@ pub(crate) fn declared(pod: &Pod) -> Result<Declared, DescribeError> {
     if shares || security.privileged.unwrap_or(false) || !added.is_empty() {
         return Err(DescribeError::Privileged);
     }
-    let ports = container.ports.iter().flatten().filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-    let number = |port: i32| u16::try_from(port).ok().filter(|port| *port != 0).ok_or(DescribeError::Port(port));
+    let ports =
+        container.ports.iter().flatten().filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let number =
+        |port: i32| u16::try_from(port).ok().filter(|port| *port != 0).ok_or(DescribeError::Port(port));
     let listen = ports.map(|port| number(port.container_port)).collect::<Result<_, _>>()?;
     let annotation = |name: &str| pod.metadata.annotations.as_ref().and_then(|all| all.get(name));
     let egress = Egress::parse(annotation(EGRESS).map_or("", String::as_str))?;

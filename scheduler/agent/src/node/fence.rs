@@ -89,8 +89,15 @@ impl Fences {
     }
 }
 
-fn write(holder: &str, directory: &std::path::Path, epoch: u64, until: Option<(Moment, Duration)>) -> io::Result<()> {
-    let end = |clock: fn(&Moment) -> Duration| until.as_ref().map_or(0, |(sent, held)| clock::millis(clock(sent) + *held));
+fn write(
+    holder: &str,
+    directory: &std::path::Path,
+    epoch: u64,
+    until: Option<(Moment, Duration)>,
+) -> io::Result<()> {
+    let end = |clock: fn(&Moment) -> Duration| {
+        until.as_ref().map_or(0, |(sent, held)| clock::millis(clock(sent) + *held))
+    };
     let lease = PodLease {
         version: 1,
         epoch,

@@ -23,7 +23,9 @@ impl Timing {
         let seconds = |value: Option<i32>, usual: u64| {
             Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(usual))
         };
-        let count = |value: Option<i32>, usual: u32| value.and_then(|value| u32::try_from(value).ok()).unwrap_or(usual);
+        let count = |value: Option<i32>, usual: u32| {
+            value.and_then(|value| u32::try_from(value).ok()).unwrap_or(usual)
+        };
         Self {
             delay: seconds(probe.initial_delay_seconds, 0),
             period: seconds(probe.period_seconds, 10).max(Duration::from_secs(1)),
@@ -86,7 +88,9 @@ async fn get(host: &str, port: u16, path: &str) -> std::io::Result<u16> {
         return Err(wrong("the path has blanks"));
     }
     let mut stream = TcpStream::connect((host, port)).await?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\nUser-Agent: coffer-node\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\nUser-Agent: coffer-node\r\n\r\n"
+    );
     stream.write_all(request.as_bytes()).await?;
     let mut head = Vec::new();
     stream.take(64).read_to_end(&mut head).await?;

@@ -35,7 +35,8 @@ impl Quantity {
         let (top, bottom) = factor(suffix).ok_or_else(wrong)?;
         let scale = 10_i128.pow(u32::try_from(part.len()).map_err(|_| wrong())?);
         let number: i128 = format!("{whole}{part}").parse().map_err(|_| wrong())?;
-        let product = number.checked_mul(top).and_then(|number| number.checked_mul(1000)).ok_or_else(wrong)?;
+        let product =
+            number.checked_mul(top).and_then(|number| number.checked_mul(1000)).ok_or_else(wrong)?;
         let divisor = scale * bottom;
         Ok(Self { milli: product / divisor + i128::from(product % divisor != 0) })
     }
@@ -80,7 +81,8 @@ fn factor(suffix: &str) -> Option<(i128, i128)> {
         "Pi" => binary(5),
         "Ei" => binary(6),
         _ => {
-            let power: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok().filter(|power| (-9..=18).contains(power))?;
+            let power: i32 =
+                suffix.strip_prefix(['e', 'E'])?.parse().ok().filter(|power| (-9..=18).contains(power))?;
             let size = 10_i128.pow(power.unsigned_abs());
             Some(if power < 0 { (1, size) } else { (size, 1) })
         }
@@ -106,7 +108,9 @@ mod tests {
 
     #[test]
     fn what_is_no_quantity_is_refused() {
-        for text in ["", "-1", "+1", "1.2.3", "1 Gi", "Gi", "1e99", "ten", ".", "1ki", "999999999999999999999"] {
+        for text in
+            ["", "-1", "+1", "1.2.3", "1 Gi", "Gi", "1e99", "ten", ".", "1ki", "999999999999999999999"]
+        {
             assert!(Quantity::parse(text).is_err(), "{text:?}");
         }
     }

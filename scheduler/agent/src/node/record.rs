@@ -91,7 +91,8 @@ impl PodRecord {
     /// agent, is left alone: its pod is looked at again when the API names it.
     pub(crate) fn all(places: &Places) -> Vec<Self> {
         let names = files::names(&places.pods()).unwrap_or_default();
-        let read = |name: String| files::read_json::<Self>(&places.pod(&name).join("pod.json")).ok().flatten();
+        let read =
+            |name: String| files::read_json::<Self>(&places.pod(&name).join("pod.json")).ok().flatten();
         names.into_iter().filter_map(read).filter(|record| record.version == VERSION).collect()
     }
 }

@@ -50,7 +50,8 @@ async fn wait_until_wrong(context: &Context, nodes: &Api<Node>) {
         waited += look_every;
         if let Ok(node) = nodes.get_opt(&context.config.name).await {
             let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions);
-            let ready = conditions.unwrap_or_default().iter().any(|one| one.type_ == "Ready" && one.status == "True");
+            let ready =
+                conditions.unwrap_or_default().iter().any(|one| one.type_ == "Ready" && one.status == "True");
             if !ready {
                 return;
             }
@@ -88,10 +89,8 @@ fn metadata(context: &Context) -> Value {
         .map(|finding| (finding.layer.name(), if finding.had { "yes" } else { finding.detail.as_str() }))
         .collect();
     let seconds = config.lease.duration.as_millis().div_ceil(1000);
-    let mut annotations = BTreeMap::from([
-        (CONFINEMENT, json!(confinement).to_string()),
-        (SELF_FENCING, seconds.to_string()),
-    ]);
+    let mut annotations =
+        BTreeMap::from([(CONFINEMENT, json!(confinement).to_string()), (SELF_FENCING, seconds.to_string())]);
     if let Some(attestation) = &config.attestation {
         annotations.insert(ATTESTATION, attestation.clone());
     }
@@ -110,10 +109,21 @@ fn status(context: &Context) -> Value {
     let capacity: BTreeMap<&String, String> =
         context.admission.capacity().iter().map(|(name, amount)| (name, amount.to_string())).collect();
     let had = context.probe.had();
-    let lacking: Vec<&str> = Layer::ALL.into_iter().filter(|layer| !had.has(*layer)).map(Layer::name).collect();
+    let lacking: Vec<&str> =
+        Layer::ALL.into_iter().filter(|layer| !had.has(*layer)).map(Layer::name).collect();
     let confined = match lacking.as_slice() {
-        [] => condition("Confined", true, "AllLayers", "every layer of confinement was tried and holds".to_owned()),
-        lacking => condition("Confined", false, "LayersLacking", format!("this machine lacks: {}", lacking.join(", "))),
+        [] => condition(
+            "Confined",
+            true,
+            "AllLayers",
+            "every layer of confinement was tried and holds".to_owned(),
+        ),
+        lacking => condition(
+            "Confined",
+            false,
+            "LayersLacking",
+            format!("this machine lacks: {}", lacking.join(", ")),
+        ),
     };
     let mut status = json!({
         "capacity": capacity,
@@ -160,10 +170,11 @@ fn condition(kind: &str, holds: bool, reason: &str, message: String) -> Value {
 /// What the machine has, and what the configuration says in its place or beside.
 pub(super) fn capacity(config: &AgentConfig) -> Result<Amounts, AgentError> {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-    let memory = text("/proc/meminfo").lines().find_map(|line| {
-        line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-    });
-    let disk = rustix::fs::statvfs(&config.directory).map_or(0, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
+    let memory = text("/proc/meminfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let disk =
+        rustix::fs::statvfs(&config.directory).map_or(0, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
     let pids = text("/proc/sys/kernel/pid_max").parse().unwrap_or(32_768);
     let mut capacity = Amounts::from([
         ("cpu".to_owned(), Quantity::units(processors)),
@@ -174,7 +185,8 @@ pub(super) fn capacity(config: &AgentConfig) -> Result<Amounts, AgentError> {
         ("pods".to_owned(), Quantity::units(110)),
     ]);
     for (resource, amount) in &config.capacity {
-        let amount = Quantity::parse(amount).map_err(|error| AgentError::Capacity(resource.clone(), error))?;
+        let amount =
+            Quantity::parse(amount).map_err(|error| AgentError::Capacity(resource.clone(), error))?;
         capacity.insert(resource.clone(), amount);
     }
     Ok(capacity)

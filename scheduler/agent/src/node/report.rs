@@ -75,9 +75,12 @@ pub(crate) fn terminated(exit: &Exit) -> Value {
 
 /// The whole status.
 pub(crate) fn status(context: &Context, record: &PodRecord, shown: &Shown, since: &mut Since) -> Value {
-    let container = record.pod.spec.as_ref().and_then(|spec| spec.containers.first()).cloned().unwrap_or_default();
+    let container =
+        record.pod.spec.as_ref().and_then(|spec| spec.containers.first()).cloned().unwrap_or_default();
     let (state, ready, started) = match shown {
-        Shown::Waiting { reason, message } => (json!({ "waiting": { "reason": reason, "message": message } }), false, false),
+        Shown::Waiting { reason, message } => {
+            (json!({ "waiting": { "reason": reason, "message": message } }), false, false)
+        }
         Shown::Running { started_unix_ms, ready, started } => {
             (json!({ "running": { "startedAt": seconds(*started_unix_ms) } }), *ready, *started)
         }

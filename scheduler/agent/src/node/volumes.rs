@@ -19,7 +19,9 @@ use crate::{Layer, disk, files};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VolumeError {
     /// A kind of volume that this agent does not know, or a path that leads out.
-    #[error("volume {0:?} is refused: a hostPath must be relative to the node's data, and else only emptyDir, secret and configMap are known")]
+    #[error(
+        "volume {0:?} is refused: a hostPath must be relative to the node's data, and else only emptyDir, secret and configMap are known"
+    )]
     Refused(String),
     /// The container mounts what the pod does not have.
     #[error("the container mounts volume {0:?}, which the pod does not have")]
@@ -67,7 +69,7 @@ pub(crate) async fn prepare(context: &Context, record: &mut PodRecord) -> Result
     for directory in data {
         tokio::task::spawn_blocking(move || -> Result<(), VolumeError> {
             match size {
-                Some(bytes) => disk::mount(&directory, bytes)?,
+                Some(bytes) => disk::mount_sized(&directory, bytes)?,
                 None => files::make_dirs(&directory, 0o711)?,
             }
             Ok(give(&directory, user)?)
@@ -102,7 +104,9 @@ async fn source(
 ) -> Result<(PathBuf, bool), VolumeError> {
     let refused = || VolumeError::Refused(volume.name.clone());
     // The name is one label, so that it cannot be a path.
-    if volume.name.is_empty() || !volume.name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-') {
+    if volume.name.is_empty()
+        || !volume.name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+    {
         return Err(refused());
     }
     if let Some(host) = &volume.host_path {
@@ -115,7 +119,9 @@ async fn source(
         return Ok((directory, true));
     }
     let content = match (&volume.secret, &volume.config_map) {
-        (Some(secret), _) => secret_content(context, record, &secret.secret_name.clone().ok_or_else(refused)?).await,
+        (Some(secret), _) => {
+            secret_content(context, record, &secret.secret_name.clone().ok_or_else(refused)?).await
+        }
         (_, Some(map)) => map_content(context, record, &map.name).await,
         _ => return Err(refused()),
     };
@@ -145,7 +151,8 @@ async fn map_content(
     name: &str,
 ) -> Result<BTreeMap<String, Vec<u8>>, VolumeError> {
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), record.namespace());
-    let failed = |cause| VolumeError::Api { kind: "configMap", name: name.to_owned(), cause: Box::new(cause) };
+    let failed =
+        |cause| VolumeError::Api { kind: "configMap", name: name.to_owned(), cause: Box::new(cause) };
     let map = maps.get(name).await.map_err(failed)?;
     let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
     let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, ByteString(value))| (key, value));
@@ -159,7 +166,8 @@ fn fill(directory: &Path, content: &BTreeMap<String, Vec<u8>>, user: u32) -> io:
     }
     for (name, bytes) in content {
         // Kubernetes' own rule for keys; it has no slash in it.
-        let plain = !name.starts_with("..") && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
+        let plain =
+            !name.starts_with("..") && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
         if plain && name != "." {
             let path = directory.join(name);
             files::swap(&path, bytes, 0o400)?;

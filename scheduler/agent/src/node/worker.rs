@@ -35,7 +35,10 @@ impl Wish {
         if pod.metadata.deletion_timestamp.is_none() {
             return Self::Run(pod);
         }
-        let grace = pod.metadata.deletion_grace_period_seconds.or(pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds));
+        let grace = pod
+            .metadata
+            .deletion_grace_period_seconds
+            .or(pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds));
         let grace = u64::try_from(grace.unwrap_or(30)).unwrap_or(0);
         Self::Stop(pod, Duration::from_secs(grace))
     }
@@ -91,8 +94,13 @@ impl Worker {
     }
 
     async fn live(&mut self) {
-        let phase = self.record.pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
-        if self.record.over.is_none() && self.record.started_unix_ms.is_none() && phase != "Failed" && phase != "Succeeded" {
+        let phase =
+            self.record.pod.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
+        if self.record.over.is_none()
+            && self.record.started_unix_ms.is_none()
+            && phase != "Failed"
+            && phase != "Succeeded"
+        {
             self.admit();
         } else {
             // One that was admitted before an agent was killed keeps its place.
@@ -176,7 +184,8 @@ impl Worker {
 
     fn give_up(&mut self, why: &str) {
         let message = Some(why.to_owned());
-        self.record.over = Some(Over { phase: "Failed".to_owned(), reason: Some("Refused".to_owned()), message });
+        self.record.over =
+            Some(Over { phase: "Failed".to_owned(), reason: Some("Refused".to_owned()), message });
     }
 
     /// Waits, or until the pod should end.
@@ -218,19 +227,23 @@ impl Worker {
         let config = |error: &dyn std::fmt::Display| NotYet::of("CreateContainerConfigError", error);
         let declared = describe::declared(&self.record.pod).map_err(|error| config(&error))?;
         let text = declared.container.image.clone().unwrap_or_default();
-        let reference = ImageReference::parse(&text).map_err(|error| NotYet::of("InvalidImageName", error))?;
+        let reference =
+            ImageReference::parse(&text).map_err(|error| NotYet::of("InvalidImageName", error))?;
         let context = Arc::clone(&self.context);
         let ready = tokio::task::spawn_blocking(move || context.images.ready(&reference)).await;
-        let image = ready.map_err(|error| config(&error))?.map_err(|error| NotYet::of("ErrImagePull", error))?;
-        let mut volumes =
-            volumes::prepare(&self.context, &mut self.record).await.map_err(|error| NotYet::of("FailedMount", error))?;
+        let image =
+            ready.map_err(|error| config(&error))?.map_err(|error| NotYet::of("ErrImagePull", error))?;
+        let mut volumes = volumes::prepare(&self.context, &mut self.record)
+            .await
+            .map_err(|error| NotYet::of("FailedMount", error))?;
         self.attach(&declared).await?;
         let lease = self.context.places.pod(self.record.uid()).join("lease");
         let node = &self.context.config.name;
         let fenced = self.context.fences.add(node, self.record.uid(), lease.clone(), declared.epoch);
         fenced.map_err(|error| NotYet::of("FailedMount", error))?;
         volumes.push(crate::Volume { source: lease, target: super::fence::INSIDE.into(), writable: false });
-        describe::container(&self.context, &self.record, &declared, image, volumes).map_err(|error| config(&error))
+        describe::container(&self.context, &self.record, &declared, image, volumes)
+            .map_err(|error| config(&error))
     }
 
     async fn attach(&mut self, declared: &Declared) -> Result<(), NotYet> {
@@ -258,7 +271,8 @@ impl Worker {
             drop(self.context.fences.add(node, self.record.uid(), lease, declared.epoch));
         }
         let context = Arc::clone(&self.context);
-        let (verdicts, mut verdict) = worker_probes::begin(&context, &self.record, id.clone(), started_unix_ms);
+        let (verdicts, mut verdict) =
+            worker_probes::begin(&context, &self.record, id.clone(), started_unix_ms);
         tokio::pin!(verdicts);
         loop {
             let health = *verdict.borrow_and_update();
@@ -271,8 +285,14 @@ impl Worker {
                 _ = verdict.changed() => {}
             }
             if !verdict.borrow().alive {
-                context.note(&self.record, "Warning", "Unhealthy", "the container failed its liveness probe and is started again");
-                let grace = self.record.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+                context.note(
+                    &self.record,
+                    "Warning",
+                    "Unhealthy",
+                    "the container failed its liveness probe and is started again",
+                );
+                let grace =
+                    self.record.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
                 let grace = Duration::from_secs(u64::try_from(grace.unwrap_or(30)).unwrap_or(0));
                 drop(context.runtime.stop(&id, grace).await);
                 return;
@@ -372,7 +392,7 @@ impl Worker {
             }
             for directory in volumes::data_directories(&context, &record).unwrap_or_default() {
                 // Still in use means that a successor has it already, which mounts nothing anew.
-                drop(crate::disk::unmount(&directory));
+                drop(crate::disk::unmount_sized(&directory));
             }
             record.forget(&context.places)
         });

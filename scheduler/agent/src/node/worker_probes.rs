@@ -78,7 +78,9 @@ async fn run(bench: Bench, verdict: watch::Sender<Verdict>) {
     let liveness = async {
         if let Some(probe) = &bench.container.liveness_probe {
             let alive = |tally: &Tally, _: bool| {
-                verdict.send_if_modified(|verdict| std::mem::replace(&mut verdict.alive, tally.good) != tally.good);
+                verdict.send_if_modified(|verdict| {
+                    std::mem::replace(&mut verdict.alive, tally.good) != tally.good
+                });
                 false
             };
             bench.repeat(probe, true, alive).await;

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::confine::{Root, Volume};
 use crate::confine::mounts::needs_loader;
+use crate::confine::{Root, Volume};
 use crate::files;
 use crate::runtime::Container;
 
@@ -69,7 +69,12 @@ fn rlimit(name: &str, value: u64, resource: rustix::process::Resource) -> Value 
 fn mounts(container: &Container, rootfs: &Path) -> io::Result<Vec<Value>> {
     let tmp = format!("size={}", container.limits.tmp_bytes);
     let mut mounts = vec![
-        mount("proc", "/proc", "proc", &["nosuid", "noexec", "nodev", "ro", "hidepid=invisible", "subset=pid"]),
+        mount(
+            "proc",
+            "/proc",
+            "proc",
+            &["nosuid", "noexec", "nodev", "ro", "hidepid=invisible", "subset=pid"],
+        ),
         mount("tmpfs", "/dev", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"]),
         mount("tmpfs", "/tmp", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &tmp]),
     ];
@@ -140,13 +145,60 @@ fn linux(container: &Container, node: &str) -> Value {
 /// of the confined process is not repeated, because it is written in numbers.
 fn seccomp() -> Value {
     let names: &[&str] = &[
-        "ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "pidfd_getfd", "mount", "umount2", "pivot_root",
-        "move_mount", "open_tree", "fsopen", "fsmount", "fsconfig", "fspick", "mount_setattr", "unshare", "setns",
-        "bpf", "perf_event_open", "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register", "add_key",
-        "request_key", "keyctl", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load",
-        "reboot", "swapon", "swapoff", "acct", "quotactl", "settimeofday", "clock_settime", "clock_adjtime",
-        "adjtimex", "open_by_handle_at", "name_to_handle_at", "lookup_dcookie", "chroot", "mknod", "mknodat",
-        "syslog", "vhangup", "nfsservctl", "ioperm", "iopl", "sethostname", "setdomainname", "personality",
+        "ptrace",
+        "process_vm_readv",
+        "process_vm_writev",
+        "kcmp",
+        "pidfd_getfd",
+        "mount",
+        "umount2",
+        "pivot_root",
+        "move_mount",
+        "open_tree",
+        "fsopen",
+        "fsmount",
+        "fsconfig",
+        "fspick",
+        "mount_setattr",
+        "unshare",
+        "setns",
+        "bpf",
+        "perf_event_open",
+        "userfaultfd",
+        "io_uring_setup",
+        "io_uring_enter",
+        "io_uring_register",
+        "add_key",
+        "request_key",
+        "keyctl",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "kexec_load",
+        "kexec_file_load",
+        "reboot",
+        "swapon",
+        "swapoff",
+        "acct",
+        "quotactl",
+        "settimeofday",
+        "clock_settime",
+        "clock_adjtime",
+        "adjtimex",
+        "open_by_handle_at",
+        "name_to_handle_at",
+        "lookup_dcookie",
+        "chroot",
+        "mknod",
+        "mknodat",
+        "syslog",
+        "vhangup",
+        "nfsservctl",
+        "ioperm",
+        "iopl",
+        "sethostname",
+        "setdomainname",
+        "personality",
     ];
     json!({
         "defaultAction": "SCMP_ACT_ALLOW",

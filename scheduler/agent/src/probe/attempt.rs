@@ -39,11 +39,15 @@ fn attempt(layer: Layer) -> Result<String, String> {
             mount("tmpfs", "/dev", "tmpfs", MountFlags::NOSUID, None).map_err(|error| error.to_string())?;
             Ok("a name space of its own".to_owned())
         }
-        Layer::Pid => space(Space::Pid).map(|()| "a name space of its own, /proc with hidepid and subset".to_owned()),
+        Layer::Pid => {
+            space(Space::Pid).map(|()| "a name space of its own, /proc with hidepid and subset".to_owned())
+        }
         Layer::Ipc => space(Space::Ipc).map(|()| "a name space of its own".to_owned()),
         Layer::Uts => space(Space::Uts).map(|()| "a name space of its own".to_owned()),
         Layer::CgroupView => space(Space::Cgroup).map(|()| "a name space of its own".to_owned()),
-        Layer::Network => space(Space::Network).map(|()| "veth and nftables in a name space of its own".to_owned()),
+        Layer::Network => {
+            space(Space::Network).map(|()| "veth and nftables in a name space of its own".to_owned())
+        }
         Layer::Seccomp => {
             seccomp::restrict(&nothing()).map_err(|error| error.to_string())?;
             Ok("an allow list of system calls".to_owned())
@@ -53,7 +57,9 @@ fn attempt(layer: Layer) -> Result<String, String> {
             privileges::drop_bounding().and_then(|()| privileges::drop_sets()).map_err(said)?;
             Ok("all dropped, no_new_privs".to_owned())
         }
-        Layer::User => privileges::become_user(65_534).map_err(said).map(|()| "an id for each pod".to_owned()),
+        Layer::User => {
+            privileges::become_user(65_534).map_err(said).map(|()| "an id for each pod".to_owned())
+        }
         Layer::Rlimits => {
             privileges::limit(&[(Limit::Core, 0)]).map_err(said)?;
             Ok("always set; a limit above the machine's own is lowered to it".to_owned())

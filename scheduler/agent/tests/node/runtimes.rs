@@ -1,15 +1,12 @@
 //! Both runtimes keep the promises of their port, on the real kernel. What this
 //! machine cannot do is said on standard error, and is then not demanded.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot set up must fail")]
-
-mod bench;
 
 use std::sync::Arc;
 
 use coffer_agent::conformance::conformance;
-use coffer_agent::{LogLimits, Layers, ProcessRuntime, RuncRuntime, Runtime, RuntimeConfig};
+use coffer_agent::{Layers, LogLimits, ProcessRuntime, RuncRuntime, Runtime, RuntimeConfig};
 
-use bench::Scratch;
+use crate::bench::{self, Scratch};
 
 fn config(scratch: &Scratch, node: &str) -> RuntimeConfig {
     RuntimeConfig {
@@ -23,7 +20,9 @@ fn config(scratch: &Scratch, node: &str) -> RuntimeConfig {
 
 #[tokio::test]
 async fn a_confined_process_keeps_the_promises_of_a_runtime() {
-    let Some(scratch) = Scratch::as_root("a_confined_process_keeps_the_promises_of_a_runtime") else { return };
+    let Some(scratch) = Scratch::as_root("a_confined_process_keeps_the_promises_of_a_runtime") else {
+        return;
+    };
     let probe = scratch.probe();
     let (config, had) = (config(&scratch, "conf"), probe.clone());
     let open = move || Arc::new(ProcessRuntime::new(config.clone(), &had).unwrap()) as Arc<dyn Runtime>;
@@ -32,7 +31,9 @@ async fn a_confined_process_keeps_the_promises_of_a_runtime() {
 
 #[tokio::test]
 async fn a_container_of_runc_keeps_the_promises_of_a_runtime() {
-    let Some(scratch) = Scratch::as_root("a_container_of_runc_keeps_the_promises_of_a_runtime") else { return };
+    let Some(scratch) = Scratch::as_root("a_container_of_runc_keeps_the_promises_of_a_runtime") else {
+        return;
+    };
     if let Err(reason) = scratch.probe().runc {
         eprintln!("NOT TESTED HERE: runc: {reason}");
         return;

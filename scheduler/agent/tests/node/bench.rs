@@ -1,6 +1,5 @@
 //! What the tests of the agent stand on: a scratch directory, the programs, and
 //! the machine's abilities, said aloud where they are missing.
-#![expect(clippy::print_stderr, reason = "what could not be tested must be seen")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +50,8 @@ impl Scratch {
     pub(crate) fn bench(&self, open: Box<dyn Fn() -> Arc<dyn Runtime>>) -> Bench {
         let data = self.path().join("data");
         let uid = 812_345;
-        let made = std::fs::create_dir_all(&data).and_then(|()| std::os::unix::fs::chown(&data, Some(uid), Some(uid)));
+        let made = std::fs::create_dir_all(&data)
+            .and_then(|()| std::os::unix::fs::chown(&data, Some(uid), Some(uid)));
         assert!(made.is_ok(), "the scratch is writable: {made:?}");
         Bench { sample: sample_program(), data, uid, open }
     }
