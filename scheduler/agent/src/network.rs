@@ -230,11 +230,11 @@ fn rules(listen: &[u16], egress: &[Egress]) -> String {
     let mut output = String::new();
     for port in listen {
         // Writing to a text cannot fail.
-        drop(writeln!(input, "    tcp dport {port} accept"));
+        let _ = writeln!(input, "    tcp dport {port} accept");
     }
     for to in egress {
         let port = to.port.map_or_else(|| "meta l4proto tcp".to_owned(), |port| format!("tcp dport {port}"));
-        drop(writeln!(output, "    ip daddr {} {port} accept", to.to));
+        let _ = writeln!(output, "    ip daddr {} {port} accept", to.to);
     }
     format!(
         "table inet pod {{\n  chain input {{\n    type filter hook input priority 0; policy drop;\n    \

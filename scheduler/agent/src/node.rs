@@ -68,6 +68,7 @@ pub enum AgentError {
 pub(crate) struct Context {
     pub config: AgentConfig,
     pub client: Client,
+    pub recorder: Recorder,
     pub runtime: Arc<dyn Runtime>,
     pub images: ImageStore,
     pub networks: Option<Networks>,
@@ -82,9 +83,7 @@ impl Context {
     /// Leaves an event at the pod. Best effort: an API that is away hears of the
     /// pod's status later, and an event is no more than a word beside it.
     pub(crate) fn note(&self, record: &PodRecord, kind: &str, reason: &str, message: &str) {
-        let reporter =
-            Reporter { controller: "coffer-agent".to_owned(), instance: Some(self.config.name.clone()) };
-        let recorder = Recorder::new(self.client.clone(), reporter);
+        let recorder = self.recorder.clone();
         let event = Event {
             type_: if kind == "Normal" { EventType::Normal } else { EventType::Warning },
             reason: reason.chars().take(128).collect(),
@@ -131,7 +130,9 @@ impl Agent {
         let networks =
             config.subnet.filter(|_| has_network).map(|subnet| Networks::new(subnet, &config.name));
         let capacity = register::capacity(&config)?;
+        let reporter = Reporter { controller: "coffer-agent".to_owned(), instance: Some(config.name.clone()) };
         let context = Context {
+            recorder: Recorder::new(client.clone(), reporter),
             admission: Admission::new(capacity),
             users: UserIds::of(&config.name),
             fences: Fences::default(),

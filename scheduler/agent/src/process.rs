@@ -9,8 +9,6 @@ use std::{fmt, io};
 
 use async_trait::async_trait;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::cgroup::{Controller, Device, Group, GroupLimits, Homes, Kind};
 use crate::confine::enter::Entry;
@@ -19,6 +17,7 @@ use crate::confine::shim::{NOT_STARTED, Task};
 use crate::files;
 use crate::layer::{Layer, Layers};
 use crate::probe::Probe;
+use crate::process_id;
 use crate::runtime::{Container, ContainerId, Exit, Limits, Runtime, RuntimeError, StartError, State, Usage};
 use crate::shimmed::Shimmed;
 
@@ -336,12 +335,12 @@ impl Drop for Watched {
 pub(crate) async fn run_limited(command: &mut Command, limit: Duration) -> Result<i32, RuntimeError> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = Watched(command.spawn()?);
-    let pid = i32::try_from(child.0.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-    let end = pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(io::Error::from)?;
-    let end = AsyncFd::register_with_interest(end, Interest::READABLE).map_err(io::Error::other)?;
-    match tokio::time::timeout(limit, end.readable()).await {
+    let pid = i32::try_from(child.0.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::InvalidData).map_err(io::Error::from)?;
+    let end = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+    match tokio::time::timeout(limit, process_id::ended(end)).await {
         Err(_) => return Err(RuntimeError::TimedOut(limit)),
-        Ok(ready) => drop(ready?),
+        Ok(ended) => ended?,
     }
     match child.0.wait()?.code() {
         Some(code) if code == i32::from(NOT_STARTED) => {

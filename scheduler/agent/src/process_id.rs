@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,20 @@ impl ProcessId {
     pub(crate) fn signal(&self, signal: Signal) -> bool {
         self.handle().is_some_and(|handle| pidfd_send_signal(handle, signal).is_ok())
     }
+}
+
+/// Waits until the process behind a handle has ended. A thread of its own does
+/// the waiting: it ends when the process does, whoever still listens.
+pub(crate) async fn ended(handle: OwnedFd) -> io::Result<()> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let wait = move || {
+        let mut fds = [PollFd::new(&handle, PollFlags::IN)];
+        while matches!(poll(&mut fds, None), Err(rustix::io::Errno::INTR)) {}
+        // Nobody may be listening any more.
+        let _ = tell.send(());
+    };
+    drop(std::thread::Builder::new().name("end".to_owned()).stack_size(64 << 10).spawn(wait)?);
+    told.await.map_err(io::Error::other)
 }
 
 /// The id of this boot of the machine.

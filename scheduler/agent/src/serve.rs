@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::server::conn::http1;
@@ -58,7 +58,7 @@ pub enum NodeTlsError {
     Rustls(#[from] rustls::Error),
 }
 
-type Answer = Response<BoxBody<Bytes, std::io::Error>>;
+type Answer = Response<UnsyncBoxBody<Bytes, std::io::Error>>;
 
 /// Serves the node's logs and usage on `listener` until it is dropped.
 ///
@@ -145,7 +145,7 @@ async fn answer(request: &Request<Incoming>, logs: &NodeLogs) -> Answer {
     }
 }
 
-fn streamed(log: crate::access::LogStream) -> BoxBody<Bytes, std::io::Error> {
+fn streamed(log: crate::access::LogStream) -> UnsyncBoxBody<Bytes, std::io::Error> {
     let frames = stream::unfold(Some(log), |log| async move {
         let mut log = log?;
         match log.next().await {
@@ -154,11 +154,11 @@ fn streamed(log: crate::access::LogStream) -> BoxBody<Bytes, std::io::Error> {
             Err(error) => Some((Err(error), None)),
         }
     });
-    StreamBody::new(frames).boxed()
+    StreamBody::new(frames).boxed_unsync()
 }
 
-fn whole(text: impl Into<Bytes>) -> BoxBody<Bytes, std::io::Error> {
-    Full::new(text.into()).map_err(|never| match never {}).boxed()
+fn whole(text: impl Into<Bytes>) -> UnsyncBoxBody<Bytes, std::io::Error> {
+    Full::new(text.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn plain(code: StatusCode, text: &str) -> Answer {

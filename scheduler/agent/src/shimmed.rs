@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::clock;
 use crate::confine::shim::{self, Ended, Running, Task};
 use crate::files;
+use crate::process_id;
 use crate::runtime::{ContainerId, Exit, RuntimeError, StartError, State};
 
 /// How long a shim may take to say that its container runs.
@@ -125,9 +124,7 @@ impl Shimmed {
             }
             let handle = self.running(id)?.and_then(|running| running.shim.handle());
             if let Some(handle) = handle {
-                let handle =
-                    AsyncFd::register_with_interest(handle, Interest::READABLE).map_err(io::Error::other)?;
-                drop(handle.readable().await?);
+                process_id::ended(handle).await?;
             }
         }
     }

@@ -96,7 +96,7 @@ pub(crate) fn run(directory: &Path) -> ExitCode {
 
 fn supervise(directory: &Path, started_unix_ms: u64) -> io::Result<Ended> {
     // Failing means being the leader of a session already.
-    drop(rustix::process::setsid());
+    let _ = rustix::process::setsid();
     let task: Task = files::read_json(&directory.join(TASK))?.ok_or(io::ErrorKind::NotFound)?;
     let log = LogWriter::open(&task.log, task.log_bytes, task.log_files)?;
     let (ours, theirs) = UnixStream::pair()?;

@@ -20,8 +20,6 @@ pub(crate) enum Space {
     Cgroup,
     /// Network.
     Network,
-    /// Users and capabilities.
-    User,
 }
 
 /// Puts the calling thread into new name spaces.
@@ -42,7 +40,6 @@ pub(crate) fn leave(spaces: &[Space]) -> io::Result<()> {
             Space::Uts => UnshareFlags::NEWUTS,
             Space::Cgroup => UnshareFlags::NEWCGROUP,
             Space::Network => UnshareFlags::NEWNET,
-            Space::User => UnshareFlags::NEWUSER,
         };
     }
     Ok(rustix::thread::unshare(flags)?)

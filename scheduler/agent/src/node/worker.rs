@@ -273,13 +273,14 @@ impl Worker {
         let context = Arc::clone(&self.context);
         let (verdicts, mut verdict) =
             worker_probes::begin(&context, &self.record, id.clone(), started_unix_ms);
-        tokio::pin!(verdicts);
+        let end = context.runtime.wait(&id);
+        tokio::pin!(verdicts, end);
         loop {
             let health = *verdict.borrow_and_update();
             self.show(&Shown::Running { started_unix_ms, ready: health.ready, started: health.started });
             tokio::select! {
                 // What comes after is looked at anew: the runtime knows how it ended.
-                _ = context.runtime.wait(&id) => return,
+                _ = &mut end => return,
                 () = self.changed() => if self.wishes.borrow().stops() { return },
                 () = &mut verdicts => {}
                 _ = verdict.changed() => {}
