@@ -83,10 +83,13 @@ impl Shimmed {
                 return Err(StartError::Container(format!("it did not start within {START_LIMIT:?}")));
             }
         }
-        match self.ended(id)?.and_then(|ended| ended.not_started) {
-            Some(reason) => Err(StartError::Container(reason)),
-            None if said.is_empty() => Err(StartError::Container("its shim ended early".to_owned())),
-            None => Ok(()),
+        match said.as_str() {
+            shim::STARTED => Ok(()),
+            "" => {
+                let reason = self.ended(id)?.and_then(|ended| ended.not_started);
+                Err(StartError::Container(reason.unwrap_or_else(|| "its shim ended early".to_owned())))
+            }
+            reason => Err(StartError::Container(reason.to_owned())),
         }
     }
 

@@ -72,6 +72,9 @@ pub(crate) struct Ended {
     pub finished_unix_ms: u64,
 }
 
+/// What the shim says to the agent when the program runs; else it says why not.
+pub(crate) const STARTED: &str = "started";
+
 /// Names of the files in a shim's directory.
 pub(crate) const TASK: &str = "shim.json";
 pub(crate) const RUNNING: &str = "running.json";
@@ -114,7 +117,7 @@ fn supervise(directory: &Path, started_unix_ms: u64) -> io::Result<Ended> {
     let reason = if task.reports { told(ours)? } else { None };
     let mut out = io::stdout();
     // The agent may be gone; the note in the file is enough.
-    drop(out.write_all(b"started\n").and_then(|()| out.flush()));
+    drop(out.write_all(reason.as_deref().unwrap_or(STARTED).as_bytes()).and_then(|()| out.flush()));
     rustix::stdio::dup2_stdout(files::open(Path::new("/dev/null"))?)?;
     carry(&mut child, pid, log)?;
     let status = child.wait()?;

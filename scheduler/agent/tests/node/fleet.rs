@@ -13,6 +13,8 @@ use coffer_custody::{OsEntropy, SystemClock};
 use coffer_embedded::store::Limits;
 use coffer_embedded::{Embedded, Identity, NoAudit, NoNodeAccess, Options};
 use k8s_openapi::api::core::v1::{ContainerStatus, Node, Pod};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Bytes;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -256,7 +258,7 @@ impl Fleet {
 }
 
 /// A body that breaks off while the line is cut, as a watch would.
-fn fragile(body: coffer_embedded::Body, away: Arc<AtomicBool>) -> kube::client::Body {
+fn fragile(body: coffer_embedded::Body, away: Arc<AtomicBool>) -> UnsyncBoxBody<Bytes, tower::BoxError> {
     use futures::StreamExt;
     use http_body_util::BodyExt;
     let frames = body.into_data_stream().map(|frame| frame.map_err(tower::BoxError::from));
@@ -272,7 +274,7 @@ fn fragile(body: coffer_embedded::Body, away: Arc<AtomicBool>) -> kube::client::
         }
     });
     let frames = cut.map(|frame| frame.map(hyper::body::Frame::data));
-    kube::client::Body::wrap_body(http_body_util::StreamBody::new(frames))
+    http_body_util::StreamBody::new(frames).boxed_unsync()
 }
 
 fn merge(into: &mut Value, from: Value) {
