@@ -125,6 +125,14 @@ impl Homes {
         reasons
     }
 
+    /// Takes the agent's own groups away again, as far as they are empty.
+    pub(crate) fn clear(&self) {
+        for directory in self.of.values().map(|home| &home.directory).chain(&self.unified) {
+            // Somebody is in it, or it has gone already: both are well.
+            drop(std::fs::remove_dir(directory));
+        }
+    }
+
     fn prepare_second(&mut self, unified: &Path, reasons: &mut BTreeMap<Controller, io::Error>) {
         let Some(parent) = unified.parent() else { return };
         if files::make_dirs(unified, 0o755).is_err() {

@@ -126,6 +126,8 @@ impl ProcessRuntime {
             let device =
                 container.volumes.iter().find(|volume| volume.writable).map(|volume| device(&volume.source));
             let iops = limits.iops.zip(device.transpose()?.flatten()).map(|(iops, device)| (device, iops));
+            // They went with the last container; what was had then is had now.
+            drop(self.homes.clone().prepare());
             self.group(&container.id).make(&GroupLimits {
                 cpu_milli: limits.cpu_milli,
                 cpu_request_milli: limits.cpu_request_milli,
@@ -142,7 +144,11 @@ impl ProcessRuntime {
         let group = self.group(id);
         group.kill();
         group.remove()?;
-        self.shimmed.remove(id)
+        self.shimmed.remove(id)?;
+        if self.shimmed.list()?.is_empty() {
+            self.homes.clear();
+        }
+        Ok(())
     }
 }
 

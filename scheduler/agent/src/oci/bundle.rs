@@ -133,7 +133,7 @@ fn linux(container: &Container, node: &str) -> Value {
     }
     json!({
         "namespaces": spaces,
-        "cgroupsPath": format!("/coffer-{node}-runc/{}", container.id),
+        "cgroupsPath": format!("/coffer-{node}-runc-{}", container.id),
         "resources": resources,
         "seccomp": seccomp(),
         "maskedPaths": ["/proc/keys", "/proc/kcore", "/proc/timer_list"],

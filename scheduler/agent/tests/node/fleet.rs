@@ -120,13 +120,30 @@ impl Fleet {
         self.away.store(away, Ordering::SeqCst);
     }
 
+    pub(crate) fn embedded(&self) -> &Embedded {
+        &self.embedded
+    }
+
+    pub(crate) fn probe(&self) -> coffer_agent::Probe {
+        self.scratch.probe()
+    }
+
     pub(crate) fn start(&self) -> Running {
+        self.start_with(false)
+    }
+
+    /// With data directories that have the size that is declared.
+    pub(crate) fn start_sized(&self) -> Running {
+        self.start_with(true)
+    }
+
+    fn start_with(&self, sized_disks: bool) -> Running {
         let mut config = AgentConfig::new(self.node.clone(), self.scratch.path().join("agent"));
         config.program = bench::node_program();
         config.executables = vec![bench::sample_program()];
         config.subnet = Some(subnet(&self.node));
         config.attestation = Some("signed by somebody".to_owned());
-        config.sized_disks = false;
+        config.sized_disks = sized_disks;
         config.lease = LeaseTimes { duration: Duration::from_secs(2), renew: Duration::from_millis(100) };
         config.backoff =
             Backoff { first: Duration::from_millis(50), most: Duration::from_millis(400), reset: STUCK };
@@ -148,6 +165,20 @@ impl Fleet {
     }
 
     pub(crate) async fn create_with(&self, name: &str, args: &[&str], container: Value, spec: Value) {
+        self.make(name, args, json!({}), container, spec).await;
+    }
+
+    pub(crate) async fn create_annotated(&self, name: &str, args: &[&str], annotations: Value, spec: Value) {
+        self.make(name, args, annotations, json!({}), spec).await;
+    }
+
+    pub(crate) async fn secret(&self, name: &str, key: &str, value: &str) {
+        let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(self.embedded.client(), "coffer");
+        let secret = json!({ "metadata": { "name": name }, "stringData": { key: value } });
+        secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    }
+
+    async fn make(&self, name: &str, args: &[&str], annotations: Value, container: Value, spec: Value) {
         let mut site = json!({
             "name": "site", "image": self.image, "args": args,
             "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
@@ -158,7 +189,7 @@ impl Fleet {
             "volumes": [{ "name": "data", "hostPath": { "path": "site-data/a" } }],
         });
         merge(&mut whole, spec);
-        let pod = json!({ "metadata": { "name": name }, "spec": whole });
+        let pod = json!({ "metadata": { "name": name, "annotations": annotations }, "spec": whole });
         let pod: Pod = serde_json::from_value(pod).unwrap();
         self.pods().create(&PostParams::default(), &pod).await.unwrap();
     }
@@ -213,13 +244,17 @@ impl Fleet {
         self.scratch.path().join("agent/runtime").join(format!("{uid}.{attempt}"))
     }
 
-    /// Kills the first process of a container from outside.
-    pub(crate) fn kill_container(&self, pod: &Pod, attempt: u32) {
+    /// The first process of a container, as the machine numbers it.
+    pub(crate) fn process(&self, pod: &Pod, attempt: u32) -> rustix::process::Pid {
         let running = self.container_directory(pod, attempt).join("running.json");
         let running: Value = serde_json::from_slice(&bytes(&running).unwrap()).unwrap();
         let pid = i32::try_from(running["init"]["pid"].as_i64().unwrap()).unwrap();
-        let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        rustix::process::Pid::from_raw(pid).unwrap()
+    }
+
+    /// Kills the first process of a container from outside.
+    pub(crate) fn kill_container(&self, pod: &Pod, attempt: u32) {
+        rustix::process::kill_process(self.process(pod, attempt), rustix::process::Signal::KILL).unwrap();
     }
 
     pub(crate) async fn until_started(&self, pod: &Pod, attempt: u32) {

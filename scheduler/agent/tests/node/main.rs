@@ -4,7 +4,10 @@
 #![expect(clippy::print_stderr, reason = "what could not be tested must be seen")]
 
 mod bench;
+mod endpoint;
 mod fleet;
 mod hostile;
+mod killed;
 mod pods;
+mod reach;
 mod runtimes;
