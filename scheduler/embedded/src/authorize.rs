@@ -107,7 +107,7 @@ pub(crate) fn authorize(api: &Api, identity: &Identity, ask: &Ask) -> Result<(),
 /// What a body may name, where the path does not.
 pub(crate) fn authorize_body(identity: &Identity, objects: &Objects, object: &Value) -> Result<(), Refusal> {
     let Some(node) = identity.node() else { return Ok(()) };
-    if identity.is_in(MASTERS) || identity.is_in(OPERATOR) || identity.is_in(CONTROLLER) {
+    if !is_restricted(identity) {
         return Ok(());
     }
     let is_named = objects.resource.is("", "nodes") || objects.resource.is("coordination.k8s.io", "leases");
@@ -115,6 +115,11 @@ pub(crate) fn authorize_body(identity: &Identity, objects: &Objects, object: &Va
         return Err(Ask::of(objects, &Query::default()).refused(identity));
     }
     Ok(())
+}
+
+/// Whether being a node is all that the caller is.
+pub(crate) fn is_restricted(identity: &Identity) -> bool {
+    ![MASTERS, OPERATOR, CONTROLLER].iter().any(|group| identity.is_in(group))
 }
 
 fn controller_may(ask: &Ask) -> bool {

@@ -11,6 +11,7 @@ mod embedded;
 mod fields;
 mod identity;
 pub mod kinds;
+mod listener;
 mod metrics;
 mod moment;
 mod node_access;
@@ -31,16 +32,19 @@ mod selector;
 mod service;
 pub mod store;
 mod table;
+mod transaction;
 mod watch;
 mod write;
 
 pub use audit::{Audit, AuditEvent, NoAudit};
 pub use embedded::{Embedded, Options, StartError};
 pub use identity::Identity;
+pub use listener::{ListenError, Tls};
 pub use node_access::{LogRequest, NoNodeAccess, NodeAccess, NodeAccessError};
 pub use refusal::{Cause, Fault, Malformed, Refusal, Subject};
 pub use reply::Body;
 pub use service::Service;
+pub use transaction::Change;
 
 /// Namespaces that are always there.
 const FIRST_NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];

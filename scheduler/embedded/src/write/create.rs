@@ -48,7 +48,7 @@ impl Write<'_> {
     }
 
     /// The object as it will be stored, under its name.
-    fn prepare(
+    pub(crate) fn prepare(
         &self,
         mut object: Value,
         ownership: Ownership,

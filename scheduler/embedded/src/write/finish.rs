@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::Write;
 use super::create::is_name;
+use crate::authorize::is_restricted;
 use crate::fields::{self, Operation as Ownership};
 use crate::object::{field, is_deleting, meta, revision, set, set_meta, texts};
 use crate::refusal::{Cause, Fault, Refusal};
@@ -28,7 +29,7 @@ const ANNOTATION_BYTES_MAX: usize = 256 << 10;
 
 impl Write<'_> {
     /// The new state, and what the client is to be warned of.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         &self,
         name: &str,
         old: &Value,
@@ -49,6 +50,7 @@ impl Write<'_> {
             set_meta(&mut new, fixed, old.pointer(&format!("/metadata/{fixed}")).cloned());
         }
         let mut new = self.only_part(old, new);
+        self.expect_own_to_change(name, old, &new)?;
         rules::on_update(self.api, self.resource(), self.objects.part, old, &mut new)?;
         if rules::has_generation(self.resource()) && is_other_generation(old, &new) {
             let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
@@ -112,6 +114,16 @@ impl Write<'_> {
             }
             _ => new,
         }
+    }
+
+    /// A node says what it has, not whether it is to be used: taints and cordons are others' to set.
+    fn expect_own_to_change(&self, name: &str, old: &Value, new: &Value) -> Result<(), Refusal> {
+        let is_node = self.identity.node().is_some() && self.resource().is("", "nodes");
+        if !is_node || !is_restricted(self.identity) || old.get("spec") == new.get("spec") {
+            return Ok(());
+        }
+        let why = "a node may not change its own spec".to_owned();
+        Err(Refusal::Forbidden { subject: self.resource().subject(name), why })
     }
 
     fn expect_no_new_finalizers(&self, name: &str, old: &Value, new: &Value) -> Result<(), Refusal> {
