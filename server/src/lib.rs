@@ -90,5 +90,5 @@ pub use serve::{ServeError, serve, serve_in_process, serve_with};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
 pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
 pub use site_authority::{CallerFiles, PodFiles, SiteAuthority, SiteAuthorityError, write_site_files};
-pub use site_file::{SiteFile, SiteFileError};
+pub use site_file::{SiteFile, SiteFileError, SitePlace};
 pub use standing::SiteChangeError;

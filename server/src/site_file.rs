@@ -161,7 +161,30 @@ pub struct SiteFile {
     pub(crate) sites: Vec<SiteEntry>,
 }
 
+/// Where a site of a file stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SitePlace {
+    /// The site's name.
+    pub name: String,
+    /// Where its disks stand.
+    pub country: Country,
+    /// What it fails together with.
+    pub domain: FailureDomain,
+    /// Tier of the building.
+    pub tier: Tier,
+}
+
 impl SiteFile {
+    /// Where its sites stand, in the order of the file.
+    pub fn places(&self) -> impl Iterator<Item = SitePlace> {
+        self.sites.iter().map(|site| SitePlace {
+            name: site.name.clone(),
+            country: site.country,
+            domain: site.domain.clone(),
+            tier: site.tier,
+        })
+    }
+
     /// The most sites of one deployment.
     pub const SITES_MAX: usize = 256;
 

@@ -231,6 +231,15 @@ pub(crate) struct ServeFlags {
     /// Site file of a new deployment [default: six simulated sites].
     #[arg(long, value_name = "FILE")]
     pub(crate) sites: Option<PathBuf>,
+    /// Run the sites as storage pods of an embedded fleet: a node with its agent for each site of the site file.
+    ///
+    /// `coffer fleet` looks at it and changes it; kubectl may, with fleet/kubeconfig of the config directory.
+    /// The programs coffer-node and coffer-site must be beside this one.
+    #[arg(long)]
+    pub(crate) fleet: bool,
+    /// Where the fleet's API listens; it stays there for the agents' sake.
+    #[arg(long, default_value = "127.0.0.1:7421", value_name = "ADDRESS", requires = "fleet")]
+    pub(crate) fleet_listen: std::net::SocketAddr,
     /// Who gives the root key at later starts.
     #[arg(long, value_enum, default_value = "passphrase")]
     pub(crate) custodian: CustodianKind,

@@ -42,6 +42,9 @@ pub(crate) struct ServeFlags {
     /// The site's directory, made by `create`.
     #[arg(long)]
     dir: PathBuf,
+    /// Make the store first, where the directory does not exist or is empty.
+    #[arg(long)]
+    create: bool,
     /// Where to listen, for example 127.0.0.2:7441.
     #[arg(long)]
     listen: SocketAddr,
@@ -139,11 +142,24 @@ pub(crate) fn serve(flags: ServeFlags) -> Result<(), String> {
         lease,
         notices: Arc::new(|notice| eprintln!("coffer-site: {notice}")),
     };
+    if flags.create && is_empty(&flags.dir)? {
+        let created = DirectorySite::create(&flags.dir, description.clone(), Arc::new(HostEntropy));
+        drop(created.map_err(|error| error.to_string())?);
+    }
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let served = runtime.block_on(run(flags.dir, flags.listen, description, options));
     // Whoever still waits for the disk is waited for: the store closes whole.
     drop(runtime);
     served
+}
+
+/// Whether nothing is there. A store that lost a part of itself is not nothing.
+fn is_empty(dir: &Path) -> Result<bool, String> {
+    match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(format!("{}: {error}", dir.display())),
+        Ok(mut entries) => Ok(entries.next().is_none()),
+    }
 }
 
 async fn run(

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::home::{Home, Place};
 use super::site::SITE_FILE_LIMIT;
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
@@ -52,16 +53,47 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
     // First of all, so that a taken port founds nothing.
     let listener = listen(flags.listen).await?;
     let endpoint = format!("https://{}", listener.local_addr()?);
-    let host = host(context, &flags)?;
+    let home = if flags.fleet { Some(fleet(context, &flags).await?) } else { None };
+    let ended =
+        serve(context, &flags, &places, home.as_ref(), (listener, endpoint), (terminate, interrupt)).await;
+    if let Some(home) = home {
+        home.stop(context).await;
+    }
+    ended
+}
+
+/// The fleet whose pods are the sites: a node for each site of the site file.
+async fn fleet(context: &Context<'_>, flags: &ServeFlags) -> Result<Home, Failure> {
+    let sites = sites(flags)?;
+    Home::start(context, &flags.data_dir, flags.fleet_listen, Place::of(&sites)).await
+}
+
+async fn serve(
+    context: &Context<'_>,
+    flags: &ServeFlags,
+    places: &Places,
+    home: Option<&Home>,
+    (listener, endpoint): (TcpListener, String),
+    (terminate, interrupt): (tokio::signal::unix::Signal, tokio::signal::unix::Signal),
+) -> Result<Exit, Failure> {
+    let pods = match home {
+        Some(home) => home.serving(context).await?,
+        None => Vec::new(),
+    };
+    let host = host(context, flags)?;
     if !Service::is_founded(&flags.data_dir) && Service::has_sites(&flags.data_dir) {
-        restore_topology(context, &flags, &places)?;
+        restore_topology(context, flags, places)?;
     }
     let service = if Service::is_founded(&flags.data_dir) {
-        let root = unlock(&flags, &places)?;
+        let root = unlock(flags, places)?;
         let opened = Service::open(host, &flags.data_dir, &root).await;
         opened.advise("nothing was changed", "mend the cause and start again")?
     } else {
-        found(context, &flags, &places, host, &endpoint).await?
+        let sites = match home {
+            Some(home) => home.site_file(context, &flags.data_dir, &pods).await?,
+            None => sites(flags)?,
+        };
+        found(context, flags, places, host, (&endpoint, &sites)).await?
     };
     for (site, reason) in service.unopened_sites() {
         context.output.remark(format_args!("site {site} counts as lost until it is mended: {reason}"));
@@ -156,6 +188,18 @@ fn unlock(flags: &ServeFlags, places: &Places) -> Result<RootKey, Failure> {
     )
 }
 
+/// The site file of a new deployment.
+fn sites(flags: &ServeFlags) -> Result<SiteFile, Failure> {
+    match &flags.sites {
+        None => Ok(SiteFile::shipped()?),
+        Some(path) => {
+            let text = files::read_small(path, SITE_FILE_LIMIT)?;
+            SiteFile::parse(&String::from_utf8_lossy(&text))
+                .advise("nothing was founded", "mend the site file")
+        }
+    }
+}
+
 /// Founds a deployment. The shares, then the passphrase slot, then the
 /// deployment: a root key that nobody could give back never seals anything.
 async fn found(
@@ -163,18 +207,10 @@ async fn found(
     flags: &ServeFlags,
     places: &Places,
     host: Host,
-    endpoint: &str,
+    (endpoint, sites): (&str, &SiteFile),
 ) -> Result<Arc<Service>, Failure> {
-    let sites = match &flags.sites {
-        None => SiteFile::shipped()?,
-        Some(path) => {
-            let text = files::read_small(path, SITE_FILE_LIMIT)?;
-            SiteFile::parse(&String::from_utf8_lossy(&text))
-                .advise("nothing was founded", "mend the site file")?
-        }
-    };
     let (root, shares) = root_key(context, flags, places)?;
-    let founded = Service::found(host, &flags.data_dir, &root, &sites).await;
+    let founded = Service::found(host, &flags.data_dir, &root, sites).await;
     let (service, operator) = founded.advise(
         "nothing that existed before was changed; the share files that were just written belong to no deployment",
         "mend the cause, then start again with a new --data-dir and --shares-out",

@@ -18,8 +18,8 @@ use coffer_control::attestation::{Attester, Statement, TrustedKeys};
 use coffer_control::{Control, FIELD_MANAGER, NAMESPACE, Pace, Presumed, Transactions, install};
 use coffer_embedded::platform::{Settings, Told};
 use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options, Tls};
-use coffer_server::SiteAuthority;
-use serde_json::{Value, json};
+use coffer_server::{SiteAuthority, SiteFile, SitePlace};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -49,10 +49,23 @@ const NODE_IOPS: u64 = 10_000;
 /// A place for a storage pod: a node of this machine.
 pub(super) struct Place {
     /// Its name, and that of its node.
-    pub(super) name: String,
-    pub(super) country: coffer_model::Country,
-    pub(super) domain: coffer_model::FailureDomain,
-    pub(super) tier: coffer_model::Tier,
+    name: String,
+    country: coffer_model::Country,
+    domain: coffer_model::FailureDomain,
+    tier: coffer_model::Tier,
+}
+
+impl Place {
+    /// A node for each site of a site file, which stands where the site would.
+    pub(super) fn of(sites: &SiteFile) -> Vec<Self> {
+        let place = |site: SitePlace| Self {
+            name: site.name,
+            country: site.country,
+            domain: site.domain,
+            tier: site.tier,
+        };
+        sites.places().map(place).collect()
+    }
 }
 
 /// A fleet at home.
@@ -63,6 +76,7 @@ pub(super) struct Home {
     places: Vec<Place>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    authority: PathBuf,
 }
 
 impl Home {
@@ -99,7 +113,8 @@ impl Home {
         control(context, &embedded, &attester, &fleet_dir, &mut tasks)?;
         platform(context, &client, stopped, &mut tasks);
         let agents = Agents::find(context)?;
-        let mut home = Self { embedded, client, agents, places, stop, tasks };
+        let authority_dir = site_authority(&fleet_dir);
+        let mut home = Self { embedded, client, agents, places, stop, tasks, authority: authority_dir };
         home.nodes(context, &dir, &authority, &attester, address)?;
         home.set().await?;
         Ok(home)
@@ -202,7 +217,10 @@ async fn serve_api(
     tasks.spawn(async move {
         let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
         if let Err(error) = serving.listen(listener, tls, stop).await {
-            drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: the fleet's API: {error}\n")));
+            drop(std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("coffer: the fleet's API: {error}\n"),
+            ));
         }
     });
     Ok(address)
@@ -236,7 +254,10 @@ fn control(
     tasks.spawn(async move {
         loop {
             if let Err(error) = control.clone().run().await {
-                drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: {error}; begins anew\n")));
+                drop(std::io::Write::write_fmt(
+                    &mut std::io::stderr(),
+                    format_args!("coffer: {error}; begins anew\n"),
+                ));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -262,11 +283,6 @@ fn platform(
 }
 
 /// Where the authority of the sites' certificates is.
-pub(super) fn site_authority(fleet_dir: &Path) -> PathBuf {
+fn site_authority(fleet_dir: &Path) -> PathBuf {
     fleet_dir.join("site-authority")
-}
-
-/// One value of an object, or nothing.
-fn text_at<'a>(value: &'a Value, path: &str) -> Option<&'a str> {
-    value.pointer(path)?.as_str()
 }

@@ -2,15 +2,14 @@
 //! the site file of a new deployment says of them, and their end.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coffer_control::{
-    CertificateError, LABEL_SET, NAMESPACE, SiteCertificates, SiteIdentity, translate,
-};
+use coffer_control::{CertificateError, LABEL_SET, NAMESPACE, SiteCertificates, SiteIdentity, translate};
 use coffer_model::Entropy;
-use coffer_server::{SiteAuthority, SiteFile};
+use coffer_server::{SiteAuthority, SiteFile, write_site_files};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kube::api::{DeleteParams, ListParams};
@@ -43,11 +42,10 @@ impl Certificates {
 impl SiteCertificates for Certificates {
     async fn issue(&self, site: &SiteIdentity) -> Result<BTreeMap<String, Vec<u8>>, CertificateError> {
         let enrolled = self.authority.enrol(site.stands.country, self.entropy.as_ref());
-        let enrolled = enrolled.map_err(|why| CertificateError::NotIssued {
-            pod: site.pod.clone(),
-            why: why.to_string(),
-        })?;
-        let files = enrolled.files.iter().map(|(name, _, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
+        let enrolled = enrolled
+            .map_err(|why| CertificateError::NotIssued { pod: site.pod.clone(), why: why.to_string() })?;
+        let files =
+            enrolled.files.iter().map(|(name, _, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
         Ok(files.chain([(SITE_ID.to_owned(), enrolled.site.to_string().into_bytes())]).collect())
     }
 }
@@ -92,7 +90,19 @@ impl Home {
     }
 
     /// The sites of a deployment about to be founded on these pods.
-    pub(in crate::commands) async fn site_file(&self, pods: &[Pod]) -> Result<SiteFile, Failure> {
+    pub(in crate::commands) async fn site_file(
+        &self,
+        context: &Context<'_>,
+        data_dir: &Path,
+        pods: &[Pod],
+    ) -> Result<SiteFile, Failure> {
+        // What the service shows to its pods.
+        let shown = data_dir.join("credentials").join("pods");
+        if !shown.exists() {
+            let authority = SiteAuthority::open_or_create(&self.authority)?;
+            write_site_files(&shown, &authority.caller()?.files)?;
+        }
+        context.output.remark("the storage pods serve");
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), NAMESPACE);
         let nodes: Api<Node> = Api::all(self.client.clone());
         let mut text = String::new();
@@ -120,7 +130,8 @@ pub(super) async fn end_all(client: &Client) -> Result<(), Failure> {
     let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let ours = ListParams::default().labels(LABEL_SET);
     let found = api.list(&ours).await.map_err(|error| failed(&error))?;
-    let mut left: std::collections::BTreeSet<String> = found.iter().map(kube::ResourceExt::name_any).collect();
+    let mut left: std::collections::BTreeSet<String> =
+        found.iter().map(kube::ResourceExt::name_any).collect();
     let config = watcher::Config::default().labels(LABEL_SET);
     let mut events = std::pin::pin!(watcher(api.clone(), config).default_backoff());
     for name in &left {
