@@ -202,12 +202,8 @@ mod tests {
     fn only_whole_lines_are_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        files::replace(
-            &path,
-            b"2026-01-01T00:00:00.000000000Z stdout F whole\n2026-01-01T00:00",
-            0o600,
-        )
-        .unwrap();
+        files::replace(&path, b"2026-01-01T00:00:00.000000000Z stdout F whole\n2026-01-01T00:00", 0o600)
+            .unwrap();
         let mut reader = LogReader::new(&path, LogOptions::default());
         assert_eq!(reader.present().unwrap(), b"whole\n");
     }

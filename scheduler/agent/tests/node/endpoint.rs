@@ -39,7 +39,12 @@ impl Authority {
 }
 
 /// What the endpoint answers, or why not.
-async fn get(address: SocketAddr, trusted: &Authority, own: Option<&Authority>, path: &str) -> std::io::Result<String> {
+async fn get(
+    address: SocketAddr,
+    trusted: &Authority,
+    own: Option<&Authority>,
+    path: &str,
+) -> std::io::Result<String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.pem.as_bytes()).unwrap()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -49,14 +54,18 @@ async fn get(address: SocketAddr, trusted: &Authority, own: Option<&Authority>, 
     let config = match own.map(Authority::certificate) {
         Some((chain, key)) => {
             let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap()
+            builder
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+                .unwrap()
         }
         None => builder.with_no_client_auth(),
     };
     let socket = TcpStream::connect(address).await?;
     let name = ServerName::try_from("node").unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, socket).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes())
+        .await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -78,7 +78,10 @@ async fn a_killed_agent_takes_no_pod_with_it_and_the_next_one_finds_them() {
     let second = Agent::start(&fleet, &kubeconfig);
     fleet.until("new", ready).await;
     let after = fleet.until("stays", ready).await;
-    assert_eq!((restarts(&after), container(&after).container_id.clone()), (0, container(&before).container_id.clone()));
+    assert_eq!(
+        (restarts(&after), container(&after).container_id.clone()),
+        (0, container(&before).container_id.clone())
+    );
     assert_eq!(fleet.process(&after, 0), process);
     for name in ["stays", "new"] {
         fleet.delete(name).await;
