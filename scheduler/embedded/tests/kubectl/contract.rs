@@ -154,7 +154,7 @@ async fn diff_shows_what_would_change_and_changes_nothing() {
         !changed.ok && changed.out.contains("-  a: one") && changed.out.contains("+  a: two"),
         "{changed:?}"
     );
-    let changed = cluster.kubectl_reading("diff --server-side -f -", &MAP.replace("one", "three")).await;
+    let changed = cluster.kubectl_reading("diff --server-side --force-conflicts -f -", &MAP.replace("one", "three")).await;
     assert!(!changed.ok && changed.out.contains("+  a: three"), "{changed:?}");
     let data = cluster.kubectl("get cm map -o jsonpath={.data.a}").await.worked();
     assert_eq!(data, "one");
