@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use coffer_custody::{OsEntropy, SystemClock};
 use coffer_embedded::store::Limits;
-use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options};
+use coffer_embedded::{Embedded, Identity, NoAudit, NoNodeAccess, Options};
+use http_body_util::{BodyExt as _, Full};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tower::ServiceExt as _;
 
 pub(crate) struct Fixture {
     pub(crate) embedded: Embedded,
@@ -20,6 +23,34 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let embedded = Embedded::open(options(&directory)).await.unwrap();
         Self { embedded, directory }
+    }
+
+    /// Sends a request as it is, from the inside; its status and its JSON, if it is any.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        media: &str,
+        body: impl Into<Bytes>,
+    ) -> (u16, Value) {
+        self.send_as(Identity::new("inside", ["system:masters"]), method, path, media, body).await
+    }
+
+    /// The same from somebody.
+    pub(crate) async fn send_as(
+        &self,
+        identity: Identity,
+        method: &str,
+        path: &str,
+        media: &str,
+        body: impl Into<Bytes>,
+    ) -> (u16, Value) {
+        let request = http::Request::builder().method(method).uri(path).header("content-type", media);
+        let request = request.body(Full::new(body.into())).unwrap();
+        let response = self.embedded.service(identity).oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
