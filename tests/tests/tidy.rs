@@ -129,6 +129,7 @@ const FORMATS: &[(&str, &str)] = &[
     ("client/src/audit", "client/AUDIT.md"),
     ("client/src/case", "client/CASE.md"),
     ("scheduler/agent/src", "scheduler/agent/STATE.md"),
+    ("scheduler/embedded/src/store", "scheduler/embedded/STORE.md"),
 ];
 
 const BANNED_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc", "core"];

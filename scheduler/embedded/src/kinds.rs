@@ -121,6 +121,8 @@ pub struct Kind {
     pub stored_as: Option<(String, String)>,
     /// Printed columns of a custom kind; None for built-in ones.
     pub columns: Option<Vec<PrinterColumn>>,
+    /// Structural schema of a custom kind; None for built-in ones.
+    pub schema: Option<Value>,
     /// Whether it comes from a custom resource definition.
     pub custom: bool,
 }
@@ -236,6 +238,7 @@ fn namespaced(group: &str, version: &str, plural: &str, kind: &str) -> Kind {
         subresources: Vec::new(),
         stored_as: Some((group.to_owned(), plural.to_owned())),
         columns: None,
+        schema: None,
         custom: false,
     }
 }
@@ -303,6 +306,7 @@ fn of_crd_version(spec: &Value, version: &Value) -> Option<Kind> {
     made.short_names = texts(spec.pointer("/names/shortNames"));
     made.categories = texts(spec.pointer("/names/categories"));
     made.columns = Some(columns(version.get("additionalPrinterColumns")));
+    made.schema = version.pointer("/schema/openAPIV3Schema").cloned();
     if version.pointer("/subresources/status").is_some() {
         made = made.status();
     }

@@ -16,8 +16,6 @@ use crate::write::{ATTEMPTS, DeleteOptions, Write, Written};
 const BUDGETS: &str = "poddisruptionbudgets.policy";
 /// On a budget: what would be lost, for whoever is refused.
 const REASON: &str = "fleet.coffer/budget-reason";
-/// Seconds after which a refused eviction is worth another try.
-const RETRY_SECONDS: u32 = 10;
 
 impl Write<'_> {
     /// Evicts the pod of the path.
@@ -80,7 +78,8 @@ impl Write<'_> {
             subject: self.resource().subject(name),
             why: why.to_owned(),
             causes: vec![Cause::new(Fault::Budget, "", message)],
-            retry_after: RETRY_SECONDS,
+            // None: clients of Kubernetes would repeat the request in silence, and `drain` would not see the refusal.
+            retry_after: 0,
         };
         if number("/status/observedGeneration") < number("/metadata/generation") {
             let message =
