@@ -130,6 +130,7 @@ const FORMATS: &[(&str, &str)] = &[
     ("client/src/case", "client/CASE.md"),
     ("scheduler/agent/src", "scheduler/agent/STATE.md"),
     ("scheduler/control/src", "scheduler/control/ATTESTATION.md"),
+    ("scheduler/embedded/src/store", "scheduler/embedded/STORE.md"),
 ];
 
 const BANNED_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc", "core"];

@@ -206,7 +206,7 @@ impl Mounted {
     /// The directory of the group `own` in this mount, which may show only a part.
     fn inside(&self, own: Option<&str>) -> PathBuf {
         let own = own.unwrap_or("/");
-        let below = Path::new(own).strip_prefix(&self.root).unwrap_or(Path::new(""));
+        let below = Path::new(own).strip_prefix(&self.root).unwrap_or_else(|_| Path::new(""));
         self.point.join(below)
     }
 }

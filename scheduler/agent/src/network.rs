@@ -167,8 +167,7 @@ impl Networks {
         let number = self.claim(pod)?;
         let network =
             PodNetwork { address: self.subnet.at(number), name: format!("cf-{}-{number}", self.tag) };
-        let cable = format!("cf{}.{number}", self.tag);
-        match self.build(&network, &cable, listen, egress) {
+        match self.build(&network, &self.cable(&network), listen, egress) {
             Ok(()) => Ok(network),
             Err(error) => {
                 self.detach(pod, &network);
@@ -188,7 +187,7 @@ impl Networks {
         let (address, gateway) = (format!("{address}/32"), format!("{}/32", self.subnet.gateway()));
         let via = self.subnet.gateway().to_string();
         // What a crash may have left of a pod that had this address.
-        drop(run("ip", &["netns", "delete", name]));
+        self.take_away(network);
         run("ip", &["netns", "add", name])?;
         // The rules come before the cable: no moment without them.
         run_with("ip", &["netns", "exec", name, "nft", "-f", "-"], &rules(listen, egress))?;
@@ -204,11 +203,23 @@ impl Networks {
         Ok(crate::files::set(Path::new("/proc/sys/net/ipv4/ip_forward"), "1")?)
     }
 
-    /// Takes the network of `pod` away; the cable goes with it. Blocks.
+    /// Takes the network of `pod` away. Blocks.
     pub fn detach(&self, pod: &str, network: &PodNetwork) {
-        // It may be gone already.
-        drop(run("ip", &["netns", "delete", &network.name]));
+        self.take_away(network);
         self.taken().retain(|_, taken| taken != pod);
+    }
+
+    /// The cable first: with its name space it would go some time later, and
+    /// its name is wanted again. Either may be gone already.
+    fn take_away(&self, network: &PodNetwork) {
+        drop(run("ip", &["link", "delete", &self.cable(network)]));
+        drop(run("ip", &["netns", "delete", &network.name]));
+    }
+
+    /// The name of the node's end; a link may have fifteen letters.
+    fn cable(&self, network: &PodNetwork) -> String {
+        let number = u32::from(network.address).wrapping_sub(u32::from(self.subnet.base));
+        format!("cf{}.{number}", self.tag)
     }
 
     fn claim(&self, pod: &str) -> Result<u32, NetworkError> {

@@ -4,6 +4,7 @@
 
 mod admission;
 mod backoff;
+mod claims;
 mod config;
 mod describe;
 mod fence;
@@ -44,6 +45,7 @@ pub use fence::PodLease;
 pub use quantity::{Quantity, QuantityError};
 
 use admission::Admission;
+use claims::Claims;
 use fence::Fences;
 use ids::UserIds;
 use places::Places;
@@ -77,6 +79,7 @@ pub(crate) struct Context {
     pub admission: Admission,
     pub users: UserIds,
     pub fences: Fences,
+    pub claims: Claims,
 }
 
 impl Context {
@@ -137,6 +140,7 @@ impl Agent {
             admission: Admission::new(capacity),
             users: UserIds::of(&config.name),
             fences: Fences::default(),
+            claims: Claims::default(),
             config,
             client,
             runtime,
@@ -196,6 +200,10 @@ impl Workers {
         }
         for record in records {
             self.context.users.adopt(record.user);
+            if record.user.is_some() {
+                let data = volumes::data_directories(&self.context, &record).unwrap_or_default();
+                self.context.claims.take(&data, record.uid());
+            }
             if let (Some(networks), Some(network)) = (&self.context.networks, &record.network) {
                 networks.adopt(record.uid(), network);
             }

@@ -91,7 +91,7 @@ impl Layer {
     fn entry(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<(), UnpackError> {
         let path = normal(&entry.path()?)?;
         let Some(name) = path.file_name().map(OsStr::to_owned) else { return Ok(()) };
-        let parent_path = path.parent().unwrap_or(Path::new("")).to_owned();
+        let parent_path = path.parent().map(Path::to_owned).unwrap_or_default();
         let parent = self.directory(&parent_path)?;
         if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
             return if hidden == b".wh..opq" {
@@ -136,7 +136,7 @@ impl Layer {
     ) -> Result<(), UnpackError> {
         let target = entry.link_name()?.ok_or_else(|| UnpackError::Path(name.into()))?;
         let target = normal(&target)?;
-        let from = self.resolve(target.parent().unwrap_or(Path::new("")))?;
+        let from = self.resolve(target.parent().unwrap_or_else(|| Path::new("")))?;
         let Some(last) = target.file_name() else { return Err(UnpackError::Path(target)) };
         Ok(rustix::fs::linkat(&from, last, parent, name, AtFlags::empty())?)
     }

@@ -220,7 +220,7 @@ fn amount(container: &PodContainer, limit: bool, resource: &str) -> Option<Quant
 fn limits(pod: &Pod, container: &PodContainer) -> Limits {
     let limit = |resource| amount(container, true, resource);
     let usual = Limits::default();
-    let request = amount(container, false, "cpu").or(limit("cpu"));
+    let request = amount(container, false, "cpu").or_else(|| limit("cpu"));
     Limits {
         cpu_milli: limit("cpu").map(Quantity::thousandths),
         cpu_request_milli: request.map_or(usual.cpu_request_milli, Quantity::thousandths),
@@ -237,7 +237,7 @@ fn limits(pod: &Pod, container: &PodContainer) -> Limits {
 pub(crate) fn disk_bytes(pod: &Pod) -> Option<u64> {
     let container = pod.spec.as_ref()?.containers.first()?;
     let resource = "fleet.coffer/disk-bytes";
-    amount(container, true, resource).or(amount(container, false, resource)).map(Quantity::whole)
+    amount(container, true, resource).or_else(|| amount(container, false, resource)).map(Quantity::whole)
 }
 
 #[cfg(test)]

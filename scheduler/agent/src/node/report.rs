@@ -144,16 +144,15 @@ pub(crate) async fn keep_telling(
     loop {
         let wanted = told.borrow_and_update().clone();
         let server = wishes.borrow_and_update().pod().cloned();
-        if let (Some(status), Some(pod)) = (wanted, server) {
-            if differs(&pod, &status) {
-                match tell(&context, &uid, &pod, &status).await {
-                    Ok(()) => kube::runtime::utils::Backoff::reset(&mut retry),
-                    Err(kube::Error::Api(refused)) if refused.code == 404 || refused.code == 409 => {}
-                    Err(_) => {
-                        let pause = retry.next().unwrap_or(Duration::from_secs(5));
-                        tokio::time::sleep(pause).await;
-                        continue;
-                    }
+        let news = wanted.zip(server).filter(|(status, pod)| differs(pod, status));
+        if let Some((status, pod)) = news {
+            match tell(&context, &uid, &pod, &status).await {
+                Ok(()) => kube::runtime::utils::Backoff::reset(&mut retry),
+                Err(kube::Error::Api(refused)) if refused.code == 404 || refused.code == 409 => {}
+                Err(_) => {
+                    let pause = retry.next().unwrap_or(Duration::from_secs(5));
+                    tokio::time::sleep(pause).await;
+                    continue;
                 }
             }
         }

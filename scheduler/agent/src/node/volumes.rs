@@ -26,6 +26,9 @@ pub(crate) enum VolumeError {
     /// The container mounts what the pod does not have.
     #[error("the container mounts volume {0:?}, which the pod does not have")]
     Unknown(String),
+    /// Another pod has the data, and has not ended yet.
+    #[error("another pod on this node has the data; this one waits until it has ended")]
+    InUse,
     /// Every user id of this node is taken.
     #[error("this node has no user id left for the pod")]
     Users,
@@ -60,6 +63,9 @@ pub(crate) fn data_directories(context: &Context, record: &PodRecord) -> Result<
 /// Makes every volume of the pod ready, and gives it to a user of the pod's own.
 pub(crate) async fn prepare(context: &Context, record: &mut PodRecord) -> Result<Vec<Volume>, VolumeError> {
     let data = data_directories(context, record)?;
+    if !context.claims.take(&data, record.uid()) {
+        return Err(VolumeError::InUse);
+    }
     if record.user.is_none() {
         record.user = Some(context.users.take(data.first().map(PathBuf::as_path)).ok_or(VolumeError::Users)?);
         record.save(&context.places)?;

@@ -14,9 +14,15 @@ use tokio::sync::watch;
 use super::describe::{self, Declared};
 use super::record::{Over, PodRecord};
 use super::report::{self, Shown, Since};
+use super::volumes::VolumeError;
 use super::{Context, volumes, worker_probes};
 use crate::image::ImageReference;
 use crate::runtime::{Container, Exit, State};
+
+/// The data is another pod's still.
+const IN_USE: &str = "VolumeInUse";
+/// How often a pod looks whether its predecessor has ended.
+const PREDECESSOR: Duration = Duration::from_millis(200);
 
 /// What the API wants of a pod.
 #[derive(Debug, Clone)]
@@ -38,7 +44,7 @@ impl Wish {
         let grace = pod
             .metadata
             .deletion_grace_period_seconds
-            .or(pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds));
+            .or_else(|| pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds));
         let grace = u64::try_from(grace.unwrap_or(30)).unwrap_or(0);
         Self::Stop(pod, Duration::from_secs(grace))
     }
@@ -170,9 +176,14 @@ impl Worker {
                 Ok(()) => {}
                 Err(NotYet { reason, message }) => {
                     self.attempts = self.attempts.saturating_add(1);
-                    self.context.note(&self.record, "Warning", reason, &message);
+                    if reason != IN_USE {
+                        self.context.note(&self.record, "Warning", reason, &message);
+                    }
                     self.show(&Shown::Waiting { reason, message });
-                    self.pause(self.context.config.backoff.after(self.attempts)).await;
+                    let pause = self.context.config.backoff.after(self.attempts);
+                    // A predecessor ends soon, and nothing of the pod's own has failed.
+                    let pause = if reason == IN_USE { pause.min(PREDECESSOR) } else { pause };
+                    self.pause(pause).await;
                 }
             },
             Err(error) => {
@@ -233,9 +244,11 @@ impl Worker {
         let ready = tokio::task::spawn_blocking(move || context.images.ready(&reference)).await;
         let image =
             ready.map_err(|error| config(&error))?.map_err(|error| NotYet::of("ErrImagePull", error))?;
-        let mut volumes = volumes::prepare(&self.context, &mut self.record)
-            .await
-            .map_err(|error| NotYet::of("FailedMount", error))?;
+        let prepared = volumes::prepare(&self.context, &mut self.record).await;
+        let mut volumes = prepared.map_err(|error| match error {
+            VolumeError::InUse => NotYet::of(IN_USE, error),
+            error => NotYet::of("FailedMount", error),
+        })?;
         self.attach(&declared).await?;
         let lease = self.context.places.pod(self.record.uid()).join("lease");
         let node = &self.context.config.name;
@@ -346,12 +359,12 @@ impl Worker {
             Wish::Stop(_, grace) => *grace,
             Wish::Run(_) | Wish::Gone => Duration::from_secs(30),
         };
-        if let Ok(id) = self.record.container() {
-            if let Some(exit) = self.stop(&id, grace).await {
-                self.record.last_end = Some(report::terminated(&exit));
-                self.record.over.get_or_insert(report::over(&exit));
-                self.show_end();
-            }
+        if let Ok(id) = self.record.container()
+            && let Some(exit) = self.stop(&id, grace).await
+        {
+            self.record.last_end = Some(report::terminated(&exit));
+            self.record.over.get_or_insert_with(|| report::over(&exit));
+            self.show_end();
         }
         self.clear().await;
         self.delete().await;
@@ -392,9 +405,12 @@ impl Worker {
                 networks.detach(record.uid(), network);
             }
             for directory in volumes::data_directories(&context, &record).unwrap_or_default() {
-                // Still in use means that a successor has it already, which mounts nothing anew.
-                drop(crate::disk::unmount_sized(&directory));
+                if context.claims.has(&directory, record.uid()) {
+                    // One that cannot be taken away is found mounted by the next pod.
+                    drop(crate::disk::unmount_sized(&directory));
+                }
             }
+            context.claims.release(record.uid());
             record.forget(&context.places)
         });
         drop(cleared.await);

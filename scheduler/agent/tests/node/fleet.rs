@@ -172,14 +172,18 @@ impl Fleet {
         self.make(name, args, annotations, json!({}), spec).await;
     }
 
+    /// A secret; its value is written in base64.
     pub(crate) async fn secret(&self, name: &str, key: &str, value: &str) {
         let secrets: Api<k8s_openapi::api::core::v1::Secret> =
             Api::namespaced(self.embedded.client(), "coffer");
-        let secret = json!({ "metadata": { "name": name }, "stringData": { key: value } });
+        let secret = json!({ "metadata": { "name": name }, "data": { key: value } });
         secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
     }
 
-    async fn make(&self, name: &str, args: &[&str], annotations: Value, container: Value, spec: Value) {
+    async fn make(&self, name: &str, args: &[&str], annotations: Value, container: Value, mut spec: Value) {
+        // Each pod has data of its own, unless the test names some.
+        let data = spec.as_object_mut().and_then(|spec| spec.remove("data"));
+        let data = data.as_ref().and_then(Value::as_str).unwrap_or(name).to_owned();
         let mut site = json!({
             "name": "site", "image": self.image, "args": args,
             "volumeMounts": [{ "name": "data", "mountPath": "/data" }],
@@ -187,7 +191,7 @@ impl Fleet {
         merge(&mut site, container);
         let mut whole = json!({
             "nodeName": self.node, "terminationGracePeriodSeconds": 5, "containers": [site],
-            "volumes": [{ "name": "data", "hostPath": { "path": "site-data/a" } }],
+            "volumes": [{ "name": "data", "hostPath": { "path": format!("site-data/{data}") } }],
         });
         merge(&mut whole, spec);
         let pod = json!({ "metadata": { "name": name, "annotations": annotations }, "spec": whole });
@@ -352,4 +356,12 @@ pub(crate) fn restarts(pod: &Pod) -> i32 {
 pub(crate) fn ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+}
+
+/// Whether the pod waits, for that reason.
+pub(crate) fn waits(pod: &Pod, reason: &str) -> bool {
+    let statuses =
+        pod.status.as_ref().and_then(|status| status.container_statuses.clone()).unwrap_or_default();
+    let mut reasons = statuses.into_iter().filter_map(|status| status.state?.waiting?.reason);
+    reasons.any(|found| found == reason)
 }

@@ -68,8 +68,10 @@ impl Range {
 
     fn environment(&self, uid: u32) -> Vec<(String, String)> {
         let path = |name: &str| self.scratch.path().join(name).display().to_string();
-        let neighbour =
-            self.neighbour.as_ref().map_or("127.0.0.1".to_owned(), |network| network.address.to_string());
+        let neighbour = self
+            .neighbour
+            .as_ref()
+            .map_or_else(|| "127.0.0.1".to_owned(), |network| network.address.to_string());
         let victim = self.victim.id().to_string();
         let pairs = [
             ("DATA", "/data".to_owned()),

@@ -1,7 +1,7 @@
 //! The agent's loop against the embedded API, in process, with real processes:
 //! what a pod's status says, what a node refuses, and what outlives what.
 
-use crate::fleet::{Fleet, container, lease_of, phase, ready, restarts};
+use crate::fleet::{Fleet, container, lease_of, phase, ready, restarts, waits};
 use coffer_agent::{LogOptions, PodLease};
 use serde_json::json;
 
@@ -73,7 +73,7 @@ async fn a_deleted_pod_is_asked_to_end_and_then_gone() {
 async fn data_outlives_its_pod_and_nothing_else_does() {
     let Some(fleet) = Fleet::new("data").await else { return };
     let agent = fleet.start();
-    let once = json!({ "restartPolicy": "Never" });
+    let once = json!({ "restartPolicy": "Never", "data": "a" });
     fleet.create_with("writer", &["write", "/data/shard", "bytes"], json!({}), once.clone()).await;
     fleet.until("writer", |pod| phase(pod) == "Succeeded").await;
     fleet.delete("writer").await;
@@ -164,17 +164,9 @@ async fn an_image_that_is_not_here_is_waited_for_and_said() {
     let agent = fleet.start();
     let image = format!("coffer.local/other@sha256:{}", "0".repeat(64));
     fleet.create("absent", &["wait"], json!({ "image": image })).await;
-    let waits = |reason: &'static str| {
-        move |pod: &k8s_openapi::api::core::v1::Pod| {
-            let statuses =
-                pod.status.as_ref().and_then(|status| status.container_statuses.clone()).unwrap_or_default();
-            let waiting = statuses.into_iter().filter_map(|status| status.state?.waiting?.reason);
-            waiting.into_iter().any(|found| found == reason)
-        }
-    };
-    fleet.until("absent", waits("ErrImagePull")).await;
+    fleet.until("absent", |pod| waits(pod, "ErrImagePull")).await;
     fleet.create("tagged", &["wait"], json!({ "image": "coffer.local/other:latest" })).await;
-    fleet.until("tagged", waits("InvalidImageName")).await;
+    fleet.until("tagged", |pod| waits(pod, "InvalidImageName")).await;
     agent.end_all().await;
 }
 

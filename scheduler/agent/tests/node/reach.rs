@@ -7,7 +7,7 @@ use coffer_agent::Layer;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::fleet::{Fleet, phase, ready};
+use crate::fleet::{Fleet, phase, ready, waits};
 
 async fn answers(address: &str, port: u16) -> bool {
     let connect = TcpStream::connect((address, port));
@@ -53,7 +53,7 @@ async fn a_pod_fills_its_own_disk_and_nobody_elses() {
     let agent = fleet.start_sized();
     let size: u64 = 16 << 20;
     let resources = json!({ "resources": { "limits": { "fleet.coffer/disk-bytes": size.to_string() } } });
-    let once = json!({ "restartPolicy": "Never" });
+    let once = json!({ "restartPolicy": "Never", "data": "a" });
     fleet.create_with("greedy", &["fill", "/data/all"], resources.clone(), once.clone()).await;
     fleet.until("greedy", |pod| phase(pod) == "Succeeded").await;
     let said = fleet.log(&agent, "greedy").await;
@@ -68,10 +68,24 @@ async fn a_pod_fills_its_own_disk_and_nobody_elses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_successor_waits_until_its_predecessor_has_let_go_of_the_data() {
+    let Some(fleet) = Fleet::new("handover").await else { return };
+    let agent = fleet.start();
+    let shared = json!({ "data": "a" });
+    fleet.create_with("old", &["polite"], json!({}), shared.clone()).await;
+    fleet.until("old", ready).await;
+    fleet.create_with("new", &["wait"], json!({}), shared).await;
+    fleet.until("new", |pod| waits(pod, "VolumeInUse")).await;
+    fleet.delete("old").await;
+    fleet.until("new", ready).await;
+    agent.end_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_sees_its_secret_and_its_lease_and_cannot_change_them() {
     let Some(fleet) = Fleet::new("secrets").await else { return };
     let agent = fleet.start();
-    fleet.secret("tls", "key", "the key").await;
+    fleet.secret("tls", "key", "dGhlIGtleQ==").await;
     let mounts = json!({ "volumeMounts": [{ "name": "tls", "mountPath": "/tls" }] });
     let volumes = json!({
         "restartPolicy": "Never",

@@ -27,7 +27,7 @@ use super::{Fault, Moment, Settings, Told, budgets, endpoints};
 
 /// How many requests are under way at once.
 const AT_ONCE: usize = 16;
-/// The part of the time that looks may take is one of this many.
+/// A look is followed by a pause of so many times its length, so that looks take a sixth of the time at most.
 const SHARE: u32 = 5;
 
 /// What is kept of the API.
@@ -74,7 +74,7 @@ pub(super) async fn run(client: &Client, clock: &Arc<dyn Clock>, settings: &Sett
         let began = clock.monotonic();
         look(&kept, &mut lookout, &mut scales, client, clock, settings, told).await;
         let took = clock.monotonic().saturating_sub(began);
-        tokio::time::sleep(settings.gather.max(took.saturating_mul(SHARE)).min(settings.period)).await;
+        tokio::time::sleep(settings.gather.max(took.saturating_mul(SHARE))).await;
         // Whether something changed or the period is over, the next look sees it.
         let _ = tokio::time::timeout(settings.period, changed.notified()).await;
     }

@@ -157,6 +157,14 @@ pub enum OpenError {
         /// What SQLite says.
         source: rusqlite::Error,
     },
+    /// The file cannot be made.
+    #[error("{path} cannot be made: {source}")]
+    Make {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The thread that writes did not start.
     #[error("the writer did not start: {0}")]
     Thread(#[from] std::io::Error),

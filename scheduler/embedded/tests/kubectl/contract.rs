@@ -98,6 +98,8 @@ async fn describe_tells_of_pods_nodes_and_their_events() {
 }
 
 const SET: &str = r#"{"apiVersion": "fleet.coffer/v1", "kind": "SiteSet", "metadata": {"name": "six"}, "spec": {"sites": 6}}"#;
+const BUDGET: &str = r#"{"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "sites"},
+    "spec": {"minAvailable": 3, "selector": {"matchLabels": {"app": "site"}}}}"#;
 const MAP: &str =
     r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "map"}, "data": {"a": "one"}}"#;
 
@@ -154,7 +156,9 @@ async fn diff_shows_what_would_change_and_changes_nothing() {
         !changed.ok && changed.out.contains("-  a: one") && changed.out.contains("+  a: two"),
         "{changed:?}"
     );
-    let changed = cluster.kubectl_reading("diff --server-side -f -", &MAP.replace("one", "three")).await;
+    let changed = cluster
+        .kubectl_reading("diff --server-side --force-conflicts -f -", &MAP.replace("one", "three"))
+        .await;
     assert!(!changed.ok && changed.out.contains("+  a: three"), "{changed:?}");
     let data = cluster.kubectl("get cm map -o jsonpath={.data.a}").await.worked();
     assert_eq!(data, "one");
@@ -207,11 +211,7 @@ async fn scale_label_annotate_taint_and_patch_change_what_they_say() {
 async fn a_drain_that_would_break_the_budget_is_refused_until_it_would_not() {
     let cluster = cluster!("cordon, drain, uncordon");
     let budgets = Api::<PodDisruptionBudget>::namespaced(cluster.client.clone(), "coffer");
-    let budget = json!({
-        "metadata": {"name": "sites"},
-        "spec": {"minAvailable": 3, "selector": {"matchLabels": {"app": "site"}}},
-    });
-    budgets.create(&PostParams::default(), &made(budget)).await.unwrap();
+    cluster.kubectl_reading("create -f -", BUDGET).await.worked();
     until(&budgets, "sites", |budget| {
         budget.and_then(|budget| budget.status.as_ref()).is_some_and(|status| status.current_healthy == 3)
     })
