@@ -199,7 +199,7 @@ impl Call<'_> {
             group: self.objects.resource.kind.group.clone(),
             resource: self.objects.words(),
             namespace: self.objects.namespace.clone(),
-            name: self.objects.name.as_ref().or(self.named.get()).cloned().unwrap_or_default(),
+            name: self.objects.name.as_ref().or_else(|| self.named.get()).cloned().unwrap_or_default(),
             dry_run: self.request.query.dry_run,
             status,
         });
