@@ -374,7 +374,7 @@ async fn a_pod_whose_lease_nobody_renews_takes_no_shard_and_gives_what_it_has() 
     let grant = |epoch: u64, lasts: Duration| {
         let until = coffer_custody::SystemClock.now().plus(lasts).0 / 1_000_000;
         let new = lease.with_extension("new");
-        std::fs::write(&new, format!("{{\"format\":1,\"epoch\":{epoch},\"until_unix_ms\":{until}}}"))
+        std::fs::write(&new, format!("{{\"version\":1,\"epoch\":{epoch},\"valid_until_unix_ms\":{until}}}"))
             .unwrap();
         std::fs::rename(&new, &lease).unwrap();
     };

@@ -258,7 +258,7 @@ pub(crate) struct ServeFlags {
     /// Where the pods are now: JSON that whoever places them replaces when one has moved [default: where the site file says].
     #[arg(long, value_name = "FILE")]
     pub(crate) endpoints_file: Option<PathBuf>,
-    /// This replica's lease of the deployment: JSON with `epoch` and `until_unix_ms`, renewed by whoever runs replicas [default: there are no replicas].
+    /// This replica's lease of the deployment: JSON with `epoch` and `valid_until_unix_ms`, renewed by whoever runs replicas [default: there are no replicas].
     #[arg(long, value_name = "FILE")]
     pub(crate) lease_file: Option<PathBuf>,
     #[command(flatten)]

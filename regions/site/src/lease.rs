@@ -14,7 +14,7 @@ use crate::disk;
 
 /// The longest lease file, in bytes.
 const FILE_BYTES_MAX: u64 = 4096;
-const FORMAT: u32 = 1;
+const VERSION: u32 = 1;
 
 /// Why a lease file was not taken; the lease that was read before stands, and
 /// runs out when it does.
@@ -30,7 +30,7 @@ pub enum LeaseError {
     },
     /// It is no lease.
     #[error(
-        "{path} is no lease: it reads {{\"format\":1,\"epoch\":N,\"until_unix_ms\":N}} with an epoch of at least 1"
+        "{path} is no lease: it reads {{\"version\":1,\"epoch\":N,\"valid_until_unix_ms\":N}}"
     )]
     Form {
         /// The file.
@@ -48,12 +48,14 @@ pub enum LeaseError {
     },
 }
 
+/// The text of the file; who holds the lease, and what else is said there, is
+/// for others.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Text {
-    format: u32,
+    version: u32,
+    #[serde(default)]
     epoch: u64,
-    until_unix_ms: u64,
+    valid_until_unix_ms: u64,
 }
 
 /// The lease as it was last read.
@@ -133,10 +135,10 @@ fn read(path: &Path, clock: &dyn Clock, before: Option<Seen>) -> Result<Seen, Le
     let bytes = disk::read_bounded(path, FILE_BYTES_MAX)
         .map_err(|source| LeaseError::Disk { path: path.to_owned(), source })?;
     let text: Text = serde_json::from_slice(&bytes).map_err(|_| form())?;
-    if text.format != FORMAT || text.epoch == 0 {
+    if text.version != VERSION {
         return Err(form());
     }
-    let until = Timestamp(text.until_unix_ms.saturating_mul(1_000_000));
+    let until = Timestamp(text.valid_until_unix_ms.saturating_mul(1_000_000));
     if let Some(before) = before {
         if text.epoch < before.epoch {
             let (found, known) = (text.epoch, before.epoch);
@@ -174,9 +176,13 @@ mod tests {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the test is who grants the lease")]
+    fn write(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+    }
+
     fn grant(path: &Path, epoch: u64, until_ms: u64) {
-        std::fs::write(path, format!("{{\"format\":1,\"epoch\":{epoch},\"until_unix_ms\":{until_ms}}}"))
-            .unwrap();
+        let until = format!("\"valid_until_unix_ms\":{until_ms},\"valid_until_boottime_ms\":1");
+        write(path, &format!("{{\"version\":1,\"epoch\":{epoch},\"holder\":\"n\",{until}}}"));
     }
 
     fn held() -> (tempfile::TempDir, PathBuf, Arc<Hand>, LeaseFile) {
@@ -218,8 +224,10 @@ mod tests {
         let (_dir, path, _, lease) = held();
         grant(&path, 6, 99_000);
         assert!(matches!(lease.look(), Err(LeaseError::Older { found: 6, known: 7, .. })));
-        grant(&path, 0, 99_000);
-        assert!(matches!(lease.look(), Err(LeaseError::Form { .. })));
+        for bad in ["", "{}", "{\"version\":2,\"epoch\":9,\"valid_until_unix_ms\":99000}"] {
+            write(&path, bad);
+            assert!(matches!(lease.look(), Err(LeaseError::Form { .. })), "{bad}");
+        }
         std::fs::remove_file(&path).unwrap();
         assert!(matches!(lease.look(), Err(LeaseError::Disk { .. })));
         assert_eq!(lease.held(), Some(7));

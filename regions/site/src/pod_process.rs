@@ -67,7 +67,7 @@ pub(crate) struct ServeFlags {
     /// A file with a caller in each line.
     #[arg(long)]
     callers: Option<PathBuf>,
-    /// The lease of this pod: JSON with `epoch` and `until_unix_ms`, which
+    /// The lease of this pod: JSON with `epoch` and `valid_until_unix_ms`, which
     /// somebody renews by replacing the file. Once it has run out nothing is
     /// written any more; reads go on. Without this flag none is needed.
     #[arg(long)]

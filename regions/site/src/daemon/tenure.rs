@@ -24,7 +24,7 @@ impl Tenure {
 
     /// Which incarnation of the site this is; `None`: nobody counts them.
     pub(super) fn incarnation(&self) -> Option<u64> {
-        self.lease.as_ref().map(|lease| lease.epoch())
+        self.lease.as_ref().map(|lease| lease.epoch()).filter(|epoch| *epoch > 0)
     }
 
     /// Whether something may be written now. Asked before a write, and again
