@@ -42,6 +42,8 @@ const DATA_SHARDS: u32 = 4;
 const PARITY_SHARDS: u32 = 2;
 /// Between a failure of the control plane and its next attempt.
 const PAUSE: Duration = Duration::from_secs(2);
+/// The lease that a node's agent keeps for each of its pods, as the pod sees it.
+const LEASE_FILE: &str = "/run/coffer/lease/lease.json";
 /// What a node of this machine offers, unless the machine says otherwise.
 const NODE_DISK_BYTES: u64 = 1 << 40;
 const NODE_IOPS: u64 = 10_000;
@@ -161,6 +163,7 @@ impl Home {
             .chain(["--certificate".to_owned(), file("certificate.pem"), "--key".to_owned(), file("key.pem")])
             .chain(["--receipt-key".to_owned(), file("receipt.key"), "--ca".to_owned(), file("ca.pem")])
             .chain(["--callers".to_owned(), file("callers")])
+            .chain(["--lease-file".to_owned(), LEASE_FILE.to_owned()])
             .collect();
         let set = json!({
             "apiVersion": "fleet.coffer/v1",
