@@ -41,7 +41,8 @@ impl Clock for Hand {
 }
 
 fn grant(path: &Path, epoch: u64, until_ms: u64) {
-    std::fs::write(path, format!("{{\"version\":1,\"epoch\":{epoch},\"valid_until_unix_ms\":{until_ms}}}")).unwrap();
+    std::fs::write(path, format!("{{\"version\":1,\"epoch\":{epoch},\"valid_until_unix_ms\":{until_ms}}}"))
+        .unwrap();
 }
 
 /// A pod with a lease that ends at 1,000 ms.

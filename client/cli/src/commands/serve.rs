@@ -80,7 +80,8 @@ async fn serve(
         Some(home) => home.serving(context).await?,
         None => Vec::new(),
     };
-    let host = host(context, flags)?;
+    let own = home.map(|_| Home::endpoints_file(&flags.data_dir)).filter(|path| path.exists());
+    let host = host(context, flags, flags.endpoints_file.as_ref().or(own.as_ref()))?;
     if !Service::is_founded(&flags.data_dir) && Service::has_sites(&flags.data_dir) {
         restore_topology(context, flags, places)?;
     }
@@ -118,10 +119,10 @@ async fn serve(
 }
 
 /// This machine, with what whoever runs pods and replicas tells it.
-fn host(context: &Context<'_>, flags: &ServeFlags) -> Result<Host, Failure> {
+fn host(context: &Context<'_>, flags: &ServeFlags, endpoints: Option<&PathBuf>) -> Result<Host, Failure> {
     let mut host = Host::of_this_machine(context.clock.clone(), context.entropy.clone());
     let safe = "nothing was opened";
-    if let Some(path) = &flags.endpoints_file {
+    if let Some(path) = endpoints {
         let file = EndpointsFile::open(path).advise(safe, "mend the file, or leave the flag out")?;
         host.sites = Arc::new(HostSites::new(context.entropy.clone()).finding(Arc::new(file)));
     }

@@ -2,11 +2,10 @@
 //! that its pods run. A dead agent is started again; it finds its pods as they are.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sha2::Digest as _;
-use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -17,6 +16,8 @@ use crate::files;
 
 /// Between the end of an agent and its next start.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often an agent is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 /// No program comes near.
 const PROGRAM_MAX: u64 = 1 << 30;
 
@@ -67,7 +68,7 @@ impl Agents {
         command.arg("--capacity").arg(format!("fleet.coffer/disk-bytes={NODE_DISK_BYTES}"));
         command.arg("--capacity").arg(format!("fleet.coffer/iops={NODE_IOPS}"));
         command.args(["--lease-seconds", "10", "--renew-seconds", "2"]);
-        command.env_remove("KUBECONFIG").stdin(Stdio::null()).kill_on_drop(true);
+        command.env_remove("KUBECONFIG").stdin(Stdio::null());
         let log = files::appender(&dir.join("agent.log"))?;
         command.stdout(log.try_clone()?).stderr(log);
         let mut stopped = self.stop.subscribe();
@@ -75,10 +76,13 @@ impl Agents {
         self.tasks.spawn(async move {
             while !*stopped.borrow() {
                 match command.spawn() {
-                    Ok(child) => tokio::select! {
-                        () = ended(child) => {}
-                        _ = stopped.wait_for(|stop| *stop) => return,
-                    },
+                    Ok(child) => {
+                        let mut child = Owned(child);
+                        tokio::select! {
+                            () = child.ended() => {}
+                            _ = stopped.wait_for(|stop| *stop) => return,
+                        }
+                    }
                     Err(error) => {
                         let text = format_args!("coffer: the agent of {name} does not start: {error}\n");
                         drop(std::io::Write::write_fmt(&mut std::io::stderr(), text));
@@ -97,6 +101,21 @@ impl Agents {
     }
 }
 
-async fn ended(mut child: Child) {
-    drop(child.wait().await);
+/// An agent that ends with whoever supervises it.
+struct Owned(Child);
+
+impl Owned {
+    async fn ended(&mut self) {
+        while matches!(self.0.try_wait(), Ok(None)) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Ended already, or ended by its own id.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }

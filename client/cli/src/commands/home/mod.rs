@@ -4,6 +4,7 @@
 
 mod agents;
 mod authority;
+mod endpoints;
 mod in_process;
 mod pods;
 
@@ -114,6 +115,7 @@ impl Home {
         install(&client, NAMESPACE).await.map_err(|error| Failure::new(format!("the fleet: {error}")))?;
         control(context, &embedded, &attester, &fleet_dir, &mut tasks)?;
         platform(context, &client, stopped, &mut tasks);
+        tasks.spawn(endpoints::keep(client.clone(), endpoints::file(data_dir)));
         let agents = Agents::find(context)?;
         let authority_dir = site_authority(&fleet_dir);
         let mut home = Self { embedded, client, agents, places, stop, tasks, authority: authority_dir };
@@ -185,6 +187,11 @@ impl Home {
         let params = kube::api::PatchParams::apply(FIELD_MANAGER).force();
         let applied = api.patch(SET, &params, &kube::api::Patch::Apply(&set)).await;
         applied.map(drop).map_err(|error| Failure::new(format!("the site set was not taken: {error}")))
+    }
+
+    /// The file that says where the sites are now.
+    pub(super) fn endpoints_file(data_dir: &Path) -> PathBuf {
+        endpoints::file(data_dir)
     }
 
     /// Ends pods, agents and API, in this order: the pods come back to their disks with the next start.

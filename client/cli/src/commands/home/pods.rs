@@ -50,6 +50,12 @@ impl SiteCertificates for Certificates {
     }
 }
 
+/// The site that a certificate's secret is for.
+pub(super) fn site_id(secret: Secret) -> Option<String> {
+    let id = secret.data?.remove(SITE_ID)?;
+    String::from_utf8(id.0).ok()
+}
+
 fn failed(error: &kube::Error) -> Failure {
     Failure::new(format!("the fleet: {error}"))
 }
@@ -109,8 +115,7 @@ impl Home {
         for pod in pods {
             let name = pod.name_any();
             let secret = secrets.get(&format!("{name}-certificate")).await.map_err(|error| failed(&error))?;
-            let id = secret.data.and_then(|mut data| data.remove(SITE_ID)).unwrap_or_default();
-            let id = String::from_utf8_lossy(&id.0).into_owned();
+            let id = site_id(secret).unwrap_or_default();
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
             let node = nodes.get(&node).await.map_err(|error| failed(&error))?;
             let place = self.places.iter().find(|place| place.name == node.name_any());
