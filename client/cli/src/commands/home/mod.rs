@@ -8,7 +8,6 @@ mod endpoints;
 mod in_process;
 mod pods;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use coffer_server::{SiteAuthority, SiteFile, SitePlace};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::commands::fleet::attester;
 use crate::context::Context;
@@ -79,7 +78,9 @@ pub(super) struct Home {
     places: Vec<Place>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    authority: PathBuf,
+    control: AbortHandle,
+    /// The directory of the authority of the sites' certificates.
+    enrols: PathBuf,
 }
 
 impl Home {
@@ -113,12 +114,12 @@ impl Home {
         let attester = attester(context, &fleet_dir.join("attestation.key"))?;
         let client = embedded.client();
         install(&client, NAMESPACE).await.map_err(|error| Failure::new(format!("the fleet: {error}")))?;
-        control(context, &embedded, &attester, &fleet_dir, &mut tasks)?;
+        let control = control(context, &embedded, &attester, &fleet_dir, &mut tasks)?;
         platform(context, &client, stopped, &mut tasks);
         tasks.spawn(endpoints::keep(client.clone(), endpoints::file(data_dir)));
         let agents = Agents::find(context)?;
-        let authority_dir = site_authority(&fleet_dir);
-        let mut home = Self { embedded, client, agents, places, stop, tasks, authority: authority_dir };
+        let enrols = site_authority(&fleet_dir);
+        let mut home = Self { embedded, client, agents, places, stop, tasks, control, enrols };
         home.nodes(context, &dir, &authority, &attester, address)?;
         home.set().await?;
         Ok(home)
@@ -196,13 +197,14 @@ impl Home {
 
     /// Ends pods, agents and API, in this order: the pods come back to their disks with the next start.
     pub(super) async fn stop(mut self, context: &Context<'_>) {
-        // The control plane first: it would make the pods anew.
-        self.tasks.abort_all();
+        // The control plane first: it would make the pods anew. Agents need the API until their pods have ended.
+        self.control.abort();
         if let Err(error) = pods::end_all(&self.client).await {
             context.output.remark(format_args!("remark: some pods may still run: {}", error.what));
         }
         self.agents.stop().await;
         self.stop.send_replace(true);
+        self.tasks.abort_all();
         drop(self.embedded);
     }
 }
@@ -243,7 +245,7 @@ fn control(
     attester: &Attester,
     fleet_dir: &Path,
     tasks: &mut JoinSet<()>,
-) -> Result<(), Failure> {
+) -> Result<AbortHandle, Failure> {
     let sites = SiteAuthority::open_or_create(&site_authority(fleet_dir))?;
     let client = embedded.client();
     let transactions = Transactions::new(client.clone(), InProcess(embedded.clone()));
@@ -261,7 +263,7 @@ fn control(
         keeps_sets: true,
         measured: None,
     };
-    tasks.spawn(async move {
+    let running = tasks.spawn(async move {
         loop {
             if let Err(error) = control.clone().run().await {
                 drop(std::io::Write::write_fmt(
@@ -272,7 +274,7 @@ fn control(
             tokio::time::sleep(PAUSE).await;
         }
     });
-    Ok(())
+    Ok(running)
 }
 
 /// What Kubernetes has of its own.

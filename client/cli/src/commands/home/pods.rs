@@ -105,7 +105,7 @@ impl Home {
         // What the service shows to its pods.
         let shown = data_dir.join("credentials").join("pods");
         if !shown.exists() {
-            let authority = SiteAuthority::open_or_create(&self.authority)?;
+            let authority = SiteAuthority::open_or_create(&self.enrols)?;
             write_site_files(&shown, &authority.caller()?.files)?;
         }
         context.output.remark("the storage pods serve");
