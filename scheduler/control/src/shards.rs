@@ -27,11 +27,17 @@ pub enum ShardLedgerError {
 /// Where shards lie.
 #[async_trait]
 pub trait ShardLedger: Send + Sync {
-    /// Where the shards of a set lie now. `serving` are the pods of the set that are ready.
+    /// Where the shards of a set lie now. `members` are its sites, whether pods of theirs run or not;
+    /// `serving` are the pods that are ready.
     ///
     /// # Errors
     /// [`ShardLedgerError`].
-    async fn look(&self, set: &SetName, serving: &BTreeSet<PodId>) -> Result<Shards, ShardLedgerError>;
+    async fn look(
+        &self,
+        set: &SetName,
+        members: &BTreeSet<PodId>,
+        serving: &BTreeSet<PodId>,
+    ) -> Result<Shards, ShardLedgerError>;
 
     /// The shards on this pod are to lie on others of its set. Asked for again and again until none is left.
     ///
@@ -51,13 +57,34 @@ pub struct Presumed {
 
 #[async_trait]
 impl ShardLedger for Presumed {
-    async fn look(&self, _: &SetName, serving: &BTreeSet<PodId>) -> Result<Shards, ShardLedgerError> {
-        let held = serving.iter().map(|pod| (pod.clone(), 1)).collect();
+    async fn look(
+        &self,
+        _: &SetName,
+        members: &BTreeSet<PodId>,
+        serving: &BTreeSet<PodId>,
+    ) -> Result<Shards, ShardLedgerError> {
+        // A pod that does not serve holds what it held: it is not empty because nobody can read it.
+        let held = members.union(serving).map(|pod| (pod.clone(), 1)).collect();
         let group = ShardGroup { needed: self.needed, readable: serving.clone(), objects: 1 };
         Ok(Shards { groups: vec![group], held })
     }
 
     async fn evacuate(&self, _: &PodId) -> Result<(), ShardLedgerError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_site_whose_pod_is_gone_is_presumed_to_hold_what_it_held() {
+        let pod = |ordinal| PodId { set: "gold".parse().unwrap(), ordinal };
+        let members = BTreeSet::from([pod(0), pod(1)]);
+        let presumed = Presumed { needed: 1 };
+        let shards = presumed.look(&"gold".parse().unwrap(), &members, &[pod(0)].into()).await.unwrap();
+        assert_eq!(shards.held, [(pod(0), 1), (pod(1), 1)].into());
+        assert_eq!(shards.groups[0].readable, [pod(0)].into());
     }
 }

@@ -50,7 +50,8 @@ impl Look<'_> {
     /// What the ledger of shards says. Where it is silent, every pod is taken to hold what nothing else does.
     async fn shards(&mut self) -> Shards {
         let serving = self.sets.locked(|book| book.serving(&self.name));
-        match self.sets.control.shards.look(&self.name, &serving).await {
+        let members = self.status.members.iter().map(|member| self.id(member.ordinal)).collect();
+        match self.sets.control.shards.look(&self.name, &members, &serving).await {
             Ok(shards) => {
                 self.shards_known(None);
                 shards

@@ -65,7 +65,12 @@ impl Objects {
 
 #[async_trait]
 impl ShardLedger for Objects {
-    async fn look(&self, _: &SetName, serving: &BTreeSet<PodId>) -> Result<Shards, ShardLedgerError> {
+    async fn look(
+        &self,
+        _: &SetName,
+        _: &BTreeSet<PodId>,
+        serving: &BTreeSet<PodId>,
+    ) -> Result<Shards, ShardLedgerError> {
         let groups = self.readable(serving).into_iter();
         let groups = groups.map(|readable| ShardGroup { needed: 4, readable, objects: 1 }).collect();
         let mut held: BTreeMap<PodId, u64> = BTreeMap::new();
