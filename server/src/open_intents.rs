@@ -16,6 +16,8 @@ use crate::tenant::Tenant;
 
 /// The fact that says up to where every intent has its outcome.
 const SETTLED: &str = "settled";
+/// The service itself, as leaves name it.
+const SERVICE: &str = "service";
 /// There is one, under this id.
 const ONLY: [u8; 16] = [0; 16];
 /// Leaves that are read at once.
@@ -87,7 +89,11 @@ impl Open {
             }
             _ => {
                 let otherwise = TOLD_OTHERWISE.iter().any(|told| operation_name(*told) == operation);
-                self.close(&(operation, members.actor.user.uid.into_owned()), &subject, otherwise);
+                let caller = (operation, members.actor.user.uid.into_owned());
+                // What was cut off, the service itself brings to an end.
+                if !self.close(&caller, &subject, otherwise) && caller.1 == SERVICE {
+                    self.close_anyones(&caller.0, &subject);
+                }
             }
         }
     }
@@ -124,8 +130,7 @@ impl Open {
     }
 }
 
-/// Gives every open intent of a tenant its outcome, but for puts and deletions
-/// that wait for sites.
+/// Gives every open intent of a tenant its outcome, but for what waits for sites.
 pub(crate) async fn close(service: &Service, tenant: &Tenant) -> Result<(), AuditError> {
     let catalog = &tenant.catalog;
     let known = catalog.facts(SETTLED).await?;
@@ -146,7 +151,7 @@ pub(crate) async fn close(service: &Service, tenant: &Tenant) -> Result<(), Audi
     let waiting = waiting(tenant).await?;
     let mut outcomes: Vec<Leaf> = Vec::new();
     for (index, ((operation, actor), subject)) in open.left() {
-        if subject.parse().is_ok_and(|version: VersionId| waiting.contains(&version)) {
+        if waiting.contains(&subject) {
             // The next scan begins with the first one that waits.
             at = at.min(index);
             continue;
@@ -165,11 +170,13 @@ pub(crate) async fn close(service: &Service, tenant: &Tenant) -> Result<(), Audi
     Ok(())
 }
 
-/// Versions whose put or deletion too few sites could settle.
-async fn waiting(tenant: &Tenant) -> Result<BTreeSet<VersionId>, CatalogError> {
+/// Versions whose put or deletion, and buckets whose change, too few sites
+/// could settle; as their leaves name them.
+async fn waiting(tenant: &Tenant) -> Result<BTreeSet<String>, CatalogError> {
     let reserved = tenant.catalog.reservations().await?;
-    let mut waiting: BTreeSet<VersionId> = reserved.iter().map(|row| row.version).collect();
-    waiting.extend(crate::deletion::pending(tenant).await?);
+    let mut waiting: BTreeSet<String> = reserved.iter().map(|row| row.version.to_string()).collect();
+    waiting.extend(crate::deletion::pending(tenant).await?.iter().map(ToString::to_string));
+    waiting.extend(crate::bucket_change::pending(tenant).await?.iter().map(ToString::to_string));
     Ok(waiting)
 }
 
@@ -248,6 +255,8 @@ mod tests {
         assert_eq!(left(&[get(Intent), get(Interrupted)]), NONE);
         let bucket = |subject, outcome| event(BucketCreate, 1, subject, outcome);
         assert_eq!(left(&[bucket("a", Intent), bucket("", Denied)]), [0]);
+        assert_eq!(left(&[bucket("a", Intent), event(BucketCreate, 0, "a", Done)]), NONE, "finished later");
+        assert_eq!(left(&[bucket("a", Intent), event(BucketCreate, 2, "a", Done)]), [0], "another's");
         let tenant = |subject, outcome| event(TenantCreate, 1, subject, outcome);
         assert_eq!(left(&[tenant("pri-1", Intent), tenant("ten-1", Done)]), NONE);
         assert_eq!(left(&[b"no leaf".to_vec(), b"{}".to_vec()]), NONE);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use coffer_keys::RootKey;
@@ -367,6 +368,7 @@ impl Service {
             log,
             holding: tokio::sync::RwLock::default(),
             changing: Mutex::default(),
+            orders_open: AtomicBool::new(false),
         }
     }
 

@@ -2,6 +2,7 @@
 //! hierarchy, the catalogue, the log.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use coffer_catalog::{Catalog, CatalogError, Grouping, OpenCatalogError};
 use coffer_keys::{
@@ -9,7 +10,8 @@ use coffer_keys::{
     unwrap_kek, unwrap_tenant_root, wrap_catalog_key, wrap_dek, wrap_kek, wrap_tenant_root,
 };
 use coffer_model::{
-    AuditEvent, BucketId, CatalogKey, Entropy, Execution, KeyId, ResidencyPolicy, TenantId, VersionId,
+    AuditEvent, BucketId, CatalogKey, Entropy, Execution, KeyId, ObjectId, ObjectKey, ResidencyPolicy,
+    TenantId, VersionId,
 };
 
 use crate::audit::AuditLog;
@@ -130,6 +132,18 @@ impl TenantSecrets {
             .map_err(|error| TenantKeyError::Unwrap(self.tenant, error))
     }
 
+    /// The object that a key of a bucket names, for who has no other yet: always
+    /// the same, so that a put which a lost catalogue forgot, and whose manifest
+    /// comes to light later, lies under the tombstones of its key.
+    pub(crate) fn object(&self, bucket: BucketId, key: &ObjectKey) -> ObjectId {
+        let secret = self.root.sealing_key("object v1");
+        let mut hasher = blake3::Hasher::new_keyed(secret.danger_expose());
+        hasher.update(b"coffer object v1").update(bucket.as_bytes()).update(key.as_bytes());
+        let mut id = [0; 16];
+        hasher.finalize_xof().fill(&mut id);
+        ObjectId::from_bytes(id)
+    }
+
     /// Seals facts of the registry.
     pub(crate) fn registry_key(&self) -> Dek {
         self.root.sealing_key("registry v1")
@@ -165,6 +179,8 @@ pub(crate) struct Tenant {
     pub(crate) holding: tokio::sync::RwLock<()>,
     /// One change of its buckets at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Whether orders may be given: where they begin is at the sites.
+    pub(crate) orders_open: AtomicBool,
 }
 
 impl Tenant {

@@ -125,7 +125,10 @@ impl Coded for RegistryError {
     fn code(&self) -> Code {
         match self {
             Self::Seal => Code::Internal,
-            Self::TooFewSites { .. } | Self::Undecided { .. } => Code::Unavailable,
+            Self::TooFewSites { .. }
+            | Self::Undecided { .. }
+            | Self::Silent { .. }
+            | Self::Unfinished { .. } => Code::Unavailable,
             Self::Catalog(_) => Code::Internal,
         }
     }
@@ -141,6 +144,9 @@ impl Coded for PutError {
             Self::Placement(_) | Self::Write(_) | Self::Manifest { .. } => Code::Unavailable,
             Self::Undecided => Code::Unknown,
             Self::Audit(error) => error.code(),
+            Self::Orders(error) => error.code(),
+            // Removed meanwhile, or about to be.
+            Self::Catalog(CatalogError::NoBucket | CatalogError::Leaving) => Code::NotFound,
             Self::Seal(_)
             | Self::Encode(_)
             | Self::Codec(_)
