@@ -105,6 +105,8 @@ ids! {
     RecordId = "rec";
     /// One overwritable key slot at a site.
     SlotId = "slot";
+    /// Whose owners' epochs a site keeps; opaque to the site.
+    ScopeId = "scope";
     /// One legal hold.
     HoldId = "hold";
     /// One key in the hierarchy: a root version, a tenant root, a KEK epoch.

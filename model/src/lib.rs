@@ -15,7 +15,8 @@ mod units;
 pub use audit::{Actor, AuditEvent, Operation, Outcome, Role};
 pub use execution::Execution;
 pub use ids::{
-    BucketId, HoldId, IdError, KeyId, ObjectId, PrincipalId, RecordId, SiteId, SlotId, TenantId, VersionId,
+    BucketId, HoldId, IdError, KeyId, ObjectId, PrincipalId, RecordId, ScopeId, SiteId, SlotId, TenantId,
+    VersionId,
 };
 pub use manifest::{Geometry, GeometryError, Layout, Manifest, ManifestV1, ShardDigests};
 pub use names::{BucketName, NameError, ObjectKey, escape_bytes, unescape_bytes};

@@ -6,10 +6,10 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use coffer_model::{Digest, RecordId, SiteDescription, SiteId, SlotId};
+use coffer_model::{Digest, RecordId, ScopeId, SiteDescription, SiteId, SlotId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Answer, Challenge, Record, RecordKind};
+use crate::{Answer, Challenge, Change, Changed, Fence, Record, RecordKind};
 
 /// Proof that a site has fsynced a record. Made by adapters after the fsync
 /// returned; compared with what was sent before it counts.
@@ -169,6 +169,14 @@ pub enum SiteError {
     /// The request breaks a stated limit.
     #[error("the request is over a limit of the site")]
     OverLimit,
+    /// The change comes from an owner that has been followed by another, or
+    /// from somebody who names no owner where there is one. Nothing was changed.
+    #[error("the site knows a later owner than the one who asks")]
+    Superseded,
+    /// The site has no lease any more, or was replaced: it takes no changes,
+    /// reads go on.
+    #[error("the lease of the site has run out; it takes no writes")]
+    NoLease,
 }
 
 /// One place that stores records. It never sees a key.
@@ -235,6 +243,26 @@ pub trait Site: Send + Sync {
 
     /// Overwrites every superseded generation in a slot's file with zeros.
     async fn wipe_superseded(&self, slot: SlotId) -> Result<(), SiteError>;
+
+    /// Raises the epoch of a scope, durably. From its return on no change under
+    /// a lower one is made, or acknowledged if it was under way, and none at all
+    /// that names no epoch. One that is not higher than the site's is
+    /// [`SiteError::Superseded`]; the same again is no error. An adapter that
+    /// cannot hold an epoch says [`SiteError::OverLimit`].
+    async fn raise(&self, _fence: Fence) -> Result<(), SiteError> {
+        Err(SiteError::OverLimit)
+    }
+
+    /// The epoch of a scope; 0 where none was ever raised.
+    async fn epoch(&self, _scope: ScopeId) -> Result<u64, SiteError> {
+        Ok(0)
+    }
+
+    /// Makes a change under an epoch: [`SiteError::Superseded`] under a lower
+    /// one than the site's; a higher one raises it first.
+    async fn change_under(&self, _fence: Fence, _change: Change) -> Result<Changed, SiteError> {
+        Err(SiteError::OverLimit)
+    }
 
     /// All slots.
     async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError>;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coffer_model::{BucketId, Manifest, RecordId, SiteId, TenantId, VersionId};
+use coffer_regions::SiteError;
 
 use crate::service::Service;
 
@@ -79,6 +80,27 @@ impl Version {
 }
 
 impl Service {
+    /// Charges a site with what a read found there in the place of a record of
+    /// a version; whether it should be written anew. A site that was silent,
+    /// or gave up what was taken from it, has done nothing wrong; one that has
+    /// none of what was accepted without it has only missed it.
+    pub(crate) async fn charge(
+        &self,
+        version: &Version,
+        (place, site): (usize, SiteId),
+        record: RecordId,
+        error: &SiteError,
+    ) -> bool {
+        if *error == SiteError::Unreachable || !self.belongs(version, place, site).await {
+            return false;
+        }
+        if *error != SiteError::Missing || !self.is_reduced(version).await {
+            self.sites.report(site);
+        }
+        self.damage.note(site, record);
+        true
+    }
+
     /// Whether a version was accepted below its promise and is not whole yet:
     /// a site that has none of it may never have said that it had.
     pub(crate) async fn is_reduced(&self, version: &Version) -> bool {

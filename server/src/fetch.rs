@@ -179,17 +179,10 @@ impl Service {
         let (k, m) = stripes.codec.geometry().into();
         for (place, error) in &shards.failed {
             let (Some(site), Ok(index)) = (stripes.site(*place), u8::try_from(*place)) else { continue };
-            if *error == SiteError::Unreachable {
-                continue;
-            }
-            if !self.belongs(&stripes.version, *place, site).await {
-                continue;
-            }
             let id = stripes.record(stripe, index);
-            if *error != SiteError::Missing || !self.is_reduced(&stripes.version).await {
-                self.sites.report(site);
+            if !self.charge(&stripes.version, (*place, site), id, error).await {
+                continue;
             }
-            self.damage.note(site, id);
             let Ok(rebuilt) = stripes.codec.rebuild(shards.have.clone(), &[index]) else { continue };
             let Some(body) = rebuilt.into_iter().next() else { continue };
             let geometry = ClearGeometry { k, m, index };

@@ -129,29 +129,34 @@ async fn at_once(
 ) -> Result<Found, GetError> {
     let subject = Some(row.manifest.version.to_string());
     let intent = grant.event(service, subject.clone(), Outcome::Intent);
-    let opened = open_all(service, grant, &row, range, terms).await;
+    let row = Arc::new(row);
+    let open = |row: Arc<ManifestRow>| {
+        let range = range.clone();
+        async move { open_row(service, grant, &row, range, terms).await }
+    };
+    let opened = open_where_it_is(grant, &row, open).await;
     let outcome = if opened.is_ok() { Outcome::Done } else { Outcome::Failed };
     grant.tenant().note_both(&intent, &grant.event(service, subject, outcome)).await?;
     let opened = opened.map_or_else(|error| vec![Err(error)], |pieces| pieces.into_iter().map(Ok).collect());
     let (send, pieces) = mpsc::channel(opened.len().max(1));
     // There is room for all of it, and the receiver lives.
     opened.into_iter().for_each(|piece| drop(send.try_send(piece)));
-    Ok(Found { manifest: row.manifest, pieces })
+    Ok(Found { manifest: Arc::unwrap_or_clone(row).manifest, pieces })
 }
 
-/// Opens an answer; once more where the version moved while it was read, and
-/// those that were asked gave up what they had.
-async fn open_all(
-    service: &Arc<Service>,
+/// Opens a version; once more where it moved while it was read, and those that
+/// were asked gave up what they had.
+async fn open_where_it_is<T, F>(
     grant: &Grant,
-    row: &ManifestRow,
-    range: Range<u64>,
-    terms: &Terms,
-) -> Result<Vec<Bytes>, GetError> {
-    let opened = open_row(service, grant, row, range.clone(), terms).await;
-    match opened {
+    row: &Arc<ManifestRow>,
+    open: impl Fn(Arc<ManifestRow>) -> F,
+) -> Result<T, GetError>
+where
+    F: Future<Output = Result<T, GetError>>,
+{
+    match open(Arc::clone(row)).await {
         Err(error) if error.is_of_a_place() => match moved(grant, row).await? {
-            Some(row) => open_row(service, grant, &row, range, terms).await,
+            Some(row) => open(Arc::new(row)).await,
             None => Err(error),
         },
         opened => opened,
@@ -205,7 +210,7 @@ async fn piece_by_piece(
 ) -> Result<Found, GetError> {
     let subject = Some(row.manifest.version.to_string());
     let intent = grant.event(service, subject.clone(), Outcome::Intent);
-    let manifest = row.manifest.clone();
+    let (manifest, row) = (row.manifest.clone(), Arc::new(row));
     let tenant = Arc::clone(grant.tenant());
     let (send, pieces) = mpsc::channel(PIECES_WAITING);
     let (durable, logged) = oneshot::channel();
@@ -232,7 +237,7 @@ async fn piece_by_piece(
 
 /// What is read, and how.
 struct Read<'a> {
-    row: &'a ManifestRow,
+    row: &'a Arc<ManifestRow>,
     range: Range<u64>,
     terms: &'a Terms,
 }
@@ -244,14 +249,13 @@ async fn deliver(
     logged: oneshot::Receiver<()>,
     send: &mpsc::Sender<Result<Bytes, GetError>>,
 ) -> Result<(), GetError> {
-    let opened = match open_striped(service, grant, row, range.clone(), terms).await {
-        Err(error) if error.is_of_a_place() => match moved(grant, row).await? {
-            Some(row) => open_striped(service, grant, &row, range, terms).await,
-            None => Err(error),
-        },
-        opened => opened,
+    let open = |row: Arc<ManifestRow>| {
+        let range = range.clone();
+        async move { open_striped(service, grant, &row, range, terms).await }
     };
-    // Nothing leaves, and no outcome is noted, before the intent is durable.
+    let opened = open_where_it_is(grant, row, open).await;
+    // Nothing leaves, and no outcome is noted, before the intent is durable,
+    // whatever went wrong so far.
     logged.await.map_err(|_| GetError::Stopped)?;
     let mut plain = opened?;
     while let Some(piece) = plain.next().await? {

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use coffer_model::{RecordId, SiteDescription, SlotId};
+use coffer_model::{RecordId, ScopeId, SiteDescription, SlotId};
 use coffer_regions::{
-    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
-    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
+    Answer, Challenge, Change, Changed, Fence, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor,
+    ScrubFinding, ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
 };
 
 /// It proved that it reaches what is known, and answered ever since.
@@ -241,6 +241,19 @@ impl Site for Guard {
 
     async fn wipe_superseded(&self, slot: SlotId) -> Result<(), SiteError> {
         self.trusted(self.inner.wipe_superseded(slot)).await
+    }
+
+    /// An older site may know an older epoch; it learns the newer one all the same.
+    async fn raise(&self, fence: Fence) -> Result<(), SiteError> {
+        self.heard(self.inner.raise(fence).await)
+    }
+
+    async fn epoch(&self, scope: ScopeId) -> Result<u64, SiteError> {
+        self.heard(self.inner.epoch(scope).await)
+    }
+
+    async fn change_under(&self, fence: Fence, change: Change) -> Result<Changed, SiteError> {
+        self.trusted(self.inner.change_under(fence, change)).await
     }
 
     async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError> {

@@ -17,6 +17,7 @@ mod disk;
 mod drill;
 mod enrol;
 mod facts;
+mod fenced;
 mod fetch;
 mod get;
 mod grpc;
@@ -39,6 +40,7 @@ mod moves;
 mod open_intents;
 mod opener;
 mod orders;
+mod owner;
 mod plain;
 mod put;
 mod race;
@@ -59,11 +61,16 @@ mod standing;
 mod stored;
 mod strangers;
 mod sweep;
+mod take_up;
 mod tenant;
 mod tenant_create;
 mod terms;
 mod window;
 mod write;
+
+pub use coffer_site::{
+    AsListed, Discovery, EndpointsError, EndpointsFile, LeaseError, LeaseFile, Whereabouts,
+};
 
 pub use authority::{AuthorityError, IssuedCredential};
 pub use hedge::{ReadLoad, SiteReading};
@@ -75,6 +82,7 @@ pub use jobs::{
 };
 pub use kit::{KitError, RecoveryKit, SiteAddress};
 pub use opener::{HostSites, OpenedSite, SiteOpener};
+pub use owner::{OwnerLease, TakeUpError};
 pub use reach::ReleaseError;
 pub use refusals::Refusals;
 pub use repair::{

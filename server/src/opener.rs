@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use coffer_model::Entropy;
 use coffer_regions::Site;
 use coffer_site::{
-    BucketOptions, BucketSite, BucketTiming, DirectorySite, OpenSiteError, PodOptions, PodSite, PodTiming,
-    SimulatedSite, Witness,
+    AsListed, BucketOptions, BucketSite, BucketTiming, DirectorySite, Discovery, OpenSiteError, PodOptions,
+    PodSite, PodTiming, SimulatedSite, Witness,
 };
 
 use crate::home::{CredentialFiles, SiteHome};
@@ -57,6 +57,8 @@ pub struct HostSites {
     entropy: Arc<dyn Entropy>,
     refusals: Arc<Refusals>,
     pod_timing: PodTiming,
+    /// Where pods are now.
+    discovery: Arc<dyn Discovery>,
 }
 
 impl HostSites {
@@ -67,7 +69,13 @@ impl HostSites {
 
     /// With deadlines of the caller's.
     pub fn with_timing(entropy: Arc<dyn Entropy>, pod_timing: PodTiming) -> Self {
-        Self { entropy, refusals: Arc::default(), pod_timing }
+        Self { entropy, refusals: Arc::default(), pod_timing, discovery: Arc::new(AsListed) }
+    }
+
+    /// The same, with pods that may be elsewhere than the topology says.
+    #[must_use]
+    pub fn finding(self, discovery: Arc<dyn Discovery>) -> Self {
+        Self { discovery, ..self }
     }
 
     fn simulate(site: DirectorySite, address: &SiteAddress) -> OpenedSite {
@@ -87,6 +95,7 @@ impl HostSites {
         let options = PodOptions {
             description: address.site.clone(),
             endpoint: endpoint.to_owned(),
+            discovery: Arc::clone(&self.discovery),
             credentials: CredentialFiles::of(data_dir, credentials).pod()?,
             timing: self.pod_timing.clone(),
             entropy: Arc::clone(&self.entropy),

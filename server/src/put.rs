@@ -185,8 +185,9 @@ async fn choose_sites(
     let alive = service.sites.alive();
     let is_alive = |id| alive.contains(&id);
     let topology = service.sites.taking();
+    let policy = service.sites.owner().strict(&bucket.policy, small);
     let choose = if small { place_small } else { place };
-    Ok(choose(version.as_bytes(), topology, &bucket.policy, is_alive)?)
+    Ok(choose(version.as_bytes(), topology, &policy, is_alive)?)
 }
 
 /// A version about to be written: its intent is in the log, its trace in the
@@ -313,7 +314,7 @@ async fn seal_and_write(
         &service.sites,
         &reservation.placement,
         reservation.locator,
-        reservation.bucket.policy.degraded,
+        service.sites.owner().strict(&reservation.bucket.policy, false).degraded,
         Sampler::new(
             grant.tenant().secrets.challenge_key(),
             reservation.version,

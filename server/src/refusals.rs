@@ -45,6 +45,10 @@ impl Witness for Refusals {
     fn refused(&self, site: SiteId, refusal: &PodRefusal) {
         self.note(site, refusal.name());
     }
+
+    fn refused_there(&self, site: SiteId, kind: &'static str, count: u64) {
+        self.add(site, kind, count);
+    }
 }
 
 impl Service {

@@ -21,6 +21,7 @@ use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
 use crate::opener::{HostSites, SiteOpener};
+use crate::owner::{OwnerLease, scope_of};
 use crate::reach;
 use crate::registry::service_geometry;
 use crate::repair::{Foreground, Repairs};
@@ -43,13 +44,15 @@ pub struct Host {
     pub sites: Arc<dyn SiteOpener>,
     /// On which threads the catalogues work, and whatever else fills a core.
     pub catalogues: Execution,
+    /// This replica's lease of the deployment; `None`: there are no replicas.
+    pub owner: Option<Arc<dyn OwnerLease>>,
 }
 
 impl Host {
     /// A host whose sites are directories of this machine.
     pub fn of_this_machine(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let sites = Arc::new(HostSites::new(Arc::clone(&entropy)));
-        Self { clock, entropy, sites, catalogues: Execution::Threads }
+        Self { clock, entropy, sites, catalogues: Execution::Threads, owner: None }
     }
 }
 
@@ -155,13 +158,15 @@ impl Service {
         };
         let state = data_dir.join("service").join("catalogues");
         std::fs::create_dir_all(&state).map_err(disk(&state))?;
-        let addresses = mint(sites, host.entropy.as_ref());
+        let addresses = sites.addresses(host.entropy.as_ref());
         let opened = Sites::create(&host, data_dir, &addresses).await?;
         let authority = Authority::found()?;
         let operator = PrincipalId::generate(host.entropy.as_ref());
         let (credential, fingerprint) = authority.issue(operator)?;
         let evidence = SigningKey::generate(host.entropy.as_ref());
         let secrets = fresh_secrets(&host, &authority, &evidence, operator, fingerprint);
+        // Nothing is written before the sites know whose it is.
+        opened.take_up(scope_of(&secrets.deployment), data_dir).await?;
         let root_key = root_key_id();
         let slot = SlotId::generate(host.entropy.as_ref());
         keystore::write_deployment(&opened, root, slot, 1, &secrets, host.entropy.as_ref()).await?;
@@ -246,6 +251,7 @@ impl Service {
         let sites = Sites::open(&host, data_dir, &addresses).await?;
         progress("keys", 0);
         let found = keystore::read(&sites, root).await?;
+        let missed = sites.take_up(scope_of(&found.deployment.deployment), data_dir).await?;
         let key_pem = zeroize::Zeroizing::new(found.deployment.authority_key_pem.clone());
         let authority = Authority::load(found.deployment.authority_ca_pem.clone(), key_pem)?;
         let service = Self::assemble(host, data_dir, sites, authority, found.deployment, root);
@@ -289,6 +295,7 @@ impl Service {
             crate::open_intents::close(&service, &tenant).await?;
         }
         service.note_reach().await?;
+        service.took_up(&missed).await?;
         Ok((service, report))
     }
 
@@ -528,10 +535,6 @@ fn root_key_id() -> KeyId {
     let mut bytes = [0; 16];
     bytes[15] = 1;
     KeyId::from_bytes(bytes)
-}
-
-fn mint(sites: &SiteFile, entropy: &dyn Entropy) -> Vec<SiteAddress> {
-    sites.sites.iter().map(|entry| entry.mint(entropy)).collect()
 }
 
 fn refuse_if_too_many_lost(data_dir: &Path, kit: &RecoveryKit) -> Result<(), RecoverError> {

@@ -10,6 +10,7 @@ use coffer_site::OpenSiteError;
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
 use crate::keystore::KeystoreError;
+use crate::owner::TakeUpError;
 use crate::rebuild::RebuildError;
 use crate::registry::RegistryError;
 use crate::sweep::SweepError;
@@ -38,6 +39,9 @@ pub enum FoundError {
     /// The CA could not be made.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// The sites are another replica's.
+    #[error(transparent)]
+    TakeUp(#[from] TakeUpError),
     /// The keys could not be stored.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
@@ -69,6 +73,9 @@ pub enum OpenError {
     /// The keys did not open.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
+    /// This replica does not own the deployment.
+    #[error(transparent)]
+    TakeUp(#[from] TakeUpError),
     /// A tenant did not open.
     #[error(transparent)]
     Tenant(#[from] OpenTenantError),

@@ -193,6 +193,11 @@ impl SiteFile {
     /// The text of the shipped file: six simulated sites.
     pub const SHIPPED: &str = include_str!("../sites.toml");
 
+    /// Its sites with ids of their own, for life.
+    pub fn addresses(&self, entropy: &dyn Entropy) -> Vec<SiteAddress> {
+        self.sites.iter().map(|entry| entry.mint(entropy)).collect()
+    }
+
     /// The shipped file.
     ///
     /// # Errors

@@ -11,9 +11,11 @@ use coffer_model::{Execution, ResidencyPolicy, SiteDescription, SiteId, Timestam
 use coffer_regions::{Receipt, Record, Site, SiteError, SiteState, Standing};
 use coffer_site::{OpenSiteError, SimulatedSite};
 
+use crate::fenced::Fenced;
 use crate::guard::Guard;
 use crate::kit::SiteAddress;
 use crate::opener::OpenedSite;
+use crate::owner::Owner;
 use crate::refusals::Refusals;
 use crate::service::Host;
 
@@ -25,8 +27,9 @@ struct Guarded {
 }
 
 impl Guarded {
-    fn new(opened: OpenedSite) -> Self {
-        let guard = Arc::new(Guard::new(Arc::clone(&opened.site)));
+    fn new(opened: OpenedSite, owner: &Arc<Owner>) -> Self {
+        let fenced = Fenced::new(Arc::clone(&opened.site), Arc::clone(owner));
+        let guard = Arc::new(Guard::new(Arc::new(fenced)));
         Self { opened, guard }
     }
 }
@@ -41,8 +44,8 @@ struct Reached {
 }
 
 impl Reached {
-    fn new(opened: Option<OpenedSite>) -> Arc<Self> {
-        let opened = RwLock::new(opened.map(Guarded::new));
+    fn new(opened: Option<OpenedSite>, owner: &Arc<Owner>) -> Arc<Self> {
+        let opened = RwLock::new(opened.map(|opened| Guarded::new(opened, owner)));
         Arc::new(Self { opened, reported: AtomicU64::new(0), seen: AtomicU64::new(0) })
     }
 
@@ -55,6 +58,8 @@ impl Reached {
 pub(crate) struct Sites {
     first: Shape,
     execution: Execution,
+    /// Under which epoch they are changed.
+    owner: Arc<Owner>,
     /// Where bad reads wait for their leaf, where the host keeps such a list.
     refusals: Option<Arc<Refusals>>,
 }
@@ -106,12 +111,13 @@ impl Sites {
         addresses: &[SiteAddress],
     ) -> Result<Self, OpenSiteError> {
         let (mut reached, mut unopened) = (BTreeMap::new(), BTreeMap::new());
+        let owner = Owner::of(host.owner.clone());
         for address in addresses {
             let opened = open_or_why(host, data_dir, address, &mut unopened).await?;
-            reached.insert(address.site.id, Reached::new(opened));
+            reached.insert(address.site.id, Reached::new(opened, &owner));
         }
         let first = Shape::new(active(addresses), reached, unopened);
-        Ok(Self { first, execution: host.catalogues, refusals: host.sites.refusals() })
+        Ok(Self { first, execution: host.catalogues, owner, refusals: host.sites.refusals() })
     }
 
     /// Creates every site; refuses one that exists.
@@ -121,12 +127,18 @@ impl Sites {
         addresses: &[SiteAddress],
     ) -> Result<Self, OpenSiteError> {
         let mut reached = BTreeMap::new();
+        let owner = Owner::of(host.owner.clone());
         for address in addresses {
             let opened = host.sites.create(data_dir, address).await?;
-            reached.insert(address.site.id, Reached::new(Some(opened)));
+            reached.insert(address.site.id, Reached::new(Some(opened), &owner));
         }
         let first = Shape::new(active(addresses), reached, BTreeMap::new());
-        Ok(Self { first, execution: host.catalogues, refusals: host.sites.refusals() })
+        Ok(Self { first, execution: host.catalogues, owner, refusals: host.sites.refusals() })
+    }
+
+    /// Under which epoch they are changed.
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// Where work that fills a core runs.
@@ -165,7 +177,7 @@ impl Sites {
                     Some((new, opened)) if *new == id => Some(opened.clone()),
                     _ => open_or_why(host, data_dir, &site.address, &mut unopened).await?,
                 };
-                place.insert(Reached::new(opened));
+                place.insert(Reached::new(opened, &self.owner));
             }
         }
         // Two changes at once would be a defect of the caller; the first stands.
@@ -184,7 +196,8 @@ impl Sites {
         let Some(listed) = shape.listed.iter().find(|site| site.address.site.id == id) else { return Ok(()) };
         let opened = host.sites.create(data_dir, &listed.address).await?;
         if let Some(reached) = shape.reached.get(&id) {
-            *reached.opened.write().unwrap_or_else(PoisonError::into_inner) = Some(Guarded::new(opened));
+            *reached.opened.write().unwrap_or_else(PoisonError::into_inner) =
+                Some(Guarded::new(opened, &self.owner));
             reached.reported.store(0, Ordering::Relaxed);
         }
         Ok(())

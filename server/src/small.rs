@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffer_catalog::ManifestRow;
 use coffer_keys::Dek;
-use coffer_model::{Manifest, RecordId, SiteId};
+use coffer_model::{Manifest, RecordId};
 use coffer_regions::{Record, Site, SiteError};
 
 use crate::damage::Version;
@@ -68,14 +68,11 @@ impl Service {
         for (place, error) in finish.failed {
             let Some(id) = sites.get(place).copied() else { continue };
             failed.push(format!("{} ({error})", self.sites.name(id)));
-            if error == SiteError::Unreachable || !self.holds_now(row, place, id).await {
-                continue;
-            }
-            if error != SiteError::Missing || !self.is_reduced(&Version::of(&row.manifest)).await {
-                self.sites.report(id);
-            }
-            self.damage.note(id, row.record);
-            if let Some(copy) = &copy
+            let version = Version::of(&row.manifest);
+            let charged =
+                self.is_record_now(row).await && self.charge(&version, (place, id), row.record, &error).await;
+            if charged
+                && let Some(copy) = &copy
                 && self.sites.replace(id, copy.record.clone()).await
             {
                 self.damage.mended(id, row.record);
@@ -88,12 +85,11 @@ impl Service {
 }
 
 impl Service {
-    /// Whether this very record of a small object still belongs to a holder.
-    async fn holds_now(&self, row: &ManifestRow, place: usize, site: SiteId) -> bool {
+    /// Whether this is still the record of a small object.
+    async fn is_record_now(&self, row: &ManifestRow) -> bool {
         let Some(tenant) = self.tenant(row.manifest.tenant) else { return false };
         let now = tenant.catalog.version(row.manifest.version).await;
-        let same = matches!(now, Ok(Some(now)) if now.record == row.record);
-        same && self.belongs(&Version::of(&row.manifest), place, site).await
+        matches!(now, Ok(Some(now)) if now.record == row.record)
     }
 }
 

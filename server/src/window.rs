@@ -171,12 +171,9 @@ impl Service {
 
     /// A shard beside the wanted one is not as it should be: repair's to mend.
     async fn note_part(&self, part: &Part<'_>, place: usize, error: &SiteError) {
-        if *error != SiteError::Unreachable
-            && let (Some(site), Ok(index)) = (part.stripes.site(place), u8::try_from(place))
-            && self.belongs(&part.stripes.version, place, site).await
-        {
-            self.sites.report(site);
-            self.damage.note(site, part.stripes.record(part.stripe, index));
+        if let (Some(site), Ok(index)) = (part.stripes.site(place), u8::try_from(place)) {
+            let id = part.stripes.record(part.stripe, index);
+            self.charge(&part.stripes.version, (place, site), id, error).await;
         }
     }
 

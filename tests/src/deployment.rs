@@ -10,7 +10,8 @@ use coffer_custody::{OsEntropy, SystemClock};
 use coffer_keys::{RootKey, VerifyingKey};
 use coffer_model::{BucketName, Degraded, Entropy, Geometry, ObjectKey, ResidencyPolicy, TenantId, Tier};
 use coffer_server::{
-    Host, JobSettings, OpenError, RecoverError, RecoveryKit, RecoveryReport, Service, SiteFile, serve_with,
+    Host, JobSettings, OpenError, RecoverError, RecoveryKit, RecoveryReport, ServeError, Service, SiteFile,
+    serve_with,
 };
 use coffer_site::DirectorySite;
 use tempfile::TempDir;
@@ -35,7 +36,7 @@ struct Running {
     service: Arc<Service>,
     endpoint: String,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<()>,
+    server: JoinHandle<Result<(), ServeError>>,
 }
 
 /// A tenant and a connection with its credential.
@@ -98,6 +99,31 @@ impl Deployment {
         Self::founded_in(dir, host(), site_file).await
     }
 
+    /// The same, on a host of the story's own.
+    pub async fn with_credentials_on(dir: TempDir, host: Host, site_file: &str) -> Self {
+        Self::founded_in(dir, host, site_file).await
+    }
+
+    /// Another replica over the same sites, in a directory of its own, which
+    /// it makes from what lies at the sites.
+    ///
+    /// # Errors
+    /// The service's own.
+    pub async fn replica(&self, host: Host, kit: &RecoveryKit) -> Result<Self, RecoverError> {
+        let dir = tempfile::tempdir().unwrap();
+        crate::copy_tree(&self.data().join("credentials"), &dir.path().join("data/credentials"));
+        let root = RootKey::danger_from_bytes(zeroize::Zeroizing::new(*self.root.danger_expose()));
+        let operator = Credentials {
+            ca_pem: self.operator.ca_pem.clone(),
+            certificate_pem: self.operator.certificate_pem.clone(),
+            key_pem: self.operator.key_pem.clone(),
+            endpoint: String::new(),
+        };
+        let mut replica = Self { dir, root, host, running: None, operator, jobs: JobSettings::BY_HAND };
+        replica.try_recover(kit).await?;
+        Ok(replica)
+    }
+
     async fn founded_in(dir: TempDir, host: Host, site_file: &str) -> Self {
         let root = RootKey::generate(host.entropy.as_ref());
         let sites = SiteFile::parse(site_file).unwrap();
@@ -124,7 +150,7 @@ impl Deployment {
                 // A dropped sender stops the server as well as a sent word.
                 let _ = stopped.await;
             };
-            serve_with(served, listener, jobs, shutdown).await.unwrap();
+            serve_with(served, listener, jobs, shutdown).await
         });
         self.operator.endpoint.clone_from(&endpoint);
         self.running = Some(Running { service, endpoint, stop, server });
@@ -162,9 +188,17 @@ impl Deployment {
 
     /// Stops the service in good order. Clients must be gone.
     pub async fn stop(&mut self) {
+        self.stop_whatever().await.unwrap();
+    }
+
+    /// Stops the service, which may say that not all ended well.
+    ///
+    /// # Errors
+    /// The service's own.
+    pub async fn stop_whatever(&mut self) -> Result<(), ServeError> {
         let running = self.running.take().unwrap();
         running.stop.send(()).unwrap();
-        running.server.await.unwrap();
+        running.server.await.unwrap()
     }
 
     /// Starts it again over what lies in the directory now.

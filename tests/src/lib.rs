@@ -11,10 +11,12 @@ mod files;
 mod ledger;
 mod lying;
 mod measure;
+mod namespaces;
 mod pods;
 mod process;
 #[path = "../../regions/site/tests/support/s3.rs"]
 mod s3;
+mod slow_disk;
 pub mod storm;
 mod tree;
 mod twist;
@@ -29,9 +31,11 @@ pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, 
 pub use ledger::{Ledger, Lines, TenantKey, catalogue_keys, leaves};
 pub use lying::Lies;
 pub use measure::{Limits, elapsed, median, quantile, seconds};
-pub use pods::{Firewall, Pod};
+pub use namespaces::Namespace;
+pub use pods::{Firewall, Launch, Pod};
 pub use process::Process;
 pub use s3::{ACCESS_KEY, S3Server, SECRET_KEY};
+pub use slow_disk::{SlowDisk, SlowSites};
 pub use tree::{Backups, source_tree};
 pub use twist::{OpenedThrough, Twist, Twisted};
 pub use watched::{Returned, Watch, Watches};

@@ -1,6 +1,7 @@
 //! Pods as processes of their own, each on an address of its own: started,
 //! killed, stopped, filled up, cut off.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,10 +22,23 @@ pub struct Pod {
     pub site: SiteId,
     /// Where it listens.
     pub address: SocketAddr,
-    program: PathBuf,
-    files: PathBuf,
-    store: PathBuf,
+    launch: Launch,
     child: Child,
+}
+
+/// How a pod is started.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The daemon.
+    pub program: PathBuf,
+    /// Its certificate and keys.
+    pub files: PathBuf,
+    /// Its disk.
+    pub store: PathBuf,
+    /// What starts the program, where that is not this process itself.
+    pub launcher: Vec<String>,
+    /// The file of its lease, if it has one.
+    pub lease: Option<PathBuf>,
 }
 
 impl Pod {
@@ -37,20 +51,38 @@ impl Pod {
         store: &Path,
         listen: SocketAddr,
     ) -> Self {
+        let (program, files, store) = (program.to_owned(), files.to_owned(), store.to_owned());
+        let launch = Launch { program, files, store, launcher: Vec::new(), lease: None };
+        Self::launch(launch, authority, country, listen)
+    }
+
+    /// The same, started this way.
+    pub fn launch(launch: Launch, authority: &SiteAuthority, country: &str, listen: SocketAddr) -> Self {
         let pod = authority.enrol(country.parse().unwrap(), &OsEntropy).unwrap();
-        write_site_files(files, &pod.files).unwrap();
-        let created = Command::new(program)
+        write_site_files(&launch.files, &pod.files).unwrap();
+        let created = Command::new(&launch.program)
             .arg("create")
-            .arg(store)
+            .arg(&launch.store)
             .arg("--certificate")
-            .arg(files.join("certificate.pem"))
+            .arg(launch.files.join("certificate.pem"))
             .stdout(Stdio::null())
             .status()
             .unwrap();
         assert!(created.success());
-        let (child, address) = serve(program, files, store, listen);
-        let (program, files, store) = (program.to_owned(), files.to_owned(), store.to_owned());
-        Self { site: pod.site, address, program, files, store, child }
+        let (child, address) = launch.serve(listen);
+        Self { site: pod.site, address, launch, child }
+    }
+
+    /// Starts it again after its end, on another address; from now on with
+    /// this lease, if any.
+    pub fn restart_at(&mut self, listen: SocketAddr, lease: Option<PathBuf>) {
+        self.launch.lease = lease;
+        (self.child, self.address) = self.launch.serve(listen);
+    }
+
+    /// The directory of its certificate and keys.
+    pub fn files(&self) -> &Path {
+        &self.launch.files
     }
 
     fn signal(&self, signal: Signal) {
@@ -71,7 +103,7 @@ impl Pod {
 
     /// Starts it again where it was.
     pub fn restart(&mut self) {
-        let (child, address) = serve(&self.program, &self.files, &self.store, self.address);
+        let (child, address) = self.launch.serve(self.address);
         assert_eq!(address, self.address);
         self.child = child;
     }
@@ -95,25 +127,35 @@ impl Drop for Pod {
     }
 }
 
-fn serve(program: &Path, files: &Path, store: &Path, listen: SocketAddr) -> (Child, SocketAddr) {
-    let mut child = Command::new(program)
-        .arg("serve")
-        .arg("--dir")
-        .arg(store)
-        .args(["--listen", &listen.to_string()])
-        .arg("--certificate")
-        .arg(files.join("certificate.pem"))
-        .arg("--key")
-        .arg(files.join("key.pem"))
-        .arg("--receipt-key")
-        .arg(files.join("receipt.key"))
-        .arg("--ca")
-        .arg(files.join("ca.pem"))
-        .arg("--callers")
-        .arg(files.join("callers"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+impl Launch {
+    fn serve(&self, listen: SocketAddr) -> (Child, SocketAddr) {
+        let mut words = self.launcher.iter().map(OsStr::new).chain([self.program.as_os_str()]);
+        let lease = self.lease.iter().flat_map(|lease| [OsStr::new("--lease-file"), lease.as_os_str()]);
+        let child = Command::new(words.next().unwrap())
+            .args(words)
+            .arg("serve")
+            .args(lease)
+            .arg("--dir")
+            .arg(&self.store)
+            .args(["--listen", &listen.to_string()])
+            .arg("--certificate")
+            .arg(self.files.join("certificate.pem"))
+            .arg("--key")
+            .arg(self.files.join("key.pem"))
+            .arg("--receipt-key")
+            .arg(self.files.join("receipt.key"))
+            .arg("--ca")
+            .arg(self.files.join("ca.pem"))
+            .arg("--callers")
+            .arg(self.files.join("callers"))
+            .stdout(Stdio::piped())
+            .spawn();
+        ready(child.unwrap())
+    }
+}
+
+/// Waits until a pod says where it listens.
+fn ready(mut child: Child) -> (Child, SocketAddr) {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().rsplit(' ').next().and_then(|word| word.parse().ok());

@@ -17,8 +17,8 @@ use coffer_client::{CallError, Client, GetError};
 use coffer_model::{BucketName, Degraded, ResidencyPolicy};
 use coffer_server::{SiteAuthority, write_site_files};
 use coffer_tests::{
-    ACCESS_KEY, Deployment, Firewall, Pod, S3Server, SECRET_KEY, TenantClient, bucket_name, object_key,
-    pattern, policy,
+    ACCESS_KEY, Deployment, Firewall, Launch, Namespace, Pod, S3Server, SECRET_KEY, TenantClient,
+    bucket_name, object_key, pattern, policy,
 };
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -196,13 +196,38 @@ impl Drop for SmallDisk {
 /// Size of the file system of the pod that fills up.
 const SMALL_MIB: u32 = 24;
 
-/// Six pods on six addresses, a firewall before the third, the fourth on a
-/// small disk.
+/// What cuts the third pod off.
+enum Wall {
+    /// A process before it that lets nothing through any more.
+    Proxy(Firewall),
+    /// The packet filter of its own network namespace.
+    Filter(Vec<Namespace>),
+}
+
+impl Wall {
+    fn cut(&self) {
+        match self {
+            Self::Proxy(firewall) => firewall.cut(),
+            Self::Filter(namespaces) => namespaces[2].cut(),
+        }
+    }
+
+    fn mend(&self) {
+        match self {
+            Self::Proxy(firewall) => firewall.mend(),
+            Self::Filter(namespaces) => namespaces[2].mend(),
+        }
+    }
+}
+
+/// Six pods on six addresses, a wall before the third, the fourth on a small
+/// disk.
 struct Six {
     kept: Kept,
-    firewall: Firewall,
-    // In this order they end: the pods, the disk of one, the directory of all.
+    // In this order they end: the pods, their networks, the disk of one, the
+    // directory of all.
     pods: Vec<Pod>,
+    wall: Wall,
     small: Option<SmallDisk>,
     deployment: Deployment,
 }
@@ -219,10 +244,41 @@ impl Six {
         let pods: Vec<Pod> = (0..6).map(start).collect();
         let firewall = Firewall::before(pods[2].address).await;
         let address = |n: usize| if n == 2 { firewall.address } else { pods[n].address };
-        let file: String = pods.iter().enumerate().map(|(n, pod)| pod_entry(n, pod, address(n))).collect();
+        let addresses: Vec<SocketAddr> = (0..6).map(address).collect();
+        Self::over(dir, pods, &addresses, Wall::Proxy(firewall), small).await
+    }
+
+    /// The same with each pod in a network of its own.
+    async fn start_in(namespaces: Vec<Namespace>) -> Self {
+        let dir = TempDir::new().unwrap();
+        let authority = authority(dir.path());
+        let start = |(n, namespace): (usize, &Namespace)| {
+            let launch = Launch {
+                program: PROGRAM.into(),
+                files: dir.path().join(format!("pod{n}")),
+                store: dir.path().join(format!("store{n}")),
+                launcher: namespace.launcher(),
+                lease: None,
+            };
+            Pod::launch(launch, &authority, COUNTRIES[n], SocketAddr::from((namespace.address, 7441)))
+        };
+        let pods: Vec<Pod> = namespaces.iter().enumerate().map(start).collect();
+        let addresses: Vec<SocketAddr> = pods.iter().map(|pod| pod.address).collect();
+        Self::over(dir, pods, &addresses, Wall::Filter(namespaces), None).await
+    }
+
+    async fn over(
+        dir: TempDir,
+        pods: Vec<Pod>,
+        addresses: &[SocketAddr],
+        wall: Wall,
+        small: Option<SmallDisk>,
+    ) -> Self {
+        let entry = |((n, pod), address): ((usize, &Pod), &SocketAddr)| pod_entry(n, pod, *address);
+        let file: String = pods.iter().enumerate().zip(addresses).map(entry).collect();
         let deployment = Deployment::with_credentials(dir, &file).await;
         let kept = Kept::new(&deployment).await;
-        Self { kept, firewall, pods, small, deployment }
+        Self { kept, pods, wall, small, deployment }
     }
 
     /// The site list says that exactly these do not answer, accuses nobody who
@@ -242,7 +298,7 @@ impl Six {
     }
 
     /// Puts and gets go on, and amid them this happens to one pod.
-    async fn amid(&mut self, when: &str, down: usize, happen: impl FnOnce(&mut Vec<Pod>, &Firewall)) {
+    async fn amid(&mut self, when: &str, down: usize, happen: impl FnOnce(&mut Vec<Pod>, &Wall)) {
         let before = self.kept.objects.clone();
         let (mut puts, begun) = (Vec::new(), Notify::new());
         let (kept, count) = (&self.kept, self.kept.puts);
@@ -254,7 +310,7 @@ impl Six {
         };
         let getting = async {
             begun.notified().await;
-            happen(&mut self.pods, &self.firewall);
+            happen(&mut self.pods, &self.wall);
             kept.are_there(&before, when).await;
         };
         tokio::join!(putting, getting);
@@ -312,8 +368,8 @@ async fn six_pods_one_killed_one_stopped_one_cut_off_one_full_lose_nothing_and_h
     six.amid("with one pod stopped", 1, |pods, _| pods[1].stop()).await;
     six.pods[1].go_on();
     six.only_down(&[]).await;
-    six.amid("with one pod cut off", 2, |_, firewall| firewall.cut()).await;
-    six.firewall.mend();
+    six.amid("with one pod cut off", 2, |_, wall| wall.cut()).await;
+    six.wall.mend();
     six.only_down(&[]).await;
     six.fill_up().await;
 
@@ -324,5 +380,26 @@ async fn six_pods_one_killed_one_stopped_one_cut_off_one_full_lose_nothing_and_h
     six.pods[4].restart();
     six.only_down(&[]).await;
     six.too_many_lost().await;
+    six.kept.all_there("after all of it").await;
+}
+
+/// The same with the real thing: six networks, and a packet filter that drops
+/// what goes to one of them and comes from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn six_pods_in_networks_of_their_own_one_cut_off_by_a_packet_filter_lose_nothing_and_hold_nobody() {
+    let Some(namespaces) = Namespace::make_all(6) else { return };
+    let mut six = Six::start_in(namespaces).await;
+    six.kept.put_some().await;
+    six.only_down(&[]).await;
+    six.amid("with one network cut off", 2, |_, wall| wall.cut()).await;
+    six.pods[0].kill();
+    six.only_down(&[0, 2]).await;
+    six.kept.all_there("with one network cut off and one pod killed").await;
+    six.wall.mend();
+    six.pods[0].restart();
+    six.only_down(&[]).await;
+    six.amid("with one pod stopped in its network", 1, |pods, _| pods[1].stop()).await;
+    six.pods[1].go_on();
+    six.only_down(&[]).await;
     six.kept.all_there("after all of it").await;
 }

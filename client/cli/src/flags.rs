@@ -238,6 +238,12 @@ pub(crate) struct ServeFlags {
     /// Where the recovery kit goes [default: recovery-kit.json in the config directory].
     #[arg(long, value_name = "FILE")]
     pub(crate) kit_out: Option<PathBuf>,
+    /// Where the pods are now: JSON that whoever places them replaces when one has moved [default: where the site file says].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) endpoints_file: Option<PathBuf>,
+    /// This replica's lease of the deployment: JSON with `epoch` and `valid_until_unix_ms`, renewed by whoever runs replicas [default: there are no replicas].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lease_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) jobs: JobFlags,
     /// Stop when stdin closes: for a service that lives no longer than its parent.

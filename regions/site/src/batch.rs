@@ -106,7 +106,10 @@ impl BatchHeader {
         let bytes = bytes.get(..HEADER_BYTES)?;
         let checksum = key.sixteen([&bytes[..CHECKSUM_AT], &offset.to_le_bytes()]);
         let header = Self::decode_unchecked(bytes);
-        let bounded = header.entries <= BATCH_ENTRIES_MAX && header.body_bytes <= BATCH_BODY_BYTES_MAX;
+        // A number after which there is none would end the chain.
+        let bounded = header.entries <= BATCH_ENTRIES_MAX
+            && header.body_bytes <= BATCH_BODY_BYTES_MAX
+            && header.sequence < u64::MAX;
         (bytes[..8] == BATCH_MAGIC && bytes[CHECKSUM_AT..] == checksum && bounded).then_some(header)
     }
 

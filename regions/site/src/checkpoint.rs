@@ -91,15 +91,17 @@ fn digest_of(text: &[u8]) -> [u8; DIGEST_BYTES] {
     blake3::derive_key("coffer 2026 site index checkpoint v1", text)
 }
 
-fn decode(text: &[u8], site: SiteId) -> Option<Checkpoint> {
+/// The checkpoint in these bytes, whose digest is right.
+pub(crate) fn decode(text: &[u8], site: SiteId) -> Option<Checkpoint> {
     let mut from = Reader(text);
     if from.take::<8>()? != MAGIC || from.take::<16>()? != *site.as_bytes() {
         return None;
     }
-    let (mut volumes, mut buried) = (Vec::new(), BTreeMap::new());
+    let (mut volumes, mut buried, mut ends) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for _ in 0..from.eight()? {
         let (volume, tally) = from.volume()?;
         buried.insert(volume.number, tally);
+        ends.insert(volume.number, volume.length);
         volumes.push(volume);
     }
     let mut records: [Vec<Location>; RecordKind::ALL.len()] = Default::default();
@@ -109,7 +111,10 @@ fn decode(text: &[u8], site: SiteId) -> Option<Checkpoint> {
         let room = from.0.len() / Reader::LOCATION_BYTES;
         records.reserve_exact(usize::try_from(count).ok().filter(|count| *count <= room)?);
         for _ in 0..count {
-            records.push(from.location(kind)?);
+            let at = from.location(kind)?;
+            let end = at.offset.checked_add(at.entry.body_bytes.into())?;
+            ends.get(&at.volume).filter(|length| end <= **length)?;
+            records.push(at);
         }
     }
     let dead = (0..from.eight()?).map(|_| Some((from.id()?, from.four()?)));
@@ -178,6 +183,9 @@ impl Reader<'_> {
             damage: Vec::new(),
         };
         let tally = Tally { dead_bytes: self.eight()?, removals: self.eight()?, ..Tally::default() };
+        if tally.dead_bytes.max(tally.removals) > volume.length {
+            return None;
+        }
         let damage = (0..self.eight()?).map(|_| Some((self.eight()?, self.eight()?)));
         Some((CoveredVolume { damage: damage.collect::<Option<_>>()?, ..volume }, tally))
     }

@@ -2,6 +2,8 @@
 //! its tests. It asserts, so it belongs into tests only.
 #![expect(clippy::unwrap_used, reason = "a test suite: a broken promise panics")]
 
+mod owners;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -36,6 +38,7 @@ where
     history_is_reached_up_to_its_last_batch(make().await).await;
     slots_go_forward_only(make().await).await;
     slots_are_wiped_and_listed(make().await).await;
+    owners::follow_one_another(make).await;
 }
 
 fn id(n: u64) -> RecordId {

@@ -16,10 +16,11 @@ use crate::slots::{SLOT_BODY_BYTES_MAX, SlotError, SlotStore};
 use crate::upkeep::{self, Upkeep};
 use crate::writer::Writer;
 use async_trait::async_trait;
-use coffer_model::{Entropy, Execution, RecordId, SiteDescription, SlotId};
+use coffer_model::{Entropy, Execution, RecordId, ScopeId, SiteDescription, SlotId};
 use coffer_regions::{
-    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
-    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes, answer_of,
+    Answer, Challenge, Change, Changed, Fence, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor,
+    ScrubFinding, ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
+    answer_of,
 };
 
 /// A site in a local directory. It is locked while this lives; dropping it
@@ -180,12 +181,64 @@ impl DirectorySite {
         done.map_err(|_| SiteError::Unreachable)?
     }
 
-    /// Changes a slot, unless the site takes no writes.
+    async fn store(&self, fence: Option<Fence>, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
+        if records.len() > PUT_RECORDS_MAX || body_bytes(&records) > PUT_BYTES_MAX {
+            return Err(SiteError::OverLimit);
+        }
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A record that is acknowledged again is read first, so that the
+        // acknowledgement is true of the copy on the disk; a damaged copy is
+        // marked by the reading and written anew by the writer.
+        let again: Vec<_> = {
+            let holdings = self.shared.holdings();
+            let held = records.iter().filter_map(|record| {
+                holdings.index.get(record.id()).filter(|at| at.entry.digest == record.digest() && !at.damaged)
+            });
+            held.collect()
+        };
+        if !again.is_empty() {
+            self.blocking(move |shared| {
+                again.iter().for_each(|at| drop(shared.read_at(at)));
+                Ok(())
+            })
+            .await?;
+        }
+        self.ask(|reply| Request::Put { records, fence, reply }).await
+    }
+
+    async fn remove(&self, fence: Option<Fence>, ids: Vec<RecordId>) -> Result<u64, SiteError> {
+        if ids.len() > PUT_RECORDS_MAX {
+            return Err(SiteError::OverLimit);
+        }
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        self.ask(|reply| Request::Delete { ids, fence, reply }).await
+    }
+
+    async fn overwrite(
+        &self,
+        fence: Option<Fence>,
+        slot: SlotId,
+        content: SlotContent,
+    ) -> Result<(), SiteError> {
+        if content.body.len() > SLOT_BODY_BYTES_MAX {
+            return Err(SiteError::OverLimit);
+        }
+        self.change_slot(fence, move |slots| slots.write(slot, &content)).await
+    }
+
+    /// Changes a slot, unless the site takes no writes, or not from this owner.
     async fn change_slot(
         &self,
+        fence: Option<Fence>,
         change: impl FnOnce(&mut SlotStore) -> Result<(), SlotError> + Send + 'static,
     ) -> Result<(), SiteError> {
         self.blocking(move |shared| {
+            let mut epochs = shared.epochs();
+            shared.admit(&mut epochs, fence)?;
             let mut slots = shared.slots();
             if shared.is_read_only() {
                 return Err(SiteError::ReadOnly);
@@ -241,30 +294,7 @@ impl Site for DirectorySite {
     }
 
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
-        if records.len() > PUT_RECORDS_MAX || body_bytes(&records) > PUT_BYTES_MAX {
-            return Err(SiteError::OverLimit);
-        }
-        if records.is_empty() {
-            return Ok(Vec::new());
-        }
-        // A record that is acknowledged again is read first, so that the
-        // acknowledgement is true of the copy on the disk; a damaged copy is
-        // marked by the reading and written anew by the writer.
-        let again: Vec<_> = {
-            let holdings = self.shared.holdings();
-            let held = records.iter().filter_map(|record| {
-                holdings.index.get(record.id()).filter(|at| at.entry.digest == record.digest() && !at.damaged)
-            });
-            held.collect()
-        };
-        if !again.is_empty() {
-            self.blocking(move |shared| {
-                again.iter().for_each(|at| drop(shared.read_at(at)));
-                Ok(())
-            })
-            .await?;
-        }
-        self.ask(|reply| Request::Put { records, reply }).await
+        self.store(None, records).await
     }
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
@@ -302,13 +332,7 @@ impl Site for DirectorySite {
     }
 
     async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
-        if ids.len() > PUT_RECORDS_MAX {
-            return Err(SiteError::OverLimit);
-        }
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        self.ask(|reply| Request::Delete { ids, reply }).await
+        self.remove(None, ids).await
     }
 
     async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
@@ -324,10 +348,7 @@ impl Site for DirectorySite {
     }
 
     async fn write_slot(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {
-        if content.body.len() > SLOT_BODY_BYTES_MAX {
-            return Err(SiteError::OverLimit);
-        }
-        self.change_slot(move |slots| slots.write(slot, &content)).await
+        self.overwrite(None, slot, content).await
     }
 
     async fn read_slot(&self, slot: SlotId) -> Result<SlotContent, SiteError> {
@@ -335,7 +356,32 @@ impl Site for DirectorySite {
     }
 
     async fn wipe_superseded(&self, slot: SlotId) -> Result<(), SiteError> {
-        self.change_slot(move |slots| slots.wipe_superseded(slot)).await
+        self.change_slot(None, move |slots| slots.wipe_superseded(slot)).await
+    }
+
+    async fn raise(&self, fence: Fence) -> Result<(), SiteError> {
+        // No part of a batch, so that nothing counts it as waiting for one.
+        let pen = self.pen.as_ref().ok_or(SiteError::ReadOnly)?;
+        pen.ask(|reply| Request::Raise { fence, reply }).await
+    }
+
+    async fn epoch(&self, scope: ScopeId) -> Result<u64, SiteError> {
+        Ok(self.shared.epochs().of(scope))
+    }
+
+    async fn change_under(&self, fence: Fence, change: Change) -> Result<Changed, SiteError> {
+        let fence = Some(fence);
+        match change {
+            Change::Put(records) => self.store(fence, records).await.map(Changed::Stored),
+            Change::Delete(ids) => self.remove(fence, ids).await.map(Changed::Removed),
+            Change::WriteSlot(slot, content) => {
+                self.overwrite(fence, slot, content).await.map(|()| Changed::Slot)
+            }
+            Change::WipeSuperseded(slot) => {
+                let wiped = self.change_slot(fence, move |slots| slots.wipe_superseded(slot)).await;
+                wiped.map(|()| Changed::Slot)
+            }
+        }
     }
 
     async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError> {

@@ -1,6 +1,8 @@
 //! Where bytes from outside come in: every parser of the wire, of
-//! certificates and of buckets under one name each, so that a kept corpus and
+//! certificates, of buckets and of the disk under one name each, so that a kept corpus and
 //! a fuzz target send the same nonsense through the same doors.
+
+mod disk;
 
 use bytes::Bytes;
 use coffer_model::{RecordId, SlotId};
@@ -18,7 +20,7 @@ use crate::wire;
 pub type Entrance = fn(&[u8]) -> bool;
 
 /// Every entrance with its name, which is also that of its corpus.
-pub const ENTRANCES: [(&str, Entrance); 8] = [
+pub const ENTRANCES: [(&str, Entrance); 13] = [
     ("put", put),
     ("record", record),
     ("listing", listing),
@@ -27,6 +29,11 @@ pub const ENTRANCES: [(&str, Entrance); 8] = [
     ("certificate", certificate),
     ("bucket-head", bucket_head),
     ("bucket-slot", bucket_slot),
+    ("volume", disk::volume),
+    ("batch", disk::batch),
+    ("checkpoint", disk::checkpoint),
+    ("retired", disk::retired),
+    ("slot", disk::slot),
 ];
 
 /// A stream of length-delimited `PutRequest`s, as the daemon takes it.

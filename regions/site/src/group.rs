@@ -6,7 +6,7 @@ use std::mem;
 
 use bytes::Bytes;
 use coffer_model::{Digest, RecordId};
-use coffer_regions::{Receipt, Record, SiteError};
+use coffer_regions::{Fence, Receipt, Record, SiteError};
 use tokio::sync::oneshot;
 
 use crate::batch::{BATCH_BODY_BYTES_MAX, BATCH_ENTRIES_MAX, ENTRY_BYTES, Entry, HEADER_BYTES};
@@ -25,10 +25,12 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, SiteError>>;
 pub(crate) enum Request {
     Put {
         records: Vec<Record>,
+        fence: Option<Fence>,
         reply: Reply<Vec<Receipt>>,
     },
     Delete {
         ids: Vec<RecordId>,
+        fence: Option<Fence>,
         reply: Reply<u64>,
     },
     /// Writes records again that still lie where they were read.
@@ -45,6 +47,12 @@ pub(crate) enum Request {
     Seal {
         reply: Reply<()>,
     },
+    /// Raises an epoch: what is under way is written before, and nothing
+    /// under a lower one after it.
+    Raise {
+        fence: Fence,
+        reply: Reply<()>,
+    },
     /// Removes a volume that holds nothing any more; false where it does.
     Retire {
         number: u32,
@@ -58,7 +66,7 @@ impl Request {
             Self::Put { records, .. } => records.len(),
             Self::Delete { ids, .. } | Self::Carry { ids, .. } => ids.len(),
             Self::Copy { records, .. } => records.len(),
-            Self::Seal { .. } | Self::Retire { .. } => 0,
+            Self::Seal { .. } | Self::Raise { .. } | Self::Retire { .. } => 0,
         }
     }
 
@@ -72,7 +80,7 @@ impl Request {
 
     /// Whether it is no part of a batch.
     pub(crate) fn is_alone(&self) -> bool {
-        matches!(self, Self::Seal { .. } | Self::Retire { .. })
+        matches!(self, Self::Seal { .. } | Self::Raise { .. } | Self::Retire { .. })
     }
 
     /// Whether somebody outside waits for it.
@@ -166,14 +174,20 @@ impl Group {
     pub(crate) fn stage(&mut self, shared: &Shared, request: Request) {
         self.foreground += u64::from(request.is_foreground());
         match request {
-            Request::Put { records, reply } => match self.stage_put(shared, records) {
-                Ok(receipts) => self.waiting.push(Waiting::Receipts(reply, receipts)),
+            Request::Put { records, fence, reply } => {
+                let admitted = shared.admit(&mut shared.epochs(), fence);
+                match admitted.and_then(|()| self.stage_put(shared, records)) {
+                    Ok(receipts) => self.waiting.push(Waiting::Receipts(reply, receipts)),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            Request::Delete { ids, fence, reply } => match shared.admit(&mut shared.epochs(), fence) {
+                Ok(()) => {
+                    let removed = self.stage_delete(shared, ids);
+                    self.waiting.push(Waiting::Count(reply, removed));
+                }
                 Err(error) => drop(reply.send(Err(error))),
             },
-            Request::Delete { ids, reply } => {
-                let removed = self.stage_delete(shared, ids);
-                self.waiting.push(Waiting::Count(reply, removed));
-            }
             Request::Copy { records, reply } => match self.stage_copy(shared, records) {
                 Ok(copied) => self.waiting.push(Waiting::Count(reply, copied)),
                 Err(error) => drop(reply.send(Err(error))),
@@ -182,7 +196,7 @@ impl Group {
                 let carried = self.stage_carry(shared, ids);
                 self.waiting.push(Waiting::Count(reply, carried));
             }
-            Request::Seal { .. } | Request::Retire { .. } => {}
+            Request::Seal { .. } | Request::Raise { .. } | Request::Retire { .. } => {}
         }
     }
 

@@ -3,9 +3,9 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use coffer_model::Entropy;
+use coffer_model::{Clock, Entropy, Timestamp};
 
 /// Random bytes of the kernel.
 pub(crate) struct HostEntropy;
@@ -18,6 +18,27 @@ impl Entropy for HostEntropy {
             eprintln!("coffer-site: /dev/urandom cannot be read");
             std::process::abort();
         }
+    }
+}
+
+/// The clocks of this machine.
+pub(crate) struct HostClock(Instant);
+
+impl Default for HostClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for HostClock {
+    fn now(&self) -> Timestamp {
+        // A clock before 1970 is a machine without one; zero is as wrong as it.
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

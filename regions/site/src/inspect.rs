@@ -8,6 +8,7 @@ use coffer_model::SiteId;
 use coffer_regions::ScrubFinding;
 
 use crate::disk::{Disk, HostDisk};
+use crate::epochs::Epochs;
 use crate::options::SiteOptions;
 use crate::recover::{self, From};
 use crate::scan::Tail;
@@ -55,12 +56,15 @@ pub fn inspect(path: &Path, read_bodies: bool) -> Result<Inspection, OpenSiteErr
     let torn_bytes = leave_out_torn_tail(&mut recovered);
     let quarantine = dir.quarantine();
     let quarantined = std::fs::read_dir(&quarantine).map_err(OpenSiteError::at(&quarantine))?.count();
+    let (epochs, _) =
+        Epochs::open(dir.epochs(), Arc::clone(&disk)).map_err(OpenSiteError::at(&dir.epochs()))?;
     let slots = SlotStore::new(dir.slots(), disk);
     let listed = slots.list().map_err(OpenSiteError::at(&dir.slots()))?;
     let opened = Opened {
         site,
         dir,
         slots,
+        epochs,
         holdings: recovered.holdings,
         read_only: true,
         damaged: recovered.damaged,

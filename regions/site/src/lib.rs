@@ -15,6 +15,7 @@ pub mod daemon;
 mod directory;
 mod disk;
 pub mod entrances;
+mod epochs;
 pub mod faults;
 mod group;
 mod holdings;
@@ -22,6 +23,7 @@ mod host;
 mod identity;
 mod index;
 mod inspect;
+mod lease;
 mod options;
 mod parts;
 mod pen;
@@ -52,9 +54,11 @@ pub use disk::{Disk, HostDisk, Room};
 pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
 pub use identity::{IdentityError, SiteIdentity};
 pub use inspect::{Inspection, inspect};
+pub use lease::{LeaseError, LeaseFile};
 pub use options::SiteOptions;
 pub use pod::{
-    PodConfigError, PodCredentials, PodOptions, PodRefusal, PodSite, PodTiming, Witness, is_pod_endpoint,
+    AsListed, Discovery, EndpointsError, EndpointsFile, PodConfigError, PodCredentials, PodOptions,
+    PodRefusal, PodSite, PodTiming, Whereabouts, Witness, is_pod_endpoint,
 };
 pub use receipt::{NotAReceiptKey, ReceiptKey, ReceiptSigner};
 pub use simulated::SimulatedSite;

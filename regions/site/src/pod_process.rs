@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use coffer_model::{FailureDomain, SiteDescription, Tier};
@@ -16,11 +17,14 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use crate::daemon::{self, Callers, DaemonOptions};
-use crate::host::HostEntropy;
-use crate::{DirectorySite, ReceiptSigner, SiteIdentity, disk};
+use crate::host::{HostClock, HostEntropy};
+use crate::{DirectorySite, LeaseFile, ReceiptSigner, SiteIdentity, disk};
 
 /// No certificate, key or list comes near. In bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How often the file of the lease is read: a small part of any sensible lease.
+const LEASE_LOOK: Duration = Duration::from_millis(200);
 
 /// Flags of `create`.
 #[derive(Args)]
@@ -60,6 +64,11 @@ pub(crate) struct ServeFlags {
     /// A file with a caller in each line.
     #[arg(long)]
     callers: Option<PathBuf>,
+    /// The lease of this pod: JSON with `epoch` and `valid_until_unix_ms`, which
+    /// somebody renews by replacing the file. Once it has run out nothing is
+    /// written any more; reads go on. Without this flag none is needed.
+    #[arg(long)]
+    lease_file: Option<PathBuf>,
 }
 
 fn text(path: &Path) -> Result<String, String> {
@@ -115,12 +124,19 @@ pub(crate) fn serve(flags: ServeFlags) -> Result<(), String> {
     }
     let receipts = ReceiptSigner::danger_from_text(&secret(&flags.receipt_key)?)
         .ok_or_else(|| format!("{}: this is no receipt key", flags.receipt_key.display()))?;
+    let lease = match &flags.lease_file {
+        None => None,
+        Some(path) => Some(Arc::new(
+            LeaseFile::open(path, Arc::new(HostClock::default())).map_err(|error| error.to_string())?,
+        )),
+    };
     let options = DaemonOptions {
         certificate_pem,
         key_pem: secret(&flags.key)?,
         ca_pem: text(&flags.ca)?,
         receipts,
         callers,
+        lease,
         notices: Arc::new(|notice| eprintln!("coffer-site: {notice}")),
     };
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
@@ -146,6 +162,10 @@ async fn run(
     let opening = move || DirectorySite::open(&dir, description, Arc::new(HostEntropy));
     let opened = tokio::task::spawn_blocking(opening).await.map_err(|error| error.to_string())?;
     let site = Arc::new(opened.map_err(|error| error.to_string())?);
+    if let Some(lease) = &options.lease {
+        let trouble = |error| eprintln!("coffer-site: {error}");
+        tokio::spawn(Arc::clone(lease).keep_looking(LEASE_LOOK, trouble));
+    }
     say(format_args!("ready: {id} on {address}"))?;
     let shutdown = async move {
         tokio::select! {

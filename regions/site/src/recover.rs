@@ -12,6 +12,7 @@ use coffer_regions::{Record, ScrubFinding};
 
 use crate::checkpoint::{self, Checkpoint, CoveredVolume};
 use crate::disk::{self, Disk};
+use crate::epochs::Epochs;
 use crate::holdings::{HeldVolume, Holdings};
 use crate::index::Location;
 use crate::retired::{self, Retired};
@@ -243,7 +244,8 @@ impl<'a> SiteScan<'a> {
         if !fits || covered.nonce != volume.key.fingerprint() || !ends_with(&volume, &covered)? {
             return Ok(None);
         }
-        self.out.damaged += covered.damage.iter().map(|(_, records)| records).sum::<u64>();
+        let counted = covered.damage.iter().fold(0_u64, |sum, (_, records)| sum.saturating_add(*records));
+        self.out.damaged = self.out.damaged.saturating_add(counted);
         let CoveredVolume { length, start, end, last_batch, damage, .. } = covered;
         Ok(Some(HeldVolume { volume, length, start, end, last_batch, damage }))
     }
@@ -254,18 +256,19 @@ impl<'a> SiteScan<'a> {
         self.out.scanned_bytes += length.saturating_sub(held.length);
         let (mut chain, number) = (held.end.clone(), held.volume.number);
         let (index, damage) = (&mut self.out.holdings.index, &mut held.damage);
-        let mut damaged = 0;
+        let mut damaged = 0_u64;
         let end =
             scan::scan_volume(&held.volume, held.length, length, &mut chain, &mut |found| match found {
                 Found::Record(location) => index.insert(location),
                 Found::Removal(id) => index.remove(id, number),
                 Found::Damage { records, offset, .. } => {
-                    damaged += records;
+                    // A gap in the numbers may be as wide as a number can be.
+                    damaged = damaged.saturating_add(records);
                     damage.push((offset, records));
                 }
             })?;
         held.last_batch = end.last_batch.or(held.last_batch);
-        self.out.damaged += damaged;
+        self.out.damaged = self.out.damaged.saturating_add(damaged);
         if is_last {
             (self.out.tail, self.out.appendable) = (end.tail, true);
         } else if let Tail::Short(at) | Tail::Unknown { at, .. } = end.tail {
@@ -357,7 +360,13 @@ pub(crate) fn open(
     for place in [dir.root(), dir.volumes(), dir.slots()] {
         disk::remove_leftovers(disk.as_ref(), &place).map_err(OpenSiteError::at(&place))?;
     }
+    if dir.epochs().exists() {
+        disk::remove_leftovers(disk.as_ref(), &dir.epochs()).map_err(OpenSiteError::at(&dir.epochs()))?;
+    }
+    let (epochs, findings) =
+        Epochs::open(dir.epochs(), disk.clone()).map_err(OpenSiteError::at(&dir.epochs()))?;
     let mut recovered = scan_site(dir, site, disk.as_ref(), false, From::Checkpoint)?;
+    recovered.damaged += u64::try_from(findings.len()).unwrap_or(u64::MAX);
     // A tail that can be neither kept aside nor cut closes the site for
     // writing only: what it holds can still be read.
     let settled = settle_tail(&mut recovered, &dir.quarantine(), disk.as_ref());
@@ -368,6 +377,7 @@ pub(crate) fn open(
         site,
         dir: dir.clone(),
         slots,
+        epochs,
         holdings: recovered.holdings,
         read_only: settled.is_err() || removed.is_err() || !recovered.synced,
         damaged: recovered.damaged,

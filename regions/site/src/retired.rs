@@ -99,6 +99,12 @@ impl Retired {
         Some([copy.clone(), copy].concat())
     }
 
+    /// For [`entrances`](crate::entrances): whether this is a copy of the
+    /// ledger of `site`, once it has its digest.
+    pub(crate) fn decode_digested(text: &[u8], site: SiteId) -> bool {
+        Self::decode(&[text, &digest_of(text)].concat(), site).is_some()
+    }
+
     fn decode(copy: &[u8], site: SiteId) -> Option<Self> {
         let runs_end = copy.len().checked_sub(DIGEST_BYTES).filter(|end| *end >= HEADER_BYTES)?;
         let (text, digest) = copy.split_at(runs_end);

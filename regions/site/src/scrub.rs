@@ -94,6 +94,7 @@ impl Shared {
             }
         }
         findings.extend(self.slots().scrub());
+        findings.extend(self.epochs().scrub());
         Ok(findings)
     }
 }

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 
 use bytes::Bytes;
 use coffer_model::{RecordId, SiteId};
-use coffer_regions::{Reach, Record, ScrubFinding, SiteError};
+use coffer_regions::{Fence, Reach, Record, ScrubFinding, SiteError};
 
 use crate::checkpoint;
-use crate::disk::{self, Disk};
+use crate::disk::{self, Disk, is_full};
+use crate::epochs::{EpochError, Epochs};
 use crate::holdings::{History, Holdings};
 use crate::index::Location;
 use crate::options::SiteOptions;
@@ -36,6 +37,9 @@ pub(crate) struct Shared {
     /// Held by whoever compacts or writes a checkpoint.
     pub(crate) upkeep: Mutex<()>,
     slots: Mutex<SlotStore>,
+    /// Held by whoever changes a slot, so that no owner does after another
+    /// has followed him.
+    epochs: Mutex<Epochs>,
     holdings: RwLock<Holdings>,
     read_only: AtomicBool,
     damaged: AtomicU64,
@@ -57,6 +61,7 @@ pub(crate) struct Opened {
     pub(crate) site: SiteId,
     pub(crate) dir: SiteDir,
     pub(crate) slots: SlotStore,
+    pub(crate) epochs: Epochs,
     pub(crate) holdings: Holdings,
     pub(crate) read_only: bool,
     pub(crate) damaged: u64,
@@ -76,6 +81,7 @@ impl Shared {
             pulse: Pulse::default(),
             upkeep: Mutex::new(()),
             slots: Mutex::new(opened.slots),
+            epochs: Mutex::new(opened.epochs),
             holdings: RwLock::new(opened.holdings),
             read_only: AtomicBool::new(opened.read_only),
             damaged: AtomicU64::new(opened.damaged),
@@ -101,6 +107,27 @@ impl Shared {
 
     pub(crate) fn slots(&self) -> MutexGuard<'_, SlotStore> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn epochs(&self) -> MutexGuard<'_, Epochs> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a change under this epoch may be made now; a higher epoch is
+    /// raised first. Whoever changes something holds what it is asked of.
+    pub(crate) fn admit(&self, epochs: &mut Epochs, fence: Option<Fence>) -> Result<(), SiteError> {
+        if epochs.would_rise(fence) && self.is_read_only() {
+            return Err(SiteError::ReadOnly);
+        }
+        epochs.admit(fence).map_err(|error| match error {
+            EpochError::Superseded => SiteError::Superseded,
+            EpochError::OverLimit => SiteError::OverLimit,
+            EpochError::Disk(error) if is_full(&error) => SiteError::Full,
+            EpochError::Disk(_) => {
+                self.close_for_writing();
+                SiteError::ReadOnly
+            }
+        })
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

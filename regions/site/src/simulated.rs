@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coffer_model::{RecordId, SiteDescription, SlotId};
+use coffer_model::{RecordId, ScopeId, SiteDescription, SlotId};
 use coffer_regions::{
-    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
-    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
+    Answer, Challenge, Change, Changed, Fence, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor,
+    ScrubFinding, ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -164,6 +164,23 @@ impl Site for SimulatedSite {
 
     async fn wipe_superseded(&self, slot: SlotId) -> Result<(), SiteError> {
         self.request(0, self.inner.wipe_superseded(slot), |()| 0).await
+    }
+
+    async fn raise(&self, fence: Fence) -> Result<(), SiteError> {
+        self.request(0, self.inner.raise(fence), |()| 0).await
+    }
+
+    async fn epoch(&self, scope: ScopeId) -> Result<u64, SiteError> {
+        self.request(0, self.inner.epoch(scope), |_| 0).await
+    }
+
+    async fn change_under(&self, fence: Fence, change: Change) -> Result<Changed, SiteError> {
+        let bytes = match &change {
+            Change::Put(records) => body_bytes(records),
+            Change::WriteSlot(_, content) => length(content.body.len()),
+            Change::Delete(_) | Change::WipeSuperseded(_) => 0,
+        };
+        self.request(bytes, self.inner.change_under(fence, change), |_| 0).await
     }
 
     async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError> {

@@ -168,6 +168,11 @@ impl SiteDir {
         self.root.join("slots")
     }
 
+    /// One file for each scope whose owners have epochs.
+    pub(crate) fn epochs(&self) -> PathBuf {
+        self.root.join("epochs")
+    }
+
     pub(crate) fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
     }

@@ -18,6 +18,10 @@ use crate::disk::{self, Disk};
 /// Longest body of a slot.
 pub(crate) const SLOT_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// Slots of one site that are listed: there is one for each tenant. More come
+/// only from somebody who wants a listing not to end.
+pub(crate) const SLOTS_MAX: usize = 1 << 16;
+
 /// A half starts with a header and is a whole number of 4 KiB sectors, so
 /// that writing one never rewrites a sector of the other.
 const HEADER_BYTES: usize = 4096;
@@ -201,6 +205,16 @@ fn decode_half(slot: SlotId, bytes: &[u8]) -> Half {
     }
     let generation = u64::from_le_bytes(field(bytes, 8));
     Half::Valid(SlotContent { generation, body: Bytes::copy_from_slice(body) })
+}
+
+/// For [`entrances`](crate::entrances): whether these are the used bytes of a
+/// half with something in it.
+pub(crate) fn is_half(slot: SlotId, used: &[u8]) -> bool {
+    let (header, body) = used.split_at(used.len().min(USED_HEADER_BYTES));
+    let mut half = vec![0; HALF_BYTES.max(HEADER_BYTES + body.len())];
+    half[..header.len()].copy_from_slice(header);
+    half[HEADER_BYTES..HEADER_BYTES + body.len()].copy_from_slice(body);
+    matches!(decode_half(slot, &half), Half::Valid(_))
 }
 
 /// Both halves; one that the file is too short for is bad.

@@ -5,8 +5,8 @@ use coffer_model::{Digest, RecordId};
 use coffer_proto::site::v1;
 use coffer_proto::{InvalidMessage, digest, id};
 use coffer_regions::{
-    ClearGeometry, ListedRecord, Reach, Record, RecordKind, ScrubCursor, ScrubFinding, ScrubStep, SiteError,
-    SiteState, SlotListing,
+    ClearGeometry, Fence, ListedRecord, Reach, Record, RecordKind, ScrubCursor, ScrubFinding, ScrubStep,
+    SiteError, SiteState, SlotListing,
 };
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -17,6 +17,9 @@ pub(crate) const LINES_MAX: usize = 4096;
 pub(crate) const SCRUB_BYTES_MAX: u64 = 64 << 20;
 /// The longest place of a finding, in bytes.
 const PLACE_BYTES_MAX: usize = 1024;
+
+/// The metadata key of the highest incarnation that a caller knows.
+pub(crate) const INCARNATION_KEY: &str = "coffer-pod-incarnation";
 
 /// The metadata key that carries an error of the store.
 const ERROR_KEY: &str = "coffer-site-error";
@@ -81,6 +84,20 @@ pub(crate) fn optional_id<T: for<'a> TryFrom<&'a [u8]>>(
 pub(crate) fn limit(asked: u32) -> Result<usize, InvalidMessage> {
     let limit = usize::try_from(asked).unwrap_or(usize::MAX);
     if limit <= LINES_MAX { Ok(limit) } else { Err(InvalidMessage::OverLimit("limit")) }
+}
+
+pub(crate) fn fence(message: Option<&v1::Fence>) -> Result<Option<Fence>, InvalidMessage> {
+    let Some(fence) = message else { return Ok(None) };
+    let scope = id("scope", &fence.scope)?;
+    if fence.epoch == 0 {
+        Err(InvalidMessage::OverLimit("epoch"))
+    } else {
+        Ok(Some(Fence { scope, epoch: fence.epoch }))
+    }
+}
+
+pub(crate) fn fence_message(fence: Option<Fence>) -> Option<v1::Fence> {
+    fence.map(|fence| v1::Fence { scope: fence.scope.as_bytes().to_vec().into(), epoch: fence.epoch })
 }
 
 pub(crate) fn cursor(bytes: &[u8]) -> Result<Option<ScrubCursor>, InvalidMessage> {
@@ -171,11 +188,13 @@ pub(crate) fn state_message(state: &SiteState) -> v1::StateResponse {
         free_bytes: state.free_bytes,
         read_only: state.read_only,
         reach: reach_message(state.reach),
+        incarnation: None,
+        refused: None,
     }
 }
 
 /// The names of the store's errors on the wire.
-const ERRORS: [(SiteError, &str, Code); 8] = [
+const ERRORS: [(SiteError, &str, Code); 10] = [
     (SiteError::Missing, "missing", Code::NotFound),
     (SiteError::Damaged, "damaged", Code::DataLoss),
     (SiteError::Conflict, "conflict", Code::AlreadyExists),
@@ -184,6 +203,8 @@ const ERRORS: [(SiteError, &str, Code); 8] = [
     (SiteError::OverLimit, "over-limit", Code::OutOfRange),
     (SiteError::Unreachable, "disk", Code::Unavailable),
     (SiteError::Untrusted, "untrusted", Code::Internal),
+    (SiteError::Superseded, "superseded", Code::FailedPrecondition),
+    (SiteError::NoLease, "no-lease", Code::FailedPrecondition),
 ];
 
 /// An error of the store, for the caller.

@@ -77,6 +77,10 @@ impl Writer {
                 drop(reply.send(Ok(())));
                 return None;
             }
+            Request::Raise { fence, reply } => {
+                drop(reply.send(self.shared.admit(&mut self.shared.epochs(), Some(fence))));
+                return None;
+            }
             Request::Retire { number, reply } => {
                 drop(reply.send(self.retire(number)));
                 return None;

@@ -146,7 +146,7 @@ async fn raw(fleet: &Fleet, address: std::net::SocketAddr) -> StoreClient<Channe
 }
 
 fn header(records: u32, body_bytes: u64) -> PutHeader {
-    PutHeader { nonce: vec![1; 32].into(), records, body_bytes }
+    PutHeader { nonce: vec![1; 32].into(), records, body_bytes, fence: None }
 }
 
 fn part(record: &Record) -> RecordPart {
@@ -213,13 +213,20 @@ async fn oversized_and_malformed_requests_are_refused_store_nothing_and_cost_nob
     assert!(raw.list(v1::ListRequest { kind: 1, after: short.clone(), limit: 1 }).await.is_err());
     assert!(raw.list(v1::ListRequest { kind: 0, after: vec![].into(), limit: 1 }).await.is_err());
     assert!(raw.list(v1::ListRequest { kind: 1, after: vec![].into(), limit: 4097 }).await.is_err());
-    assert!(raw.delete(v1::DeleteRequest { ids: vec![short.clone()] }).await.is_err());
-    assert!(raw.delete(v1::DeleteRequest { ids: vec![vec![1; 16].into(); 4097] }).await.is_err());
+    assert!(raw.delete(v1::DeleteRequest { ids: vec![short.clone()], fence: None }).await.is_err());
+    assert!(
+        raw.delete(v1::DeleteRequest { ids: vec![vec![1; 16].into(); 4097], fence: None }).await.is_err()
+    );
     assert!(raw.answer(v1::AnswerRequest { record: vec![1; 16].into(), key: short.clone() }).await.is_err());
     let greedy = v1::ScrubStepRequest { from: vec![].into(), bytes_max: u64::MAX };
     assert!(raw.scrub_step(greedy).await.is_err());
     assert!(raw.reaches(v1::ReachesRequest { reach: None }).await.is_err());
-    let long = v1::WriteSlotRequest { slot: vec![1; 16].into(), generation: 1, body: vec![0; 65537].into() };
+    let long = v1::WriteSlotRequest {
+        slot: vec![1; 16].into(),
+        generation: 1,
+        body: vec![0; 65537].into(),
+        fence: None,
+    };
     assert!(raw.write_slot(long).await.is_err());
     assert!(raw.list_slots(v1::ListSlotsRequest { after: short, limit: 1 }).await.is_err());
 

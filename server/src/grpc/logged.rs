@@ -62,11 +62,21 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let mut caller = Request::new(());
         caller.extensions_mut().clone_from(request.extensions());
+        if let Err(error) = self.service.sites.owner().check() {
+            // No leaf: the log is the owner's, and this replica's is not read.
+            return Box::pin(std::future::ready(Ok(status(error).into_http())));
+        }
         let uri = request.uri().clone();
         let (service, answer) = (Arc::clone(&self.service), self.inner.call(request));
         let seen = Arc::new(AtomicBool::new(false));
         Box::pin(SEEN.scope(Arc::clone(&seen), async move {
             let answer = answer.await?;
+            if let Err(error) = service.sites.owner().check()
+                && refused(&answer)
+                && !is_undecided(&answer)
+            {
+                return Ok(status(error).into_http());
+            }
             if seen.load(Ordering::Relaxed) {
                 return Ok(answer);
             }
@@ -85,6 +95,12 @@ where
 fn refused(answer: &http::Response<Body>) -> bool {
     let code = answer.headers().get(Status::GRPC_STATUS);
     code.is_some_and(|code| Code::from_bytes(code.as_bytes()) != Code::Ok)
+}
+
+/// Whether nobody can say yet what became of the call.
+fn is_undecided(answer: &http::Response<Body>) -> bool {
+    let code = answer.headers().get(Status::GRPC_STATUS);
+    code.is_some_and(|code| Code::from_bytes(code.as_bytes()) == Code::Unknown)
 }
 
 /// The longest name of a method that a leaf repeats.

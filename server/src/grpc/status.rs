@@ -18,6 +18,7 @@ use crate::hold::HoldError;
 use crate::jobs::JobError;
 use crate::ledger::LedgerError;
 use crate::list::ListError;
+use crate::owner::NotOwner;
 use crate::plain::PlainError;
 use crate::put::PutError;
 use crate::registry::RegistryError;
@@ -50,6 +51,12 @@ impl Coded for Denied {
             Self::Forbidden => Code::PermissionDenied,
             Self::Unlogged(error) => error.code(),
         }
+    }
+}
+
+impl Coded for NotOwner {
+    fn code(&self) -> Code {
+        Code::Unavailable
     }
 }
 

@@ -226,7 +226,10 @@ pub(crate) async fn put_and_read_back(
         Err(error) => Err(error),
     };
     if let Err(error) = there {
-        if matches!(error, SiteError::Unreachable | SiteError::Full | SiteError::ReadOnly) {
+        if matches!(
+            error,
+            SiteError::Unreachable | SiteError::Full | SiteError::ReadOnly | SiteError::NoLease
+        ) {
             return Err(service.blamed(site, error, StepError::Target));
         }
         // Something wrong lies in its place; what is there with the right

@@ -155,6 +155,7 @@ impl Stage {
             entropy: Arc::clone(&entropy) as _,
             sites: Arc::clone(&sites) as _,
             catalogues: Execution::Inline,
+            owner: None,
         };
         let root = RootKey::generate(entropy.as_ref());
         let (people, quorum) = CUSTODIANS;

@@ -11,7 +11,7 @@ use coffer_client::Credentials;
 use coffer_client::keys::{DEFAULT_COUNT, DEFAULT_THRESHOLD, RootKey, split_for};
 use coffer_client::profile::write_atomically;
 use coffer_custody::{Custodian as _, PassphraseFile, Quorum, write_shares};
-use coffer_server::{Host, JobSettings, RecoveryKit, Service, SiteFile};
+use coffer_server::{EndpointsFile, Host, HostSites, JobSettings, LeaseFile, RecoveryKit, Service, SiteFile};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +22,9 @@ use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
 use crate::flags::{CustodianKind, JobFlags, Seconds, ServeFlags};
+
+/// How often the lease is read: a small part of any sensible lease.
+const LEASE_LOOK: Duration = Duration::from_millis(200);
 
 /// Where everything is.
 struct Places {
@@ -49,7 +52,7 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
     // First of all, so that a taken port founds nothing.
     let listener = listen(flags.listen).await?;
     let endpoint = format!("https://{}", listener.local_addr()?);
-    let host = Host::of_this_machine(context.clock.clone(), context.entropy.clone());
+    let host = host(context, &flags)?;
     if !Service::is_founded(&flags.data_dir) && Service::has_sites(&flags.data_dir) {
         restore_topology(context, &flags, &places)?;
     }
@@ -80,6 +83,23 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
         .await
         .advise("every acknowledged write is durable", "start it again")?;
     Ok(Exit::Success)
+}
+
+/// This machine, with what whoever runs pods and replicas tells it.
+fn host(context: &Context<'_>, flags: &ServeFlags) -> Result<Host, Failure> {
+    let mut host = Host::of_this_machine(context.clock.clone(), context.entropy.clone());
+    let safe = "nothing was opened";
+    if let Some(path) = &flags.endpoints_file {
+        let file = EndpointsFile::open(path).advise(safe, "mend the file, or leave the flag out")?;
+        host.sites = Arc::new(HostSites::new(context.entropy.clone()).finding(Arc::new(file)));
+    }
+    if let Some(path) = &flags.lease_file {
+        let lease = LeaseFile::open(path, context.clock.clone());
+        let lease = Arc::new(lease.advise(safe, "wait until this replica is granted the lease")?);
+        tokio::spawn(Arc::clone(&lease).keep_looking(LEASE_LOOK, |error| eprintln!("coffer: {error}")));
+        host.owner = Some(lease);
+    }
+    Ok(host)
 }
 
 fn jobs(flags: &JobFlags) -> JobSettings {

@@ -2,7 +2,7 @@
 //! `regions/BUCKET.md` draws them.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use coffer_model::{Digest, RecordId, SlotId};
+use coffer_model::{Digest, RecordId, ScopeId, SlotId};
 use coffer_regions::{ClearGeometry, ListedRecord, Record, RecordKind, SlotContent};
 use object_store::path::Path;
 
@@ -147,6 +147,14 @@ impl Names {
     /// What sorts behind every line of `id`, and before those of the next id.
     pub(super) fn after(&self, kind: RecordKind, id: RecordId) -> Path {
         self.path(&format!("kinds/{}/{}_", kind.byte(), hex(id.as_bytes())))
+    }
+
+    pub(super) fn epochs(&self) -> Path {
+        self.path("epochs")
+    }
+
+    pub(super) fn epoch(&self, scope: ScopeId) -> Path {
+        self.path(&format!("epochs/{}", hex(scope.as_bytes())))
     }
 
     pub(super) fn slots(&self) -> Path {

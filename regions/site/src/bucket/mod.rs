@@ -2,12 +2,14 @@
 //! objects, the order of writes and what a crash leaves are in
 //! `regions/BUCKET.md`.
 
+mod fence;
 mod form;
 mod objects;
 mod records;
 mod site;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -140,6 +142,8 @@ struct Shared {
     objects: Objects,
     counts: Mutex<Option<Counts>>,
     damaged: Mutex<BTreeSet<RecordId>>,
+    /// Whether an owner's epoch was ever seen here.
+    fenced: AtomicBool,
 }
 
 /// A site in a bucket.
@@ -245,6 +249,7 @@ impl Shared {
             objects: Objects::new(Box::new(store), timing),
             counts: Mutex::default(),
             damaged: Mutex::default(),
+            fenced: AtomicBool::new(false),
         })
     }
 
@@ -270,6 +275,7 @@ impl Shared {
         if found != expected {
             return Err(BucketError::OtherSite { found, expected });
         }
+        self.look_for_epochs().await.map_err(BucketError::Unreachable)?;
         self.objects.confirm();
         Ok(())
     }

@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::sync::PoisonError;
 
 use async_trait::async_trait;
-use coffer_model::{RecordId, SiteDescription, SlotId};
+use coffer_model::{RecordId, ScopeId, SiteDescription, SlotId};
 use coffer_regions::{
-    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
-    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes, answer_of,
+    Answer, Challenge, Change, Changed, Fence, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor,
+    ScrubFinding, ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
+    answer_of,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::UpdateVersion;
@@ -16,7 +17,7 @@ use object_store::UpdateVersion;
 use super::form::{SLOT_OBJECT_BYTES_MAX, parse_id, parse_slot, slot_object};
 use super::{BucketSite, Shared};
 use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX, body_bytes};
-use crate::slots::SLOT_BODY_BYTES_MAX;
+use crate::slots::{SLOT_BODY_BYTES_MAX, SLOTS_MAX};
 
 /// Requests of one call that are on the way at the same time.
 const AT_ONCE: usize = 16;
@@ -53,22 +54,16 @@ impl Shared {
     }
 
     async fn slots(&self) -> Result<Vec<SlotId>, SiteError> {
-        let objects = self.objects.list(&self.names.slots(), None, usize::MAX).await?;
+        let objects = self.objects.list(&self.names.slots(), None, SLOTS_MAX + 1).await?;
+        if objects.len() > SLOTS_MAX {
+            return Err(SiteError::OverLimit);
+        }
         Ok(objects.iter().filter_map(|object| parse_id(&object.location)).map(SlotId::from_bytes).collect())
     }
 }
 
-#[async_trait]
-impl Site for BucketSite {
-    fn description(&self) -> &SiteDescription {
-        &self.shared.description
-    }
-
-    fn answers(&self) -> bool {
-        self.shared.objects.answers()
-    }
-
-    async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
+impl BucketSite {
+    async fn store(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
         if records.len() > PUT_RECORDS_MAX || body_bytes(&records) > PUT_BYTES_MAX {
             return Err(SiteError::OverLimit);
         }
@@ -86,6 +81,42 @@ impl Site for BucketSite {
         let unique: Vec<Record> = unique.into_values().collect();
         self.shared.put_all(&unique).await?;
         Ok(receipts)
+    }
+
+    async fn remove(&self, mut ids: Vec<RecordId>) -> Result<u64, SiteError> {
+        if ids.len() > PUT_RECORDS_MAX {
+            return Err(SiteError::OverLimit);
+        }
+        self.shared.objects.closed()?;
+        ids.sort_unstable();
+        ids.dedup();
+        let removals = stream::iter(ids.into_iter().map(|id| self.shared.remove_record(id)));
+        let removed: Vec<bool> = removals.buffer_unordered(AT_ONCE).try_collect().await?;
+        Ok(removed.into_iter().map(u64::from).sum())
+    }
+
+    async fn overwrite(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {
+        if content.body.len() > SLOT_BODY_BYTES_MAX {
+            return Err(SiteError::OverLimit);
+        }
+        self.shared.objects.closed()?;
+        self.shared.write_slot(slot, &content).await
+    }
+}
+
+#[async_trait]
+impl Site for BucketSite {
+    fn description(&self) -> &SiteDescription {
+        &self.shared.description
+    }
+
+    fn answers(&self) -> bool {
+        self.shared.objects.answers()
+    }
+
+    async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
+        self.shared.unfenced()?;
+        self.store(records).await
     }
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
@@ -117,16 +148,9 @@ impl Site for BucketSite {
         self.shared.list_lines(kind, after, limit).await
     }
 
-    async fn delete(&self, mut ids: Vec<RecordId>) -> Result<u64, SiteError> {
-        if ids.len() > PUT_RECORDS_MAX {
-            return Err(SiteError::OverLimit);
-        }
-        self.shared.objects.closed()?;
-        ids.sort_unstable();
-        ids.dedup();
-        let removals = stream::iter(ids.into_iter().map(|id| self.shared.remove_record(id)));
-        let removed: Vec<bool> = removals.buffer_unordered(AT_ONCE).try_collect().await?;
-        Ok(removed.into_iter().map(u64::from).sum())
+    async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
+        self.shared.unfenced()?;
+        self.remove(ids).await
     }
 
     async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
@@ -159,11 +183,8 @@ impl Site for BucketSite {
     }
 
     async fn write_slot(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {
-        if content.body.len() > SLOT_BODY_BYTES_MAX {
-            return Err(SiteError::OverLimit);
-        }
-        self.shared.objects.closed()?;
-        self.shared.write_slot(slot, &content).await
+        self.shared.unfenced()?;
+        self.overwrite(slot, content).await
     }
 
     async fn read_slot(&self, slot: SlotId) -> Result<SlotContent, SiteError> {
@@ -174,7 +195,33 @@ impl Site for BucketSite {
     /// An overwritten object is gone: a bucket that keeps versions is refused
     /// when the site is created, and again by every write of a slot.
     async fn wipe_superseded(&self, slot: SlotId) -> Result<(), SiteError> {
+        self.shared.unfenced()?;
         self.read_slot(slot).await.map(drop)
+    }
+
+    async fn raise(&self, fence: Fence) -> Result<(), SiteError> {
+        self.shared.objects.closed()?;
+        self.shared.raise(fence).await
+    }
+
+    async fn epoch(&self, scope: ScopeId) -> Result<u64, SiteError> {
+        self.shared.objects.closed()?;
+        self.shared.epoch(scope).await
+    }
+
+    async fn change_under(&self, fence: Fence, change: Change) -> Result<Changed, SiteError> {
+        self.shared.objects.closed()?;
+        let change = async {
+            match change {
+                Change::Put(records) => self.store(records).await.map(Changed::Stored),
+                Change::Delete(ids) => self.remove(ids).await.map(Changed::Removed),
+                Change::WriteSlot(slot, content) => {
+                    self.overwrite(slot, content).await.map(|()| Changed::Slot)
+                }
+                Change::WipeSuperseded(slot) => self.read_slot(slot).await.map(|_| Changed::Slot),
+            }
+        };
+        self.shared.fenced(fence, change).await
     }
 
     async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError> {

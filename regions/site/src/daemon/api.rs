@@ -4,23 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use coffer_model::{RecordId, SlotId};
+use coffer_model::{RecordId, ScopeId, SlotId};
 use coffer_proto::site::v1::store_server::Store;
 use coffer_proto::site::v1::{
-    AnswerRequest, AnswerResponse, DeleteRequest, DeleteResponse, GetRangeRequest, GetRangeResponse,
-    GetRequest, GetResponse, ListRequest, ListResponse, ListSlotsRequest, ListSlotsResponse, PutHeader,
-    PutRequest, PutResponse, ReachesRequest, ReachesResponse, ReadSlotRequest, ReadSlotResponse,
-    Receipt as ReceiptMessage, ScrubStepRequest, ScrubStepResponse, SlotListing, StateRequest, StateResponse,
-    WipeSupersededRequest, WipeSupersededResponse, WriteSlotRequest, WriteSlotResponse,
+    AnswerRequest, AnswerResponse, DeleteRequest, DeleteResponse, GetEpochRequest, GetEpochResponse,
+    GetRangeRequest, GetRangeResponse, GetRequest, GetResponse, ListRequest, ListResponse, ListSlotsRequest,
+    ListSlotsResponse, PutHeader, PutRequest, PutResponse, RaiseEpochRequest, RaiseEpochResponse,
+    ReachesRequest, ReachesResponse, ReadSlotRequest, ReadSlotResponse, Receipt as ReceiptMessage,
+    ScrubStepRequest, ScrubStepResponse, SlotListing, StateRequest, StateResponse, WipeSupersededRequest,
+    WipeSupersededResponse, WriteSlotRequest, WriteSlotResponse,
 };
 use coffer_proto::{DATA_BYTES_MAX, InvalidMessage, id};
-use coffer_regions::{Challenge, Receipt, Record, Site, SlotContent};
+use coffer_regions::{Challenge, Change, Changed, Fence, Receipt, Record, Site, SlotContent};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Notice;
-use super::callers::CallerName;
+use super::refused::Refused;
+use super::tenure::Tenure;
 use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
 use crate::parts::{Assembly, Parts, PartsError};
 use crate::receipt::{Nonce, ReceiptSigner, SignedReceipts};
@@ -38,7 +39,8 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 pub(super) struct StoreApi {
     site: Arc<dyn Site>,
     signer: ReceiptSigner,
-    notices: Arc<dyn Fn(Notice) + Send + Sync>,
+    tenure: Arc<Tenure>,
+    refused: Arc<Refused>,
     put_room: Arc<Semaphore>,
     reads: Arc<Semaphore>,
 }
@@ -67,8 +69,18 @@ fn store(error: coffer_regions::SiteError) -> Status {
 /// What the header of a put announces, within the limits.
 struct Announced {
     nonce: Nonce,
+    fence: Option<Fence>,
     records: usize,
     body_bytes: u64,
+}
+
+/// A put that has come whole.
+struct Received {
+    nonce: Nonce,
+    fence: Option<Fence>,
+    records: Vec<Record>,
+    /// What its bodies take in memory until they are written.
+    _room: OwnedSemaphorePermit,
 }
 
 fn announced(header: Option<PutHeader>) -> Result<Announced, InvalidMessage> {
@@ -81,29 +93,39 @@ fn announced(header: Option<PutHeader>) -> Result<Announced, InvalidMessage> {
         return Err(InvalidMessage::OverLimit("body_bytes"));
     }
     let nonce = wire::thirty_two("nonce", &header.nonce)?;
-    Ok(Announced { nonce, records, body_bytes: header.body_bytes })
+    let fence = wire::fence(header.fence.as_ref())?;
+    Ok(Announced { nonce, fence, records, body_bytes: header.body_bytes })
 }
 
 impl StoreApi {
     pub(super) fn new(
         site: Arc<dyn Site>,
         signer: ReceiptSigner,
-        notices: Arc<dyn Fn(Notice) + Send + Sync>,
+        tenure: Arc<Tenure>,
+        refused: Arc<Refused>,
     ) -> Self {
         let put_room = Arc::new(Semaphore::new(PUT_ROOM_KIB));
-        Self { site, signer, notices, put_room, reads: Arc::new(Semaphore::new(READS_MAX)) }
+        Self { site, signer, tenure, refused, put_room, reads: Arc::new(Semaphore::new(READS_MAX)) }
     }
 
-    /// Notes a refusal in the log of the daemon and passes it on.
-    fn noted<'a>(&'a self, caller: Option<&CallerName>) -> impl Fn(Status) -> Status + 'a + use<'a> {
-        let caller = caller.map(|name| name.0.clone()).unwrap_or_default();
-        move |status| {
-            if status.code() == tonic::Code::InvalidArgument {
-                let answer = status.message().to_owned();
-                (self.notices)(Notice::Request { caller: caller.clone(), answer });
+    /// Makes a change under the epoch that its caller names, if any, while
+    /// the lease of this pod is held. What was written and not acknowledged
+    /// before it ran out is not acknowledged.
+    async fn change(&self, fence: Option<Fence>, change: Change) -> Result<Changed, Status> {
+        self.tenure.may_write().map_err(store)?;
+        let changed = match (fence, change) {
+            (Some(fence), change) => self.site.change_under(fence, change).await,
+            (None, Change::Put(records)) => self.site.put(records).await.map(Changed::Stored),
+            (None, Change::Delete(ids)) => self.site.delete(ids).await.map(Changed::Removed),
+            (None, Change::WriteSlot(slot, content)) => {
+                self.site.write_slot(slot, content).await.map(|()| Changed::Slot)
             }
-            status
-        }
+            (None, Change::WipeSuperseded(slot)) => {
+                self.site.wipe_superseded(slot).await.map(|()| Changed::Slot)
+            }
+        };
+        self.tenure.may_write().map_err(store)?;
+        changed.map_err(store)
     }
 
     async fn room(&self, body_bytes: u64) -> Result<OwnedSemaphorePermit, Status> {
@@ -117,12 +139,8 @@ impl StoreApi {
         place.map_err(|_| Status::unavailable("the pod is stopping"))
     }
 
-    /// A whole put, and the room that its bodies take in memory until it is
-    /// let go of.
-    async fn receive(
-        &self,
-        stream: &mut Streaming<PutRequest>,
-    ) -> Result<(Nonce, Vec<Record>, OwnedSemaphorePermit), Status> {
+    /// A whole put.
+    async fn receive(&self, stream: &mut Streaming<PutRequest>) -> Result<Received, Status> {
         let first = stream.message().await?.ok_or_else(|| invalid(InvalidMessage::Missing("header")))?;
         let announced = announced(first.header).map_err(invalid)?;
         let room = self.room(announced.body_bytes).await?;
@@ -134,7 +152,8 @@ impl StoreApi {
             }
             message.parts.into_iter().try_for_each(|part| assembly.take(part)).map_err(parts_refused)?;
         }
-        Ok((announced.nonce, assembly.finish().map_err(parts_refused)?, room))
+        let records = assembly.finish().map_err(parts_refused)?;
+        Ok(Received { nonce: announced.nonce, fence: announced.fence, records, _room: room })
     }
 
     async fn signed(&self, nonce: Nonce, receipts: Vec<Receipt>) -> PutResponse {
@@ -178,16 +197,14 @@ impl Store for StoreApi {
     type GetRangeStream = ReceiverStream<Result<GetRangeResponse, Status>>;
 
     async fn put(&self, request: Request<Streaming<PutRequest>>) -> Answer<PutResponse> {
-        let noted = self.noted(request.extensions().get());
         let mut stream = request.into_inner();
-        let (nonce, records, _room) = self.receive(&mut stream).await.map_err(noted)?;
-        let receipts = self.site.put(records).await.map_err(store)?;
-        Ok(Response::new(self.signed(nonce, receipts).await))
+        let Received { nonce, fence, records, _room } = self.receive(&mut stream).await?;
+        let stored = self.change(fence, Change::Put(records)).await?;
+        Ok(Response::new(self.signed(nonce, stored.receipts().map_err(store)?).await))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Answer<Self::GetStream> {
-        let noted = self.noted(request.extensions().get());
-        let id: RecordId = id("id", &request.get_ref().id).map_err(invalid).map_err(noted)?;
+        let id: RecordId = id("id", &request.get_ref().id).map_err(invalid)?;
         let place = self.reading().await?;
         let record = self.site.get(id).await.map_err(store)?;
         let messages = Parts::of(vec![record]).flatten().map(|part| GetResponse { part: Some(part) });
@@ -195,11 +212,10 @@ impl Store for StoreApi {
     }
 
     async fn get_range(&self, request: Request<GetRangeRequest>) -> Answer<Self::GetRangeStream> {
-        let noted = self.noted(request.extensions().get());
         let wanted = request.into_inner();
-        let id: RecordId = id("id", &wanted.id).map_err(invalid).map_err(&noted)?;
+        let id: RecordId = id("id", &wanted.id).map_err(invalid)?;
         if wanted.start > wanted.end {
-            return Err(noted(over("start")));
+            return Err(over("start"));
         }
         let place = self.reading().await?;
         let part = self.site.get_range(id, wanted.start..wanted.end).await.map_err(store)?;
@@ -212,69 +228,65 @@ impl Store for StoreApi {
     }
 
     async fn answer(&self, request: Request<AnswerRequest>) -> Answer<AnswerResponse> {
-        let noted = self.noted(request.extensions().get());
         let asked = request.into_inner();
-        let record = id("record", &asked.record).map_err(invalid).map_err(&noted)?;
-        let key = wire::thirty_two("key", &asked.key).map_err(invalid).map_err(&noted)?;
+        let record = id("record", &asked.record).map_err(invalid)?;
+        let key = wire::thirty_two("key", &asked.key).map_err(invalid)?;
         let _place = self.reading().await?;
         let answer = self.site.answer(Challenge { record, key }).await.map_err(store)?;
         Ok(Response::new(AnswerResponse { answer: answer.0.0.to_vec().into() }))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Answer<ListResponse> {
-        let noted = self.noted(request.extensions().get());
         let asked = request.into_inner();
-        let kind = wire::kind(asked.kind).map_err(invalid).map_err(&noted)?;
-        let after = wire::optional_id("after", &asked.after).map_err(invalid).map_err(&noted)?;
-        let limit = wire::limit(asked.limit).map_err(invalid).map_err(&noted)?;
+        let kind = wire::kind(asked.kind).map_err(invalid)?;
+        let after = wire::optional_id("after", &asked.after).map_err(invalid)?;
+        let limit = wire::limit(asked.limit).map_err(invalid)?;
         let lines = self.site.list(kind, after, limit).await.map_err(store)?;
         Ok(Response::new(ListResponse { records: lines.iter().map(wire::listed_message).collect() }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Answer<DeleteResponse> {
-        let noted = self.noted(request.extensions().get());
         let asked = request.into_inner();
         if asked.ids.len() > PUT_RECORDS_MAX {
-            return Err(noted(over("ids")));
+            return Err(over("ids"));
         }
         let ids: Result<Vec<RecordId>, _> = asked.ids.iter().map(|bytes| id("ids", bytes)).collect();
-        let removed = self.site.delete(ids.map_err(invalid).map_err(noted)?).await.map_err(store)?;
+        let ids = ids.map_err(invalid)?;
+        let fence = wire::fence(asked.fence.as_ref()).map_err(invalid)?;
+        let removed = self.change(fence, Change::Delete(ids)).await?.removed().map_err(store)?;
         Ok(Response::new(DeleteResponse { removed }))
     }
 
     async fn scrub_step(&self, request: Request<ScrubStepRequest>) -> Answer<ScrubStepResponse> {
-        let noted = self.noted(request.extensions().get());
         let asked = request.into_inner();
-        let from = wire::cursor(&asked.from).map_err(invalid).map_err(&noted)?;
+        let from = wire::cursor(&asked.from).map_err(invalid)?;
         if asked.bytes_max > wire::SCRUB_BYTES_MAX {
-            return Err(noted(over("bytes_max")));
+            return Err(over("bytes_max"));
         }
         let step = self.site.scrub_step(from, asked.bytes_max).await.map_err(store)?;
         Ok(Response::new(wire::scrub_step_message(step)))
     }
 
     async fn reaches(&self, request: Request<ReachesRequest>) -> Answer<ReachesResponse> {
-        let noted = self.noted(request.extensions().get());
-        let reach = wire::reach(request.into_inner().reach).map_err(invalid).map_err(&noted)?;
-        let reach = reach.ok_or_else(|| noted(invalid(InvalidMessage::Missing("reach"))))?;
+        let reach = wire::reach(request.into_inner().reach).map_err(invalid)?;
+        let reach = reach.ok_or_else(|| invalid(InvalidMessage::Missing("reach")))?;
         Ok(Response::new(ReachesResponse { reaches: self.site.reaches(reach).await.map_err(store)? }))
     }
 
     async fn write_slot(&self, request: Request<WriteSlotRequest>) -> Answer<WriteSlotResponse> {
-        let noted = self.noted(request.extensions().get());
         let asked = request.into_inner();
-        let slot: SlotId = id("slot", &asked.slot).map_err(invalid).map_err(&noted)?;
+        let slot: SlotId = id("slot", &asked.slot).map_err(invalid)?;
         if asked.body.len() > SLOT_BODY_BYTES_MAX {
-            return Err(noted(store(coffer_regions::SiteError::OverLimit)));
+            return Err(over("body"));
         }
+        let fence = wire::fence(asked.fence.as_ref()).map_err(invalid)?;
         let content = SlotContent { generation: asked.generation, body: asked.body };
-        self.site.write_slot(slot, content).await.map_err(store)?;
+        self.change(fence, Change::WriteSlot(slot, content)).await?;
         Ok(Response::new(WriteSlotResponse {}))
     }
 
     async fn read_slot(&self, request: Request<ReadSlotRequest>) -> Answer<ReadSlotResponse> {
-        let noted = self.noted(request.extensions().get());
-        let slot: SlotId = id("slot", &request.get_ref().slot).map_err(invalid).map_err(noted)?;
+        let slot: SlotId = id("slot", &request.get_ref().slot).map_err(invalid)?;
         let SlotContent { generation, body } = self.site.read_slot(slot).await.map_err(store)?;
         Ok(Response::new(ReadSlotResponse { generation, body }))
     }
@@ -283,18 +295,17 @@ impl Store for StoreApi {
         &self,
         request: Request<WipeSupersededRequest>,
     ) -> Answer<WipeSupersededResponse> {
-        let noted = self.noted(request.extensions().get());
-        let slot: SlotId = id("slot", &request.get_ref().slot).map_err(invalid).map_err(noted)?;
-        self.site.wipe_superseded(slot).await.map_err(store)?;
+        let asked = request.into_inner();
+        let slot: SlotId = id("slot", &asked.slot).map_err(invalid)?;
+        let fence = wire::fence(asked.fence.as_ref()).map_err(invalid)?;
+        self.change(fence, Change::WipeSuperseded(slot)).await?;
         Ok(Response::new(WipeSupersededResponse {}))
     }
 
     async fn list_slots(&self, request: Request<ListSlotsRequest>) -> Answer<ListSlotsResponse> {
-        let noted = self.noted(request.extensions().get());
         let asked = request.into_inner();
-        let after: Option<SlotId> =
-            wire::optional_id("after", &asked.after).map_err(invalid).map_err(&noted)?;
-        let limit = wire::limit(asked.limit).map_err(invalid).map_err(&noted)?;
+        let after: Option<SlotId> = wire::optional_id("after", &asked.after).map_err(invalid)?;
+        let limit = wire::limit(asked.limit).map_err(invalid)?;
         let mut slots = self.site.list_slots().await.map_err(store)?;
         slots.sort_by_key(|line| line.slot);
         let rest = slots.iter().filter(|line| after.is_none_or(|after| line.slot > after));
@@ -306,6 +317,23 @@ impl Store for StoreApi {
     }
 
     async fn state(&self, _: Request<StateRequest>) -> Answer<StateResponse> {
-        Ok(Response::new(wire::state_message(&self.site.state().await)))
+        let mut state = wire::state_message(&self.site.state().await);
+        state.read_only |= self.tenure.may_write().is_err();
+        state.incarnation = self.tenure.incarnation();
+        state.refused = Some(self.refused.message());
+        Ok(Response::new(state))
+    }
+
+    async fn raise_epoch(&self, request: Request<RaiseEpochRequest>) -> Answer<RaiseEpochResponse> {
+        let fence = wire::fence(request.get_ref().fence.as_ref()).map_err(invalid)?;
+        let fence = fence.ok_or_else(|| invalid(InvalidMessage::Missing("fence")))?;
+        self.tenure.may_write().map_err(store)?;
+        self.site.raise(fence).await.map_err(store)?;
+        Ok(Response::new(RaiseEpochResponse {}))
+    }
+
+    async fn get_epoch(&self, request: Request<GetEpochRequest>) -> Answer<GetEpochResponse> {
+        let scope: ScopeId = id("scope", &request.get_ref().scope).map_err(invalid)?;
+        Ok(Response::new(GetEpochResponse { epoch: self.site.epoch(scope).await.map_err(store)? }))
     }
 }

@@ -5,6 +5,8 @@
 mod api;
 mod callers;
 mod connections;
+mod refused;
+mod tenure;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +24,11 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use zeroize::Zeroizing;
 
 pub use callers::{CallerError, Callers, fingerprint};
+use refused::{Noticed, Refused};
+use tenure::Tenure;
 
 use crate::identity::{IdentityError, SiteIdentity};
+use crate::lease::LeaseFile;
 use crate::receipt::ReceiptSigner;
 
 /// Calls of one connection that run at the same time.
@@ -53,6 +58,8 @@ pub struct DaemonOptions {
     pub receipts: ReceiptSigner,
     /// Who may call.
     pub callers: Callers,
+    /// Without it nothing is written; `None`: this pod needs none.
+    pub lease: Option<Arc<LeaseFile>>,
     /// Is told what happened, for the log of the daemon.
     pub notices: Arc<dyn Fn(Notice) + Send + Sync>,
 }
@@ -177,14 +184,21 @@ pub async fn serve_unchecked(
         .identity(Identity::from_pem(&options.certificate_pem, options.key_pem.as_str()))
         .client_ca_root(Certificate::from_pem(&options.ca_pem))
         .timeout(HANDSHAKE_TIME_MAX);
-    let notices = options.notices;
+    let (told_to, refused) = (options.notices, Arc::new(Refused::default()));
+    let counted = Arc::clone(&refused);
+    let notices: Arc<dyn Fn(Notice) + Send + Sync> = Arc::new(move |notice| {
+        counted.count(&notice);
+        told_to(notice);
+    });
     let incoming = connections::bounded(listener, Arc::clone(&notices));
-    let api = api::StoreApi::new(site, options.receipts, Arc::clone(&notices));
+    let tenure = Arc::new(Tenure::new(options.lease));
+    let api = api::StoreApi::new(site, options.receipts, Arc::clone(&tenure), refused);
     let store = StoreServer::new(api)
         .max_decoding_message_size(SITE_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(SITE_MESSAGE_BYTES_MAX);
+    let store = Noticed::new(store, Arc::clone(&notices));
     let callers = options.callers;
-    let admit = move |request| callers.admit(request, notices.as_ref());
+    let admit = move |request| tenure.hear(callers.admit(request, notices.as_ref())?);
     let (told, stopping) = tokio::sync::oneshot::channel::<()>();
     let server = Server::builder()
         .tls_config(tls)?

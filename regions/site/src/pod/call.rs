@@ -2,7 +2,8 @@
 //! for the circuit, and the checks that make the answer count.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,20 +11,46 @@ use coffer_model::{RecordId, SiteId};
 use coffer_proto::site::v1::store_client::StoreClient;
 use coffer_proto::site::v1::{self, PutHeader, PutRequest, PutResponse};
 use coffer_proto::{InvalidMessage, SITE_MESSAGE_BYTES_MAX, digest, id};
-use coffer_regions::{Receipt, Record, SiteError};
+use coffer_regions::{Fence, Receipt, Record, SiteError};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use super::PodTiming;
-
-use super::link::Link;
+use super::discovery::Discovery;
+use super::link::{Link, PodConfigError};
 use super::refusal::{PodRefusal, Witness};
 use crate::circuit::Circuit;
 use crate::parts::{Assembly, Parts};
 use crate::receipt::{Nonce, ReceiptKey, SignedReceipts};
 use crate::wire;
 
-pub(super) type Client = StoreClient<Channel>;
+pub(super) type Client = StoreClient<InterceptedService<Channel, Known>>;
+
+/// The highest incarnation of the pod that is known, stated with each call.
+#[derive(Clone, Default)]
+pub(super) struct Known(Arc<AtomicU64>);
+
+impl Known {
+    fn highest(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn learn(&self, incarnation: u64) {
+        self.0.fetch_max(incarnation, Ordering::AcqRel);
+    }
+}
+
+impl Interceptor for Known {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let known = self.highest();
+        if known > 0 {
+            request.metadata_mut().insert(wire::INCARNATION_KEY, known.into());
+        }
+        Ok(request)
+    }
+}
 
 /// Before a call is made a second time.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -47,23 +74,50 @@ impl From<Status> for CallFailure {
 /// Makes the calls of one pod.
 pub(super) struct Caller {
     link: Arc<Link>,
-    client: Client,
+    client: RwLock<Client>,
+    known: Known,
+    /// How often the pod has moved: what an earlier place answers is late.
+    moves: AtomicU64,
+    /// What it refused by the last that it said.
+    refused: Mutex<v1::Refused>,
     circuit: Circuit,
     timing: PodTiming,
+    discovery: Arc<dyn Discovery>,
     witness: Arc<dyn Witness>,
 }
 
 impl Caller {
     pub(super) fn new(
         link: Arc<Link>,
-        channel: Channel,
         timing: PodTiming,
+        discovery: Arc<dyn Discovery>,
         witness: Arc<dyn Witness>,
-    ) -> Self {
-        let client = StoreClient::new(channel)
-            .max_decoding_message_size(SITE_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(SITE_MESSAGE_BYTES_MAX);
-        Self { link, client, circuit: Circuit::open(), timing, witness }
+    ) -> Result<Self, PodConfigError> {
+        let known = Known::default();
+        let client = RwLock::new(client(link.channel(&timing)?, &known));
+        let (moves, circuit) = (AtomicU64::new(0), Circuit::open());
+        let refused = Mutex::default();
+        Ok(Self { link, client, known, moves, refused, circuit, timing, discovery, witness })
+    }
+
+    fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes where the pod is now. What is under way to where it was counts
+    /// for nothing from here on.
+    async fn follow(&self) {
+        let found = self.discovery.find(self.link.description().id).await;
+        if let Some(incarnation) = found.as_ref().and_then(|found| found.incarnation) {
+            self.known.learn(incarnation);
+        }
+        let endpoint = found.as_ref().map(|found| found.endpoint.as_str());
+        // Somewhere that is nowhere: it stays where it was.
+        let Ok(true) = self.link.move_to(endpoint) else { return };
+        let Ok(channel) = self.link.channel(&self.timing) else { return };
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = client(channel, &self.known);
+        self.moves.fetch_add(1, Ordering::AcqRel);
+        self.circuit.failed();
     }
 
     pub(super) fn link(&self) -> &Link {
@@ -78,15 +132,57 @@ impl Caller {
         self.circuit.answers()
     }
 
-    /// Asks the pod how it is, past the circuit.
+    /// Asks the pod how it is, past the circuit, where it is now.
     pub(super) async fn probe(&self) {
-        let mut client = self.client.clone();
+        self.follow().await;
+        let mut client = self.client();
         let asked = tokio::time::timeout(self.timing.probe, client.state(v1::StateRequest {}));
         match asked.await {
-            Ok(Ok(_)) => self.circuit.answered(),
+            Ok(Ok(answer)) if self.is_latest(answer.get_ref()) => {
+                self.pass_on(answer.get_ref().refused);
+                self.circuit.answered();
+            }
+            Ok(Ok(_)) => self.circuit.failed(),
             Ok(Err(status)) if wire::store_error(&status).is_some() => self.circuit.answered(),
             Ok(Err(status)) => drop(self.failed(&status)),
             Err(_) => self.circuit.failed(),
+        }
+    }
+
+    /// Whether no later incarnation than the one that answers is known.
+    fn is_latest(&self, state: &v1::StateResponse) -> bool {
+        let (found, known) = (state.incarnation.unwrap_or(0), self.known.highest());
+        if found < known {
+            let refusal = PodRefusal::EarlierIncarnation { found, known };
+            self.link.refuse(refusal.clone());
+            self.refuse(refusal);
+            return false;
+        }
+        self.known.learn(found);
+        self.link.forgive();
+        true
+    }
+
+    /// Tells the witness what the pod refused since it was asked last. What it
+    /// refused before it was asked for the first time, by this process or at
+    /// all, was told before, or is told now: twice is better than never.
+    fn pass_on(&self, refused: Option<v1::Refused>) {
+        let Some(now) = refused else { return };
+        let before = {
+            let mut before = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *before, now)
+        };
+        let kinds = [
+            ("caller-refused-there", before.callers, now.callers),
+            ("request-refused-there", before.requests, now.requests),
+            ("connection-refused-there", before.connections, now.connections),
+        ];
+        for (kind, before, now) in kinds {
+            // Fewer than before: it was started again.
+            let more = now.checked_sub(before).unwrap_or(now);
+            if more > 0 {
+                self.witness.refused_there(self.link.description().id, kind, more);
+            }
         }
     }
 
@@ -104,7 +200,8 @@ impl Caller {
     /// A call that failed on the way, or before anybody's disk was asked.
     fn failed(&self, status: &Status) -> SiteError {
         match status.code() {
-            Code::InvalidArgument => SiteError::OverLimit,
+            // An older program does not know the call.
+            Code::InvalidArgument | Code::Unimplemented => SiteError::OverLimit,
             Code::PermissionDenied => {
                 self.circuit.failed();
                 self.refuse(PodRefusal::Caller);
@@ -137,12 +234,13 @@ impl Caller {
                 None => SiteError::Unreachable,
             });
         }
+        let moves = self.moves.load(Ordering::Acquire);
         let work = async {
-            match attempt(self.client.clone()).await {
+            match attempt(self.client()).await {
                 // A connection that broke is made anew by the next attempt.
                 Err(CallFailure::Status(status)) if twice && broke(&status) => {
                     tokio::time::sleep(PAUSE).await;
-                    attempt(self.client.clone()).await
+                    attempt(self.client()).await
                 }
                 done => done,
             }
@@ -151,6 +249,10 @@ impl Caller {
             self.circuit.failed();
             return Err(SiteError::Unreachable);
         };
+        if self.moves.load(Ordering::Acquire) != moves {
+            // It was asked where the pod is no more.
+            return Err(SiteError::Unreachable);
+        }
         match done {
             Ok(value) => {
                 self.circuit.answered();
@@ -189,13 +291,15 @@ impl Caller {
     /// Stores records; returns when a receipt for exactly these is verified.
     pub(super) async fn put(
         &self,
+        fence: Option<Fence>,
         records: Vec<Record>,
         bytes: u64,
         nonce: Nonce,
         expected: &[Receipt],
     ) -> Result<(), SiteError> {
         let count = u32::try_from(records.len()).unwrap_or(u32::MAX);
-        let header = PutHeader { nonce: nonce.to_vec().into(), records: count, body_bytes: bytes };
+        let fence = wire::fence_message(fence);
+        let header = PutHeader { nonce: nonce.to_vec().into(), records: count, body_bytes: bytes, fence };
         let put = |mut client: Client| {
             let mut header = Some(header.clone());
             let messages = Parts::of(records.clone());
@@ -253,6 +357,12 @@ impl Caller {
         };
         self.call(bytes.into(), true, get).await
     }
+}
+
+fn client(channel: Channel, known: &Known) -> Client {
+    StoreClient::with_interceptor(channel, known.clone())
+        .max_decoding_message_size(SITE_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(SITE_MESSAGE_BYTES_MAX)
 }
 
 /// Holds the answer to a put against what was sent.

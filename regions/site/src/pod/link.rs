@@ -62,7 +62,10 @@ pub(super) enum LinkError {
 /// Makes connections, and remembers what the last one showed.
 pub(super) struct Link {
     description: SiteDescription,
-    authority: String,
+    /// Where the topology says that it is.
+    listed: String,
+    /// Where it is.
+    authority: Mutex<String>,
     tls: TlsConnector,
     server_name: ServerName<'static>,
     connect: Duration,
@@ -95,7 +98,8 @@ impl Link {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Self {
             description,
-            authority: authority(endpoint)?.to_owned(),
+            listed: authority(endpoint)?.to_owned(),
+            authority: Mutex::new(authority(endpoint)?.to_owned()),
             tls: TlsConnector::from(Arc::new(tls)),
             server_name: SITE_SERVER_NAME.try_into().map_err(|_| PodConfigError::ServerName)?,
             connect: timing.connect,
@@ -106,8 +110,9 @@ impl Link {
     /// A channel that connects when it is used, and again when it broke.
     pub(super) fn channel(self: &Arc<Self>, timing: &PodTiming) -> Result<Channel, PodConfigError> {
         // Plain to the channel's eyes: the connector below brings its own TLS.
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.authority))
-            .map_err(|_| PodConfigError::Endpoint(self.authority.clone()))?
+        let authority = self.authority();
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+            .map_err(|_| PodConfigError::Endpoint(authority))?
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(timing.keepalive_interval)
@@ -119,6 +124,30 @@ impl Link {
             async move { link.connect().await.map(TokioIo::new) }
         });
         Ok(endpoint.connect_with_connector_lazy(connector))
+    }
+
+    fn authority(&self) -> String {
+        self.authority.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Connections from now on go there; `None`: where the topology says.
+    /// Whether that is somewhere else than before.
+    pub(super) fn move_to(&self, endpoint: Option<&str>) -> Result<bool, PodConfigError> {
+        let there = endpoint.map_or(Ok(self.listed.as_str()), authority)?.to_owned();
+        let mut now = self.authority.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved = *now != there;
+        *now = there;
+        Ok(moved)
+    }
+
+    /// Remembers why what answers is not believed; a new connection forgets it.
+    pub(super) fn refuse(&self, refusal: PodRefusal) {
+        self.shown().refusal = Some(refusal);
+    }
+
+    /// What answers is believed again.
+    pub(super) fn forgive(&self) {
+        self.shown().refusal = None;
     }
 
     async fn connect(&self) -> Result<TlsStream<TcpStream>, LinkError> {
@@ -141,7 +170,7 @@ impl Link {
     }
 
     async fn handshake(&self) -> Result<(TlsStream<TcpStream>, ReceiptKey), LinkError> {
-        let stream = TcpStream::connect(&self.authority).await?;
+        let stream = TcpStream::connect(self.authority()).await?;
         stream.set_nodelay(true)?;
         let stream = self.tls.connect(self.server_name.clone(), stream).await.map_err(tls_error)?;
         let (_, session) = stream.get_ref();

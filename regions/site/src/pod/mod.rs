@@ -2,6 +2,7 @@
 //! Every call has a deadline; what a pod says is checked before it counts.
 
 mod call;
+mod discovery;
 mod link;
 mod refusal;
 
@@ -10,19 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coffer_model::{Digest, Entropy, RecordId, SiteDescription, SlotId};
+use coffer_model::{Digest, Entropy, RecordId, ScopeId, SiteDescription, SlotId};
 use coffer_proto::site::v1;
 use coffer_regions::{
-    Answer, Challenge, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor, ScrubFinding,
-    ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
+    Answer, Challenge, Change, Changed, Fence, ListedRecord, Reach, Receipt, Record, RecordKind, ScrubCursor,
+    ScrubFinding, ScrubStep, Site, SiteError, SiteState, SlotContent, SlotListing, UnverifiedBytes,
 };
 use tokio::task::JoinHandle;
 
+pub use discovery::{AsListed, Discovery, EndpointsError, EndpointsFile, Whereabouts};
 pub use link::{PodConfigError, PodCredentials, is_pod_endpoint};
 pub use refusal::{PodRefusal, Witness};
 
 use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX, body_bytes};
-use crate::slots::SLOT_BODY_BYTES_MAX;
+use crate::slots::{SLOT_BODY_BYTES_MAX, SLOTS_MAX};
 use crate::wire;
 use call::Caller;
 use link::Link;
@@ -75,8 +77,10 @@ impl PodTiming {
 pub struct PodOptions {
     /// What the topology says about it.
     pub description: SiteDescription,
-    /// `https://HOST:PORT`.
+    /// `https://HOST:PORT`, unless `discovery` knows better.
     pub endpoint: String,
+    /// Where the pod is now.
+    pub discovery: Arc<dyn Discovery>,
     /// What this caller shows.
     pub credentials: PodCredentials,
     /// Deadlines.
@@ -108,10 +112,9 @@ impl PodSite {
     /// # Errors
     /// [`PodConfigError`], before anything is sent.
     pub async fn open(options: PodOptions) -> Result<Self, PodConfigError> {
-        let PodOptions { description, endpoint, credentials, timing, entropy, witness } = options;
+        let PodOptions { description, endpoint, discovery, credentials, timing, entropy, witness } = options;
         let link = Arc::new(Link::new(description, &endpoint, &credentials, &timing)?);
-        let channel = link.channel(&timing)?;
-        let caller = Arc::new(Caller::new(link, channel, timing, witness));
+        let caller = Arc::new(Caller::new(link, timing, discovery, witness)?);
         caller.probe().await;
         let probing = Arc::clone(&caller);
         let probe = tokio::spawn(async move {
@@ -166,6 +169,69 @@ impl PodSite {
         if ascending { Ok(lines) } else { Err(self.caller.malformed("slots")) }
     }
 
+    async fn store(&self, fence: Option<Fence>, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
+        let bytes = body_bytes(&records);
+        if records.len() > PUT_RECORDS_MAX || bytes > PUT_BYTES_MAX {
+            return Err(SiteError::OverLimit);
+        }
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let site = self.description().id;
+        let receipt = |record: &Record| Receipt::of(site, record);
+        let expected: Vec<Receipt> = records.iter().map(receipt).collect();
+        let mut nonce = [0; 32];
+        self.entropy.fill(&mut nonce);
+        self.caller.put(fence, records, bytes, nonce, &expected).await?;
+        Ok(expected)
+    }
+
+    async fn remove(&self, fence: Option<Fence>, ids: Vec<RecordId>) -> Result<u64, SiteError> {
+        if ids.len() > PUT_RECORDS_MAX {
+            return Err(SiteError::OverLimit);
+        }
+        let wanted = length(ids.len());
+        let ids = ids.iter().map(|id| id.as_bytes().to_vec().into()).collect();
+        let request = v1::DeleteRequest { ids, fence: wire::fence_message(fence) };
+        // Not repeated: the second answer would count what the first removed.
+        let once = |mut store: call::Client| {
+            let request = request.clone();
+            async move { Ok(store.delete(request).await?.into_inner()) }
+        };
+        let removed = self.caller.call(0, false, once).await?.removed;
+        if removed <= wanted { Ok(removed) } else { Err(self.caller.malformed("removed")) }
+    }
+
+    async fn overwrite(
+        &self,
+        fence: Option<Fence>,
+        slot: SlotId,
+        content: SlotContent,
+    ) -> Result<(), SiteError> {
+        if content.body.len() > SLOT_BODY_BYTES_MAX {
+            return Err(SiteError::OverLimit);
+        }
+        let request = v1::WriteSlotRequest {
+            slot: slot.as_bytes().to_vec().into(),
+            generation: content.generation,
+            body: content.body,
+            fence: wire::fence_message(fence),
+        };
+        self.caller
+            .unary(0, request, |mut store, request| async move { store.write_slot(request).await })
+            .await
+            .map(drop)
+    }
+
+    async fn wipe(&self, fence: Option<Fence>, slot: SlotId) -> Result<(), SiteError> {
+        let (slot, fence) = (slot.as_bytes().to_vec().into(), wire::fence_message(fence));
+        let request = v1::WipeSupersededRequest { slot, fence };
+        self.caller
+            .unary(0, request, |mut store, request| async move { store.wipe_superseded(request).await })
+            .await
+            .map(drop)
+    }
+
     /// Slots are no records: each is read, which verifies it.
     async fn scrub_slots(&self) -> Result<Vec<ScrubFinding>, SiteError> {
         let mut findings = Vec::new();
@@ -197,20 +263,7 @@ impl Site for PodSite {
     }
 
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
-        let bytes = body_bytes(&records);
-        if records.len() > PUT_RECORDS_MAX || bytes > PUT_BYTES_MAX {
-            return Err(SiteError::OverLimit);
-        }
-        if records.is_empty() {
-            return Ok(Vec::new());
-        }
-        let site = self.description().id;
-        let receipt = |record: &Record| Receipt::of(site, record);
-        let expected: Vec<Receipt> = records.iter().map(receipt).collect();
-        let mut nonce = [0; 32];
-        self.entropy.fill(&mut nonce);
-        self.caller.put(records, bytes, nonce, &expected).await?;
-        Ok(expected)
+        self.store(None, records).await
     }
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
@@ -264,18 +317,7 @@ impl Site for PodSite {
     }
 
     async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
-        if ids.len() > PUT_RECORDS_MAX {
-            return Err(SiteError::OverLimit);
-        }
-        let wanted = length(ids.len());
-        let request = v1::DeleteRequest { ids: ids.iter().map(|id| id.as_bytes().to_vec().into()).collect() };
-        // Not repeated: the second answer would count what the first removed.
-        let once = |mut store: call::Client| {
-            let request = request.clone();
-            async move { Ok(store.delete(request).await?.into_inner()) }
-        };
-        let removed = self.caller.call(0, false, once).await?.removed;
-        if removed <= wanted { Ok(removed) } else { Err(self.caller.malformed("removed")) }
+        self.remove(None, ids).await
     }
 
     async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
@@ -321,18 +363,7 @@ impl Site for PodSite {
     }
 
     async fn write_slot(&self, slot: SlotId, content: SlotContent) -> Result<(), SiteError> {
-        if content.body.len() > SLOT_BODY_BYTES_MAX {
-            return Err(SiteError::OverLimit);
-        }
-        let request = v1::WriteSlotRequest {
-            slot: slot.as_bytes().to_vec().into(),
-            generation: content.generation,
-            body: content.body,
-        };
-        self.caller
-            .unary(0, request, |mut store, request| async move { store.write_slot(request).await })
-            .await
-            .map(drop)
+        self.overwrite(None, slot, content).await
     }
 
     async fn read_slot(&self, slot: SlotId) -> Result<SlotContent, SiteError> {
@@ -348,11 +379,39 @@ impl Site for PodSite {
     }
 
     async fn wipe_superseded(&self, slot: SlotId) -> Result<(), SiteError> {
-        let request = v1::WipeSupersededRequest { slot: slot.as_bytes().to_vec().into() };
+        self.wipe(None, slot).await
+    }
+
+    async fn raise(&self, fence: Fence) -> Result<(), SiteError> {
+        if fence.epoch == 0 {
+            return Err(SiteError::OverLimit);
+        }
+        let request = v1::RaiseEpochRequest { fence: wire::fence_message(Some(fence)) };
         self.caller
-            .unary(0, request, |mut store, request| async move { store.wipe_superseded(request).await })
+            .unary(0, request, |mut store, request| async move { store.raise_epoch(request).await })
             .await
             .map(drop)
+    }
+
+    async fn epoch(&self, scope: ScopeId) -> Result<u64, SiteError> {
+        let request = v1::GetEpochRequest { scope: scope.as_bytes().to_vec().into() };
+        let answer = self
+            .caller
+            .unary(0, request, |mut store, request| async move { store.get_epoch(request).await })
+            .await?;
+        Ok(answer.epoch)
+    }
+
+    async fn change_under(&self, fence: Fence, change: Change) -> Result<Changed, SiteError> {
+        let fence = Some(fence);
+        match change {
+            Change::Put(records) => self.store(fence, records).await.map(Changed::Stored),
+            Change::Delete(ids) => self.remove(fence, ids).await.map(Changed::Removed),
+            Change::WriteSlot(slot, content) => {
+                self.overwrite(fence, slot, content).await.map(|()| Changed::Slot)
+            }
+            Change::WipeSuperseded(slot) => self.wipe(fence, slot).await.map(|()| Changed::Slot),
+        }
     }
 
     async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError> {
@@ -361,6 +420,9 @@ impl Site for PodSite {
             let page = self.slots_page(all.last().map(|line| line.slot)).await?;
             let last = page.len() < wire::LINES_MAX;
             all.extend(page);
+            if all.len() > SLOTS_MAX {
+                return Err(self.caller.malformed("slots"));
+            }
             if last {
                 return Ok(all);
             }

@@ -29,6 +29,14 @@ pub enum PodRefusal {
         /// What the topology promises.
         promised: Country,
     },
+    /// It was replaced by a later incarnation, or counts none where others do.
+    #[error("it is incarnation {found} of the site, and {known} is known")]
+    EarlierIncarnation {
+        /// What it says it is; 0: nothing.
+        found: u64,
+        /// The highest that is known.
+        known: u64,
+    },
     /// It does not let this caller in.
     #[error("it refuses this caller; its list of callers must name the certificate")]
     Caller,
@@ -60,6 +68,7 @@ impl PodRefusal {
             Self::Identity(_) => "no-site-certificate",
             Self::OtherSite(_) => "other-site",
             Self::OtherCountry { .. } => "other-country",
+            Self::EarlierIncarnation { .. } => "earlier-incarnation",
             Self::Caller => "caller-refused",
             Self::ReplayedReceipt => "replayed-receipt",
             Self::ReceiptOfOtherSite(_) => "receipt-of-other-site",
@@ -83,4 +92,8 @@ impl PodRefusal {
 pub trait Witness: Send + Sync {
     /// `site` was refused.
     fn refused(&self, site: SiteId, refusal: &PodRefusal);
+
+    /// The pod of `site` says that it refused so many callers, requests or
+    /// connections more, by the name of their kind.
+    fn refused_there(&self, _site: SiteId, _kind: &'static str, _count: u64) {}
 }

@@ -236,6 +236,12 @@ impl Store for LyingStore {
     async fn list_slots(&self, _: Request<v1::ListSlotsRequest>) -> Reply<v1::ListSlotsResponse> {
         nothing()
     }
+    async fn raise_epoch(&self, _: Request<v1::RaiseEpochRequest>) -> Reply<v1::RaiseEpochResponse> {
+        nothing()
+    }
+    async fn get_epoch(&self, _: Request<v1::GetEpochRequest>) -> Reply<v1::GetEpochResponse> {
+        nothing()
+    }
     async fn state(&self, _: Request<v1::StateRequest>) -> Reply<v1::StateResponse> {
         Ok(Response::new(v1::StateResponse::default()))
     }

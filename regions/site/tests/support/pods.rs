@@ -11,7 +11,8 @@ use coffer_proto::SITE_SERVER_NAME;
 use coffer_regions::Site;
 use coffer_site::daemon::{Callers, DaemonError, DaemonOptions, Notice, fingerprint, serve_unchecked};
 use coffer_site::{
-    PodCredentials, PodOptions, PodRefusal, PodSite, PodTiming, ReceiptSigner, SiteIdentity, Witness,
+    AsListed, PodCredentials, PodOptions, PodRefusal, PodSite, PodTiming, ReceiptSigner, SiteIdentity,
+    Witness,
 };
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -156,6 +157,7 @@ impl Fleet {
             ca_pem: self.authority.ca_pem.clone(),
             receipts: ReceiptSigner::danger_from_seed(receipts),
             callers,
+            lease: None,
             notices: Arc::new(move |notice| seen.notices.lock().unwrap().push(notice)),
         }
     }
@@ -188,6 +190,7 @@ impl Fleet {
         let options = PodOptions {
             description,
             endpoint: format!("https://{address}"),
+            discovery: Arc::new(AsListed),
             credentials: PodCredentials {
                 ca_pem: self.authority.ca_pem.clone(),
                 certificate_pem: caller.certificate.pem(),

@@ -1,0 +1,122 @@
+//! A replica takes a deployment up: the sites learn its epoch before it reads
+//! what they hold, so that what an owner before it is told was stored is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use coffer_model::{Geometry, ResidencyPolicy, ScopeId, SiteId};
+
+use crate::owner::TakeUpError;
+use crate::service::Service;
+use crate::service_error::OpenError;
+use crate::sites::Sites;
+
+/// Beside the catalogues: the epoch under which they were written last.
+fn note_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("service").join("owner-epoch")
+}
+
+/// The epoch under which the catalogues here were written; 0 where there is none.
+fn noted(data_dir: &Path) -> u64 {
+    let bytes = crate::disk::read_bounded(&note_path(data_dir)).unwrap_or_default();
+    String::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// As many sites as may miss an epoch where nothing says better.
+fn losable(sites: usize) -> usize {
+    Geometry::DEFAULT.m().min(sites.saturating_sub(1))
+}
+
+impl Sites {
+    /// The epoch that each site knows, of those that say.
+    async fn epochs(&self, scope: ScopeId) -> BTreeMap<SiteId, u64> {
+        let asked = self.topology().sites.iter().map(|site| async {
+            let adapter = self.for_repair(site.id)?;
+            Some((site.id, adapter.epoch(scope).await.ok()?))
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// Takes the deployment of this scope up: raises the epoch at all sites,
+    /// and sets catalogues aside that were written before somebody else owned
+    /// it. The sites that did not take the epoch.
+    pub(crate) async fn take_up(
+        &self,
+        scope: ScopeId,
+        data_dir: &Path,
+    ) -> Result<BTreeSet<SiteId>, TakeUpError> {
+        let epochs = self.epochs(scope).await;
+        let known = epochs.values().copied().max().unwrap_or(0);
+        let Some(fence) = self.owner().claim(scope)? else {
+            return if known == 0 { Ok(BTreeSet::new()) } else { Err(TakeUpError::NeedsLease(known)) };
+        };
+        if known > fence.epoch {
+            return Err(TakeUpError::Superseded { known, epoch: fence.epoch });
+        }
+        let raised = self.topology().sites.iter().map(|site| async {
+            let adapter = self.for_repair(site.id).filter(|_| epochs.contains_key(&site.id));
+            let raised = match adapter {
+                Some(adapter) => adapter.raise(fence).await.is_ok(),
+                None => false,
+            };
+            (site.id, raised)
+        });
+        let raised = futures::future::join_all(raised).await;
+        let missed: BTreeSet<SiteId> =
+            raised.iter().filter(|(_, raised)| !raised).map(|(id, _)| *id).collect();
+        let losable = losable(raised.len());
+        if missed.len() > losable {
+            return Err(TakeUpError::TooFewSites { missed: self.names(&missed), losable });
+        }
+        if known != noted(data_dir) {
+            set_catalogues_aside(data_dir, known)?;
+        }
+        crate::disk::write_durably(&note_path(data_dir), fence.epoch.to_string().as_bytes())?;
+        self.owner().take(fence);
+        Ok(missed)
+    }
+
+    fn names(&self, ids: &BTreeSet<SiteId>) -> Vec<String> {
+        ids.iter().map(|id| self.name(*id).to_owned()).collect()
+    }
+
+    /// Refuses where a policy could have had its writes acknowledged by sites
+    /// that do not know the new epoch alone.
+    fn enough_for(&self, policy: &ResidencyPolicy, missed: &BTreeSet<SiteId>) -> Result<(), TakeUpError> {
+        let missed: BTreeSet<SiteId> =
+            self.admitted(policy).into_iter().filter(|id| missed.contains(id)).collect();
+        let losable = policy.geometry.m();
+        if missed.len() <= losable {
+            return Ok(());
+        }
+        Err(TakeUpError::TooFewSites { missed: self.names(&missed), losable })
+    }
+}
+
+/// Moves catalogues that an owner before another one wrote out of the way;
+/// they are made again from the sites.
+fn set_catalogues_aside(data_dir: &Path, epoch: u64) -> Result<(), std::io::Error> {
+    let catalogues = data_dir.join("service").join("catalogues");
+    let free = (0_u32..).map(|n| catalogues.with_extension(format!("before-{epoch}-{n}")));
+    let aside = free.into_iter().find(|aside| !aside.exists()).ok_or(std::io::ErrorKind::AlreadyExists)?;
+    if catalogues.exists() {
+        std::fs::rename(&catalogues, &aside)?;
+    }
+    std::fs::create_dir_all(&catalogues)
+}
+
+impl Service {
+    /// Whether every policy can do with the sites that took the epoch.
+    pub(crate) async fn took_up(&self, missed: &BTreeSet<SiteId>) -> Result<(), OpenError> {
+        if missed.is_empty() {
+            return Ok(());
+        }
+        for tenant in self.all_tenants() {
+            self.sites.enough_for(&tenant.policy, missed)?;
+            for bucket in tenant.catalog.buckets().await? {
+                self.sites.enough_for(&bucket.policy, missed)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,421 @@
+//! Replicas that own a deployment one after the other, and pods that move:
+//! real sockets, pods in processes of their own, leases and endpoints in files
+//! that the story rewrites as a fleet would.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "steps of stories: what fails here fails the test"
+)]
+#![expect(clippy::disallowed_methods, reason = "leases and endpoints are files that the story writes")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coffer_client::{CallError, Client};
+use coffer_custody::OsEntropy;
+use coffer_model::{BucketName, Clock as _};
+use coffer_server::{
+    EndpointsFile, Host, HostSites, OpenError, OwnerLease, RecoverError, SiteAuthority, TakeUpError,
+    write_site_files,
+};
+use coffer_tests::{Deployment, Firewall, Pod, TenantClient, bucket_name, host, object_key, pattern};
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-site");
+const COUNTRIES: [&str; 6] = ["DE", "FR", "NL", "CH", "SE", "ES"];
+const LONG: Duration = Duration::from_secs(60);
+
+/// A lease that the story hands out.
+struct Told(Mutex<Option<u64>>);
+
+impl Told {
+    fn of(epoch: u64) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Some(epoch))))
+    }
+
+    fn grant(&self, epoch: Option<u64>) {
+        *self.0.lock().unwrap() = epoch;
+    }
+}
+
+impl OwnerLease for Told {
+    fn held(&self) -> Option<u64> {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// Six pods, and the file that says where they are.
+struct Pods {
+    pods: Vec<Pod>,
+    endpoints: PathBuf,
+    site_file: String,
+}
+
+fn loopback(n: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, u8::try_from(n + 2).unwrap()], 0))
+}
+
+impl Pods {
+    /// Starts them; the service's credentials lie below `dir`.
+    fn start(dir: &Path) -> Self {
+        let authority = SiteAuthority::open_or_create(&dir.join("authority")).unwrap();
+        let shown = dir.join("data/credentials/pods");
+        write_site_files(&shown, &authority.caller().unwrap().files).unwrap();
+        let start = |n: usize| {
+            let (files, store) = (dir.join(format!("pod{n}")), dir.join(format!("store{n}")));
+            Pod::start(Path::new(PROGRAM), &authority, COUNTRIES[n], &files, &store, loopback(n))
+        };
+        let pods: Vec<Pod> = (0..6).map(start).collect();
+        let entry = |(n, pod): (usize, &Pod)| {
+            let (country, id, address) = (COUNTRIES[n], pod.site, pod.address);
+            format!(
+                "[[site]]\nname = \"s{n}\"\ncountry = \"{country}\"\ndomain = \"d{n}\"\ntier = \"III\"\nid = \"{id}\"\npod = \"https://{address}\"\n"
+            )
+        };
+        let site_file = pods.iter().enumerate().map(entry).collect();
+        let started = Self { pods, endpoints: dir.join("endpoints.json"), site_file };
+        started.tell();
+        started
+    }
+
+    /// Rewrites the file of endpoints.
+    fn tell(&self) {
+        let line =
+            |pod: &Pod| format!("{{\"site\":\"{}\",\"endpoint\":\"https://{}\"}}", pod.site, pod.address);
+        let lines: Vec<String> = self.pods.iter().map(line).collect();
+        let new = self.endpoints.with_extension("new");
+        std::fs::write(&new, format!("{{\"format\":1,\"sites\":[{}]}}", lines.join(","))).unwrap();
+        std::fs::rename(&new, &self.endpoints).unwrap();
+    }
+
+    /// A host that finds the pods by that file, and owns under this lease.
+    fn host(&self, lease: Option<&Arc<Told>>) -> Host {
+        let file = Arc::new(EndpointsFile::open(&self.endpoints).unwrap());
+        let sites = Arc::new(HostSites::new(Arc::new(OsEntropy)).finding(file));
+        let owner = lease.map(|lease| Arc::clone(lease) as Arc<dyn OwnerLease>);
+        Host { sites, owner, ..host() }
+    }
+}
+
+async fn until_alive(deployment: &Deployment, name: &str, alive: bool) {
+    let seen = async {
+        while deployment.site(name).await.alive != alive {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LONG, seen).await.expect("the state of a site becomes clear");
+}
+
+struct Things {
+    tenant: TenantClient,
+    bucket: BucketName,
+}
+
+impl Things {
+    async fn of(deployment: &Deployment) -> Self {
+        let (tenant, bucket) = (deployment.tenant("acme").await, bucket_name("things"));
+        tenant.client.create_bucket(&bucket, None).await.unwrap();
+        let mut things = Self { tenant, bucket };
+        things.impatiently(deployment).await;
+        things
+    }
+
+    /// From now on as somebody who does not ask again for half a minute.
+    async fn impatiently(&mut self, deployment: &Deployment) {
+        let mut options = deployment.options();
+        options.patience.deadline = Duration::from_secs(2);
+        let credentials = coffer_client::Credentials {
+            ca_pem: self.tenant.credentials.ca_pem.clone(),
+            certificate_pem: self.tenant.credentials.certificate_pem.clone(),
+            key_pem: self.tenant.credentials.key_pem.clone(),
+            endpoint: deployment.endpoint().to_owned(),
+        };
+        self.tenant.client = Client::connect(&credentials, options).await.unwrap();
+    }
+
+    /// The same tenant at another replica.
+    async fn at(&self, deployment: &Deployment) -> Self {
+        let client = deployment.connect(&self.tenant.credentials).await;
+        let (tenant, log_origin) = (self.tenant.tenant, self.tenant.log_origin.clone());
+        let credentials = coffer_client::Credentials {
+            ca_pem: self.tenant.credentials.ca_pem.clone(),
+            certificate_pem: self.tenant.credentials.certificate_pem.clone(),
+            key_pem: self.tenant.credentials.key_pem.clone(),
+            endpoint: deployment.endpoint().to_owned(),
+        };
+        let tenant = TenantClient { tenant, client, credentials, log_origin, log_key: self.tenant.log_key };
+        let mut things = Self { tenant, bucket: self.bucket.clone() };
+        things.impatiently(deployment).await;
+        things
+    }
+
+    async fn put(&self, n: u64) -> Result<(), CallError> {
+        let size = size_of(n);
+        let (key, body, none) = (object_key(&format!("object-{n}")), pattern(n, size), Default::default());
+        let put = self.tenant.client.put_bytes(&self.bucket, &key, &none, body);
+        tokio::time::timeout(LONG, put).await.expect("a put hangs").map(drop)
+    }
+
+    async fn has(&self, n: u64) -> bool {
+        let size = size_of(n);
+        let key = format!("object-{n}");
+        let get = self.tenant.get(&self.bucket, &key);
+        let read = tokio::time::timeout(LONG, get).await.expect("a get hangs");
+        read.is_ok_and(|body| body == pattern(n, size))
+    }
+}
+
+/// Every other object is striped.
+fn size_of(n: u64) -> usize {
+    if n.is_multiple_of(2) { 300_000 } else { 3_000 }
+}
+
+fn is_not_owner(refused: Result<(), CallError>) -> bool {
+    match refused {
+        Err(CallError::Unavailable(text)) => text.contains("owner") || text.contains("lease"),
+        _ => false,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_killed_and_started_elsewhere_is_found_and_nothing_is_lost() {
+    let dir = TempDir::new().unwrap();
+    let mut pods = Pods::start(dir.path());
+    let host = pods.host(None);
+    let mut deployment = Deployment::with_credentials_on(dir, host, &pods.site_file).await;
+    let mut things = Things::of(&deployment).await;
+    for n in 0..6 {
+        things.put(n).await.unwrap();
+    }
+    let topology = std::fs::read(deployment.data().join("topology.json")).unwrap();
+    let before = pods.pods[0].address;
+    pods.pods[0].kill();
+    until_alive(&deployment, "s0", false).await;
+    // Another port on another address; nothing but the file says so.
+    pods.pods[0].restart_at(loopback(40), None);
+    assert_ne!(pods.pods[0].address, before);
+    pods.tell();
+    until_alive(&deployment, "s0", true).await;
+    let records = deployment.site("s0").await.records;
+    for n in 6..12 {
+        things.put(n).await.unwrap();
+    }
+    assert!(deployment.site("s0").await.records > records, "it takes shards where it is now");
+    // Two others away: what is read comes from the pod that moved, too.
+    pods.pods[1].kill();
+    pods.pods[2].kill();
+    for n in 0..12 {
+        assert!(things.has(n).await, "{n}");
+    }
+    assert_eq!(std::fs::read(deployment.data().join("topology.json")).unwrap(), topology);
+    let site = deployment.site("s0").await;
+    assert!(!site.quarantined && (site.damaged, site.reported) == (0, 0), "{site:?}");
+    // A restart finds it by the same file.
+    pods.pods[1].restart();
+    pods.pods[2].restart();
+    deployment.stop().await;
+    deployment.start().await;
+    deployment.reconnect(&mut things.tenant).await;
+    assert!(deployment.site("s0").await.alive);
+    assert!(things.has(11).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_woke_up_late_is_refused_by_the_sites_and_says_so() {
+    let dir = TempDir::new().unwrap();
+    let pods = Pods::start(dir.path());
+    let first = Told::of(1);
+    let mut late = Deployment::with_credentials_on(dir, pods.host(Some(&first)), &pods.site_file).await;
+    let mut at_late = Things::of(&late).await;
+    for n in 0..4 {
+        at_late.put(n).await.unwrap();
+    }
+    let kit = late.service().kit().await.unwrap();
+    // Nobody could tell the first that it lost its lease.
+    let second = Told::of(2);
+    let mut owner = late.replica(pods.host(Some(&second)), &kit).await.unwrap();
+    let mut at_owner = at_late.at(&owner).await;
+    for n in 0..4 {
+        assert!(at_owner.has(n).await, "{n}");
+    }
+    for n in 4..8 {
+        at_owner.put(n).await.unwrap();
+    }
+    let held = late.site("s0").await.records;
+    let refused = at_late.put(100).await;
+    assert!(refused.is_err(), "nothing is acknowledged by who is no owner");
+    assert!(is_not_owner(at_late.put(101).await), "and then it knows");
+    assert!(!at_late.has(0).await, "it does not answer from a catalogue that others have outrun");
+    assert_eq!(owner.site("s0").await.records, held, "nothing of it lies at the site");
+    at_owner.put(8).await.unwrap();
+
+    // It comes back as the owner: what it knew is put aside, and made anew.
+    // Stopping, it cannot make its log durable any more: that is the owner's.
+    drop(late.stop_whatever().await);
+    first.grant(Some(3));
+    late.start().await;
+    late.reconnect(&mut at_late.tenant).await;
+    for n in 0..=8 {
+        assert!(at_late.has(n).await, "{n}");
+    }
+    assert!(!at_late.has(100).await && !at_late.has(101).await);
+    let aside = std::fs::read_dir(late.data().join("service")).unwrap();
+    let aside =
+        aside.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().contains("before-2"));
+    assert_eq!(aside.count(), 1);
+    at_late.put(9).await.unwrap();
+    // And the other is none.
+    assert!(at_owner.put(200).await.is_err());
+    assert!(is_not_owner(at_owner.put(201).await));
+    drop(owner.stop_whatever().await);
+    second.grant(Some(2));
+    let refused = owner.try_start().await;
+    assert!(
+        matches!(refused, Err(OpenError::TakeUp(TakeUpError::Superseded { known: 3, epoch: 2 }))),
+        "{refused:?}"
+    );
+    at_owner = at_late.at(&late).await;
+    assert!(at_owner.has(9).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_on_the_wrong_side_of_a_partition_gets_nothing_acknowledged_then_or_after_it_healed() {
+    let dir = TempDir::new().unwrap();
+    let pods = Pods::start(dir.path());
+    // The first reaches the last four pods through firewalls.
+    let mut walls = Vec::new();
+    for pod in &pods.pods[2..] {
+        walls.push(Firewall::before(pod.address).await);
+    }
+    let address = |n: usize| if n < 2 { pods.pods[n].address } else { walls[n - 2].address };
+    let line = |(n, pod): (usize, &Pod)| {
+        format!("{{\"site\":\"{}\",\"endpoint\":\"https://{}\"}}", pod.site, address(n))
+    };
+    let lines: Vec<String> = pods.pods.iter().enumerate().map(line).collect();
+    let behind = dir.path().join("behind.json");
+    std::fs::write(&behind, format!("{{\"format\":1,\"sites\":[{}]}}", lines.join(","))).unwrap();
+    let (first, second) = (Told::of(1), Told::of(2));
+    let file = Arc::new(EndpointsFile::open(&behind).unwrap());
+    let host = Host {
+        sites: Arc::new(HostSites::new(Arc::new(OsEntropy)).finding(file)),
+        ..pods.host(Some(&first))
+    };
+    let mut cut_off = Deployment::with_credentials_on(dir, host, &pods.site_file).await;
+    let at_cut_off = Things::of(&cut_off).await;
+    at_cut_off.put(1).await.unwrap();
+    let kit = cut_off.service().kit().await.unwrap();
+
+    walls.iter().for_each(Firewall::cut);
+    // The two that both sides reach learn of the new owner as the others do.
+    let mut owner = cut_off.replica(pods.host(Some(&second)), &kit).await.unwrap();
+    let at_owner = at_cut_off.at(&owner).await;
+    assert!(at_owner.has(1).await);
+    at_owner.put(2).await.unwrap();
+    assert!(at_cut_off.put(3).await.is_err());
+    walls.iter().for_each(Firewall::mend);
+    until_alive(&owner, "s5", true).await;
+    assert!(at_cut_off.put(4).await.is_err(), "a write of the old epoch after the partition healed");
+    assert!(at_cut_off.put(5).await.is_err());
+    for n in [1, 2] {
+        assert!(at_owner.has(n).await, "{n}");
+    }
+    for n in [3, 4, 5] {
+        assert!(!at_owner.has(n).await, "{n}");
+    }
+    drop(cut_off.stop_whatever().await);
+    owner.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_without_a_lease_or_with_too_few_sites_takes_nothing_up() {
+    let dir = TempDir::new().unwrap();
+    let mut pods = Pods::start(dir.path());
+    let first = Told::of(1);
+    let mut deployment = Deployment::with_credentials_on(dir, pods.host(Some(&first)), &pods.site_file).await;
+    let mut things = Things::of(&deployment).await;
+    things.put(1).await.unwrap();
+
+    // It lost its lease to nobody: it waits, and goes on.
+    first.grant(None);
+    assert!(is_not_owner(things.put(2).await));
+    assert!(!things.has(1).await);
+    first.grant(Some(1));
+    things.put(2).await.unwrap();
+
+    let kit = deployment.service().kit().await.unwrap();
+    let without = deployment.replica(pods.host(None), &kit).await.map(drop);
+    let needs = |error: &RecoverError| {
+        matches!(error, RecoverError::Open(OpenError::TakeUp(TakeUpError::NeedsLease(1))))
+    };
+    assert!(without.as_ref().is_err_and(needs), "{without:?}");
+
+    deployment.stop().await;
+    pods.pods.iter_mut().take(3).for_each(Pod::kill);
+    first.grant(Some(2));
+    let few = deployment.try_start().await;
+    let too_few = matches!(
+        &few,
+        Err(OpenError::TakeUp(TakeUpError::TooFewSites { missed, losable: 2 })) if missed.len() == 3
+    );
+    assert!(too_few, "{few:?}");
+    pods.pods[0].restart();
+    deployment.start().await;
+    deployment.reconnect(&mut things.tenant).await;
+    assert!(things.has(1).await && things.has(2).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_lease_nobody_renews_takes_no_shard_and_gives_what_it_has() {
+    let dir = TempDir::new().unwrap();
+    let mut pods = Pods::start(dir.path());
+    let lease = dir.path().join("lease");
+    let grant = |epoch: u64, lasts: Duration| {
+        let until = coffer_custody::SystemClock.now().plus(lasts).0 / 1_000_000;
+        let new = lease.with_extension("new");
+        std::fs::write(&new, format!("{{\"version\":1,\"epoch\":{epoch},\"valid_until_unix_ms\":{until}}}"))
+            .unwrap();
+        std::fs::rename(&new, &lease).unwrap();
+    };
+    grant(1, LONG * 10);
+    pods.pods[0].terminate();
+    pods.pods[0].restart_at(loopback(41), Some(lease.clone()));
+    pods.tell();
+    let host = pods.host(None);
+    let deployment = Deployment::with_credentials_on(dir, host, &pods.site_file).await;
+    let accepting = coffer_model::ResidencyPolicy {
+        degraded: coffer_model::Degraded::Accept,
+        ..coffer_tests::policy(&[])
+    };
+    let tenant = deployment.tenant_with("acme", accepting).await;
+    let things = Things { tenant, bucket: bucket_name("things") };
+    things.tenant.client.create_bucket(&things.bucket, None).await.unwrap();
+    for n in 0..4 {
+        things.put(n).await.unwrap();
+    }
+    let read_only = async |wanted: bool| {
+        let seen = async {
+            while deployment.site("s0").await.read_only != wanted {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(LONG, seen).await.expect("the lease is seen");
+    };
+    grant(1, Duration::ZERO);
+    read_only(true).await;
+    let records = deployment.site("s0").await.records;
+    for n in 4..8 {
+        things.put(n).await.unwrap();
+    }
+    assert_eq!(deployment.site("s0").await.records, records);
+    pods.pods[1].kill();
+    until_alive(&deployment, "s1", false).await;
+    for n in 0..4 {
+        assert!(things.has(n).await, "{n}");
+    }
+    grant(1, LONG * 10);
+    read_only(false).await;
+    things.put(8).await.unwrap();
+    assert!(deployment.site("s0").await.records > records);
+}
