@@ -355,7 +355,12 @@ fn witnesses(maker: &Maker<'_>) {
     case("cosignature", "a checkpoint with a cosignature", &format!("ok {}", hex(b"1764000000")), &good);
     let with_note = |text: String| with(&good, "note", hex(text.as_bytes()));
     let other = sign_checkpoint(&log, origin, &state(10));
-    case("cosignature-other-checkpoint", "of another state", "error False", &with_note(format!("{other}{line}")));
+    case(
+        "cosignature-other-checkpoint",
+        "of another state",
+        "error False",
+        &with_note(format!("{other}{line}")),
+    );
     case("cosignature-missing", "signed by the log alone", "error Missing", &with_note(note.clone()));
     let twice = format!("{note}{line}{line}");
     case("cosignature-twice", "two lines of one witness", "error Twice", &with_note(twice));

@@ -9,6 +9,7 @@ mod audit;
 mod authority;
 mod authorize;
 mod bucket;
+mod custody;
 mod damage;
 mod delete;
 mod deletion;
@@ -31,9 +32,11 @@ mod keystore;
 mod kit;
 mod latency;
 mod leaf;
+mod leaf_text;
 mod ledger;
 mod list;
 mod log_range;
+mod metrics;
 mod moves;
 mod open_intents;
 mod opener;
@@ -61,9 +64,12 @@ mod tenant;
 mod tenant_create;
 mod terms;
 mod window;
+mod witness;
+mod witness_http;
 mod write;
 
 pub use authority::{AuthorityError, IssuedCredential};
+pub use custody::{Custody, CustodyKind};
 pub use hedge::{ReadLoad, SiteReading};
 pub use home::SiteHome;
 pub use in_process::{InProcess, InProcessCaller};
@@ -72,6 +78,7 @@ pub use jobs::{
     SiteScrubbed,
 };
 pub use kit::{KitError, RecoveryKit, SiteAddress};
+pub use metrics::{METRIC_FAMILIES, MetricFamily, MetricsError, serve_metrics};
 pub use opener::{HostSites, OpenedSite, SiteOpener};
 pub use reach::ReleaseError;
 pub use refusals::Refusals;
@@ -84,3 +91,5 @@ pub use service_error::{FoundError, HistoryError, IssueError, OpenError, Recover
 pub use site_authority::{CallerFiles, PodFiles, SiteAuthority, SiteAuthorityError, write_site_files};
 pub use site_file::{SiteFile, SiteFileError};
 pub use standing::SiteChangeError;
+pub use witness::{Witness, WitnessAnswer, WitnessError, WitnessState, WitnessTrouble};
+pub use witness_http::{HttpWitness, HttpWitnessError};

@@ -121,9 +121,11 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             let (label, digest) = ("planted".to_owned(), vec![7; 32].into());
             wire.log.note_digest(NoteDigestRequest { tenant, label, digest }).await.map(drop)
         }
-        "Log/GetCheckpoint" => {
-            wire.log.get_checkpoint(GetCheckpointRequest { tenant, since_size: 0 }).await.map(drop)
-        }
+        "Log/GetCheckpoint" => wire
+            .log
+            .get_checkpoint(GetCheckpointRequest { tenant, since_size: 0, cosigned: false })
+            .await
+            .map(drop),
         "Log/GetLeaf" => wire.log.get_leaf(GetLeafRequest { tenant, index: 0, size: 1 }).await.map(drop),
         "Sites/ListSites" => wire.sites.list_sites(ListSitesRequest {}).await.map(drop),
         "Sites/SetSiteAlive" => {
@@ -179,7 +181,7 @@ async fn maintain(
         }
         "Repair/AddSite" => wire.repair.add_site(AddSiteRequest::default()).await.map(drop),
         "Repair/ChangeSite" => {
-            let request = ChangeSiteRequest { name: "fra1".to_owned(), change: 1 };
+            let request = ChangeSiteRequest { name: "fra1".to_owned(), change: 1, certificate: None };
             wire.repair.change_site(request).await.map(drop)
         }
         "Repair/PlanRepair" => wire.repair.plan_repair(PlanRepairRequest::default()).await.map(drop),

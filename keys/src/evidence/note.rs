@@ -184,7 +184,9 @@ pub enum VerifierNameError {
     Format,
     /// A key of another type than is wanted here: Ed25519 is type 1 where it
     /// signs a log, type 4 where it cosigns.
-    #[error("the verification key is of type {found}, not {wanted}; a log's is of type 1, a witness's of type 4")]
+    #[error(
+        "the verification key is of type {found}, not {wanted}; a log's is of type 1, a witness's of type 4"
+    )]
     Type {
         /// The type byte.
         found: u8,
@@ -218,7 +220,11 @@ pub(super) fn parse_vkey(text: &str, wanted: u8) -> Result<(String, VerifyingKey
     if !name_is_good(name) {
         return Err(VerifierNameError::Format);
     }
-    if vkey_text(name, wanted, &key) == text { Ok((name.to_owned(), key)) } else { Err(VerifierNameError::Hash) }
+    if vkey_text(name, wanted, &key) == text {
+        Ok((name.to_owned(), key))
+    } else {
+        Err(VerifierNameError::Hash)
+    }
 }
 
 impl fmt::Display for VerifierName {

@@ -48,7 +48,9 @@ pub enum PolicyError {
     #[error("not a policy: too long, or with control characters")]
     Text,
     /// A line of another form.
-    #[error("line {0}: not one of `log VKEY [URL]`, `witness NAME VKEY [URL]`, `group NAME K|any|all MEMBER...`, `quorum NAME`")]
+    #[error(
+        "line {0}: not one of `log VKEY [URL]`, `witness NAME VKEY [URL]`, `group NAME K|any|all MEMBER...`, `quorum NAME`"
+    )]
     Line(usize),
     /// A key that is none, or of the wrong type.
     #[error("line {line}: {reason}")]

@@ -57,7 +57,8 @@ impl Submission {
         let (head, note) = text.split_once("\n\n").ok_or(SubmissionError(1))?;
         let mut lines = head.split('\n');
         let old = lines.next().and_then(|line| line.strip_prefix("old ")).ok_or(SubmissionError(1))?;
-        let old: u64 = old.parse().ok().filter(|size: &u64| size.to_string() == old).ok_or(SubmissionError(1))?;
+        let old: u64 =
+            old.parse().ok().filter(|size: &u64| size.to_string() == old).ok_or(SubmissionError(1))?;
         let mut proof = Vec::new();
         for (line, number) in lines.zip(2..) {
             let hash = STANDARD.decode(line).ok().and_then(|bytes| bytes.try_into().ok());

@@ -64,10 +64,7 @@ fn a_cosignature_holds_for_its_key_its_name_its_time_and_its_checkpoint_only() {
     assert_eq!(verify_cosignature(&moved, &name), Err(CosignatureError::False));
     let again = cosign(&note, &key, &name.name, 1_700_000_001).unwrap();
     assert_eq!(verify_cosignature(&format!("{cosigned}{again}"), &name), Err(CosignatureError::Twice));
-    assert!(matches!(
-        verify_cosignature("no note", &name),
-        Err(CosignatureError::Note(NoteError::NotANote))
-    ));
+    assert!(matches!(verify_cosignature("no note", &name), Err(CosignatureError::Note(NoteError::NotANote))));
 }
 
 #[test]
@@ -193,7 +190,10 @@ fn a_checkpoint_that_the_log_did_not_sign_is_refused() {
 fn policy(lines: &str) -> String {
     let vkeys = ["a", "b", "c"].map(|name| {
         let seed = u64::from(name.as_bytes()[0]);
-        format!("witness {name} {} http://127.0.0.1:1/{name}\n", witness(seed, &format!("w.example/{name}")).1)
+        format!(
+            "witness {name} {} http://127.0.0.1:1/{name}\n",
+            witness(seed, &format!("w.example/{name}")).1
+        )
     });
     format!("# who saw the log\n\n{}{lines}", vkeys.concat())
 }

@@ -63,10 +63,11 @@ where
         let mut caller = Request::new(());
         caller.extensions_mut().clone_from(request.extensions());
         let uri = request.uri().clone();
+        let counted = self.service.calls.begin(uri.path().trim_start_matches('/'));
         let (service, answer) = (Arc::clone(&self.service), self.inner.call(request));
         let seen = Arc::new(AtomicBool::new(false));
         Box::pin(SEEN.scope(Arc::clone(&seen), async move {
-            let answer = answer.await?;
+            let answer = counted.answered(answer.await?);
             if seen.load(Ordering::Relaxed) {
                 return Ok(answer);
             }
