@@ -78,7 +78,10 @@ async fn what_a_lying_witness_answers_is_not_taken_and_is_told() {
             WitnessTrouble::Signature,
         ),
         (Box::new(|_| Ok(WitnessAnswer::Refused(403))), WitnessTrouble::Refused(403)),
-        (Box::new(|_| Err(WitnessError::Answer)), WitnessTrouble::Silent("its answer is none of a witness".to_owned())),
+        (
+            Box::new(|_| Err(WitnessError::Answer)),
+            WitnessTrouble::Silent("its answer is none of a witness".to_owned()),
+        ),
         // It says zero, was told zero, and says it again.
         (Box::new(|_| Ok(WitnessAnswer::Knows(0))), WitnessTrouble::Refused(409)),
     ];
@@ -147,7 +150,8 @@ async fn a_service_that_forgot_its_witness_learns_from_it_where_it_stands() {
     let key = WitnessBook::create(&dir, NAME, deployment.entropy()).unwrap();
     let name = tenant.log_origin.split_once("/log/").unwrap().0.to_owned();
     let log = VerifierName { name, key: tenant.log_key };
-    let own = Arc::new(Own { key: key.clone(), book: Mutex::new(WitnessBook::open(&dir, vec![log]).unwrap()) });
+    let own =
+        Arc::new(Own { key: key.clone(), book: Mutex::new(WitnessBook::open(&dir, vec![log]).unwrap()) });
     deployment.service().witness_by(vec![Arc::clone(&own) as Arc<dyn Witness>], None);
     let policy = WitnessPolicy::all_of(vec![key]);
     let first = tenant.watch().advance_witnessed(&tenant.client, &policy).await.unwrap();

@@ -98,7 +98,9 @@ mod tests {
         let (head, rest) = text.split_once(" coffer ").unwrap();
         assert_eq!(head, "<108>1 2025-11-24T16:00:00.123Z host");
         assert!(rest.ends_with(" object_delete - {}"), "{rest}");
-        let calm = LogEvent { outcome: "done".to_owned(), operation: "two words\n".to_owned(), ..event };
+        let leaf =
+            String::from_utf8_lossy(LEAF).replace("denied", "done").replace("object_delete", "two words");
+        let calm = LogEvent::read(7, leaf.as_bytes()).unwrap();
         let text = message("host", &calm, "{}");
         assert!(text.starts_with("<110>1 ") && text.contains(" twowords - "), "{text}");
         assert_eq!(printable("\n é", 9), "-");
