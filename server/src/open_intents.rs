@@ -2,15 +2,14 @@
 //! What a put or a deletion left at the sites was settled before; of the rest
 //! nobody knows more than that nothing more will come of it.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coffer_catalog::{CatalogError, Leaf, ManifestRow};
 use coffer_model::{Actor, AuditEvent, Operation, Outcome, VersionId};
-use serde::Deserialize;
 
 use crate::audit::AuditError;
 use crate::leaf::{leaf, operation_name, operation_named};
+use crate::leaf_text::LeafText;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -22,37 +21,6 @@ const SERVICE: &str = "service";
 const ONLY: [u8; 16] = [0; 16];
 /// Leaves that are read at once.
 const PAGE: usize = 1024;
-
-/// What of a leaf says whose intent or outcome it is.
-#[derive(Deserialize)]
-struct Members<'a> {
-    #[serde(borrow)]
-    actor: ActorMember<'a>,
-    #[serde(borrow)]
-    api: Api<'a>,
-    #[serde(borrow)]
-    resources: Vec<Uid<'a>>,
-    #[serde(borrow)]
-    status_detail: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct ActorMember<'a> {
-    #[serde(borrow)]
-    user: Uid<'a>,
-}
-
-#[derive(Deserialize)]
-struct Api<'a> {
-    #[serde(borrow)]
-    operation: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct Uid<'a> {
-    #[serde(borrow)]
-    uid: Cow<'a, str>,
-}
 
 /// Operation and actor, as the leaves name them.
 type Caller = (String, String);
@@ -71,15 +39,11 @@ impl Open {
     /// Takes the next leaf of the log.
     pub(crate) fn take(&mut self, index: u64, body: &[u8]) {
         // What cannot be read is no intent of ours.
-        let Ok(members) = serde_json::from_slice::<Members<'_>>(body) else { return };
-        let Some(subject) = members.resources.into_iter().next().map(|resource| resource.uid.into_owned())
-        else {
-            return;
-        };
-        let operation = members.api.operation.into_owned();
-        match members.status_detail.as_ref() {
+        let Some(leaf) = LeafText::read(body) else { return };
+        let (operation, subject) = (leaf.operation().to_owned(), leaf.subject().to_owned());
+        match leaf.outcome() {
             "intent" => {
-                let caller = (operation, members.actor.user.uid.into_owned());
+                let caller = (operation, leaf.actor().to_owned());
                 self.by_caller.entry(caller).or_default().push_back((index, subject));
             }
             _ if operation == operation_name(Operation::Sweep) => {
@@ -89,7 +53,7 @@ impl Open {
             }
             _ => {
                 let otherwise = TOLD_OTHERWISE.iter().any(|told| operation_name(*told) == operation);
-                let caller = (operation, members.actor.user.uid.into_owned());
+                let caller = (operation, leaf.actor().to_owned());
                 // What was cut off, the service itself brings to an end.
                 if !self.close(&caller, &subject, otherwise) && caller.1 == SERVICE {
                     self.close_anyones(&caller.0, &subject);

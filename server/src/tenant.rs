@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use coffer_catalog::{Catalog, CatalogError, Grouping, OpenCatalogError};
 use coffer_keys::{
@@ -17,6 +18,7 @@ use coffer_model::{
 use crate::audit::AuditLog;
 use crate::keystore::{TenantKeys, WrappedKek};
 use crate::leaf::leaf;
+use crate::metrics::Appends;
 use crate::service::Service;
 
 /// Why a tenant's keys did not open.
@@ -174,6 +176,7 @@ pub(crate) struct Tenant {
     pub(crate) secrets: TenantSecrets,
     pub(crate) catalog: Catalog,
     pub(crate) log: AuditLog,
+    pub(crate) appends: Arc<Appends>,
     /// Deletions read it from their look at the holds until they have begun;
     /// a hold that is placed writes it.
     pub(crate) holding: tokio::sync::RwLock<()>,
@@ -192,7 +195,7 @@ impl Tenant {
 
     /// Appends one event to the tenant's log.
     pub(crate) async fn note(&self, event: &AuditEvent) -> Result<u64, crate::audit::AuditError> {
-        self.log.append(&self.catalog, event).await
+        self.appends.timed(self.log.append(&self.catalog, event)).await
     }
 
     /// Appends intent and outcome of a call in one commit: both are there, or
@@ -202,7 +205,8 @@ impl Tenant {
         intent: &AuditEvent,
         outcome: &AuditEvent,
     ) -> Result<u64, crate::audit::AuditError> {
-        Ok(self.catalog.append_leaves(vec![leaf(intent)?, leaf(outcome)?]).await?)
+        let leaves = vec![leaf(intent)?, leaf(outcome)?];
+        Ok(self.appends.timed(self.catalog.append_leaves(leaves)).await?)
     }
 }
 

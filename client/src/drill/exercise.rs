@@ -253,7 +253,8 @@ impl Setting<'_> {
         if let (Some(cosigned), Some(Ok(index))) = (shelf.get(&seed_file).await?, noted) {
             return Ok((String::from_utf8_lossy(&cosigned).into_owned(), index));
         }
-        watch.advance(self.client).await?;
+        // With what witnesses put under it, where the service has any.
+        watch.advance_cosigned(self.client).await?;
         let checkpoint = watch.remembered().unwrap_or_default().to_owned();
         let cosigned = cosign(&checkpoint, self.cosigner, self.clock.now().0 / 1_000_000_000);
         let label = format!("drill-seed-{}", hex(&sha256(plan)[..16]));

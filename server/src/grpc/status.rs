@@ -11,7 +11,7 @@ use crate::authorize::Denied;
 use crate::bucket::BucketStoryError;
 use crate::delete::DeleteError;
 use crate::drill::SignError;
-use crate::facts::{FactsError, StatementError};
+use crate::facts::FactsError;
 use crate::fetch::FetchError;
 use crate::get::GetError;
 use crate::hold::HoldError;
@@ -117,7 +117,7 @@ impl Coded for SiteChangeError {
         match self {
             Self::NoSite(_) => Code::NotFound,
             Self::NameTaken(_) => Code::AlreadyExists,
-            Self::NotOne(_) | Self::Form(_) => Code::InvalidArgument,
+            Self::NotOne(_) | Self::Form(_) | Self::Certificate => Code::InvalidArgument,
             Self::Standing { .. } | Self::Needed { .. } | Self::Occupied { .. } | Self::Answers(_) => {
                 Code::FailedPrecondition
             }
@@ -237,7 +237,7 @@ impl Coded for JobError {
 impl Coded for SignError {
     fn code(&self) -> Code {
         match self {
-            Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
+            Self::TooLong(_) | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
             Self::Sign(_) => Code::Internal,
             Self::Audit(error) => error.code(),
         }
@@ -250,16 +250,6 @@ impl Coded for FactsError {
             Self::Audit(error) => error.code(),
             Self::Jobs(error) => error.code(),
             Self::Catalog(_) | Self::Note(_) | Self::Stored | Self::Form(_) | Self::Sign(_) => Code::Internal,
-        }
-    }
-}
-
-impl Coded for StatementError {
-    fn code(&self) -> Code {
-        match self {
-            Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
-            Self::Sign(_) => Code::Internal,
-            Self::Audit(error) => error.code(),
         }
     }
 }

@@ -32,7 +32,7 @@ const FILE_LIMIT: u64 = 16 << 20;
 
 pub(super) async fn run(context: &Context<'_>, flags: &RecoverFlags) -> Result<Exit, Failure> {
     if flags.watched {
-        crate::commands::serve::end_with_stdin(|| std::process::exit(1));
+        crate::commands::end_with_stdin(|| std::process::exit(1));
     }
     let declared = flags.declared_at.map_or_else(|| context.clock.now(), Timestamp);
     let mut steps = Steps {
