@@ -30,6 +30,7 @@ mod sites;
 mod store;
 mod tenants;
 mod terms;
+mod tlog_proof;
 
 pub use buckets::BucketInfo;
 pub use call::{CallError, Patience};
