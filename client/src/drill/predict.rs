@@ -125,8 +125,8 @@ pub struct Beforehand {
 
 const MIB: u128 = 1 << 20;
 
-/// Where nothing was measured yet, nanoseconds: starting a process with its
-/// sites; a record of a rebuild; a file and a MiB by another reader; comparing
+/// Where nothing was measured yet, nanoseconds: starting a process, with its
+/// sites or its interpreter; a record of a rebuild; a file and a MiB by another reader; comparing
 /// two lines of manifests. Orders of magnitude; the first drill corrects them.
 const START_NS: u64 = 300_000_000;
 const RECORD_NS: u64 = 8_000;
@@ -165,7 +165,7 @@ impl Rates {
         if work.beforehand.is_some_and(|before| before.reader) {
             let files = of_each(work.files, READER_FILE_NS.saturating_add(self.file_write_ns));
             let bytes = of_bytes(work.file_bytes, READER_MIB_NS.saturating_add(self.file_write_mib_ns));
-            phases.push(phase("reader", vec![files, bytes]));
+            phases.push(phase("reader", vec![START_NS, files, bytes]));
         } else {
             let written =
                 [of_each(work.files, self.file_write_ns), of_bytes(work.file_bytes, self.file_write_mib_ns)];

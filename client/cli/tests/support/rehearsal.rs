@@ -3,7 +3,7 @@
 //! tests, large for `tests/examples/drill_all.rs`.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -11,19 +11,19 @@ use serde_json::Value;
 
 /// How large the tree is.
 #[derive(Clone, Copy)]
-pub struct Size {
+pub(crate) struct Size {
     /// Files.
-    pub files: usize,
+    pub(crate) files: usize,
     /// Bytes of a usual one; every hundredth has fifty times as many.
-    pub bytes_each: usize,
+    pub(crate) bytes_each: usize,
 }
 
 /// What is wrong, on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Planted {
+pub(crate) enum Planted {
     /// Nothing.
     Nothing,
-    /// A wrong byte at rest, over and over, on more sites than may be lost.
+    /// A wrong byte at rest in each shard, on more sites than may be lost.
     WrongBytes,
     /// The backup lost a hard link of its source.
     LostLink,
@@ -35,34 +35,34 @@ pub enum Planted {
 
 /// One drill that is to be done.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// The scenario, as the table calls it.
-    pub scenario: &'static str,
+    pub(crate) scenario: &'static str,
     /// What is planted.
-    pub planted: Planted,
+    pub(crate) planted: Planted,
     /// What is lost: flags of the plan.
     lost: Vec<String>,
     /// Flags of the run.
     run: Vec<String>,
     /// What its reason must say; empty where everything must be satisfied.
-    pub reason: &'static str,
+    pub(crate) reason: &'static str,
 }
 
 /// One drill that was done.
 #[derive(Clone, Debug)]
-pub struct Done {
+pub(crate) struct Done {
     /// How it ended.
-    pub exit: Option<i32>,
+    pub(crate) exit: Option<i32>,
     /// The summary of the record.
-    pub summary: Value,
+    pub(crate) summary: Value,
     /// What was printed to stderr.
-    pub words: String,
+    pub(crate) words: String,
     /// Whether the record verifies without the service.
-    pub verified: bool,
+    pub(crate) verified: bool,
 }
 
 /// A directory with a deployment, two tenants, a backup and a service.
-pub struct Rehearsal {
+pub(crate) struct Rehearsal {
     dir: PathBuf,
     coffer: PathBuf,
     reader: Vec<String>,
@@ -77,8 +77,26 @@ pub struct Rehearsal {
 /// Sites whose loss together is more than 4+2 bears.
 const ROTTEN: [&str; 3] = ["ams1", "zrh1", "sto1"];
 
-/// Between two wrong bytes: every shard of a pack gets one.
-const STRIDE: u64 = 128 << 10;
+/// Where the middle of each shard of a volume lies (`regions/LAYOUT.md`).
+fn shards(volume: &[u8]) -> Vec<usize> {
+    let number = |at: usize, bytes: usize| {
+        volume[at..at + bytes].iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+    };
+    let (mut found, mut batch) = (Vec::new(), 128);
+    while volume.get(batch..batch + 8) == Some(b"CFBATCH1") {
+        let table = batch + 92;
+        let mut body = table + 56 * number(batch + 48, 4);
+        for entry in (table..body).step_by(56) {
+            let bytes = number(entry + 20, 4);
+            if volume[entry] == 1 {
+                found.push(body + bytes / 2);
+            }
+            body += bytes;
+        }
+        batch = body;
+    }
+    found
+}
 
 /// Bytes that compress to about a quarter and that every run makes again.
 fn content(seed: u64, length: usize) -> Vec<u8> {
@@ -114,7 +132,7 @@ fn words(output: &Output) -> String {
 impl Rehearsal {
     /// Founds, backs up twice (the second time with a link lost, and with the
     /// first one's manifest in its place), and removes the source.
-    pub fn begin(dir: &Path, coffer: &Path, reader: &[String], size: Size) -> Self {
+    pub(crate) fn begin(dir: &Path, coffer: &Path, reader: &[String], size: Size) -> Self {
         let mut rehearsal = Self {
             dir: dir.to_owned(),
             coffer: coffer.to_owned(),
@@ -198,7 +216,7 @@ impl Rehearsal {
 
     /// Every case that can be done here, in the order in which they can be:
     /// the last ones leave a tenant behind that is rewritten.
-    pub fn cases(&self) -> Vec<Case> {
+    pub(crate) fn cases(&self) -> Vec<Case> {
         use Planted::{LostLink, Nothing, Opens, ReadsAnother, WrongBytes};
         let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let case = |scenario, planted, lost: &[&str], run: Vec<String>, reason| Case {
@@ -292,20 +310,17 @@ impl Rehearsal {
         vec!["--not-tenant".to_owned(), told["tenant"].as_str().unwrap().to_owned()]
     }
 
-    /// Turns a bit of a byte every so often in the volumes of three sites;
-    /// done again, everything is as it was.
+    /// Turns a bit in the middle of every shard of three sites; done again,
+    /// everything is as it was.
     fn rot(&self) {
         for site in ROTTEN {
             for entry in fs::read_dir(self.dir.join("data/sites").join(site).join("volumes")).unwrap() {
                 let path = entry.unwrap().path();
-                let mut file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
-                let length = file.metadata().unwrap().len();
-                for at in (4096..length).step_by(usize::try_from(STRIDE).unwrap()) {
-                    let mut byte = [0];
-                    file.seek(SeekFrom::Start(at)).unwrap();
-                    file.read_exact(&mut byte).unwrap();
-                    file.seek(SeekFrom::Start(at)).unwrap();
-                    file.write_all(&[byte[0] ^ 1]).unwrap();
+                let bytes = fs::read(&path).unwrap();
+                let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+                for at in shards(&bytes) {
+                    file.seek(SeekFrom::Start(at as u64)).unwrap();
+                    file.write_all(&[bytes[at] ^ 1]).unwrap();
                 }
             }
         }
@@ -321,7 +336,7 @@ impl Rehearsal {
     }
 
     /// Plans a drill, plants its fault, carries it out, and verifies its record.
-    pub fn act(&mut self, case: &Case) -> Done {
+    pub(crate) fn act(&mut self, case: &Case) -> Done {
         self.done += 1;
         let out = format!("drill-{}", self.done);
         let snapshot = &self.snapshots[usize::from(case.planted == Planted::LostLink)];
@@ -375,7 +390,7 @@ impl Drop for Rehearsal {
 
 impl Done {
     /// The verdicts that are not satisfied, with their reasons.
-    pub fn unmet(&self) -> Vec<(String, String)> {
+    pub(crate) fn unmet(&self) -> Vec<(String, String)> {
         let verdicts = self.summary["verdicts"].as_object().cloned().unwrap_or_default();
         let unmet = verdicts.into_iter().filter(|(_, judged)| judged["verdict"] != "satisfied");
         unmet.map(|(name, judged)| (name, judged["reason"].as_str().unwrap_or_default().to_owned())).collect()
@@ -383,7 +398,7 @@ impl Done {
 
     /// Whether the drill found what it had to: nothing, or the fault for its
     /// own reason, with the exit code that says so.
-    pub fn is_right(&self, case: &Case) -> bool {
+    pub(crate) fn is_right(&self, case: &Case) -> bool {
         let unmet = self.unmet();
         let found = match case.reason {
             "" => self.exit == Some(0) && unmet.is_empty() && self.summary["satisfied"] == true,
