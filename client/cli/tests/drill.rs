@@ -153,10 +153,8 @@ fn another_reader_is_believed_of_nothing_and_its_drill_needs_both_quorums() {
     shell_reader(dir, "too-few", "exit 3");
     shell_reader(dir, "fails", "exit 77");
     let run = |reader: &str, more: &[&str]| {
-        coffer(
-            dir,
-            &[&["--json", "-q"], &exit[..], &["--reader-arg", reader, "--out", reader], more].concat(),
-        )
+        let out = format!("out-{reader}");
+        coffer(dir, &[&["--json", "-q"], &exit[..], &["--reader-arg", reader, "--out", &out], more].concat())
     };
     assert_eq!(run("claims", &["--data-dir", "data"]).status.code(), Some(2), "no shares");
     assert_eq!(run("claims", &shares).status.code(), Some(2), "no disks");
