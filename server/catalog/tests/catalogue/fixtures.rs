@@ -24,7 +24,7 @@ async fn every_fixture_opens_and_answers() {
         answers(path, &fixture.display().to_string()).await;
         found += 1;
     }
-    assert!(found >= 2, "fixtures of both formats were found");
+    assert!(found >= 3, "fixtures of all three formats were found");
 }
 
 async fn answers(path: std::path::PathBuf, name: &str) {
