@@ -31,6 +31,7 @@ mod sites;
 mod store;
 mod tenants;
 mod terms;
+mod tlog_proof;
 pub mod witness;
 
 pub use buckets::BucketInfo;

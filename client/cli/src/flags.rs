@@ -18,9 +18,9 @@ use clap::{Args, Parser, Subcommand};
 use coffer_model::{BucketName, Geometry, Jurisdiction, Tier, Timestamp};
 
 pub(crate) use audit::{AuditCommand, KeyFlags, LogCommand, LogFlags, OcsfFlags};
+pub(crate) use drill::{DrillCommand, DrillWish, LeftFlags, PinnedKey, RunFlags, ScheduleCommand};
 #[cfg(feature = "embedded")]
-pub(crate) use drill::RecoverFlags;
-pub(crate) use drill::{DrillCommand, DrillWish, PinnedKey, RunFlags, ScheduleCommand};
+pub(crate) use drill::{RecoverFlags, StandInFlags};
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;

@@ -4,6 +4,8 @@ mod audit;
 mod backup;
 mod bucket;
 mod case;
+#[cfg(feature = "embedded")]
+mod child;
 mod drill;
 #[cfg(feature = "embedded")]
 mod durability;

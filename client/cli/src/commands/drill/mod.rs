@@ -1,11 +1,18 @@
 //! `coffer drill`: a restoration that is planned, timed, compared and signed.
 
+#[cfg(feature = "embedded")]
+mod cold;
 mod exercise;
+mod ground;
+mod left;
+mod other_reader;
 mod proof;
 #[cfg(feature = "embedded")]
 mod recover;
 mod schedule;
 mod show;
+#[cfg(feature = "embedded")]
+mod stand_in;
 mod verify;
 
 pub(super) use verify::{pinned_key, summary, verify_against_kit};
@@ -26,6 +33,8 @@ pub(super) async fn run(context: &Context<'_>, command: DrillCommand) -> Result<
         DrillCommand::Verify { record, files, pinned } => {
             verify::run(context, &record, files.as_deref(), &pinned)
         }
+        #[cfg(feature = "embedded")]
+        DrillCommand::StandIn(flags) => stand_in::run(context, &flags).await,
         #[cfg(feature = "embedded")]
         DrillCommand::Recover(flags) => recover::run(context, &flags).await,
     }
