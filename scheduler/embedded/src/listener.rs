@@ -1,0 +1,168 @@
+//! The API over the network: HTTP/1.1 behind mutual TLS. Whoever calls shows a
+//! certificate of the fleet's authority: its common name is the user, its
+//! organizations are the groups. There is no other way in.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+use tower::Service as _;
+use x509_parser::prelude::FromDer as _;
+use zeroize::Zeroizing;
+
+use crate::embedded::Embedded;
+use crate::identity::Identity;
+
+/// Connections at the same time; every watch over HTTP/1.1 holds one.
+const CONNECTIONS_MAX: usize = 1024;
+/// The longest that a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The longest that the head of a request may take.
+const HEAD: Duration = Duration::from_secs(30);
+/// Bytes of the head of a request.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// How long answers under way may go on after the word to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What the listener is and whom it believes.
+pub struct Tls {
+    /// Its certificate and the chain behind it, PEM.
+    pub certificate: String,
+    /// The certificate's private key, PEM.
+    pub key: Zeroizing<String>,
+    /// Who certifies callers, PEM.
+    pub clients: String,
+}
+
+/// Why the API does not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// A certificate or key is no PEM.
+    #[error("a certificate or key cannot be read: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// Nobody could call.
+    #[error("the authority of callers cannot be used: {0}")]
+    Clients(#[from] VerifierBuilderError),
+    /// The certificate and key cannot be used.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// No more connections are accepted.
+    #[error("connections cannot be accepted: {0}")]
+    Accept(#[from] io::Error),
+}
+
+impl Tls {
+    fn acceptor(&self) -> Result<TlsAcceptor, ListenError> {
+        let mut roots = RootCertStore::empty();
+        for root in CertificateDer::pem_slice_iter(self.clients.as_bytes()) {
+            roots.add(root?)?;
+        }
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build()?;
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(self.certificate.as_bytes()).collect::<Result<_, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())?;
+        let mut config =
+            ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+impl Embedded {
+    /// Answers callers until `shutdown` completes; then ends what is under way, watches at last by force.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub async fn listen(
+        &self,
+        listener: TcpListener,
+        tls: Tls,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ListenError> {
+        let acceptor = tls.acceptor()?;
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let (stop, stopping) = watch::channel(false);
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            let stream = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) if is_passing(&error) => continue,
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            // One connection too many is closed at once.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+            let connection =
+                Connection { embedded: self.clone(), acceptor: acceptor.clone(), stopping: stopping.clone() };
+            tokio::spawn(connection.serve(stream, place));
+        }
+        drop(stopping);
+        stop.send_replace(true);
+        // Connections hold their ends of the channel until they are over.
+        drop(timeout(GRACE, stop.closed()).await);
+        Ok(())
+    }
+}
+
+/// A caller that gave up, or a moment without descriptors, does not end the listener.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+struct Connection {
+    embedded: Embedded,
+    acceptor: TlsAcceptor,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Connection {
+    async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+        // Lines of a watch would wait for the caller's delayed ACK otherwise; a connection that
+        // refuses the option still works.
+        let _ = stream.set_nodelay(true);
+        let Ok(Ok(stream)) = timeout(HANDSHAKE, self.acceptor.accept(stream)).await else { return };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let Some(identity) = certificate.and_then(|certificate| identity_of(certificate)) else { return };
+        let service = self.embedded.service(identity);
+        let answer = service_fn(move |request| service.clone().call(request));
+        let mut connection = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), answer)
+        );
+        tokio::select! {
+            // How a connection ended is the caller's to know.
+            ended = &mut connection => drop(ended),
+            () = async { drop(self.stopping.wait_for(|stopping| *stopping).await) } => {
+                connection.as_mut().graceful_shutdown();
+                drop(timeout(GRACE, connection).await);
+            }
+        }
+    }
+}
+
+/// Who a certificate says that it is; none without a common name.
+fn identity_of(certificate: &[u8]) -> Option<Identity> {
+    let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
+    let subject = certificate.subject();
+    let user = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
+    let groups: Vec<String> =
+        subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    (!user.is_empty()).then(|| Identity::new(user, groups))
+}

@@ -1,0 +1,117 @@
+//! Objects come, change and go.
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
+use kube::ResourceExt as _;
+use kube::api::{
+    DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
+use serde_json::json;
+
+use crate::fixture::{Fixture, code, node, of, options, pod};
+
+#[tokio::test]
+async fn a_pod_that_is_created_can_be_read_listed_changed_and_deleted() {
+    let fixture = Fixture::new().await;
+    let pods = fixture.pods();
+    let made = pods.create(&PostParams::default(), &pod("a")).await.unwrap();
+    assert!(made.uid().is_some() && made.resource_version().is_some());
+    assert_eq!(made.status.as_ref().unwrap().phase.as_deref(), Some("Pending"));
+    let spec = made.spec.as_ref().unwrap();
+    assert_eq!(spec.restart_policy.as_deref(), Some("Always"));
+    assert_eq!(spec.termination_grace_period_seconds, Some(30));
+    assert_eq!(spec.containers[0].image_pull_policy.as_deref(), Some("IfNotPresent"));
+    assert_eq!(pods.get("a").await.unwrap(), made);
+
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"app": "other"}}}));
+    let changed = pods.patch("a", &PatchParams::default(), &patch).await.unwrap();
+    assert_eq!(changed.labels()["app"], "other");
+    assert_ne!(changed.resource_version(), made.resource_version());
+    assert_eq!(pods.list(&ListParams::default().labels("app=site")).await.unwrap().items.len(), 0);
+    assert_eq!(
+        pods.list(&ListParams::default().labels("app!=site,app in (other)")).await.unwrap().items.len(),
+        1
+    );
+
+    assert_eq!(code(pods.replace("a", &PostParams::default(), &made).await), 409, "an old revision");
+    assert_eq!(code(pods.create(&PostParams::default(), &pod("a")).await), 409);
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    assert_eq!(code(pods.get("a").await), 404);
+    assert_eq!(code(pods.delete("a", &DeleteParams::default()).await), 404);
+}
+
+#[tokio::test]
+async fn a_watch_shows_every_change_from_the_revision_of_the_list_on() {
+    let fixture = Fixture::new().await;
+    let pods = fixture.pods();
+    let listed = pods.list(&ListParams::default()).await.unwrap();
+    let from = listed.metadata.resource_version.unwrap();
+    pods.create(&PostParams::default(), &pod("a")).await.unwrap();
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {"x": "y"}}}));
+    pods.patch("a", &PatchParams::default(), &patch).await.unwrap();
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    let mut watch = pods.watch(&WatchParams::default(), &from).await.unwrap().boxed();
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.push(match watch.try_next().await.unwrap().unwrap() {
+            WatchEvent::Added(pod) => ("added", pod.name_any()),
+            WatchEvent::Modified(pod) => ("modified", pod.name_any()),
+            WatchEvent::Deleted(pod) => ("deleted", pod.name_any()),
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(seen, [("added", "a".into()), ("modified", "a".into()), ("deleted", "a".into())]);
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once() {
+    let fixture = Fixture::new().await;
+    let pods = fixture.pods();
+    fixture.nodes().create(&PostParams::default(), &node("n1")).await.unwrap();
+    pods.create(&PostParams::default(), &pod("a")).await.unwrap();
+    let binding = Binding {
+        metadata: ObjectMeta { name: Some("a".into()), ..ObjectMeta::default() },
+        target: ObjectReference {
+            kind: Some("Node".into()),
+            name: Some("n1".into()),
+            ..ObjectReference::default()
+        },
+    };
+    let bind = || async {
+        let answer: Result<kube::core::Status, _> =
+            pods.create_subresource("binding", "a", &PostParams::default(), &binding).await;
+        answer
+    };
+    bind().await.unwrap();
+    let bound = pods.get("a").await.unwrap();
+    assert_eq!(bound.spec.unwrap().node_name.as_deref(), Some("n1"));
+    assert_eq!(code(bind().await), 409);
+    let mine = ListParams::default().fields("spec.nodeName=n1");
+    assert_eq!(pods.list(&mine).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_the_store_is_opened_again() {
+    let Fixture { embedded, directory } = Fixture::new().await;
+    let pods: kube::Api<Pod> = kube::Api::namespaced(embedded.client(), "default");
+    let made = pods
+        .create(
+            &PostParams::default(),
+            &of(json!({
+                "metadata": {"generateName": "site-"}, "spec": {"containers": [{"name": "c", "image": "i"}]},
+            })),
+        )
+        .await
+        .unwrap();
+    assert!(made.name_any().starts_with("site-") && made.name_any().len() == 10);
+    drop((pods, embedded));
+    // The client's worker holds the service until its task has ended.
+    let embedded = loop {
+        match coffer_embedded::Embedded::open(options(&directory)).await {
+            Ok(embedded) => break embedded,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    let pods: kube::Api<Pod> = kube::Api::namespaced(embedded.client(), "default");
+    assert_eq!(pods.get(&made.name_any()).await.unwrap(), made);
+}

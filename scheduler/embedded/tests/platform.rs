@@ -1,0 +1,449 @@
+//! What the platform controllers do to a store in this process, with a clock
+//! that the tests move.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coffer_embedded::platform::{self, Settings};
+use coffer_embedded::store::Limits;
+use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options};
+use coffer_model::{Clock, Entropy, Timestamp};
+use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::runtime::watcher;
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+/// How long anything may take before a test fails. Nothing takes so long when all is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// 2026-01-01, in seconds.
+const BEGIN: u64 = 1_767_225_600;
+
+/// A clock that moves when it is told to.
+struct HandClock(AtomicU64);
+
+impl HandClock {
+    fn forward(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp((BEGIN + self.0.load(Ordering::SeqCst)) * 1_000_000_000)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+struct Counting(AtomicU64);
+
+impl Entropy for Counting {
+    fn fill(&self, out: &mut [u8]) {
+        for bytes in out.chunks_mut(8) {
+            let next = self.0.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+            bytes.copy_from_slice(next.get(..bytes.len()).unwrap());
+        }
+    }
+}
+
+struct Home {
+    client: Client,
+    clock: Arc<HandClock>,
+    faults: Arc<Mutex<Vec<String>>>,
+    _directory: tempfile::TempDir,
+    _tasks: JoinSet<()>,
+}
+
+impl Home {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(HandClock(AtomicU64::new(0)));
+        let embedded = Embedded::open(Options {
+            path: directory.path().join("api.db"),
+            limits: Limits::default(),
+            clock: clock.clone(),
+            entropy: Arc::new(Counting(AtomicU64::new(1))),
+            nodes: Arc::new(NoNodeAccess),
+            audit: Arc::new(NoAudit),
+        })
+        .await
+        .unwrap();
+        let client = embedded.client();
+        let faults = Arc::new(Mutex::new(Vec::new()));
+        let told: platform::Told = {
+            let faults = faults.clone();
+            Arc::new(move |fault| faults.lock().unwrap().push(fault.to_string()))
+        };
+        let settings = Settings {
+            period: Duration::from_millis(20),
+            gather: Duration::from_millis(1),
+            ..Settings::default()
+        };
+        let mut tasks = JoinSet::new();
+        let (controllers, of_them) = (client.clone(), clock.clone());
+        tasks.spawn(async move {
+            platform::run(controllers, of_them, settings, told, std::future::pending()).await
+        });
+        let home = Self { client, clock, faults, _directory: directory, _tasks: tasks };
+        home.make::<Namespace>("", json!({"metadata": {"name": "coffer"}})).await;
+        home
+    }
+
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    async fn make<K>(&self, namespace: &str, object: Value) -> K
+    where
+        K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
+        K::DynamicType: Default,
+    {
+        let resource = ApiResource::erase::<K>(&K::DynamicType::default());
+        let api: Api<DynamicObject> = if namespace.is_empty() {
+            Api::all_with(self.client.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
+        };
+        let mut object = object;
+        object["apiVersion"] = json!(resource.api_version);
+        object["kind"] = json!(resource.kind);
+        let made = api.create(&PostParams::default(), &made(object)).await.unwrap();
+        self::made(serde_json::to_value(made).unwrap())
+    }
+
+    async fn node(&self, name: &str, annotations: Value) {
+        self.make::<Node>("", json!({"metadata": {"name": name, "annotations": annotations}})).await;
+        let status = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let nodes = Api::<Node>::all(self.client.clone());
+        nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+        self.make::<Lease>("kube-node-lease", json!({
+            "metadata": {"name": name},
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": 10, "renewTime": "2026-01-01T00:00:00.000000Z"},
+        }))
+        .await;
+    }
+
+    /// The node renews its lease.
+    async fn renew(&self, name: &str) {
+        let second = self.clock.monotonic().as_secs();
+        let at =
+            format!("2026-01-01T{:02}:{:02}:{:02}.000000Z", second / 3600, second / 60 % 60, second % 60);
+        let change = json!({"spec": {"renewTime": at}});
+        let leases = self.api::<Lease>("kube-node-lease");
+        leases.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+    }
+
+    /// A ready pod.
+    async fn pod(&self, name: &str, more: Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": name, "labels": {"app": "site"}},
+            "spec": {"containers": [{"name": "site", "image": "x"}], "terminationGracePeriodSeconds": 5},
+        });
+        merge(&mut pod, &more);
+        self.make::<Pod>("coffer", pod).await;
+        let status = json!({"status": {
+            "phase": "Running", "podIP": "10.1.0.1", "conditions": [{"type": "Ready", "status": "True"}],
+        }});
+        self.api::<Pod>("coffer")
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+            .await
+            .unwrap()
+    }
+
+    fn assert_no_faults(&self) {
+        assert_eq!(*self.faults.lock().unwrap(), Vec::<String>::new());
+    }
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (name, value) in more {
+                merge(into.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+fn made<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// Waits until the object is as wanted.
+async fn until<K>(api: &Api<K>, name: &str, wanted: impl Fn(Option<&K>) -> bool)
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let waiting = async {
+        let mut seen = std::pin::pin!(watcher::watch_object(api.clone(), name));
+        while let Some(object) = seen.next().await {
+            if object.is_ok_and(|object| wanted(object.as_ref())) {
+                return;
+            }
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(waited.is_ok(), "{name} did not become what it should within the test's patience");
+}
+
+async fn until_gone<K>(api: &Api<K>, name: &str)
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    until(api, name, |object| object.is_none()).await;
+}
+
+fn owned_by(owner: &impl kube::Resource<DynamicType = ()>, block: bool) -> Value {
+    let reference = owner.owner_ref(&()).unwrap();
+    let mut reference = serde_json::to_value(reference).unwrap();
+    reference["blockOwnerDeletion"] = json!(block);
+    json!({"metadata": {"ownerReferences": [reference]}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_object_owns_goes_with_it_and_what_it_does_not_stays() {
+    let home = Home::start().await;
+    let owner = home.make::<ConfigMap>("coffer", json!({"metadata": {"name": "owner"}})).await;
+    let mut owned = json!({"metadata": {"name": "owned"}});
+    merge(&mut owned, &owned_by(&owner, false));
+    let owned = home.make::<ConfigMap>("coffer", owned).await;
+    home.pod("deeper", owned_by(&owned, false)).await;
+    home.pod("other", json!({})).await;
+    let maps = home.api::<ConfigMap>("coffer");
+    maps.delete("owner", &DeleteParams::background()).await.unwrap();
+    until_gone(&maps, "owned").await;
+    let pods = home.api::<Pod>("coffer");
+    until_gone(&pods, "deeper").await;
+    assert!(pods.get_opt("other").await.unwrap().is_some());
+    home.assert_no_faults();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_an_owner_that_never_was_goes() {
+    let home = Home::start().await;
+    let owner = home.make::<ConfigMap>("coffer", json!({"metadata": {"name": "owner"}})).await;
+    let mut reference = owned_by(&owner, false);
+    reference["metadata"]["ownerReferences"][0]["uid"] = json!("another");
+    let mut orphan =
+        json!({"metadata": {"name": "orphan"}, "spec": {"containers": [{"name": "site", "image": "x"}]}});
+    merge(&mut orphan, &reference);
+    home.make::<Pod>("coffer", orphan).await;
+    until_gone(&home.api::<Pod>("coffer"), "orphan").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_deleted_in_the_foreground_goes_last_and_one_that_orphans_leaves_them() {
+    let home = Home::start().await;
+    let maps = home.api::<ConfigMap>("coffer");
+    let pods = home.api::<Pod>("coffer");
+    let owner = home.make::<ConfigMap>("coffer", json!({"metadata": {"name": "owner"}})).await;
+    let mut held = owned_by(&owner, true);
+    held["metadata"]["finalizers"] = json!(["fleet.coffer/test"]);
+    home.pod("held", held).await;
+    maps.delete("owner", &DeleteParams::foreground()).await.unwrap();
+    until(&pods, "held", |pod| pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some())).await;
+    assert!(maps.get_opt("owner").await.unwrap().is_some());
+    let free = json!({"metadata": {"finalizers": []}});
+    pods.patch("held", &PatchParams::default(), &Patch::Merge(free)).await.unwrap();
+    until_gone(&maps, "owner").await;
+
+    let owner = home.make::<ConfigMap>("coffer", json!({"metadata": {"name": "lets-go"}})).await;
+    home.pod("let-go", owned_by(&owner, true)).await;
+    maps.delete("lets-go", &DeleteParams::orphan()).await.unwrap();
+    until_gone(&maps, "lets-go").await;
+    let left = pods.get("let-go").await.unwrap();
+    assert!(left.owner_references().is_empty() && left.metadata.deletion_timestamp.is_none());
+    home.assert_no_faults();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_tainted_and_its_pods_are_replaced_only_where_it_promised_to_stop_them() {
+    let home = Home::start().await;
+    home.node("ash", json!({platform::nodes::SELF_FENCING: "20"})).await;
+    home.node("birch", json!({})).await;
+    home.node("cedar", json!({})).await;
+    let quick = json!([{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]);
+    home.pod("promised", json!({"spec": {"nodeName": "ash", "tolerations": quick}})).await;
+    home.pod("unknown", json!({"spec": {"nodeName": "birch", "tolerations": quick}})).await;
+    home.pod("well", json!({"spec": {"nodeName": "cedar", "tolerations": quick}})).await;
+    let nodes = Api::<Node>::all(home.client.clone());
+    let pods = home.api::<Pod>("coffer");
+    let silent = |node: Option<&Node>| {
+        let taints = node.and_then(|node| node.spec.as_ref()?.taints.clone()).unwrap_or_default();
+        taints
+            .iter()
+            .any(|taint| taint.key == "node.kubernetes.io/unreachable" && taint.effect == "NoExecute")
+    };
+    home.while_time_passes(until(&nodes, "ash", silent)).await;
+    home.while_time_passes(until(&nodes, "birch", silent)).await;
+    until(&pods, "promised", |pod| pod.is_none_or(|pod| !ready(pod))).await;
+    home.while_time_passes(until_gone(&pods, "promised")).await;
+    let going = |pod: Option<&Pod>| pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
+    home.while_time_passes(until(&pods, "unknown", going)).await;
+    home.while_time_passes(async {
+        let since = home.clock.monotonic();
+        while home.clock.monotonic() < since + Duration::from_secs(300) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(pods.get_opt("unknown").await.unwrap().is_some(), "nobody promised to stop it");
+    assert!(pods.get("well").await.unwrap().metadata.deletion_timestamp.is_none());
+    nodes.delete("birch", &DeleteParams::default()).await.unwrap();
+    home.while_time_passes(until_gone(&pods, "unknown")).await;
+}
+
+impl Home {
+    /// Lets the clock run, some hundred times as fast as it would, while the node `cedar` renews its lease.
+    async fn while_time_passes(&self, waiting: impl Future<Output = ()>) {
+        let ticking = async {
+            let mut tick = tokio::time::interval(Duration::from_millis(5));
+            loop {
+                tick.tick().await;
+                self.clock.forward(1);
+                self.renew("cedar").await;
+            }
+        };
+        tokio::select! {
+            () = waiting => {}
+            () = ticking => {}
+        }
+    }
+}
+
+fn ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_counts_what_its_controllers_want_and_allows_nothing_where_it_cannot() {
+    let home = Home::start().await;
+    let definition = json!({
+        "metadata": {"name": "sitesets.fleet.coffer"},
+        "spec": {
+            "group": "fleet.coffer", "scope": "Namespaced", "names": {"kind": "SiteSet", "plural": "sitesets"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "subresources": {"scale": {"specReplicasPath": ".spec.sites", "statusReplicasPath": ".status.sites"}},
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    });
+    home.make::<CustomResourceDefinition>("", definition).await;
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("fleet.coffer", "v1", "SiteSet"));
+    let sets: Api<DynamicObject> = Api::namespaced_with(home.client.clone(), "coffer", &kind);
+    let set = made(
+        json!({"apiVersion": "fleet.coffer/v1", "kind": "SiteSet", "metadata": {"name": "set"}, "spec": {"sites": 4}}),
+    );
+    let set = sets.create(&PostParams::default(), &set).await.unwrap();
+    let owner = json!({"metadata": {"ownerReferences": [{
+        "apiVersion": "fleet.coffer/v1", "kind": "SiteSet", "name": "set", "uid": set.metadata.uid, "controller": true,
+    }]}});
+    for name in ["one", "two", "three"] {
+        home.pod(name, owner.clone()).await;
+    }
+    let budgets = home.api::<PodDisruptionBudget>("coffer");
+    let spec = json!({"metadata": {"name": "sites"}, "spec": {"maxUnavailable": 2, "selector": {"matchLabels": {"app": "site"}}}});
+    home.make::<PodDisruptionBudget>("coffer", spec).await;
+    let allows = |allowed: i32, expected: i32| {
+        move |budget: Option<&PodDisruptionBudget>| {
+            let status = budget.and_then(|budget| budget.status.as_ref());
+            status.is_some_and(|status| {
+                (status.disruptions_allowed, status.expected_pods) == (allowed, expected)
+            })
+        }
+    };
+    until(&budgets, "sites", allows(1, 4)).await;
+    home.pod("stray", json!({})).await;
+    until(&budgets, "sites", |budget| {
+        let conditions =
+            budget.and_then(|budget| budget.status.as_ref()?.conditions.clone()).unwrap_or_default();
+        conditions
+            .iter()
+            .any(|condition| condition.reason == "SyncFailed" && condition.message.contains("stray"))
+    })
+    .await;
+    let status = budgets.get("sites").await.unwrap().status.unwrap();
+    assert_eq!(status.disruptions_allowed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_namespace_takes_all_that_is_in_it() {
+    let home = Home::start().await;
+    home.pod("pod", json!({})).await;
+    home.make::<ConfigMap>("coffer", json!({"metadata": {"name": "map"}})).await;
+    let namespaces = Api::<Namespace>::all(home.client.clone());
+    namespaces.delete("coffer", &DeleteParams::default()).await.unwrap();
+    until_gone(&namespaces, "coffer").await;
+    assert!(home.api::<Pod>("coffer").get_opt("pod").await.unwrap().is_none());
+    assert!(home.api::<ConfigMap>("coffer").get_opt("map").await.unwrap().is_none());
+    assert!(namespaces.get_opt("kube-node-lease").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_forgotten_an_hour_after_it_last_happened() {
+    let home = Home::start().await;
+    let event = |name: &str, last: &str| json!({"metadata": {"name": name}, "involvedObject": {"kind": "Pod", "name": "p", "namespace": "coffer"}, "lastTimestamp": last});
+    home.make::<Event>("coffer", event("old", "2026-01-01T00:00:00Z")).await;
+    home.make::<Event>("coffer", event("young", "2026-01-01T00:30:00Z")).await;
+    home.clock.forward(3700);
+    let events = home.api::<Event>("coffer");
+    until_gone(&events, "old").await;
+    assert!(events.get_opt("young").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_follow_the_pods_of_a_service_and_go_with_it() {
+    let home = Home::start().await;
+    let service = json!({
+        "metadata": {"name": "sites"},
+        "spec": {"selector": {"app": "site"}, "ports": [{"name": "grpc", "port": 7443}]},
+    });
+    home.make::<Service>("coffer", service).await;
+    let slices = home.api::<EndpointSlice>("coffer");
+    let with = |count: usize| {
+        move |slice: Option<&EndpointSlice>| {
+            slice.is_some_and(|slice| {
+                let ready = |endpoint: &&k8s_openapi::api::discovery::v1::Endpoint| {
+                    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true)
+                };
+                slice.endpoints.iter().filter(ready).count() == count
+            })
+        }
+    };
+    until(&slices, "sites-endpoints", with(0)).await;
+    home.pod("one", json!({})).await;
+    home.pod("two", json!({})).await;
+    until(&slices, "sites-endpoints", with(2)).await;
+    let sick = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    home.api::<Pod>("coffer")
+        .patch_status("one", &PatchParams::default(), &Patch::Merge(sick))
+        .await
+        .unwrap();
+    until(&slices, "sites-endpoints", with(1)).await;
+    home.api::<Service>("coffer").delete("sites", &DeleteParams::default()).await.unwrap();
+    until_gone(&slices, "sites-endpoints").await;
+}
