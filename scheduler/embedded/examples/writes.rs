@@ -24,7 +24,7 @@ enum BenchError {
     #[error(transparent)]
     Open(#[from] coffer_embedded::store::OpenError),
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(Box<StartError>),
     #[error(transparent)]
     Commit(#[from] CommitError),
     #[error(transparent)]
@@ -103,7 +103,7 @@ async fn whole_path(directory: &Path, lasting: Duration) -> Result<(), BenchErro
         nodes: Arc::new(NoNodeAccess),
         audit: Arc::new(NoAudit),
     };
-    let embedded = Embedded::open(options).await?;
+    let embedded = Embedded::open(options).await.map_err(|error| BenchError::Start(Box::new(error)))?;
     for writers in [1, 32] {
         let pods: Api<Pod> = Api::namespaced(embedded.client(), "default");
         let write = move |name: String| {

@@ -1,6 +1,7 @@
 //! The embedded Kubernetes API: a store with revisions and watch on SQLite, and
 //! the subset of the API that `kubectl` and the controllers of the fleet ask for.
 
+mod agent_access;
 mod api;
 mod audit;
 mod authorize;
@@ -37,6 +38,7 @@ mod transaction;
 mod watch;
 mod write;
 
+pub use agent_access::AgentAccess;
 pub use audit::{Audit, AuditEvent, NoAudit};
 pub use embedded::{Embedded, Options, StartError};
 pub use identity::Identity;

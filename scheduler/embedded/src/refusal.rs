@@ -4,7 +4,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::store::{CommitError, HistoryError};
+use crate::store::{CommitError, HistoryError, OBJECT_BYTES_MAX};
 
 /// What a refusal is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -262,7 +262,14 @@ impl From<HistoryError> for Refusal {
 impl From<CommitError> for Refusal {
     /// What is left once conflicts were dealt with.
     fn from(error: CommitError) -> Self {
-        Self::Unavailable { why: error.to_string() }
+        match error {
+            CommitError::Deep => Malformed::Unmeaning("the object is nested too deep").into(),
+            CommitError::Shapeless => Malformed::Unmeaning("the object has no metadata").into(),
+            CommitError::Large => Self::TooLarge { limit: OBJECT_BYTES_MAX },
+            CommitError::Conflict { .. } | CommitError::Closed => {
+                Self::Unavailable { why: error.to_string() }
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::audit::AuditEvent;
 use crate::authorize::{Ask, authorize, authorize_body};
 use crate::identity::Identity;
 use crate::kinds::Verb;
+use crate::object::meta;
 use crate::refusal::Refusal;
 use crate::reply::{Body, Reply};
 use crate::request::{Objects, Part, Request, Target};
@@ -81,7 +82,7 @@ where
         Target::Discovery(page) => discovery::answer(page, &request.accept, &api.registry).into(),
         Target::OpenApi(page) => openapi::answer(page, &api.registry).into(),
         Target::Objects(objects) => {
-            let call = Call { api, identity, head, request, objects };
+            let call = Call { api, identity, head, request, objects, named: OnceLock::new() };
             let outcome = call.carry_out(body).await;
             let status = outcome.as_ref().map_or_else(|refusal| refusal.code(), Response::status);
             call.write_down(status);
@@ -97,6 +98,8 @@ struct Call<'a> {
     head: &'a http::request::Parts,
     request: &'a Request,
     objects: &'a Objects,
+    /// The name of the object, where the path does not say it.
+    named: OnceLock<String>,
 }
 
 impl Call<'_> {
@@ -129,6 +132,7 @@ impl Call<'_> {
             now: api.clock.now(),
         };
         let written = self.change(&write, &bytes).await?;
+        drop(self.named.set(meta(&written.object, "name").to_owned()));
         Ok(Reply::from(written).into())
     }
 
@@ -195,7 +199,7 @@ impl Call<'_> {
             group: self.objects.resource.kind.group.clone(),
             resource: self.objects.words(),
             namespace: self.objects.namespace.clone(),
-            name: self.objects.name.clone().unwrap_or_default(),
+            name: self.objects.name.as_ref().or_else(|| self.named.get()).cloned().unwrap_or_default(),
             dry_run: self.request.query.dry_run,
             status,
         });

@@ -1,6 +1,7 @@
 //! The API through `kube::Client` in process, as the controllers use it, and
 //! over mutual TLS; its store, also under a writer that is killed; and what
 //! must be refused.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a fixture that cannot be made is a failed test")]
 
 #[path = "api/authorization.rs"]
 mod authorization;

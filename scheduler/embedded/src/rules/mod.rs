@@ -138,13 +138,21 @@ pub(crate) fn on_mark(resource: &Resource, object: &mut Value) {
     }
 }
 
-/// Namespaces without which the server does not work are not deleted.
-pub(crate) fn on_delete(resource: &Resource, name: &str) -> Result<(), Refusal> {
-    if rules(resource) == Rules::Namespace && crate::FIRST_NAMESPACES.contains(&name) {
-        let why = "this namespace may not be deleted".to_owned();
-        return Err(Refusal::Forbidden { subject: resource.subject(name), why });
+/// Namespaces without which the server does not work are not deleted, and neither is the definition
+/// of objects that are there: with it they would be out of reach.
+pub(crate) fn on_delete(api: &Api, resource: &Resource, name: &str) -> Result<(), Refusal> {
+    let subject = || resource.subject(name);
+    match rules(resource) {
+        Rules::Namespace if crate::FIRST_NAMESPACES.contains(&name) => Err(Refusal::Forbidden {
+            subject: subject(),
+            why: "this namespace may not be deleted".to_owned(),
+        }),
+        Rules::Definition if api.store.any(name, None) => {
+            let why = "there are objects that it defines; delete them first".to_owned();
+            Err(Refusal::Conflict { subject: subject(), why, causes: Vec::new() })
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What the kind demands beyond its schema.

@@ -1,6 +1,10 @@
 //! The file: this module is the disk adapter of the store. One table of
 //! changes; the present is what replaying it gives. See `STORE.md`.
 
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +51,7 @@ impl File {
             Some(ErrorCode::NotADatabase) => OpenError::Foreign { path: path.to_owned() },
             _ => OpenError::Disk { path: path.to_owned(), source },
         };
+        make(path)?;
         let connection = Connection::open(path).map_err(disk)?;
         connection
             .execute_batch(
@@ -113,6 +118,16 @@ impl File {
     }
 }
 
+/// Makes the file, if it is missing, so that only its owner may read it. SQLite gives its WAL the same mode.
+fn make(path: &Path) -> Result<(), OpenError> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(OpenError::Make { path: path.to_owned(), source }),
+    }
+}
+
 fn replay(
     connection: &Connection,
     path: &Path,
@@ -127,7 +142,7 @@ fn replay(
         .prepare("SELECT revision, kind, resource, namespace, name, object FROM change ORDER BY revision")
         .map_err(disk)?;
     let mut rows = changes.query([]).map_err(disk)?;
-    let mut resources: std::collections::HashMap<String, Arc<str>> = std::collections::HashMap::new();
+    let mut resources: HashMap<String, Arc<str>> = HashMap::new();
     while let Some(row) = rows.next().map_err(disk)? {
         let revision: i64 = row.get(0).map_err(disk)?;
         let revision = u64::try_from(revision).unwrap_or_default();

@@ -75,6 +75,8 @@ impl Stored {
 }
 
 fn text(object: &Value, path: &str) -> Option<Box<str>> {
+    // An event is selected by the component that it comes from.
+    let path = if path == "source" { "source.component" } else { path };
     let found = path.split('.').try_fold(object, |value, step| value.get(step))?;
     match found {
         Value::String(text) => Some(text.as_str().into()),

@@ -111,6 +111,12 @@ pub enum CommitError {
     /// The object cannot be stored.
     #[error("an object without metadata cannot be stored")]
     Shapeless,
+    /// The object is nested deeper than could be read back.
+    #[error("an object may be nested {DEPTH_MAX} deep")]
+    Deep,
+    /// The object is too large.
+    #[error("an object may have {OBJECT_BYTES_MAX} bytes")]
+    Large,
     /// The disk failed; nothing is written any more until the store is opened again.
     #[error("the store is closed after its disk failed; open it again")]
     Closed,
@@ -156,6 +162,14 @@ pub enum OpenError {
         path: PathBuf,
         /// What SQLite says.
         source: rusqlite::Error,
+    },
+    /// The file cannot be made.
+    #[error("{path} cannot be made: {source}")]
+    Make {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
     },
     /// The thread that writes did not start.
     #[error("the writer did not start: {0}")]
@@ -282,9 +296,28 @@ impl Store {
     }
 }
 
+/// How deep an object may be nested: what is written must be read again, and
+/// the parser stops at 128. Patches could pile up more than any body may have.
+const DEPTH_MAX: usize = 100;
+/// Bytes of one object, as in Kubernetes.
+pub(crate) const OBJECT_BYTES_MAX: usize = 3 << 19;
+
+/// Whether a value is nested at most so deep.
+fn is_within(depth: usize, value: &Value) -> bool {
+    match value {
+        Value::Object(members) => depth > 0 && members.values().all(|member| is_within(depth - 1, member)),
+        Value::Array(elements) => depth > 0 && elements.iter().all(|element| is_within(depth - 1, element)),
+        _ => true,
+    }
+}
+
 /// The bytes of an object with its revision written in.
 fn with_revision(object: &mut Value, revision: u64) -> Result<Bytes, CommitError> {
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or(CommitError::Shapeless)?;
     metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
-    serde_json::to_vec(object).map(Bytes::from).map_err(|_| CommitError::Shapeless)
+    if !is_within(DEPTH_MAX, object) {
+        return Err(CommitError::Deep);
+    }
+    let bytes = serde_json::to_vec(object).map_err(|_| CommitError::Shapeless)?;
+    if bytes.len() > OBJECT_BYTES_MAX { Err(CommitError::Large) } else { Ok(bytes.into()) }
 }

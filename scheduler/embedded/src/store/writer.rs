@@ -16,6 +16,8 @@ use super::{CommitError, Expect, Key, Limits, Operation, Shared, Stored, with_re
 
 /// Transactions that share one fsync at most.
 const GROUP_MAX: usize = 256;
+/// Revisions that are forgotten at a time, so that no writer waits long for it.
+const STEP: u64 = 1024;
 /// Transactions that may wait; more callers wait for room before they send.
 const QUEUE_MAX: usize = 1024;
 
@@ -167,7 +169,7 @@ impl Thread {
         for (answer, outcome) in answers {
             drop(answer.send(outcome));
         }
-        let due = self.compacted.saturating_add(self.limits.history.saturating_mul(2));
+        let due = self.compacted.saturating_add(self.limits.history.saturating_add(STEP));
         if self.revision > due { self.compact(self.revision - self.limits.history) } else { Ok(()) }
     }
 

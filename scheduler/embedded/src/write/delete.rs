@@ -132,7 +132,7 @@ impl Write<'_> {
     ) -> Result<Option<Operation>, Refusal> {
         let old = view(self.resource(), stored);
         self.expect_preconditions(name, &old, &options.uid, &options.revision)?;
-        rules::on_delete(self.resource(), name)?;
+        rules::on_delete(self.api, self.resource(), name)?;
         let new = self.marked(&old, options);
         if is_gone(&new) {
             return Ok(Some(Operation::Delete { key: self.key(name), expect: stored.revision }));

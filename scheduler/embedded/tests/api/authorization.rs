@@ -145,5 +145,5 @@ async fn every_change_and_every_refusal_is_written_down_and_no_reading_is() {
         .iter()
         .map(|one| (one.user.as_str(), one.verb, one.name.as_str(), one.status.as_u16()))
         .collect();
-    assert_eq!(lines, [("inside", "create", "", 201), ("v", "delete", "a", 403), ("v", "get", "x", 403)]);
+    assert_eq!(lines, [("inside", "create", "a", 201), ("v", "delete", "a", 403), ("v", "get", "x", 403)]);
 }

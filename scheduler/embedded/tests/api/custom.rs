@@ -151,9 +151,13 @@ async fn a_resource_is_served_as_long_as_its_definition_is_there() {
     let client = fixture.embedded.client();
     let path = "/apis/fleet.coffer/v1/namespaces/default/sitesets";
     assert_eq!(fixture.send("GET", path, "", "").await.0, 404);
-    defined(&client).await;
+    let sets = defined(&client).await;
     assert_eq!(fixture.send("GET", path, "", "").await.0, 200);
     let definitions: Api<CustomResourceDefinition> = Api::all(client);
+    sets.create(&PostParams::default(), &set(json!({"k": 4}))).await.unwrap();
+    let early = definitions.delete("sitesets.fleet.coffer", &DeleteParams::default()).await;
+    assert_eq!(code(early), 409, "not while there are objects");
+    sets.delete("s", &DeleteParams::default()).await.unwrap();
     definitions.delete("sitesets.fleet.coffer", &DeleteParams::default()).await.unwrap();
     assert_eq!(fixture.send("GET", path, "", "").await.0, 404);
 }

@@ -165,3 +165,57 @@ async fn odd_revisions_are_refused_with_the_reason_that_clients_know() {
     assert_eq!(code(pods.list(&ListParams::default().fields("spec.nope=1")).await), 400);
     assert_eq!(code(pods.list(&ListParams::default().labels("a in (")).await), 400);
 }
+
+/// What the store holds as of a revision, by name.
+type Moment = std::collections::BTreeMap<String, u64>;
+
+fn moment(store: &Store, revision: Option<u64>) -> Moment {
+    let page = store.page(&all("things", revision)).unwrap();
+    page.objects.iter().map(|stored| (stored.key.name.to_string(), stored.revision)).collect()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 24, ..Default::default() })]
+
+    /// The oracle writes down the whole present after every change.
+    #[test]
+    fn every_past_revision_is_shown_as_it_was_also_after_opening_again(
+        steps in proptest::collection::vec((0_u8..5, proptest::bool::ANY), 1..40), forgotten in 0_u64..20,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("s");
+            let store = Store::open(&file, Limits::default()).unwrap();
+            let mut moments = vec![Moment::new()];
+            for (name, deletes) in steps {
+                let name = format!("t{name}");
+                let mut now = moments.last().unwrap().clone();
+                let revision = u64::try_from(moments.len()).unwrap();
+                let operation = match now.get(&name) {
+                    None => put(&name, Expect::Absent),
+                    Some(at) if deletes => {
+                        Operation::Delete { key: Key::new(&"things".into(), "ns", &name), expect: *at }
+                    }
+                    Some(at) => put(&name, Expect::Revision(*at)),
+                };
+                if matches!(operation, Operation::Delete { .. }) { now.remove(&name); } else { now.insert(name, revision); }
+                let stored = store.commit(vec![operation]).await.unwrap();
+                assert_eq!(stored[0].revision, revision);
+                moments.push(now);
+            }
+            store.compact(forgotten).await.unwrap();
+            let newest = store.revision();
+            let oldest = forgotten.min(newest.saturating_sub(1));
+            let is_right = |store: &Store| {
+                for revision in oldest..=newest {
+                    assert_eq!(moment(store, Some(revision)), moments[usize::try_from(revision).unwrap()]);
+                }
+                assert!(oldest == 0 || store.page(&all("things", Some(oldest - 1))).is_err());
+            };
+            is_right(&store);
+            drop(store);
+            is_right(&Store::open(&file, Limits::default()).unwrap());
+        });
+    }
+}

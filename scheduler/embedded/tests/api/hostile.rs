@@ -64,6 +64,39 @@ async fn odd_requests_get_an_answer_that_says_whose_fault_it_is() {
     }
 }
 
+#[tokio::test]
+async fn patches_do_not_pile_up_what_could_not_be_read_back() {
+    let Fixture { embedded, directory } = Fixture::new().await;
+    let fixture = Fixture { embedded, directory };
+    let crd = crate::custom::definition().to_string();
+    fixture
+        .send("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", "application/json", crd)
+        .await;
+    let sets = "/apis/fleet.coffer/v1/namespaces/default/sitesets";
+    let set = json!({"metadata": {"name": "s"}, "spec": {"k": 4, "free": {}}}).to_string();
+    assert_eq!(fixture.send("POST", sets, "application/json", set).await.0, 201);
+    let (one, media) = (format!("{sets}/s"), "application/json-patch+json");
+    let mut path = "/spec/free".to_owned();
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        let nested = format!("{}1{}", "{\"a\":".repeat(40), "}".repeat(40));
+        let patch = format!("[{{\"op\":\"add\",\"path\":\"{path}/a\",\"value\":{nested}}}]");
+        answers.push(fixture.send("PATCH", &one, media, patch).await.0);
+        path.push_str(&"/a".repeat(40));
+    }
+    assert_eq!(answers[0], 200);
+    assert!(answers[1..].contains(&400), "{answers:?}");
+    let mut answers = Vec::new();
+    for at in 0..4 {
+        let patch = json!({"spec": {"free": {format!("large{at}"): "x".repeat(600_000)}}}).to_string();
+        answers.push(fixture.send("PATCH", &one, "application/merge-patch+json", patch).await.0);
+    }
+    assert_eq!(answers, [200, 200, 413, 413]);
+    let Fixture { embedded, directory } = fixture;
+    drop(embedded);
+    coffer_embedded::Embedded::open(crate::fixture::options(&directory)).await.unwrap();
+}
+
 fn value() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(json!(null)),

@@ -1,16 +1,29 @@
 //! Over the network only certificates of the fleet's authority are let in.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use coffer_embedded::Tls;
+use bytes::Bytes;
+use coffer_embedded::{AgentAccess, Embedded, Options, Tls};
 use http::Uri;
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::{LogParams, PostParams};
 use kube::{Api, Client, Config};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, code, of, options, pod};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -26,8 +39,12 @@ impl Authority {
     }
 
     fn certify(&self, user: &str, group: &str) -> (String, String) {
-        let mut params =
-            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        self.certify_as(user, group, &["localhost", "127.0.0.1"])
+    }
+
+    fn certify_as(&self, user: &str, group: &str, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, user);
         name.push(DnType::OrganizationName, group);
@@ -48,8 +65,6 @@ fn client(address: SocketAddr, authority: &Authority, (certificate, key): (Strin
 }
 
 fn x509_der(pem: &str) -> Vec<u8> {
-    use tokio_rustls::rustls::pki_types::CertificateDer;
-    use tokio_rustls::rustls::pki_types::pem::PemObject as _;
     CertificateDer::from_pem_slice(pem.as_bytes()).unwrap().to_vec()
 }
 
@@ -74,12 +89,66 @@ async fn a_certificate_says_who_calls_and_one_of_another_authority_says_nothing(
     let viewer = client(address, &authority, authority.certify("v", "fleet.coffer:viewer"));
     pods(viewer.clone()).list(&kube::api::ListParams::default()).await.unwrap();
     let refused = pods(viewer).delete("a", &kube::api::DeleteParams::default()).await;
-    assert_eq!(crate::fixture::code(refused), 403);
+    assert_eq!(code(refused), 403);
     let unknown = client(address, &authority, authority.certify("x", "others"));
-    assert_eq!(crate::fixture::code(pods(unknown).list(&kube::api::ListParams::default()).await), 403);
+    assert_eq!(code(pods(unknown).list(&kube::api::ListParams::default()).await), 403);
     let forged = client(address, &authority, stranger.certify("v", "system:masters"));
     let outcome = pods(forged).list(&kube::api::ListParams::default()).await;
     assert!(!matches!(outcome, Ok(_) | Err(kube::Error::Api(_))), "no answer at all");
     drop(stop);
     serving.await.unwrap().unwrap();
+}
+
+/// An agent's endpoint that answers with what it was asked.
+async fn agent(authority: &Authority, name: &str) -> u16 {
+    let (certificate, key) = authority.certify_as(name, "system:nodes", &[name]);
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            // Who does not believe the certificate goes away.
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let echo = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+                Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from(request.uri().to_string()))))
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), echo));
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_comes_from_the_node_that_has_the_certificate_of_its_name_and_from_no_other() {
+    let authority = Authority::new();
+    let port = agent(&authority, "n1").await;
+    let (certificate, key) = authority.certify("api", "servers");
+    let nodes = AgentAccess::new(&Tls { certificate, key: key.into(), clients: authority.pem() }).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { nodes: Arc::new(nodes), ..options(&directory) };
+    let fixture = Fixture { embedded: Embedded::open(options).await.unwrap(), directory };
+    for (node, pod_name) in [("n1", "a"), ("n2", "b"), ("n3", "c")] {
+        let address = json!([{"type": "InternalIP", "address": "127.0.0.1"}]);
+        let endpoint = json!({"kubeletEndpoint": {"Port": port}});
+        // The second claims to be where the first is; the third says nothing.
+        let status =
+            if node == "n3" { json!({}) } else { json!({"addresses": address, "daemonEndpoints": endpoint}) };
+        let manifest = of(json!({"metadata": {"name": node}, "status": status}));
+        fixture.nodes().create(&PostParams::default(), &manifest).await.unwrap();
+        let mut pod = pod(pod_name);
+        pod.spec.as_mut().unwrap().node_name = Some(node.into());
+        fixture.pods().create(&PostParams::default(), &pod).await.unwrap();
+    }
+    let params = LogParams { follow: true, tail_lines: Some(3), ..LogParams::default() };
+    let log = fixture.pods().logs("a", &params).await.unwrap();
+    assert_eq!(log, "/containerLogs/default/a/site?follow=true&tailLines=3");
+    for pod in ["b", "c"] {
+        assert_eq!(code(fixture.pods().logs(pod, &params).await), 503, "{pod}");
+    }
+    let other = LogParams { container: Some("none".into()), ..LogParams::default() };
+    assert_eq!(code(fixture.pods().logs("a", &other).await), 422);
 }

@@ -182,7 +182,8 @@ fn remove(schema: Option<&Schema>, value: &mut Value, path: &[Step]) {
             }
         }
         (Value::Array(elements), Step::Value(text)) if rest.is_empty() => {
-            elements.retain(|element| element.to_string() != *text);
+            let gone: Value = serde_json::from_str(text).unwrap_or_default();
+            elements.retain(|element| *element != gone);
         }
         (Value::Array(elements), Step::Key(text)) => {
             let key: BTreeMap<String, Value> = serde_json::from_str(text).unwrap_or_default();
