@@ -1,0 +1,174 @@
+//! The command line of `coffer-node`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use coffer_agent::{AgentConfig, Layer, Layers, LeaseTimes, RuntimeKind, Subnet};
+
+/// Runs the storage pods of one node.
+#[derive(Parser)]
+#[command(name = "coffer-node", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Tries every layer of confinement and says what this machine has and lacks.
+    Probe {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// A directory in which files may be made.
+        #[arg(long, default_value = "/var/lib/coffer-node")]
+        dir: PathBuf,
+    },
+    /// Runs the pods that are bound to this node.
+    Run(Box<Run>),
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Runs {
+    /// Confined processes.
+    Process,
+    /// OCI containers.
+    Runc,
+}
+
+#[derive(Args)]
+pub(crate) struct Run {
+    /// Name of the node.
+    #[arg(long)]
+    pub name: String,
+    /// Where everything of the agent and its pods is.
+    #[arg(long, default_value = "/var/lib/coffer-node")]
+    pub dir: PathBuf,
+    /// How the API is reached; without it, as a pod of the cluster would.
+    #[arg(long, env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// What runs the pods.
+    #[arg(long, value_enum, default_value = "process")]
+    pub runtime: Runs,
+    /// A layer without which the agent does not start; may be repeated, or `all`.
+    #[arg(long)]
+    pub demand: Vec<String>,
+    /// An executable that pods may name by its digest; may be repeated.
+    #[arg(long)]
+    pub executable: Vec<PathBuf>,
+    /// A directory that is an OCI image layout; may be repeated.
+    #[arg(long)]
+    pub layout: Vec<PathBuf>,
+    /// Addresses of the pods, as 10.254.7.0/24; without it they share the machine's network.
+    #[arg(long)]
+    pub subnet: Option<String>,
+    /// The address under which this node is reached.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub address: IpAddr,
+    /// Where logs and usage are served.
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+    /// Certificate for that, PEM.
+    #[arg(long)]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long)]
+    pub tls_key: Option<PathBuf>,
+    /// The authority whose certificates may ask, PEM.
+    #[arg(long)]
+    pub client_authority: Option<PathBuf>,
+    /// A capacity, as fleet.coffer/disk-bytes=10Ti; may be repeated.
+    #[arg(long)]
+    pub capacity: Vec<String>,
+    /// A label, as name=value; may be repeated.
+    #[arg(long)]
+    pub label: Vec<String>,
+    /// The signed statement of where this node stands.
+    #[arg(long)]
+    pub attestation: Option<PathBuf>,
+    /// How long a renewal of the node's lease holds, in seconds.
+    #[arg(long, default_value_t = 40)]
+    pub lease_seconds: u64,
+    /// How often it is renewed, in seconds.
+    #[arg(long, default_value_t = 10)]
+    pub renew_seconds: u64,
+}
+
+/// A word of the command line that means nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArgumentError {
+    /// Not a pair.
+    #[error("{0:?} is no pair: write NAME=VALUE")]
+    Pair(String),
+    /// Not a layer.
+    #[error("{0:?} is no layer; `coffer-node probe` lists them")]
+    Layer(String),
+    /// Not a subnet.
+    #[error(transparent)]
+    Subnet(#[from] coffer_agent::SubnetError),
+    /// A file that cannot be read.
+    #[error("{0}: {1}")]
+    File(PathBuf, std::io::Error),
+}
+
+impl Run {
+    pub(crate) fn config(&self) -> Result<AgentConfig, ArgumentError> {
+        let mut config = AgentConfig::new(self.name.clone(), self.dir.clone());
+        config.runtime = match self.runtime {
+            Runs::Process => RuntimeKind::Process,
+            Runs::Runc => RuntimeKind::Runc,
+        };
+        config.demanded = demanded(&self.demand)?;
+        config.executables.clone_from(&self.executable);
+        config.layouts.clone_from(&self.layout);
+        config.subnet = self.subnet.as_deref().map(Subnet::parse).transpose()?;
+        config.address = self.address;
+        config.port = self.listen.map(|address| address.port());
+        config.capacity = self.capacity.iter().map(|text| pair(text)).collect::<Result<_, _>>()?;
+        config.labels = self.label.iter().map(|text| pair(text)).collect::<Result<_, _>>()?;
+        config.attestation =
+            self.attestation.as_ref().map(text).transpose()?.map(|text| text.trim().to_owned());
+        let (duration, renew) =
+            (Duration::from_secs(self.lease_seconds), Duration::from_secs(self.renew_seconds));
+        config.lease = LeaseTimes { duration, renew };
+        Ok(config)
+    }
+
+    /// Certificate, key and authority, if all are given.
+    pub(crate) fn tls(&self) -> Result<Option<(String, String, String)>, ArgumentError> {
+        match (&self.tls_certificate, &self.tls_key, &self.client_authority) {
+            (Some(certificate), Some(key), Some(clients)) => {
+                Ok(Some((text(certificate)?, text(key)?, text(clients)?)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+fn demanded(words: &[String]) -> Result<Layers, ArgumentError> {
+    if words.iter().any(|word| word == "all") {
+        return Ok(Layers::all());
+    }
+    let layer = |word: &String| {
+        Layer::ALL
+            .into_iter()
+            .find(|layer| layer.name() == word)
+            .ok_or_else(|| ArgumentError::Layer(word.clone()))
+    };
+    Ok(Layers::of(words.iter().map(layer).collect::<Result<Vec<_>, _>>()?))
+}
+
+fn pair(text: &str) -> Result<(String, String), ArgumentError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| ArgumentError::Pair(text.to_owned()))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line of a program reads the files that it is given"
+)]
+fn text(path: &PathBuf) -> Result<String, ArgumentError> {
+    std::fs::read_to_string(path).map_err(|error| ArgumentError::File(path.clone(), error))
+}

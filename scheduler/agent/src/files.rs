@@ -1,0 +1,118 @@
+//! The agent's disk adapter: bounded reads, atomic durable writes, and the
+//! pseudo files of the kernel. Everything the agent reads and writes by name
+//! goes through here.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What a small file may hold: state, plans, pseudo files of the kernel.
+const SMALL_MAX: u64 = 4 << 20;
+
+/// Opens a file for reading.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).open(path)
+}
+
+/// Reads a small file; one that is larger is refused.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(path, SMALL_MAX)
+}
+
+/// Reads a file of at most `max` bytes; one that is larger is refused.
+pub(crate) fn read_at_most(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{} is too large", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Reads a small file as text.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Reads a small file as JSON; `None` where there is no such file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces a file by a durable one: a reader finds the old one or the new one.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    put(path, bytes, mode)?.sync_all()?;
+    std::fs::rename(beside(path), path)?;
+    match path.parent() {
+        Some(parent) => open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Replaces a file by one that need not outlive the machine: a reader finds the
+/// old one or the new one.
+pub(crate) fn swap(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    put(path, bytes, mode)?;
+    std::fs::rename(beside(path), path)
+}
+
+fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
+    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(beside(path));
+    let mut file = options?;
+    file.write_all(bytes)?;
+    // The mask of the process is not what decides who reads it.
+    file.set_permissions(PermissionsExt::from_mode(mode))?;
+    Ok(file)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    path.with_added_extension("new")
+}
+
+/// Replaces a file by the JSON of `value`, for its owner only.
+pub(crate) fn replace_json<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    replace(path, &serde_json::to_vec(value)?, 0o600)
+}
+
+/// Writes to a pseudo file of the kernel, with one `write`.
+pub(crate) fn set(path: &Path, value: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+}
+
+/// Makes a directory and those above it, each with `mode`.
+pub(crate) fn make_dirs(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path)
+}
+
+/// Removes a tree; that it is not there is no error.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The names in a directory, sorted; none where there is no directory.
+pub(crate) fn names(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}

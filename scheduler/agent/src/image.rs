@@ -1,0 +1,200 @@
+//! Images, by digest and from directories of this machine: OCI image layouts,
+//! and single executables. Nothing is taken from a registry: a storage pod's
+//! image is one file that an operator put there, and a node that may not reach
+//! out can still start it.
+
+mod digest;
+mod layout;
+mod unpack;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use crate::confine::Root;
+use crate::files;
+
+pub use digest::{DigestError, ImageDigest};
+pub use unpack::UnpackError;
+
+/// The prefix of images that are one executable of this machine.
+const LOCAL: &str = "coffer.local/";
+
+/// An image as a pod names it: always with its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageReference {
+    /// The name before `@`.
+    pub name: String,
+    /// What it must be.
+    pub digest: ImageDigest,
+}
+
+/// An image that is ready to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// What the pod sees as `/`.
+    pub root: Root,
+    /// The program and its first arguments.
+    pub entrypoint: Vec<String>,
+    /// Further arguments, unless the pod has its own.
+    pub command: Vec<String>,
+    /// Environment.
+    pub env: Vec<(String, String)>,
+    /// Working directory.
+    pub directory: PathBuf,
+}
+
+/// Why an image is not ready to run.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// It is named by a tag, or by nothing.
+    #[error("image {0:?} has no digest: name it as NAME@sha256:…, so that it is the same on every node")]
+    NoDigest(String),
+    /// The digest is none.
+    #[error("image {0:?}: {1}")]
+    Digest(String, DigestError),
+    /// This node has nothing of that digest.
+    #[error("this node has no image {0}; add its layout or executable to the node's images")]
+    Absent(ImageDigest),
+    /// What is stored under the digest is something else.
+    #[error("blob {wanted} has the digest {found}: the layout is damaged or forged")]
+    Forged {
+        /// Under what it was stored.
+        wanted: ImageDigest,
+        /// What it is.
+        found: ImageDigest,
+    },
+    /// It is not what the specification says.
+    #[error("{digest} is not as the OCI image specification wants it: {what}")]
+    Malformed {
+        /// Which blob.
+        digest: ImageDigest,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// It is for other machines.
+    #[error("image {0} has nothing for this machine ({os}/{arch})", os = std::env::consts::OS, arch = layout::architecture())]
+    Platform(ImageDigest),
+    /// A layer could not be unpacked.
+    #[error("image {0}: {1}")]
+    Unpack(ImageDigest, UnpackError),
+    /// The disk failed.
+    #[error("the disk failed at {0}: {1}")]
+    Disk(PathBuf, io::Error),
+}
+
+impl ImageReference {
+    /// Reads the `image` of a pod.
+    ///
+    /// # Errors
+    /// It has no digest, or a bad one.
+    pub fn parse(text: &str) -> Result<Self, ImageError> {
+        let (name, digest) = text.split_once('@').ok_or_else(|| ImageError::NoDigest(text.to_owned()))?;
+        let digest =
+            ImageDigest::parse(digest).map_err(|error| ImageError::Digest(text.to_owned(), error))?;
+        Ok(Self { name: name.to_owned(), digest })
+    }
+
+    /// The name of a single executable, if it is one.
+    fn local(&self) -> Option<&str> {
+        let name = self.name.strip_prefix(LOCAL)?;
+        let plain =
+            !name.is_empty() && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c));
+        (plain && !name.starts_with('.')).then_some(name)
+    }
+}
+
+/// Where a node finds images, and where it keeps them ready.
+#[derive(Debug)]
+pub struct ImageStore {
+    directory: PathBuf,
+    layouts: Vec<PathBuf>,
+    executables: Mutex<BTreeMap<PathBuf, Option<ImageDigest>>>,
+}
+
+impl ImageStore {
+    /// A store that keeps images ready in `directory`.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn new(directory: PathBuf, layouts: Vec<PathBuf>, executables: Vec<PathBuf>) -> io::Result<Self> {
+        files::make_dirs(&directory, 0o711)?;
+        let executables = Mutex::new(executables.into_iter().map(|path| (path, None)).collect());
+        Ok(Self { directory, layouts, executables })
+    }
+
+    /// Makes an image ready: verified, unpacked, not yet run. Blocks on the disk.
+    ///
+    /// # Errors
+    /// It is not there, not what its digest says, or not safe to unpack.
+    pub fn ready(&self, reference: &ImageReference) -> Result<Image, ImageError> {
+        match reference.local() {
+            Some(name) => self.executable(name, &reference.digest),
+            None => self.layout(&reference.digest),
+        }
+    }
+
+    fn executable(&self, name: &str, digest: &ImageDigest) -> Result<Image, ImageError> {
+        let file = self.directory.join(format!("exe-{}", digest.hex()));
+        if !file.exists() {
+            let source = self.find_executable(digest)?;
+            copy_verified(&source, &file, digest)?;
+        }
+        Ok(Image {
+            root: Root::Executable { file, name: name.to_owned() },
+            entrypoint: vec![format!("/{name}")],
+            command: Vec::new(),
+            env: Vec::new(),
+            directory: "/".into(),
+        })
+    }
+
+    /// Digests are computed once; a copy is verified again when it is made.
+    fn find_executable(&self, digest: &ImageDigest) -> Result<PathBuf, ImageError> {
+        let mut known = self.executables.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (path, found) in known.iter_mut() {
+            if found.is_none() {
+                *found = ImageDigest::of_file(path).ok();
+            }
+            if found.as_ref() == Some(digest) {
+                return Ok(path.clone());
+            }
+        }
+        Err(ImageError::Absent(digest.clone()))
+    }
+
+    fn layout(&self, digest: &ImageDigest) -> Result<Image, ImageError> {
+        let layout = self.layouts.iter().find(|layout| layout::blob(layout, digest).exists());
+        let layout = layout.ok_or_else(|| ImageError::Absent(digest.clone()))?;
+        let image = layout::Manifest::read(layout, digest)?;
+        let ready = self.directory.join(format!("oci-{}", image.digest.hex()));
+        if !ready.exists() {
+            let beside = self.directory.join(format!("new-{}", image.digest.hex()));
+            let disk = |error| ImageError::Disk(beside.clone(), error);
+            files::remove_tree(&beside).map_err(disk)?;
+            files::make_dirs(&beside, 0o755).map_err(disk)?;
+            image.unpack(layout, &beside)?;
+            // Until it has its name it is not looked at: a crash leaves a leftover, never half an image.
+            std::fs::rename(&beside, &ready).map_err(disk)?;
+        }
+        Ok(image.runnable(ready))
+    }
+}
+
+fn copy_verified(source: &Path, file: &Path, digest: &ImageDigest) -> Result<(), ImageError> {
+    let disk = |error| ImageError::Disk(source.to_owned(), error);
+    let beside = file.with_extension("new");
+    let copy = || -> io::Result<ImageDigest> {
+        std::fs::copy(source, &beside)?;
+        std::fs::set_permissions(&beside, std::os::unix::fs::PermissionsExt::from_mode(0o555))?;
+        files::open(&beside)?.sync_all()?;
+        ImageDigest::of_file(&beside)
+    };
+    let found = copy().map_err(disk)?;
+    if found != *digest {
+        drop(std::fs::remove_file(&beside));
+        return Err(ImageError::Forged { wanted: digest.clone(), found });
+    }
+    std::fs::rename(&beside, file).map_err(disk)
+}

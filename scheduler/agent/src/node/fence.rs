@@ -1,0 +1,141 @@
+//! Self-fencing: each pod has a file that says until when it may take writes.
+//! It is renewed only when the node's own lease was, so that a pod on the wrong
+//! side of a partition stops by itself, and its replacement need not ask it.
+//!
+//! Two clocks must agree. The wall clock alone could be set back, which would
+//! prolong a lease; the time since boot cannot, and counts suspended time.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{clock, files};
+
+/// Where a pod finds the directory with its lease.
+pub(crate) const INSIDE: &str = "/run/coffer/lease";
+
+/// The lease of one pod, as `lease.json` holds it. It is valid only while both
+/// clocks are before their ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodLease {
+    /// Format of the file; 1.
+    pub version: u32,
+    /// Grows whenever the pod's place changes hands.
+    pub epoch: u64,
+    /// The node.
+    pub holder: String,
+    /// End on the wall clock, milliseconds since 1970.
+    pub valid_until_unix_ms: u64,
+    /// End on the clock that counts from the machine's start, milliseconds.
+    pub valid_until_boottime_ms: u64,
+}
+
+/// A moment on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    wall: Duration,
+    boottime: Duration,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self { wall: clock::wall(), boottime: clock::boottime() }
+    }
+}
+
+/// The lease files of this node's pods.
+#[derive(Default)]
+pub(crate) struct Fences {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pods: BTreeMap<String, (PathBuf, u64)>,
+    until: Option<(Moment, Duration)>,
+}
+
+impl Fences {
+    /// Gives the pod a lease: until the end of the node's last renewal, and a
+    /// lapsed one if there was none yet.
+    pub(crate) fn add(&self, holder: &str, uid: &str, directory: PathBuf, epoch: u64) -> io::Result<()> {
+        files::make_dirs(&directory, 0o755)?;
+        let mut state = self.state();
+        state.pods.insert(uid.to_owned(), (directory.clone(), epoch));
+        write(holder, &directory, epoch, state.until)
+    }
+
+    pub(crate) fn remove(&self, uid: &str) {
+        self.state().pods.remove(uid);
+    }
+
+    /// The node's lease was renewed by a request that was sent at `sent`, and
+    /// holds for `duration` from then: not from the answer, which may be late.
+    pub(crate) fn renew(&self, holder: &str, sent: Moment, duration: Duration) {
+        let mut state = self.state();
+        state.until = Some((sent, duration));
+        for (directory, epoch) in state.pods.values() {
+            // A lease that cannot be written lapses, which is the safe end.
+            drop(write(holder, directory, *epoch, state.until));
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn write(
+    holder: &str,
+    directory: &std::path::Path,
+    epoch: u64,
+    until: Option<(Moment, Duration)>,
+) -> io::Result<()> {
+    let end = |clock: fn(&Moment) -> Duration| {
+        until.as_ref().map_or(0, |(sent, held)| clock::millis(clock(sent) + *held))
+    };
+    let lease = PodLease {
+        version: 1,
+        epoch,
+        holder: holder.to_owned(),
+        valid_until_unix_ms: end(|moment| moment.wall),
+        valid_until_boottime_ms: end(|moment| moment.boottime),
+    };
+    files::swap(&directory.join("lease.json"), &serde_json::to_vec(&lease)?, 0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(directory: &std::path::Path) -> PodLease {
+        files::read_json(&directory.join("lease.json")).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_pod_of_a_node_that_never_renewed_may_not_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let fences = Fences::default();
+        fences.add("n1", "pod", dir.path().join("lease"), 7).unwrap();
+        let lease = read(&dir.path().join("lease"));
+        assert_eq!((lease.valid_until_unix_ms, lease.valid_until_boottime_ms, lease.epoch), (0, 0, 7));
+    }
+
+    #[test]
+    fn a_lease_ends_counted_from_before_the_request_on_both_clocks() {
+        let dir = tempfile::tempdir().unwrap();
+        let fences = Fences::default();
+        fences.add("n1", "pod", dir.path().to_owned(), 1).unwrap();
+        let sent = Moment { wall: Duration::from_secs(1000), boottime: Duration::from_secs(10) };
+        fences.renew("n1", sent, Duration::from_secs(5));
+        let lease = read(dir.path());
+        assert_eq!((lease.valid_until_unix_ms, lease.valid_until_boottime_ms), (1_005_000, 15_000));
+        fences.remove("pod");
+        fences.renew("n1", Moment::now(), Duration::from_secs(5));
+        assert_eq!(read(dir.path()), lease, "a pod that is gone is not renewed");
+    }
+}

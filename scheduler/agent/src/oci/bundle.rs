@@ -1,0 +1,207 @@
+//! The bundle of one container: `config.json` as `runc` reads it. Limits of the
+//! process are always set, and never above the machine's own: `runc` would try
+//! to raise them to its defaults, which a machine without `CAP_SYS_RESOURCE` refuses.
+
+use std::io;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::confine::mounts::needs_loader;
+use crate::confine::{Root, Volume};
+use crate::files;
+use crate::runtime::Container;
+
+/// Writes the bundle into `directory`, with an empty root to mount on if needed.
+pub(super) fn write(container: &Container, directory: &Path, node: &str) -> io::Result<()> {
+    let rootfs = directory.join("rootfs");
+    files::make_dirs(&rootfs, 0o755)?;
+    let config = json!({
+        "ociVersion": "1.0.2",
+        "process": process(container),
+        "root": { "path": root(&container.root, &rootfs), "readonly": true },
+        "hostname": container.hostname,
+        "mounts": mounts(container, &rootfs)?,
+        "linux": linux(container, node),
+    });
+    files::replace_json(&directory.join("config.json"), &config)
+}
+
+fn root<'a>(root: &'a Root, rootfs: &'a Path) -> &'a Path {
+    match root {
+        Root::Image { directory } => directory,
+        Root::Executable { .. } => rootfs,
+    }
+}
+
+fn process(container: &Container) -> Value {
+    let program = &container.program;
+    let args: Vec<String> =
+        std::iter::once(program.path.display().to_string()).chain(program.args.iter().cloned()).collect();
+    let env: Vec<String> = program.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let limits = &container.limits;
+    let mut rlimits = vec![
+        rlimit("RLIMIT_CORE", 0, rustix::process::Resource::Core),
+        rlimit("RLIMIT_NOFILE", limits.files, rustix::process::Resource::Nofile),
+        rlimit("RLIMIT_NPROC", limits.pids, rustix::process::Resource::Nproc),
+        rlimit("RLIMIT_MEMLOCK", 64 << 10, rustix::process::Resource::Memlock),
+    ];
+    if let Some(bytes) = limits.file_bytes {
+        rlimits.push(rlimit("RLIMIT_FSIZE", bytes, rustix::process::Resource::Fsize));
+    }
+    json!({
+        "terminal": false,
+        "user": { "uid": container.uid, "gid": container.uid },
+        "args": args,
+        "env": env,
+        "cwd": program.directory,
+        "capabilities": { "bounding": [], "effective": [], "permitted": [], "ambient": [] },
+        "rlimits": rlimits,
+        "noNewPrivileges": true,
+    })
+}
+
+fn rlimit(name: &str, value: u64, resource: rustix::process::Resource) -> Value {
+    let value = value.min(rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX));
+    json!({ "type": name, "hard": value, "soft": value })
+}
+
+fn mounts(container: &Container, rootfs: &Path) -> io::Result<Vec<Value>> {
+    let tmp = format!("size={}", container.limits.tmp_bytes);
+    let mut mounts = vec![
+        mount(
+            "proc",
+            "/proc",
+            "proc",
+            &["nosuid", "noexec", "nodev", "ro", "hidepid=invisible", "subset=pid"],
+        ),
+        mount("tmpfs", "/dev", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"]),
+        mount("tmpfs", "/tmp", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &tmp]),
+    ];
+    if let Root::Executable { file, name } = &container.root {
+        // runc makes the places in its root, which here is this bundle's own and empty.
+        bind(&mut mounts, file, &Path::new("/").join(name), &["ro", "nosuid", "nodev"]);
+        files::replace(&rootfs.join(name), b"", 0o555)?;
+        if needs_loader(file)? {
+            for library in ["/lib", "/lib64", "/usr/lib", "/usr/lib64"].map(Path::new) {
+                if library.is_dir() {
+                    bind(&mut mounts, library, library, &["ro", "nosuid", "nodev"]);
+                }
+            }
+        }
+    }
+    for Volume { source, target, writable } in &container.volumes {
+        let access = if *writable { "rw" } else { "ro" };
+        bind(&mut mounts, source, target, &[access, "nosuid", "nodev", "noexec"]);
+    }
+    Ok(mounts)
+}
+
+fn bind(mounts: &mut Vec<Value>, source: &Path, target: &Path, options: &[&str]) {
+    let options: Vec<&str> = ["bind"].into_iter().chain(options.iter().copied()).collect();
+    mounts.push(json!({ "source": source, "destination": target, "type": "bind", "options": options }));
+}
+
+fn mount(source: &str, target: &str, kind: &str, options: &[&str]) -> Value {
+    json!({ "source": source, "destination": target, "type": kind, "options": options })
+}
+
+fn linux(container: &Container, node: &str) -> Value {
+    let limits = &container.limits;
+    let mut spaces = vec![
+        json!({ "type": "pid" }),
+        json!({ "type": "ipc" }),
+        json!({ "type": "uts" }),
+        json!({ "type": "mount" }),
+    ];
+    if let Some(network) = &container.network {
+        spaces.push(json!({ "type": "network", "path": network }));
+    }
+    let shares = (limits.cpu_request_milli * 1024 / 1000).clamp(2, 262_144);
+    let mut cpu = json!({ "shares": shares });
+    if let Some(milli) = limits.cpu_milli {
+        cpu["period"] = json!(100_000);
+        cpu["quota"] = json!((milli * 100).max(1000));
+    }
+    let mut resources = json!({
+        "devices": [{ "allow": false, "access": "rwm" }],
+        "cpu": cpu,
+        "pids": { "limit": limits.pids },
+    });
+    if let Some(memory) = limits.memory {
+        resources["memory"] = json!({ "limit": memory });
+    }
+    json!({
+        "namespaces": spaces,
+        "cgroupsPath": format!("/coffer-{node}-runc-{}", container.id),
+        "resources": resources,
+        "seccomp": seccomp(),
+        "maskedPaths": ["/proc/keys", "/proc/kcore", "/proc/timer_list"],
+        "readonlyPaths": ["/proc"],
+    })
+}
+
+/// Calls that `runc` refuses by name: it has no allow list of its own. The list
+/// of the confined process is not repeated, because it is written in numbers.
+fn seccomp() -> Value {
+    let names: &[&str] = &[
+        "ptrace",
+        "process_vm_readv",
+        "process_vm_writev",
+        "kcmp",
+        "pidfd_getfd",
+        "mount",
+        "umount2",
+        "pivot_root",
+        "move_mount",
+        "open_tree",
+        "fsopen",
+        "fsmount",
+        "fsconfig",
+        "fspick",
+        "mount_setattr",
+        "unshare",
+        "setns",
+        "bpf",
+        "perf_event_open",
+        "userfaultfd",
+        "io_uring_setup",
+        "io_uring_enter",
+        "io_uring_register",
+        "add_key",
+        "request_key",
+        "keyctl",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "kexec_load",
+        "kexec_file_load",
+        "reboot",
+        "swapon",
+        "swapoff",
+        "acct",
+        "quotactl",
+        "settimeofday",
+        "clock_settime",
+        "clock_adjtime",
+        "adjtimex",
+        "open_by_handle_at",
+        "name_to_handle_at",
+        "lookup_dcookie",
+        "chroot",
+        "mknod",
+        "mknodat",
+        "syslog",
+        "vhangup",
+        "nfsservctl",
+        "ioperm",
+        "iopl",
+        "sethostname",
+        "setdomainname",
+        "personality",
+    ];
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EPERM }],
+    })
+}
