@@ -29,9 +29,7 @@ pub enum LeaseError {
         source: io::Error,
     },
     /// It is no lease.
-    #[error(
-        "{path} is no lease: it reads {{\"version\":1,\"epoch\":N,\"valid_until_unix_ms\":N}}"
-    )]
+    #[error("{path} is no lease: it reads {{\"version\":1,\"epoch\":N,\"valid_until_unix_ms\":N}}")]
     Form {
         /// The file.
         path: PathBuf,

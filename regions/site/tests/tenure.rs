@@ -41,7 +41,8 @@ impl Clock for Hand {
 }
 
 fn grant(path: &Path, epoch: u64, until_ms: u64) {
-    std::fs::write(path, format!("{{\"version\":1,\"epoch\":{epoch},\"valid_until_unix_ms\":{until_ms}}}")).unwrap();
+    std::fs::write(path, format!("{{\"version\":1,\"epoch\":{epoch},\"valid_until_unix_ms\":{until_ms}}}"))
+        .unwrap();
 }
 
 /// A pod with a lease that ends at 1,000 ms.
@@ -79,7 +80,7 @@ impl Places {
 
     fn moved(&self, pod: &Leased, incarnation: Option<u64>) {
         let (site, address) = (pod.store.description().id, pod.running.address);
-        let incarnation = incarnation.map_or("null".to_owned(), |n| n.to_string());
+        let incarnation = incarnation.map_or_else(|| "null".to_owned(), |n| n.to_string());
         let line = format!(
             "{{\"site\":\"{site}\",\"endpoint\":\"https://{address}\",\"incarnation\":{incarnation}}}"
         );
