@@ -17,7 +17,7 @@ use crate::flags::StandInFlags;
 use crate::progress::print_event;
 
 pub(super) async fn run(context: &Context<'_>, flags: &StandInFlags) -> Result<Exit, Failure> {
-    crate::commands::serve::end_with_stdin(|| std::process::exit(1));
+    crate::commands::end_with_stdin(|| std::process::exit(1));
     let kit = read_kit(&flags.kit)?;
     let unlocked = match (&flags.slot, &flags.passphrase_file) {
         (Some(slot), Some(passphrase)) => PassphraseFile::new(slot, passphrase).unlock(),
