@@ -2,8 +2,8 @@
 //! hierarchy, the catalogue, the log.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use coffer_catalog::{Catalog, CatalogError, Grouping, OpenCatalogError};
 use coffer_keys::{

@@ -168,7 +168,7 @@ pub(crate) enum DrillCommand {
     )]
     Plan {
         #[command(flatten)]
-        wish: DrillWish,
+        wish: Box<DrillWish>,
     },
     /// Carry out a plan, or plan and carry out, and sign the result.
     ///
@@ -180,9 +180,9 @@ pub(crate) enum DrillCommand {
         #[arg(long, value_name = "ID", conflicts_with = "bucket")]
         plan: Option<String>,
         #[command(flatten)]
-        wish: Option<DrillWish>,
+        wish: Option<Box<DrillWish>>,
         #[command(flatten)]
-        flags: RunFlags,
+        flags: Box<RunFlags>,
     },
     /// List the drills of the tenant, each record verified.
     #[command(after_help = "Example: coffer drill ls")]

@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context<'_>, command: DrillCommand) -> Result<
     match command {
         DrillCommand::Plan { wish } => exercise::plan(context, &wish).await,
         DrillCommand::Run { plan, wish, flags } => {
-            exercise::run(context, plan.as_deref(), wish.as_ref(), &flags).await
+            exercise::run(context, plan.as_deref(), wish.as_deref(), &flags).await
         }
         DrillCommand::Ls => show::list(context).await,
         DrillCommand::Show { drill, export } => show::show(context, &drill, export.as_deref()).await,
