@@ -25,7 +25,8 @@ use rehearsal::{Planted, Rehearsal, Size};
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [coffer, directory, more @ ..] = arguments.as_slice() else {
-        panic!("drill_all COFFER DIR [SCALE [PYTHON]]");
+        println!("drill_all COFFER DIR [SCALE [PYTHON]]");
+        std::process::exit(2);
     };
     let scale: usize = more.first().map_or(100, |scale| scale.parse().unwrap());
     let reader = std::path::absolute("tests/outside/reader").unwrap().display().to_string();
