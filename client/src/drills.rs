@@ -71,7 +71,7 @@ impl Client {
         let stat = v1::StatObjectRequest { tenant: id(), bucket: bucket.clone(), key: key(), as_of_ns: 0 };
         let objects = v1::ListObjectsRequest { tenant: id(), bucket: bucket.clone(), ..Default::default() };
         let delete = v1::DeleteObjectRequest { tenant: id(), bucket, key: key() };
-        let checkpoint = v1::GetCheckpointRequest { tenant: id(), since_size: 0 };
+        let checkpoint = v1::GetCheckpointRequest { tenant: id(), since_size: 0, cosigned: false };
         let leaf = v1::GetLeafRequest { tenant: id(), index: 0, size: 1 };
         let answers = [
             once(&self.patience, self.buckets().list_buckets(list)).await.map(|_| ()),

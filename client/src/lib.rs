@@ -20,6 +20,7 @@ pub mod evidence;
 mod evidence_calls;
 mod holds;
 mod kit;
+mod leaf;
 mod log;
 mod objects;
 pub mod profile;
@@ -30,6 +31,8 @@ mod sites;
 mod store;
 mod tenants;
 mod terms;
+mod tlog_proof;
+pub mod witness;
 
 pub use buckets::BucketInfo;
 pub use call::{CallError, Patience};
@@ -45,8 +48,8 @@ pub use objects::{
     GetError, ObjectBody, ObjectInfo, ObjectPlacement, PIECE_BYTES, PutError, PutOutcome, Removed,
 };
 pub use repair::{
-    RepairOptions, RepairPlan, RepairRound, RepairStatus, RepairStep, RepairSums, RepairTrouble, ShardLedger,
-    ShardState, ShortVersion, SiteChange,
+    DeclaredCertificate, RepairOptions, RepairPlan, RepairRound, RepairStatus, RepairStep, RepairSums,
+    RepairTrouble, ShardLedger, ShardState, ShortVersion, SiteChange,
 };
 pub use scrub::{
     ChallengeRequest, ScrubPassInfo, ScrubStatusInfo, ScrubStepInfo, SiteChallengeInfo, SiteDelayInfo,
@@ -61,8 +64,9 @@ pub use terms::{ReadTerms, SitesSeen};
 /// that owns them.
 pub mod keys {
     pub use coffer_keys::{
-        Checkpoint, DEFAULT_COUNT, DEFAULT_THRESHOLD, NoteError, RecoveryPublicKey, RecoverySecret,
-        RepositoryKey, RootKey, Share, ShareError, SigningKey, VerifierName, VerifierNameError, VerifyingKey,
-        open_checkpoint, split_for,
+        Checkpoint, DEFAULT_COUNT, DEFAULT_THRESHOLD, NoQuorum, NoteError, POLICY_BYTES_MAX, PolicyError,
+        RecoveryPublicKey, RecoverySecret, RepositoryKey, RootKey, SUBMISSION_BYTES_MAX, Share, ShareError,
+        SigningKey, VerifierName, VerifierNameError, VerifyingKey, WitnessName, WitnessPolicy, cosign,
+        open_checkpoint, split_for, verify_cosignature,
     };
 }

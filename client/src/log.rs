@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use coffer_keys::{
-    Checkpoint, NoteError, ProofError, VerifierName, VerifyingKey, leaf_hash, open_checkpoint,
-    verify_consistency, verify_inclusion,
+    Checkpoint, NoQuorum, NoteError, ProofError, VerifierName, VerifyingKey, WitnessPolicy, leaf_hash,
+    open_checkpoint, verify_consistency, verify_inclusion,
 };
 use coffer_model::Digest;
 use coffer_proto::v1;
@@ -12,6 +12,7 @@ use tonic::Response;
 
 use crate::call::{CallError, bad_answer, once, repeat};
 use crate::connect::Client;
+use crate::leaf::LeafView;
 
 /// Why the log is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,9 @@ pub enum LogError {
         /// Leaves of the remembered checkpoint.
         remembered: u64,
     },
+    /// Too few witnesses saw it.
+    #[error(transparent)]
+    Witnesses(#[from] NoQuorum),
     /// A leaf that is not in the log under this index.
     #[error("leaf {index} is not proven to be in the log: {reason}")]
     Leaf {
@@ -156,6 +160,21 @@ impl LogWatch {
         self.last.as_ref().map(|(text, _)| text.as_str())
     }
 
+    /// Fetches the newest checkpoint, cosigned as the policy wants it.
+    ///
+    /// # Errors
+    /// [`LogError::Witnesses`] if too few of its witnesses cosigned it;
+    /// [`LogError::WentBack`] if it does not extend the remembered one.
+    pub async fn advance_witnessed(
+        &mut self,
+        client: &Client,
+        policy: &WitnessPolicy,
+    ) -> Result<Checkpoint, LogError> {
+        let checkpoint = self.advance_cosigned(client).await?;
+        policy.check(self.remembered().unwrap_or_default())?;
+        Ok(checkpoint)
+    }
+
     /// Takes a checkpoint that extends the remembered one, or refuses it.
     ///
     /// # Errors
@@ -177,9 +196,22 @@ impl LogWatch {
     /// # Errors
     /// [`LogError::WentBack`] if it does not.
     pub async fn advance(&mut self, client: &Client) -> Result<Checkpoint, LogError> {
+        self.ask(client, false).await
+    }
+
+    /// The same, of a checkpoint that the service shows to its witnesses: what
+    /// is remembered carries the cosignatures of those that gave one.
+    ///
+    /// # Errors
+    /// [`LogError::WentBack`] if it does not extend the remembered one.
+    pub async fn advance_cosigned(&mut self, client: &Client) -> Result<Checkpoint, LogError> {
+        self.ask(client, true).await
+    }
+
+    async fn ask(&mut self, client: &Client, cosigned: bool) -> Result<Checkpoint, LogError> {
         let since_size = self.size();
         let answer = repeat(&client.patience, client.entropy.as_ref(), || async {
-            let request = v1::GetCheckpointRequest { tenant: Bytes::new(), since_size };
+            let request = v1::GetCheckpointRequest { tenant: Bytes::new(), since_size, cosigned };
             client.log_calls().get_checkpoint(request).await.map_err(|status| CallError::from_status(&status))
         });
         self.take(answer.await.map(Response::into_inner))
@@ -191,7 +223,8 @@ impl LogWatch {
     /// # Errors
     /// [`LogError::WentBack`] if the log does not extend the remembered one.
     pub async fn advance_once(&mut self, client: &Client) -> Result<Checkpoint, LogError> {
-        let request = v1::GetCheckpointRequest { tenant: Bytes::new(), since_size: self.size() };
+        let since_size = self.size();
+        let request = v1::GetCheckpointRequest { tenant: Bytes::new(), since_size, cosigned: false };
         let answer = once(&client.patience, client.log_calls().get_checkpoint(request)).await;
         self.take(answer.map(Response::into_inner))
     }
@@ -237,11 +270,9 @@ pub(crate) fn digests(field: &'static str, list: &[Bytes]) -> Result<Vec<Digest>
 /// Whether a leaf says that its tenant noted this digest, and that it stands.
 pub fn note_subject_names(leaf: &[u8], digest: &Digest) -> bool {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(leaf) else { return false };
-    let text = |pointer: &str| value.pointer(pointer).and_then(serde_json::Value::as_str);
-    text("/api/operation") == Some("digest_note")
-        && text("/status_detail") == Some("done")
-        && text("/resources/0/uid")
-            .is_some_and(|uid| uid.rsplit_once(':').is_some_and(|(_, noted)| noted == digest.to_string()))
+    LeafView(&value)
+        .done("digest_note")
+        .is_some_and(|uid| uid.rsplit_once(':').is_some_and(|(_, noted)| noted == digest.to_string()))
 }
 
 impl Client {

@@ -1,7 +1,9 @@
 //! Repair, where shards lie, and sites that come and go: the operator's calls
 //! and the tenant's.
 
-use coffer_model::{BucketId, BucketName, ObjectKey, ResidencyPolicy, TenantId, Timestamp, VersionId};
+use coffer_model::{
+    BucketId, BucketName, Day, ObjectKey, ResidencyPolicy, TenantId, Tier, Timestamp, VersionId,
+};
 use coffer_proto::{policy_message, v1};
 
 use crate::buckets::{self, BucketInfo};
@@ -20,6 +22,21 @@ pub enum SiteChange {
     Retire,
     /// Its disk is lost, and a new, empty one takes its place.
     Replace,
+}
+
+/// The certificate of the tier of a building, as an operator declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredCertificate {
+    /// Who certified.
+    pub issuer: String,
+    /// Its number there.
+    pub number: String,
+    /// Which tier.
+    pub tier: Tier,
+    /// First day of its validity.
+    pub from: Day,
+    /// Last day of its validity.
+    pub until: Day,
 }
 
 /// One step of a plan.
@@ -278,7 +295,32 @@ impl Client {
             SiteChange::Retire => v1::SiteChange::Retire,
             SiteChange::Replace => v1::SiteChange::Replace,
         };
-        let request = v1::ChangeSiteRequest { name: name.to_owned(), change: change.into() };
+        let request =
+            v1::ChangeSiteRequest { name: name.to_owned(), change: change.into(), certificate: None };
+        let answer = once(&self.patience, self.repair_calls().change_site(request)).await?.into_inner();
+        sites::info(answer.site.ok_or_else(|| bad_answer("no site"))?)
+    }
+
+    /// Declares the certificate of the tier of a site's building, as its
+    /// operator; the service adds who declared it, and when.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn certify_site(
+        &self,
+        name: &str,
+        certificate: DeclaredCertificate,
+    ) -> Result<SiteInfo, CallError> {
+        let DeclaredCertificate { issuer, number, tier, from, until } = certificate;
+        let certificate = v1::TierCertificate {
+            issuer,
+            number,
+            tier: tier.to_string(),
+            from: from.to_string(),
+            until: until.to_string(),
+        };
+        let change = v1::SiteChange::Certify.into();
+        let request = v1::ChangeSiteRequest { name: name.to_owned(), change, certificate: Some(certificate) };
         let answer = once(&self.patience, self.repair_calls().change_site(request)).await?.into_inner();
         sites::info(answer.site.ok_or_else(|| bad_answer("no site"))?)
     }

@@ -11,9 +11,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use coffer_keys::{
-    Checkpoint, Context, Dek, Kek, RecoverySecret, RootKey, Share, SigningKey, TenantRoot, VerifierName,
-    leaf_hash, seal_bytes, seal_to, seal_under_passphrase, seal_with_root, sign_checkpoint, sign_statement,
-    split_for, wrap_dek, wrap_kek,
+    Checkpoint, Context, Dek, Kek, RecoverySecret, RootKey, Share, SigningKey, Submission, TenantRoot,
+    VerifierName, WitnessName, consistency_proof, cosign, leaf_hash, root_of, seal_bytes, seal_to,
+    seal_under_passphrase, seal_with_root, sign_checkpoint, sign_statement, split_for, wrap_dek, wrap_kek,
 };
 use coffer_model::{BucketId, KeyId, ObjectId, TenantId, VersionId};
 use seeded::Seeded;
@@ -337,6 +337,55 @@ fn evidence(maker: &Maker<'_>) {
     );
 }
 
+fn witnesses(maker: &Maker<'_>) {
+    let (log, witness) = (SigningKey::generate(&Seeded::new(1006)), SigningKey::generate(&Seeded::new(1007)));
+    let (origin, cosigner) = ("coffer.example/log", "witness.example/w1");
+    let leaves: Vec<_> = (0..11_u8).map(|n| leaf_hash(&[n])).collect();
+    let state = |size: u64| {
+        let root = root_of(&leaves[..usize::try_from(size).expect("small")]);
+        Checkpoint { origin: origin.to_owned(), size, root }
+    };
+    let note = sign_checkpoint(&log, origin, &state(11));
+    let line = cosign(&note, &witness, cosigner, 1_764_000_000).expect("a note");
+    let vkey = WitnessName { name: cosigner.to_owned(), key: witness.verifying_key() }.to_string();
+    let good: Fields<'_> = vec![("vkey", vkey), ("note", hex(format!("{note}{line}").as_bytes()))];
+    let case = |name: &str, about: &str, expect: &str, fields: &Fields<'_>| {
+        maker.write(name, about, "verify-cosignature", expect, fields);
+    };
+    case("cosignature", "a checkpoint with a cosignature", &format!("ok {}", hex(b"1764000000")), &good);
+    let with_note = |text: String| with(&good, "note", hex(text.as_bytes()));
+    let other = sign_checkpoint(&log, origin, &state(10));
+    case(
+        "cosignature-other-checkpoint",
+        "of another state",
+        "error False",
+        &with_note(format!("{other}{line}")),
+    );
+    case("cosignature-missing", "signed by the log alone", "error Missing", &with_note(note.clone()));
+    let twice = format!("{note}{line}{line}");
+    case("cosignature-twice", "two lines of one witness", "error Twice", &with_note(twice));
+
+    let proof = consistency_proof(&leaves, 7).expect("smaller");
+    let body = Submission { old: 7, proof, note }.to_text();
+    let known = state(7);
+    let good: Fields<'_> = vec![
+        ("vkey", VerifierName { name: origin.to_owned(), key: log.verifying_key() }.to_string()),
+        ("known-size", "7".to_owned()),
+        ("known-root", hex(&known.root.0)),
+        ("body", hex(body.as_bytes())),
+    ];
+    let new = state(11);
+    let ok = format!("ok {}", hex(format!("{origin} 11 {}", new.root).as_bytes()));
+    let case = |name: &str, about: &str, expect: &str, fields: &Fields<'_>| {
+        maker.write(name, about, "judge-submission", expect, fields);
+    };
+    case("submission", "eleven leaves that extend seven", &ok, &good);
+    let forked = with(&good, "known-root", hex(&leaf_hash(b"another past").0));
+    case("submission-forked", "the witness knows another past", "error Inconsistent", &forked);
+    let ahead = with(&good, "known-size", "8".to_owned());
+    case("submission-stale", "the witness knows eight leaves", "error Conflict { size: 8 }", &ahead);
+}
+
 fn main() {
     let directory = std::env::args().nth(1).expect("usage: make_vectors DIRECTORY");
     let maker = Maker(Path::new(&directory));
@@ -345,4 +394,5 @@ fn main() {
     shares(&maker);
     slots(&maker);
     evidence(&maker);
+    witnesses(&maker);
 }

@@ -16,10 +16,13 @@ mod shares;
 mod wrap;
 
 pub use evidence::{
-    BadSignature, CanonicalError, Checkpoint, EnvelopeError, LeafTiles, NoteError, ProofError, SigningKey,
-    TILE_WIDTH, TileError, Tiles, Tree, VerifierName, VerifierNameError, VerifyingKey, consistency_proof,
-    inclusion_proof, leaf_hash, open_checkpoint, parse_canonical, root_of, sign_checkpoint, sign_statement,
-    to_canonical, verify_consistency, verify_envelope, verify_inclusion,
+    BadSignature, CanonicalError, Checkpoint, CosignatureError, EnvelopeError, LeafTiles, ListedWitness,
+    NoQuorum, NoteError, POLICY_BYTES_MAX, PROOF_LINES_MAX, PolicyError, ProofError, Refusal,
+    STATEMENT_PAYLOAD_TYPE, STATEMENT_TYPE, SUBMISSION_BYTES_MAX, SigningKey, Submission, SubmissionError,
+    TILE_WIDTH, TileError, Tiles, Tree, VerifierName, VerifierNameError, VerifyingKey, WitnessName,
+    WitnessPolicy, consistency_proof, cosign, cosignature_among, inclusion_proof, leaf_hash, open_checkpoint,
+    parse_canonical, root_of, sign_checkpoint, sign_statement, statement, statement_kind, statement_subject,
+    to_canonical, verify_consistency, verify_cosignature, verify_envelope, verify_inclusion,
 };
 pub use passphrase::{PassphraseError, PassphraseSlot, open_under_passphrase, seal_under_passphrase};
 pub use recovery::{RecoveryError, RecoveryPublicKey, open_sealed, seal_to};

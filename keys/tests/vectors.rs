@@ -6,10 +6,11 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use coffer_keys::{
-    Context, Dek, Kek, RecoverySecret, RootKey, Share, TenantRoot, VerifierName, VerifyingKey, Wrap, combine,
-    open_bytes, open_checkpoint, open_sealed, open_under_passphrase, open_with_root, to_canonical,
-    unwrap_dek, unwrap_kek, verify_envelope,
+    Checkpoint, Context, Dek, Kek, RecoverySecret, RootKey, Share, Submission, TenantRoot, VerifierName,
+    VerifyingKey, Wrap, combine, open_bytes, open_checkpoint, open_sealed, open_under_passphrase,
+    open_with_root, to_canonical, unwrap_dek, unwrap_kek, verify_cosignature, verify_envelope,
 };
+use coffer_model::Digest;
 use zeroize::Zeroizing;
 
 struct Vector(Vec<(String, String)>);
@@ -112,6 +113,22 @@ fn run(v: &Vector) -> String {
             let note = String::from_utf8(v.bytes("note")).unwrap();
             let opened = open_checkpoint(&note, &name.name, &name.key);
             outcome(opened.map(|c| format!("{} {} {}", c.origin, c.size, c.root).into_bytes()))
+        }
+        "verify-cosignature" => {
+            let note = String::from_utf8(v.bytes("note")).unwrap();
+            let verified = verify_cosignature(&note, &v.id("vkey"));
+            outcome(verified.map(|seconds| seconds.to_string().into_bytes()))
+        }
+        "judge-submission" => {
+            let log: VerifierName = v.id("vkey");
+            let known = Checkpoint {
+                origin: log.name.clone(),
+                size: v.id("known-size"),
+                root: Digest(v.bytes("known-root").try_into().unwrap()),
+            };
+            let body = String::from_utf8(v.bytes("body")).unwrap();
+            let judged = Submission::parse(&body).unwrap().judge(&log, Some(&known));
+            outcome(judged.map(|c| format!("{} {} {}", c.origin, c.size, c.root).into_bytes()))
         }
         "verify-envelope" => {
             let key = VerifyingKey(*v.key());

@@ -89,6 +89,10 @@ pub enum Operation {
     FactsRead,
     /// A statement about a report or an evidence pack was signed.
     EvidenceSign,
+    /// The deployment was opened with its root key, and by whose means.
+    Unseal,
+    /// The service left, and its keys with it.
+    Seal,
 }
 
 /// How it ended, or that it is about to begin.

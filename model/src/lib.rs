@@ -2,6 +2,7 @@
 //! ports through which time and chance come in. Decides nothing, does no I/O.
 
 mod audit;
+mod day;
 mod execution;
 mod ids;
 mod manifest;
@@ -13,6 +14,7 @@ mod secret;
 mod units;
 
 pub use audit::{Actor, AuditEvent, Operation, Outcome, Role};
+pub use day::{Day, DayError};
 pub use execution::Execution;
 pub use ids::{
     BucketId, HoldId, IdError, KeyId, ObjectId, PrincipalId, RecordId, ScopeId, SiteId, SlotId, TenantId,
@@ -21,7 +23,8 @@ pub use ids::{
 pub use manifest::{Geometry, GeometryError, Layout, Manifest, ManifestV1, ShardDigests};
 pub use names::{BucketName, NameError, ObjectKey, escape_bytes, unescape_bytes};
 pub use place::{
-    Country, FailureDomain, Jurisdiction, JurisdictionGroup, PlaceError, SiteDescription, Tier, Topology,
+    CERTIFICATE_TEXT_MAX, Country, FailureDomain, Jurisdiction, JurisdictionGroup, PlaceError,
+    SiteDescription, Tier, TierCertificate, Topology,
 };
 pub use policy::{Degraded, ResidencyPolicy};
 pub use ports::{Clock, Entropy};

@@ -5,7 +5,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::SiteId;
+use crate::{Day, PrincipalId, SiteId, Timestamp};
 
 /// Why a place is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -182,6 +182,40 @@ impl fmt::Display for Tier {
 /// What fails together: two sites of one domain count as one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FailureDomain(pub String);
+
+/// What an operator declares about the certificate of a building's tier. The
+/// paper itself is not here: its number is, so that its issuer can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierCertificate {
+    /// Who certified, for example `Uptime Institute`.
+    pub issuer: String,
+    /// Its number there.
+    pub number: String,
+    /// Which tier.
+    pub tier: Tier,
+    /// First day of its validity.
+    pub from: Day,
+    /// Last day of its validity.
+    pub until: Day,
+    /// When it was declared.
+    pub declared: Timestamp,
+    /// By which operator.
+    pub declared_by: PrincipalId,
+}
+
+/// Characters of an issuer's name, or of a number.
+pub const CERTIFICATE_TEXT_MAX: usize = 128;
+
+impl TierCertificate {
+    /// Whether its texts are short and plain, and its days in order.
+    pub fn is_sound(&self) -> bool {
+        let plain = |text: &str| {
+            (1..=CERTIFICATE_TEXT_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+        };
+        plain(&self.issuer) && plain(&self.number) && self.from <= self.until
+    }
+}
 
 /// One site as the topology describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

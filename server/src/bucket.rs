@@ -7,9 +7,10 @@ use coffer_regions::{Unmet, satisfiable};
 
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
+use crate::bucket_change::{Change, finish};
 use crate::hold;
 use crate::leaf::leaf;
-use crate::registry::{RegistryError, next_time, write_fact};
+use crate::registry::{RegistryError, next_time};
 use crate::service::Service;
 use crate::stored::Fact;
 use crate::tenant::Tenant;
@@ -21,7 +22,8 @@ pub(crate) struct CreateBucket {
     pub(crate) policy: Option<ResidencyPolicy>,
 }
 
-/// Why a bucket was not created or removed. Nothing was changed.
+/// Why a bucket was not created, changed or removed. Nothing was changed, unless
+/// it says that the outcome is undecided.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BucketStoryError {
     #[error("the policy cannot be satisfied by the sites: {0}")]
@@ -50,21 +52,41 @@ pub(crate) async fn create(
     let (create, grant) = create.into_parts();
     let tenant = grant.tenant();
     let _turn = tenant.changing.lock().await;
+    let finished = settle_others(service, &grant).await?;
+    if let Some(made) = made_meanwhile(tenant, &create, &finished).await? {
+        return Ok((made, tenant.note(&grant.event(service, None, Outcome::Done)).await?));
+    }
     let admitted = admit(service, tenant, &create.name, create.policy).await;
     let policy = grant.settled(service, admitted).await?;
     let id = BucketId::generate(service.host.entropy.as_ref());
     let created = next_time(&service.host, tenant).await?;
-    tenant.note(&grant.event(service, Some(id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketCreated { id, name: create.name.clone(), policy: policy.clone(), created };
-    let subject = id.to_string();
-    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
-    let record = grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;
+    let subject = Some(id.to_string());
+    let intent = grant.event(service, subject.clone(), Outcome::Intent);
+    let begun = Change::begin(service, tenant, id, fact, &intent).await;
+    let record = grant.settled(service, begun).await?.spread(service, tenant).await?;
     let row = BucketRow { id, name: create.name, policy, created, record };
-    let done = grant.event(service, Some(subject.clone()), Outcome::Done);
-    let done = leaf(&done).map_err(AuditError::from)?;
-    let inserted = tenant.catalog.insert_bucket(row.clone(), done).await;
-    let audit_seq = grant.ended(service, &subject, inserted.map_err(BucketStoryError::from)).await?;
+    let done = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
+    let audit_seq = tenant.catalog.insert_bucket(row.clone(), done).await?;
     Ok((row, audit_seq))
+}
+
+/// Before a change: those that were cut off come to their end, so that nothing
+/// which a rebuild could find is older than the change and not settled.
+async fn settle_others(service: &Service, grant: &Grant) -> Result<Vec<Fact>, BucketStoryError> {
+    let finished = finish(service, grant.tenant()).await;
+    grant.settled(service, finished.map_err(BucketStoryError::from)).await
+}
+
+/// The bucket that is asked for, where asking again has just finished it.
+async fn made_meanwhile(
+    tenant: &Tenant,
+    create: &CreateBucket,
+    finished: &[Fact],
+) -> Result<Option<BucketRow>, CatalogError> {
+    let wanted = create.policy.as_ref().unwrap_or(&tenant.policy);
+    let same = |fact: &Fact| matches!(fact, Fact::BucketCreated { name, policy, .. } if *name == create.name && policy == wanted);
+    if finished.iter().any(same) { tenant.catalog.bucket(&create.name).await } else { Ok(None) }
 }
 
 /// The policy of a new bucket, if the sites can satisfy it, the tenant's policy
@@ -105,20 +127,20 @@ pub(crate) async fn set_policy(
     let (SetPolicy { name, policy }, grant) = set.into_parts();
     let tenant = grant.tenant();
     let _turn = tenant.changing.lock().await;
+    settle_others(service, &grant).await?;
     let found = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name));
     let old = grant.settled(service, found).await?;
     grant.settled(service, check(service, tenant, &policy)).await?;
     let subject = Some(old.id.to_string());
-    tenant.note(&grant.event(service, subject.clone(), Outcome::Intent)).await?;
     let (id, name, created) = (old.id, old.name, old.created);
     let changed = next_time(&service.host, tenant).await?;
     let fact = Fact::BucketPolicy { id, name: name.clone(), policy: policy.clone(), created, changed };
-    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
-    let record = grant.ended(service, &id.to_string(), written.map_err(BucketStoryError::from)).await?;
+    let intent = grant.event(service, subject.clone(), Outcome::Intent);
+    let begun = Change::begin(service, tenant, id, fact, &intent).await;
+    let record = grant.settled(service, begun).await?.spread(service, tenant).await?;
     let row = BucketRow { id, name, policy, created, record };
     let done = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
-    let set = tenant.catalog.set_bucket_policy(row.clone(), done).await;
-    let audit_seq = grant.ended(service, &id.to_string(), set.map_err(BucketStoryError::from)).await?;
+    let audit_seq = tenant.catalog.set_bucket_policy(row.clone(), done).await?;
     Ok((row, audit_seq))
 }
 
@@ -133,47 +155,29 @@ fn check(service: &Service, tenant: &Tenant, policy: &ResidencyPolicy) -> Result
     }
 }
 
-/// Removes an empty bucket.
+/// Removes an empty bucket. Once that has begun, it takes no put any more.
 pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Result<u64, BucketStoryError> {
     let (name, grant) = remove.into_parts();
     let tenant = grant.tenant();
     let _turn = tenant.changing.lock().await;
+    let asked = tenant.catalog.bucket(&name).await?.map(|bucket| bucket.id);
+    let finished = settle_others(service, &grant).await?;
+    let same = |fact: &Fact| matches!(fact, Fact::BucketRemoved { id, .. } if Some(*id) == asked);
+    if finished.iter().any(same) {
+        return Ok(tenant.note(&grant.event(service, None, Outcome::Done)).await?);
+    }
     let found = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name));
     let row = grant.settled(service, found).await?;
-    if !tenant.catalog.list(row.id, &[], None, 1).await?.is_empty() {
-        return grant.settled(service, Err(BucketError::NotEmpty.into())).await;
-    }
     if let Some(held) = hold::on_bucket(tenant, row.id).await? {
         let subject = Some(format!("{} {}", row.id, held.id));
         tenant.note(&grant.event(service, subject, Outcome::Denied)).await?;
         return Err(BucketStoryError::Held { id: held.id, reason: held.reason });
     }
-    tenant.note(&grant.event(service, Some(row.id.to_string()), Outcome::Intent)).await?;
     let fact = Fact::BucketRemoved { id: row.id, removed: next_time(&service.host, tenant).await? };
-    let subject = row.id.to_string();
-    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
-    grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;
-    let done = leaf(&grant.event(service, Some(subject.clone()), Outcome::Done)).map_err(AuditError::from)?;
-    match tenant.catalog.remove_bucket(row.id, done).await {
-        Ok(audit_seq) => Ok(audit_seq),
-        Err(refused) => {
-            stands_after_all(service, &grant, row).await?;
-            Err(refused.into())
-        }
-    }
-}
-
-/// A put came while the removal was on its way: the sites have the removal, the
-/// catalogue has not. A later fact says there that the bucket stands.
-async fn stands_after_all(service: &Service, grant: &Grant, row: BucketRow) -> Result<(), BucketStoryError> {
-    let tenant = grant.tenant();
-    let subject = row.id.to_string();
-    let changed = next_time(&service.host, tenant).await?;
-    let BucketRow { id, name, policy, created, .. } = row;
-    let fact = Fact::BucketPolicy { id, name: name.clone(), policy: policy.clone(), created, changed };
-    let written = write_fact(&service.host, &service.sites, tenant, &fact).await;
-    let record = grant.ended(service, &subject, written.map_err(BucketStoryError::from)).await?;
-    let failed = leaf(&grant.event(service, Some(subject), Outcome::Failed)).map_err(AuditError::from)?;
-    tenant.catalog.set_bucket_policy(BucketRow { id, name, policy, created, record }, failed).await?;
-    Ok(())
+    let subject = Some(row.id.to_string());
+    let intent = grant.event(service, subject.clone(), Outcome::Intent);
+    let begun = Change::begin(service, tenant, row.id, fact, &intent).await;
+    grant.settled(service, begun).await?.spread(service, tenant).await?;
+    let done = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
+    Ok(tenant.catalog.remove_bucket(row.id, done).await?)
 }

@@ -1,16 +1,19 @@
 //! Drill records: the service signs what it can check the form of, and logs
 //! the digest of exactly what it signed.
 
-use coffer_keys::{CanonicalError, EnvelopeError, leaf_hash, parse_canonical, sign_statement};
-use coffer_model::Outcome;
+use coffer_catalog::CatalogError;
+use coffer_keys::{
+    CanonicalError, EnvelopeError, STATEMENT_PAYLOAD_TYPE, leaf_hash, parse_canonical, sign_statement,
+    statement_kind,
+};
+use coffer_model::{Outcome, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::audit::AuditError;
 use crate::authorize::Granted;
 use crate::service::Service;
-
-/// The payload type of in-toto statements in DSSE.
-pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+use crate::tenant::Tenant;
 
 /// The longest statement, in bytes.
 pub(crate) const STATEMENT_BYTES_MAX: usize = 1 << 20;
@@ -18,8 +21,8 @@ pub(crate) const STATEMENT_BYTES_MAX: usize = 1 << 20;
 /// Why a record was not signed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SignError {
-    #[error("a statement has at most {STATEMENT_BYTES_MAX} bytes")]
-    TooLong,
+    #[error("a statement of this kind has at most {0} bytes")]
+    TooLong(usize),
     #[error("the statement is not canonical JSON: {0}")]
     Canonical(#[from] CanonicalError),
     #[error("the statement is not an in-toto Statement v1 about what is to be signed")]
@@ -33,24 +36,53 @@ pub(crate) enum SignError {
 /// Checks, logs, signs.
 pub(crate) async fn sign(service: &Service, sign: Granted<Vec<u8>>) -> Result<(Vec<u8>, u64), SignError> {
     let (statement, grant) = sign.into_parts();
-    let value = grant.settled(service, read_statement(&statement, "urn:coffer:drill:")).await?;
+    let of_drill = |kind: &str| kind.starts_with("urn:coffer:drill:");
+    let value = grant.settled(service, read_statement(&statement, STATEMENT_BYTES_MAX, of_drill)).await?;
     let digest = leaf_hash(&statement);
     let audit_seq =
         grant.tenant().note(&grant.event(service, Some(digest.to_string()), Outcome::Done)).await?;
-    let envelope = sign_statement(&service.evidence, &service.evidence_name, PAYLOAD_TYPE, &value)?;
+    let envelope = sign_statement(&service.evidence, &service.evidence_name, STATEMENT_PAYLOAD_TYPE, &value)?;
+    count(service, grant.tenant()).await?;
     Ok((envelope, audit_seq))
 }
 
-/// The statement, if it is one whose predicate is of that family.
-pub(crate) fn read_statement(statement: &[u8], family: &str) -> Result<Value, SignError> {
-    if statement.len() > STATEMENT_BYTES_MAX {
-        return Err(SignError::TooLong);
+/// Records that a tenant had signed, for the figures. Lost with the catalogue,
+/// and counted anew from then on.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct DrillsSigned {
+    pub(crate) count: u64,
+    pub(crate) last: Option<Timestamp>,
+}
+
+/// The fact under which they are counted.
+const SIGNED: &str = "drills-signed";
+
+pub(crate) async fn drills_signed(tenant: &Tenant) -> Result<DrillsSigned, CatalogError> {
+    let facts = tenant.catalog.facts(SIGNED).await?;
+    let read = facts.first().and_then(|(_, body)| postcard::from_bytes(body).ok());
+    Ok(read.unwrap_or_default())
+}
+
+async fn count(service: &Service, tenant: &Tenant) -> Result<(), AuditError> {
+    let count = drills_signed(tenant).await?.count.saturating_add(1);
+    let signed = DrillsSigned { count, last: Some(service.host.clock.now()) };
+    // Two numbers always serialise; without them nothing is counted.
+    let body = postcard::to_allocvec(&signed).unwrap_or_default();
+    Ok(tenant.catalog.put_fact(SIGNED, [0; 16], body).await?)
+}
+
+/// The statement, if it is one of a kind that may be signed here.
+pub(crate) fn read_statement(
+    statement: &[u8],
+    bytes_max: usize,
+    admits: impl Fn(&str) -> bool,
+) -> Result<Value, SignError> {
+    if statement.len() > bytes_max {
+        return Err(SignError::TooLong(bytes_max));
     }
     let value = parse_canonical(statement)?;
-    let field = |name: &str| value.get(name).and_then(|v| v.as_str()).unwrap_or_default();
-    let of_family = field("predicateType").starts_with(family);
-    if field("_type") != "https://in-toto.io/Statement/v1" || !of_family {
-        return Err(SignError::Form);
+    match statement_kind(&value) {
+        Some(kind) if admits(kind) => Ok(value),
+        _ => Err(SignError::Form),
     }
-    Ok(value)
 }

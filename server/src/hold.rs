@@ -2,13 +2,13 @@
 //! A hold is a fact at the sites, so that a rebuild brings it back.
 
 use coffer_catalog::CatalogError;
-use coffer_keys::{leaf_hash, sign_statement};
+use coffer_keys::{STATEMENT_PAYLOAD_TYPE, leaf_hash, sign_statement};
 use coffer_model::{BucketId, BucketName, HoldId, ObjectKey, Outcome, PrincipalId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
-use crate::drill::{PAYLOAD_TYPE, SignError, read_statement};
+use crate::drill::{STATEMENT_BYTES_MAX, SignError, read_statement};
 use crate::registry::{RegistryError, write_fact};
 use crate::service::Service;
 use crate::stored::Fact;
@@ -177,10 +177,11 @@ pub(crate) async fn sign_case(
     let ((id, statement), grant) = sign.into_parts();
     let tenant = grant.tenant();
     grant.settled(service, known(tenant, id).await).await?;
-    let read = read_statement(&statement, "urn:coffer:case:").map_err(HoldError::from);
+    let of_case = |kind: &str| kind.starts_with("urn:coffer:case:");
+    let read = read_statement(&statement, STATEMENT_BYTES_MAX, of_case).map_err(HoldError::from);
     let value = grant.settled(service, read).await?;
     let digest = leaf_hash(&statement).to_string();
     let audit_seq = tenant.note(&grant.event(service, Some(digest), Outcome::Done)).await?;
-    let signed = sign_statement(&service.evidence, &service.evidence_name, PAYLOAD_TYPE, &value);
+    let signed = sign_statement(&service.evidence, &service.evidence_name, STATEMENT_PAYLOAD_TYPE, &value);
     Ok((signed.map_err(SignError::from)?, audit_seq))
 }

@@ -159,6 +159,7 @@ impl Jobs {
         let mut tasks = JoinSet::new();
         scrub::spawn(&mut tasks, service, settings);
         challenge::spawn(&mut tasks, service, settings);
+        crate::witness::spawn(&mut tasks, service);
         if let Some(every) = settings.repair_every {
             tasks.spawn(repair_in_background(Arc::clone(service), RepairRun::default(), every));
         }

@@ -2,7 +2,7 @@
 //! no secret; whoever has it and a quorum of shares can begin.
 
 use coffer_keys::VerifyingKey;
-use coffer_model::SiteDescription;
+use coffer_model::{SiteDescription, TierCertificate};
 use serde::{Deserialize, Serialize};
 
 use crate::home::SiteHome;
@@ -16,6 +16,10 @@ pub struct SiteAddress {
     /// Where it lives; absent in what older programs wrote: a directory.
     #[serde(default, skip_serializing_if = "SiteHome::is_directory")]
     pub home: SiteHome,
+    /// The certificate of its building's tier, as an operator declared it;
+    /// absent in what older programs wrote, and where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<TierCertificate>,
     /// Simulated: milliseconds added to every call.
     pub latency_ms: u32,
     /// Simulated: MiB a second; 0 for no limit.

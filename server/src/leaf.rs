@@ -43,7 +43,9 @@ fn activity(operation: Operation) -> u8 {
         | Operation::Scrub
         | Operation::Challenge
         | Operation::Call
-        | Operation::EvidenceSign => 99,
+        | Operation::EvidenceSign
+        | Operation::Unseal
+        | Operation::Seal => 99,
     }
 }
 
@@ -79,11 +81,13 @@ pub(crate) fn operation_name(operation: Operation) -> &'static str {
         Operation::CaseExport => "case_export",
         Operation::FactsRead => "facts_read",
         Operation::EvidenceSign => "evidence_sign",
+        Operation::Unseal => "unseal",
+        Operation::Seal => "seal",
     }
 }
 
 /// Every operation.
-const ALL: [Operation; 29] = [
+const ALL: [Operation; 31] = [
     Operation::TenantCreate,
     Operation::BucketCreate,
     Operation::BucketList,
@@ -113,6 +117,8 @@ const ALL: [Operation; 29] = [
     Operation::CaseExport,
     Operation::FactsRead,
     Operation::EvidenceSign,
+    Operation::Unseal,
+    Operation::Seal,
 ];
 
 /// The operation of that name.

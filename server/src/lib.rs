@@ -9,6 +9,8 @@ mod audit;
 mod authority;
 mod authorize;
 mod bucket;
+mod bucket_change;
+mod custody;
 mod damage;
 mod delete;
 mod deletion;
@@ -32,12 +34,15 @@ mod keystore;
 mod kit;
 mod latency;
 mod leaf;
+mod leaf_text;
 mod ledger;
 mod list;
 mod log_range;
+mod metrics;
 mod moves;
 mod open_intents;
 mod opener;
+mod orders;
 mod owner;
 mod plain;
 mod put;
@@ -64,6 +69,8 @@ mod tenant;
 mod tenant_create;
 mod terms;
 mod window;
+mod witness;
+mod witness_http;
 mod write;
 
 pub use coffer_site::{
@@ -71,6 +78,7 @@ pub use coffer_site::{
 };
 
 pub use authority::{AuthorityError, IssuedCredential};
+pub use custody::{Custody, CustodyKind};
 pub use hedge::{ReadLoad, SiteReading};
 pub use home::SiteHome;
 pub use in_process::{InProcess, InProcessCaller};
@@ -79,6 +87,7 @@ pub use jobs::{
     SiteScrubbed,
 };
 pub use kit::{KitError, RecoveryKit, SiteAddress};
+pub use metrics::{METRIC_FAMILIES, MetricFamily, MetricsError, serve_metrics};
 pub use opener::{HostSites, OpenedSite, SiteOpener};
 pub use owner::{OwnerLease, TakeUpError};
 pub use reach::ReleaseError;
@@ -92,3 +101,5 @@ pub use service_error::{FoundError, HistoryError, IssueError, OpenError, Recover
 pub use site_authority::{CallerFiles, PodFiles, SiteAuthority, SiteAuthorityError, write_site_files};
 pub use site_file::{SiteFile, SiteFileError, SitePlace};
 pub use standing::SiteChangeError;
+pub use witness::{Witness, WitnessAnswer, WitnessError, WitnessState, WitnessTrouble};
+pub use witness_http::{HttpWitness, HttpWitnessError};

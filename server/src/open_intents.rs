@@ -2,55 +2,25 @@
 //! What a put or a deletion left at the sites was settled before; of the rest
 //! nobody knows more than that nothing more will come of it.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use coffer_catalog::{CatalogError, Leaf, ManifestRow};
 use coffer_model::{Actor, AuditEvent, Operation, Outcome, VersionId};
-use serde::Deserialize;
 
 use crate::audit::AuditError;
 use crate::leaf::{leaf, operation_name, operation_named};
+use crate::leaf_text::LeafText;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
 /// The fact that says up to where every intent has its outcome.
 const SETTLED: &str = "settled";
+/// The service itself, as leaves name it.
+const SERVICE: &str = "service";
 /// There is one, under this id.
 const ONLY: [u8; 16] = [0; 16];
 /// Leaves that are read at once.
 const PAGE: usize = 1024;
-
-/// What of a leaf says whose intent or outcome it is.
-#[derive(Deserialize)]
-struct Members<'a> {
-    #[serde(borrow)]
-    actor: ActorMember<'a>,
-    #[serde(borrow)]
-    api: Api<'a>,
-    #[serde(borrow)]
-    resources: Vec<Uid<'a>>,
-    #[serde(borrow)]
-    status_detail: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct ActorMember<'a> {
-    #[serde(borrow)]
-    user: Uid<'a>,
-}
-
-#[derive(Deserialize)]
-struct Api<'a> {
-    #[serde(borrow)]
-    operation: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct Uid<'a> {
-    #[serde(borrow)]
-    uid: Cow<'a, str>,
-}
 
 /// Operation and actor, as the leaves name them.
 type Caller = (String, String);
@@ -69,15 +39,11 @@ impl Open {
     /// Takes the next leaf of the log.
     pub(crate) fn take(&mut self, index: u64, body: &[u8]) {
         // What cannot be read is no intent of ours.
-        let Ok(members) = serde_json::from_slice::<Members<'_>>(body) else { return };
-        let Some(subject) = members.resources.into_iter().next().map(|resource| resource.uid.into_owned())
-        else {
-            return;
-        };
-        let operation = members.api.operation.into_owned();
-        match members.status_detail.as_ref() {
+        let Some(leaf) = LeafText::read(body) else { return };
+        let (operation, subject) = (leaf.operation().to_owned(), leaf.subject().to_owned());
+        match leaf.outcome() {
             "intent" => {
-                let caller = (operation, members.actor.user.uid.into_owned());
+                let caller = (operation, leaf.actor().to_owned());
                 self.by_caller.entry(caller).or_default().push_back((index, subject));
             }
             _ if operation == operation_name(Operation::Sweep) => {
@@ -87,7 +53,11 @@ impl Open {
             }
             _ => {
                 let otherwise = TOLD_OTHERWISE.iter().any(|told| operation_name(*told) == operation);
-                self.close(&(operation, members.actor.user.uid.into_owned()), &subject, otherwise);
+                let caller = (operation, leaf.actor().to_owned());
+                // What was cut off, the service itself brings to an end.
+                if !self.close(&caller, &subject, otherwise) && caller.1 == SERVICE {
+                    self.close_anyones(&caller.0, &subject);
+                }
             }
         }
     }
@@ -124,8 +94,7 @@ impl Open {
     }
 }
 
-/// Gives every open intent of a tenant its outcome, but for puts and deletions
-/// that wait for sites.
+/// Gives every open intent of a tenant its outcome, but for what waits for sites.
 pub(crate) async fn close(service: &Service, tenant: &Tenant) -> Result<(), AuditError> {
     let catalog = &tenant.catalog;
     let known = catalog.facts(SETTLED).await?;
@@ -146,7 +115,7 @@ pub(crate) async fn close(service: &Service, tenant: &Tenant) -> Result<(), Audi
     let waiting = waiting(tenant).await?;
     let mut outcomes: Vec<Leaf> = Vec::new();
     for (index, ((operation, actor), subject)) in open.left() {
-        if subject.parse().is_ok_and(|version: VersionId| waiting.contains(&version)) {
+        if waiting.contains(&subject) {
             // The next scan begins with the first one that waits.
             at = at.min(index);
             continue;
@@ -165,11 +134,13 @@ pub(crate) async fn close(service: &Service, tenant: &Tenant) -> Result<(), Audi
     Ok(())
 }
 
-/// Versions whose put or deletion too few sites could settle.
-async fn waiting(tenant: &Tenant) -> Result<BTreeSet<VersionId>, CatalogError> {
+/// Versions whose put or deletion, and buckets whose change, too few sites
+/// could settle; as their leaves name them.
+async fn waiting(tenant: &Tenant) -> Result<BTreeSet<String>, CatalogError> {
     let reserved = tenant.catalog.reservations().await?;
-    let mut waiting: BTreeSet<VersionId> = reserved.iter().map(|row| row.version).collect();
-    waiting.extend(crate::deletion::pending(tenant).await?);
+    let mut waiting: BTreeSet<String> = reserved.iter().map(|row| row.version.to_string()).collect();
+    waiting.extend(crate::deletion::pending(tenant).await?.iter().map(ToString::to_string));
+    waiting.extend(crate::bucket_change::pending(tenant).await?.iter().map(ToString::to_string));
     Ok(waiting)
 }
 
@@ -248,6 +219,8 @@ mod tests {
         assert_eq!(left(&[get(Intent), get(Interrupted)]), NONE);
         let bucket = |subject, outcome| event(BucketCreate, 1, subject, outcome);
         assert_eq!(left(&[bucket("a", Intent), bucket("", Denied)]), [0]);
+        assert_eq!(left(&[bucket("a", Intent), event(BucketCreate, 0, "a", Done)]), NONE, "finished later");
+        assert_eq!(left(&[bucket("a", Intent), event(BucketCreate, 2, "a", Done)]), [0], "another's");
         let tenant = |subject, outcome| event(TenantCreate, 1, subject, outcome);
         assert_eq!(left(&[tenant("pri-1", Intent), tenant("ten-1", Done)]), NONE);
         assert_eq!(left(&[b"no leaf".to_vec(), b"{}".to_vec()]), NONE);

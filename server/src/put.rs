@@ -16,6 +16,8 @@ use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
 use crate::jobs::Sampler;
 use crate::leaf::leaf;
+use crate::orders;
+use crate::registry::RegistryError;
 use crate::service::Service;
 use crate::stored::{EncodeError, ManifestBody};
 use crate::sweep::undo;
@@ -70,6 +72,8 @@ pub(crate) enum PutError {
     TooLarge(u64),
     #[error("refused before any byte moved: {0}")]
     Placement(#[from] PlacementError),
+    #[error("refused before any byte moved, because the orders after a rebuild are not safe yet: {0}")]
+    Orders(#[from] RegistryError),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error("only {stored} of {needed} sites stored the manifest; the version was withdrawn")]
@@ -135,6 +139,7 @@ async fn admit(
     let head = Head::receive(source).await?;
     let version = VersionId::generate(service.host.entropy.as_ref());
     let placement = choose_sites(service, &bucket, version, head.whole).await?;
+    orders::open(service, grant.tenant()).await?;
     Ok(Admitted { bucket, head, version, placement })
 }
 
@@ -221,7 +226,7 @@ async fn reserve(
         version,
         bucket: bucket.id,
         key: key.clone(),
-        object: ObjectId::generate(entropy),
+        object: tenant.secrets.object(bucket.id, key),
         created,
         record,
         sites: placement.sites().to_vec(),

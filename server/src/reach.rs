@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditError;
 use crate::leaf::operation_name;
+use crate::leaf_text::LeafText;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -114,10 +115,9 @@ pub(crate) async fn from_log(realm: &Tenant) -> Result<Option<Book>, CatalogErro
 }
 
 fn book_of(leaf: &[u8]) -> Option<Book> {
-    let value: serde_json::Value = serde_json::from_slice(leaf).ok()?;
-    let text = |pointer: &str| value.pointer(pointer)?.as_str();
-    let named = text("/api/operation")? == operation_name(Operation::SiteReach);
-    named.then(|| decode(text("/resources/0/uid")?.as_bytes())).flatten()
+    let leaf = LeafText::read(leaf)?;
+    let named = leaf.operation() == operation_name(Operation::SiteReach);
+    named.then(|| decode(leaf.subject().as_bytes())).flatten()
 }
 
 impl Service {

@@ -14,13 +14,14 @@ use std::sync::Arc;
 use coffer_catalog::{BucketRow, CatalogError, FactRow, RebuildBatch};
 use coffer_keys::Dek;
 use coffer_model::{
-    BucketId, HoldId, Operation, Outcome, PrincipalId, SiteId, TenantId, Timestamp, VersionId,
+    BucketId, BucketName, HoldId, Operation, Outcome, PrincipalId, SiteId, TenantId, Timestamp, VersionId,
 };
 use coffer_regions::{Record, RecordKind};
 use serde::de::DeserializeOwned;
 
 use crate::audit::AuditError;
 use crate::hold::Hold;
+use crate::orders;
 use crate::rebuild::gather::{Found, Open, Opened, Walk, each};
 use crate::registry::{self, time_row};
 use crate::service::{RecoveryProgress, RecoveryReport, Service};
@@ -142,6 +143,7 @@ async fn rebuild(
             format!("{versions} versions"),
             Outcome::Done,
         );
+        tenant.catalog.skip_orders(orders::GAP).await?;
         tenant.note(&event).await?;
         mark_whole(&tenant.catalog).await?;
         tenant.catalog.finish_loading().await?;
@@ -211,9 +213,12 @@ async fn load_facts(service: &Service, lost: &mut [Lost]) -> Result<Walk, Rebuil
 
 /// The buckets and principals that a tenant's facts add up to.
 fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, RebuildError> {
-    let removed = last_removals(&facts);
+    let (removed, newest) = (last_removals(&facts), newest_by_name(&facts));
     // A removal that was refused is followed by a later fact of its bucket.
     let is_removed = |id: &BucketId, at: Timestamp| removed.get(id).is_some_and(|removed| *removed >= at);
+    // A name has one bucket at a time: whatever became of the newest, the ones
+    // before it were gone when it was made, or never were.
+    let is_past = |id: &BucketId, name: &BucketName| newest.get(name).is_some_and(|(_, last)| last != id);
     let lifted = |(_, fact): &(_, Fact)| match fact {
         Fact::HoldReleased { id, released, by } => Some((*id, (*released, *by))),
         _ => None,
@@ -227,7 +232,9 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
     let mut policies: BTreeMap<BucketId, (Timestamp, BucketRow)> = BTreeMap::new();
     for (record, fact) in facts {
         match fact {
-            Fact::BucketCreated { id, name, policy, created } if !is_removed(&id, created) => {
+            Fact::BucketCreated { id, name, policy, created }
+                if !is_removed(&id, created) && !is_past(&id, &name) =>
+            {
                 batch.buckets.push(BucketRow { id, name, policy, created, record });
             }
             Fact::PrincipalCreated(principal) => {
@@ -238,7 +245,9 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
                     body,
                 });
             }
-            Fact::BucketPolicy { id, name, policy, created, changed } if !is_removed(&id, changed) => {
+            Fact::BucketPolicy { id, name, policy, created, changed }
+                if !is_removed(&id, changed) && !is_past(&id, &name) =>
+            {
                 let row = BucketRow { id, name, policy, created, record };
                 let newest = policies.entry(id).or_insert_with(|| (changed, row.clone()));
                 if changed > newest.0 {
@@ -256,6 +265,7 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
                 let body = crate::hold::index(&hold).map_err(|_| RebuildError::Serialise)?;
                 batch.facts.push(FactRow { kind: crate::hold::HOLD.to_owned(), id, body });
             }
+            Fact::Orders { floor } => batch.order_floor = batch.order_floor.max(floor),
             Fact::BucketCreated { .. }
             | Fact::BucketRemoved { .. }
             | Fact::BucketPolicy { .. }
@@ -265,11 +275,24 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
     // A bucket whose policy was changed is what the last change says.
     batch.buckets.retain(|bucket| !policies.contains_key(&bucket.id));
     batch.buckets.extend(policies.into_values().map(|(_, row)| row));
-    // Two creations of one name can only be a removal whose fact is lost: the
-    // newer one stands.
-    batch.buckets.sort_by(|a, b| (&a.name, b.created).cmp(&(&b.name, a.created)));
+    // Copies of one creation under several records.
+    batch.buckets.sort_by(|a, b| (&a.name, a.record).cmp(&(&b.name, b.record)));
     batch.buckets.dedup_by(|later, earlier| later.name == earlier.name);
     Ok(batch)
+}
+
+/// The bucket that was made last under each name, and when.
+fn newest_by_name(facts: &[(coffer_model::RecordId, Fact)]) -> BTreeMap<BucketName, (Timestamp, BucketId)> {
+    let mut newest = BTreeMap::new();
+    for (_, fact) in facts {
+        if let Fact::BucketCreated { id, name, created, .. } | Fact::BucketPolicy { id, name, created, .. } =
+            fact
+        {
+            let last = newest.entry(name.clone()).or_insert((*created, *id));
+            *last = (*last).max((*created, *id));
+        }
+    }
+    newest
 }
 
 /// When each bucket was removed last.
@@ -290,9 +313,11 @@ fn time_of(fact: &Fact) -> Option<Timestamp> {
         Fact::BucketCreated { created, .. } => Some(*created),
         Fact::BucketPolicy { changed, .. } => Some(*changed),
         Fact::BucketRemoved { removed, .. } => Some(*removed),
-        Fact::PrincipalCreated(_) | Fact::Sites { .. } | Fact::HoldPlaced(_) | Fact::HoldReleased { .. } => {
-            None
-        }
+        Fact::PrincipalCreated(_)
+        | Fact::Sites { .. }
+        | Fact::HoldPlaced(_)
+        | Fact::HoldReleased { .. }
+        | Fact::Orders { .. } => None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use coffer_catalog::CatalogError;
 use coffer_model::{Geometry, RecordId, ResidencyPolicy, SiteId, Timestamp};
-use coffer_regions::RecordKind;
+use coffer_regions::{Record, RecordKind};
 
 use crate::service::Host;
 use crate::sites::Sites;
@@ -29,6 +29,26 @@ pub enum RegistryError {
         "the outcome is undecided: only {stored} of the {needed} sites that it takes stored the fact, and one that fell silent may have it. Ask again when the others answer: what is asked for last is what counts"
     )]
     Undecided {
+        /// Sites that said that they have it.
+        stored: usize,
+        /// Sites needed.
+        needed: usize,
+    },
+    /// Too few sites answer for it to stand; nothing was written.
+    #[error(
+        "refused before anything was written: only {answering} of the {needed} sites that it takes answer; ask again when the others do"
+    )]
+    Silent {
+        /// Sites that answer.
+        answering: usize,
+        /// Sites needed.
+        needed: usize,
+    },
+    /// Too few sites took it yet, and it is not taken back.
+    #[error(
+        "the outcome is undecided: only {stored} of the {needed} sites that it takes stored it. Ask again when the others answer, or the next start of the service finishes it"
+    )]
+    Unfinished {
         /// Sites that said that they have it.
         stored: usize,
         /// Sites needed.
@@ -85,9 +105,7 @@ pub(crate) async fn write_fact(
     tenant: &Tenant,
     fact: &Fact,
 ) -> Result<RecordId, RegistryError> {
-    let key = tenant.secrets.registry_key();
-    let record = seal_fact(RecordKind::Registry, &key, tenant.id, fact, host.entropy.as_ref())
-        .map_err(|_: EncodeError| RegistryError::Seal)?;
+    let record = sealed(host, tenant, fact)?;
     let admitted = sites.admitted(&tenant.policy);
     let stored = sites.put_everywhere(&admitted, &record).await;
     let (count, needed) = (stored.by.len(), copies_needed(&tenant.policy));
@@ -100,6 +118,34 @@ pub(crate) async fn write_fact(
     } else {
         RegistryError::Undecided { stored: count, needed }
     })
+}
+
+/// Refuses a change before anything of it is written where it could not stand:
+/// a rebuild would believe a single copy.
+pub(crate) fn refuse_if_too_few_answer(sites: &Sites, tenant: &Tenant) -> Result<(), RegistryError> {
+    let alive = sites.alive();
+    let answering = sites.admitted(&tenant.policy).iter().filter(|id| alive.contains(id)).count();
+    let needed = copies_needed(&tenant.policy);
+    if answering >= needed { Ok(()) } else { Err(RegistryError::Silent { answering, needed }) }
+}
+
+/// Writes a record to every site that the tenant's policy admits. What some
+/// sites took of it stays there, and it is written again until enough have it.
+pub(crate) async fn write_for_good(
+    sites: &Sites,
+    tenant: &Tenant,
+    record: &Record,
+) -> Result<(), RegistryError> {
+    let stored = sites.put_everywhere(&sites.admitted(&tenant.policy), record).await.by.len();
+    let needed = copies_needed(&tenant.policy);
+    if stored >= needed { Ok(()) } else { Err(RegistryError::Unfinished { stored, needed }) }
+}
+
+/// A fact as its record.
+pub(crate) fn sealed(host: &Host, tenant: &Tenant, fact: &Fact) -> Result<Record, RegistryError> {
+    let key = tenant.secrets.registry_key();
+    seal_fact(RecordKind::Registry, &key, tenant.id, fact, host.entropy.as_ref())
+        .map_err(|_: EncodeError| RegistryError::Seal)
 }
 
 /// Deletes a record everywhere; whether every site acknowledged that.

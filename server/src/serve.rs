@@ -110,7 +110,9 @@ pub async fn serve_with(
     let served = watched(&service, served).await;
     let stopped = jobs.stop().await;
     service.note_refusals().await;
+    let sealing = service.note_sealing().await;
     service.shut_down().await?;
+    sealing?;
     stopped?;
     Ok(served?)
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use coffer_keys::RootKey;
 use coffer_keys::{SigningKey, VerifyingKey};
@@ -14,11 +15,13 @@ use tokio::sync::Mutex;
 
 use crate::audit::{AuditError, AuditLog, LogReach, Signed};
 use crate::authority::{Authority, IssuedCredential};
+use crate::custody::Custody;
 use crate::damage::DamageBook;
 use crate::hedge::ReadHabits;
 use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
+use crate::metrics::{Appends, Calls};
 use crate::opener::{HostSites, SiteOpener};
 use crate::owner::{OwnerLease, scope_of};
 use crate::reach;
@@ -31,6 +34,7 @@ use crate::stored::Principal;
 use crate::strangers::Strangers;
 use crate::sweep::sweep;
 use crate::tenant::{NewTenantKeys, OpenTenantError, Tenant, TenantSecrets, mark_whole, open_or_create};
+use crate::witness::Witnesses;
 
 /// Time, chance and sites of the host that runs the service.
 #[derive(Clone)]
@@ -109,6 +113,14 @@ pub struct Service {
     pub(crate) creating: Mutex<()>,
     /// Calls by nobody who is known.
     pub(crate) strangers: Strangers,
+    /// The calls that were answered, for the figures.
+    pub(crate) calls: Arc<Calls>,
+    /// How long leaves waited, for the figures.
+    pub(crate) appends: Arc<Appends>,
+    /// Who gave the root key.
+    pub(crate) custody: OnceLock<Custody>,
+    /// Who cosigns the checkpoints.
+    pub(crate) witnesses: OnceLock<Witnesses>,
 }
 
 impl Service {
@@ -312,6 +324,8 @@ impl Service {
         let operators =
             deployment.operators.iter().map(|principal| (principal.fingerprint, principal.clone())).collect();
         let foreground = Foreground::new(Arc::clone(&host.clock));
+        let calls = Arc::new(Calls::new(Arc::clone(&host.clock)));
+        let appends = Arc::new(Appends::new(Arc::clone(&host.clock)));
         Self {
             host,
             data_dir: data_dir.to_owned(),
@@ -333,6 +347,10 @@ impl Service {
             watch: Watch::default(),
             creating: Mutex::new(()),
             strangers: Strangers::default(),
+            calls,
+            appends,
+            custody: OnceLock::new(),
+            witnesses: OnceLock::new(),
         }
     }
 
@@ -372,8 +390,10 @@ impl Service {
             secrets,
             catalog,
             log,
+            appends: Arc::clone(&self.appends),
             holding: tokio::sync::RwLock::default(),
             changing: Mutex::default(),
+            orders_open: AtomicBool::new(false),
         }
     }
 

@@ -147,6 +147,7 @@ impl SiteEntry {
                 tier: self.tier,
             },
             home: self.home(),
+            certificate: None,
             latency_ms: self.latency_ms,
             bandwidth_mib: self.bandwidth_mib,
         }

@@ -3,7 +3,7 @@
 //! be lost; the topology file says only where to begin to look.
 
 use coffer_catalog::CatalogError;
-use coffer_model::{BucketId, SiteDescription, SiteId, TenantId};
+use coffer_model::{BucketId, CERTIFICATE_TEXT_MAX, SiteDescription, SiteId, TenantId, TierCertificate};
 use coffer_regions::{Standing, Unmet, satisfiable};
 use coffer_site::OpenSiteError;
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,11 @@ pub enum SiteChangeError {
         /// How many.
         versions: u64,
     },
+    /// What was declared is none.
+    #[error(
+        "a certificate has an issuer and a number of 1 to {CERTIFICATE_TEXT_MAX} plain characters, and ends no earlier than it begins"
+    )]
+    Certificate,
     /// The old disk still answers.
     #[error("{0} answers; take its disk away first, or drain it")]
     Answers(String),
@@ -186,6 +191,28 @@ impl Service {
         self.damage.forget(id);
         self.repairs.forget(id);
         self.reach_noted.lock().await.remove(&id);
+    }
+
+    /// Keeps what an operator declares about the certificate of the tier of a
+    /// site's building.
+    ///
+    /// # Errors
+    /// [`SiteChangeError`].
+    pub async fn certify_site(
+        &self,
+        name: &str,
+        certificate: TierCertificate,
+    ) -> Result<SiteId, SiteChangeError> {
+        if !certificate.is_sound() {
+            return Err(SiteChangeError::Certificate);
+        }
+        let _turn = self.changing_sites.lock().await;
+        let (mut list, at) = self.find(name)?;
+        let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
+        let id = site.address.site.id;
+        site.address.certificate = Some(certificate);
+        self.write_sites(list, None).await?;
+        Ok(id)
     }
 
     /// A site whose disk is lost gets a new, empty one; repair fills it.

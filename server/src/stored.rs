@@ -102,6 +102,10 @@ pub(crate) enum Fact {
         released: Timestamp,
         by: PrincipalId,
     },
+    /// A rebuilt catalogue gives no order below this.
+    Orders {
+        floor: u64,
+    },
 }
 
 /// A run of leaves of a tenant's log.

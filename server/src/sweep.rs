@@ -1,6 +1,6 @@
 //! What a crash or a failed put left: rolled forward where the manifest is at
-//! the sites, withdrawn where it is not; and deletions that were begun,
-//! finished. Nothing is left half there.
+//! the sites, withdrawn where it is not; deletions and changes of buckets that
+//! were begun, finished. Nothing is left half there.
 
 use coffer_catalog::{CatalogError, CommitError, ManifestRow, ReservationRow, TombstoneError, TombstoneRow};
 use coffer_keys::Wrap;
@@ -11,10 +11,11 @@ use coffer_model::{
 use coffer_regions::{Record, RecordKind, shard_record_id};
 
 use crate::audit::AuditError;
+use crate::bucket_change;
 use crate::deletion;
 use crate::leaf::leaf;
 use crate::rebuild::{RebuildError, withdrawn};
-use crate::registry::copies_needed;
+use crate::registry::{RegistryError, copies_needed};
 use crate::service::Service;
 use crate::stored::{EncodeError, ManifestBody, Tombstone, seal_fact};
 use crate::tenant::Tenant;
@@ -45,6 +46,9 @@ pub enum SweepError {
     /// The tombstones at the sites could not be read.
     #[error(transparent)]
     Rebuild(#[from] RebuildError),
+    /// A change of a bucket could not be finished.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// The log did not take the outcome.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -79,12 +83,13 @@ impl From<&ReservationRow> for Traces {
 /// more than the writer ever has in flight.
 const EMPTY_STRIPES: u32 = 8;
 
-/// Settles every reservation and deletion that the last run of the service left open, and
+/// Settles every change of a bucket, reservation and deletion that the last run of the service left open, and
 /// counts those that it could not, because too few sites answer: they stay
 /// invisible, and reading everything else must not wait for them.
 pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
     let mut unsettled = 0;
     for tenant in service.all_tenants() {
+        unsettled += finish_changes(service, &tenant).await?;
         unsettled += deletion::finish(service, &tenant).await?;
         let reservations = tenant.catalog.reservations().await?;
         if reservations.is_empty() {
@@ -115,6 +120,16 @@ pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
         }
     }
     Ok(unsettled)
+}
+
+/// Finishes changes of buckets; whether one has to wait for sites.
+async fn finish_changes(service: &Service, tenant: &Tenant) -> Result<u64, SweepError> {
+    let _turn = tenant.changing.lock().await;
+    match bucket_change::finish(service, tenant).await {
+        Ok(_) => Ok(0),
+        Err(RegistryError::Unfinished { .. }) => Ok(1),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The manifest of a reservation, if any site that answers has it. Manifests
@@ -172,11 +187,21 @@ pub(crate) async fn undo(
         failed_put: true,
     };
     let policy = tenant.policy_of(traces.bucket).await?;
+    refuse_if_too_few_answer(service, &policy)?;
     tenant.catalog.begin_withdrawal(traces.version).await?;
     write_tombstone(service, tenant, &policy, &tombstone).await?;
     delete_records(service, traces).await;
     tenant.catalog.abandon(traces.version, leaf(&outcome).map_err(AuditError::from)?).await?;
     Ok(())
+}
+
+/// A tombstone that few sites have decides nothing and may still be met by one
+/// rebuild and not by the one before it: none is written where it cannot stand.
+fn refuse_if_too_few_answer(service: &Service, policy: &ResidencyPolicy) -> Result<(), SweepError> {
+    let alive = service.sites.alive();
+    let stored = service.sites.admitted(policy).iter().filter(|id| alive.contains(id)).count();
+    let needed = copies_needed(policy);
+    if stored >= needed { Ok(()) } else { Err(SweepError::TooFewSites { stored, needed }) }
 }
 
 /// Writes a tombstone to every site that the bucket's policy admits; it

@@ -2,6 +2,8 @@
 //! hierarchy, the catalogue, the log.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use coffer_catalog::{Catalog, CatalogError, Grouping, OpenCatalogError};
 use coffer_keys::{
@@ -9,12 +11,14 @@ use coffer_keys::{
     unwrap_kek, unwrap_tenant_root, wrap_catalog_key, wrap_dek, wrap_kek, wrap_tenant_root,
 };
 use coffer_model::{
-    AuditEvent, BucketId, CatalogKey, Entropy, Execution, KeyId, ResidencyPolicy, TenantId, VersionId,
+    AuditEvent, BucketId, CatalogKey, Entropy, Execution, KeyId, ObjectId, ObjectKey, ResidencyPolicy,
+    TenantId, VersionId,
 };
 
 use crate::audit::AuditLog;
 use crate::keystore::{TenantKeys, WrappedKek};
 use crate::leaf::leaf;
+use crate::metrics::Appends;
 use crate::service::Service;
 
 /// Why a tenant's keys did not open.
@@ -130,6 +134,18 @@ impl TenantSecrets {
             .map_err(|error| TenantKeyError::Unwrap(self.tenant, error))
     }
 
+    /// The object that a key of a bucket names, for who has no other yet: always
+    /// the same, so that a put which a lost catalogue forgot, and whose manifest
+    /// comes to light later, lies under the tombstones of its key.
+    pub(crate) fn object(&self, bucket: BucketId, key: &ObjectKey) -> ObjectId {
+        let secret = self.root.sealing_key("object v1");
+        let mut hasher = blake3::Hasher::new_keyed(secret.danger_expose());
+        hasher.update(b"coffer object v1").update(bucket.as_bytes()).update(key.as_bytes());
+        let mut id = [0; 16];
+        hasher.finalize_xof().fill(&mut id);
+        ObjectId::from_bytes(id)
+    }
+
     /// Seals facts of the registry.
     pub(crate) fn registry_key(&self) -> Dek {
         self.root.sealing_key("registry v1")
@@ -160,11 +176,14 @@ pub(crate) struct Tenant {
     pub(crate) secrets: TenantSecrets,
     pub(crate) catalog: Catalog,
     pub(crate) log: AuditLog,
+    pub(crate) appends: Arc<Appends>,
     /// Deletions read it from their look at the holds until they have begun;
     /// a hold that is placed writes it.
     pub(crate) holding: tokio::sync::RwLock<()>,
     /// One change of its buckets at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Whether orders may be given: where they begin is at the sites.
+    pub(crate) orders_open: AtomicBool,
 }
 
 impl Tenant {
@@ -176,7 +195,7 @@ impl Tenant {
 
     /// Appends one event to the tenant's log.
     pub(crate) async fn note(&self, event: &AuditEvent) -> Result<u64, crate::audit::AuditError> {
-        self.log.append(&self.catalog, event).await
+        self.appends.timed(self.log.append(&self.catalog, event)).await
     }
 
     /// Appends intent and outcome of a call in one commit: both are there, or
@@ -186,7 +205,8 @@ impl Tenant {
         intent: &AuditEvent,
         outcome: &AuditEvent,
     ) -> Result<u64, crate::audit::AuditError> {
-        Ok(self.catalog.append_leaves(vec![leaf(intent)?, leaf(outcome)?]).await?)
+        let leaves = vec![leaf(intent)?, leaf(outcome)?];
+        Ok(self.appends.timed(self.catalog.append_leaves(leaves)).await?)
     }
 }
 

@@ -11,48 +11,28 @@ if all is well, 1 with the name of what is not.
 
 import argparse
 import base64
-import hashlib
 import json
 import pathlib
 import sys
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pymerkle import InmemoryTree, verify_consistency, verify_inclusion
+
+from notes import BadNote, key_of, leaf_hash, open_note
 
 
 class Wrong(Exception):
     """What is wrong, beginning with the item's name."""
 
 
-def key_of(text):
-    """Name, key id and public key of a C2SP vkey."""
-    name, key_hash, encoded = text.strip().split("+", 2)
-    key = base64.b64decode(encoded, validate=True)
-    computed = hashlib.sha256(name.encode() + b"\n" + key).digest()[:4]
-    if key[0] != 1 or computed.hex() != key_hash:
-        raise Wrong("key: not an Ed25519 key under its own hash")
-    return name, computed, Ed25519PublicKey.from_public_bytes(key[1:])
-
-
-def open_note(item, text, key):
-    """Size and root of a checkpoint that the key signed."""
-    name, key_id, public = key
-    body, separator, signatures = text.rpartition("\n\n")
-    body += "\n"
-    for line in signatures.splitlines() if separator else []:
-        signer, encoded = line.removeprefix("\u2014 ").split(" ", 1)
-        blob = base64.b64decode(encoded, validate=True)
-        if signer == name and blob[:4] == key_id:
-            try:
-                public.verify(blob[4:], body.encode())
-            except InvalidSignature:
-                raise Wrong(f"{item}: the signature is false") from None
-            origin, size, root = body.splitlines()
-            if not origin.startswith(name + "/log/"):
-                raise Wrong(f"{item}: is of {origin}")
-            return origin, int(size), base64.b64decode(root, validate=True)
-    raise Wrong(f"{item}: not signed by {name}")
+def opened(item, text, key):
+    """Origin, size and root of a checkpoint that the key signed."""
+    try:
+        origin, size, root = open_note(text, key)
+    except BadNote as bad:
+        raise Wrong(f"{item}: {bad}") from None
+    if not origin.startswith(key[0] + "/log/"):
+        raise Wrong(f"{item}: is of {origin}")
+    return origin, size, root
 
 
 def number(tile):
@@ -78,7 +58,7 @@ def leaves_of(directory, size):
             length = int.from_bytes(bundle[at : at + 2], "big")
             leaf = bundle[at + 2 : at + 2 + length]
             at += 2 + length
-            if hashlib.sha256(b"\0" + leaf).digest() != hashes[place * 32 : place * 32 + 32]:
+            if leaf_hash(leaf) != hashes[place * 32 : place * 32 + 32]:
                 raise Wrong(f"leaf {index}: its hash is not that in its tile")
             value = json.loads(leaf)
             canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -98,14 +78,14 @@ def check_proof(path, tree, leaves, key):
     leaf = base64.b64decode(lines[1].removeprefix("extra "), validate=True)
     index = int(lines[2].removeprefix("index "))
     hashes = [base64.b64decode(line, validate=True) for line in lines[3:]]
-    _, size, root = open_note(path.name, note, key)
+    _, size, root = opened(path.name, note, key)
     if size > len(leaves):
         raise Wrong(f"{path.name}: is of a later state of the log, with {size} leaves")
     if index >= size or leaves[index] != leaf:
         raise Wrong(f"{path.name}: leaf {index} of the export is another one")
     proof = tree.prove_inclusion(index + 1, size)
     theirs = [bytes.fromhex(digest) for digest in proof.serialize()["path"]]
-    if theirs != [hashlib.sha256(b"\0" + leaf).digest(), *hashes]:
+    if theirs != [leaf_hash(leaf), *hashes]:
         raise Wrong(f"{path.name}: pymerkle makes another proof of leaf {index}")
     verify_inclusion(theirs[0], root, proof)
 
@@ -113,7 +93,7 @@ def check_proof(path, tree, leaves, key):
 def check(arguments):
     key = key_of(arguments.key)
     directory = arguments.directory
-    origin, size, root = open_note("checkpoint", (directory / "checkpoint").read_text(), key)
+    origin, size, root = opened("checkpoint", (directory / "checkpoint").read_text(), key)
     tree = InmemoryTree(algorithm="sha256")
     leaves = []
     for leaf in leaves_of(directory, size):
@@ -123,11 +103,11 @@ def check(arguments):
         raise Wrong("checkpoint: pymerkle computes another root over the leaves")
     for index in sorted({0, size // 3, size // 2, size - 1}):
         proof = tree.prove_inclusion(index + 1, size)
-        verify_inclusion(hashlib.sha256(b"\0" + leaves[index]).digest(), root, proof)
+        verify_inclusion(leaf_hash(leaves[index]), root, proof)
     for proof in arguments.proofs:
         check_proof(proof, tree, leaves, key)
     if arguments.kept:
-        kept_origin, kept_size, kept_root = open_note("kept checkpoint", arguments.kept.read_text(), key)
+        kept_origin, kept_size, kept_root = opened("kept checkpoint", arguments.kept.read_text(), key)
         if kept_origin != origin or kept_size > size or tree.get_root(kept_size) != kept_root:
             raise Wrong("checkpoint: does not extend the one that was kept")
         verify_consistency(kept_root, root, tree.prove_consistency(kept_size, size))

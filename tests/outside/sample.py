@@ -12,12 +12,12 @@ Needs PyPI `cryptography` for the cosignature. Exits 1 naming what is wrong.
 import base64
 import hashlib
 import json
-import struct
 import sys
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from notes import WITNESS, BadNote, cosigned, key_id
 
 RULE = "coffer-sample-v1"
 COSIGNER = "coffer-tenant-cosigner"
@@ -48,22 +48,13 @@ def lines_of(text, name):
 
 
 def check_cosignature(note, key):
-    body, signatures = note.rsplit("\n\n", 1)
-    body += "\n"
-    prefix = f"\u2014 {COSIGNER} "
-    blobs = [line[len(prefix):] for line in signatures.split("\n") if line.startswith(prefix)]
-    require(len(blobs) == 1, "seed.txt: not exactly one cosignature of the tenant")
-    blob = base64.b64decode(blobs[0], validate=True)
-    require(len(blob) == 76, "seed.txt: the cosignature has another length")
-    key_id = sha256(COSIGNER.encode() + b"\n\x04" + key)[:4]
-    require(blob[:4] == key_id, "seed.txt: the cosignature is of another key")
-    (seconds,) = struct.unpack(">Q", blob[4:12])
-    message = f"cosignature/v1\ntime {seconds}\n{body}".encode()
+    """The size of the checkpoint that the tenant's key cosigned."""
+    tenant = (COSIGNER, key_id(COSIGNER, WITNESS, key), Ed25519PublicKey.from_public_bytes(key))
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(blob[12:], message)
-    except InvalidSignature:
-        raise Wrong("seed.txt: the cosignature is false") from None
-    return int(body.split("\n")[1])
+        cosigned(note, tenant)
+    except BadNote as bad:
+        raise Wrong(f"seed.txt: {bad}") from None
+    return int(note.split("\n")[1])
 
 
 def check(directory):

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coffer_client::audit::{
-    ExportReport, LogEvent, RangeRequest, TlogProof, export_log, prove_from_export, verify_export,
+    ExportReport, LogEvent, RangeRequest, TlogProof, Trusted, export_log, prove_from_export, verify_export,
 };
 use coffer_client::keys::{Checkpoint, VerifierName};
 use coffer_client::{LogError, LogWatch, PublicKit};
@@ -24,6 +24,11 @@ async fn with_a_short_log() -> (Deployment, TenantClient) {
     tenant.get(&bucket_name("things"), "object").await.unwrap();
     tenant.client.delete(&bucket_name("things"), &object_key("object")).await.unwrap();
     (deployment, tenant)
+}
+
+/// The key, and what is known of the log; no witness is asked for.
+fn trusted<'a>(key: &'a VerifierName, pinned: Option<&'a Checkpoint>) -> Trusted<'a> {
+    Trusted { key, pinned, witnesses: None }
 }
 
 /// So many more leaves.
@@ -43,12 +48,12 @@ async fn export(deployment: &Deployment, tenant: &TenantClient, name: &str) -> (
     let dir = deployment.scratch().join(name);
     let mut watch = tenant.watch();
     let exported =
-        export_log(&tenant.client, &mut watch, &key_of(tenant), &dir, &mut |_, _| ()).await.unwrap();
+        export_log(&tenant.client, &mut watch, &key_of(tenant), &dir, None, &mut |_, _| ()).await.unwrap();
     (dir, exported.checkpoint)
 }
 
 fn verify(dir: &Path, tenant: &TenantClient, known: Option<&Checkpoint>) -> ExportReport {
-    verify_export(dir, &key_of(tenant), known, &mut |_, _| ()).unwrap()
+    verify_export(dir, trusted(&key_of(tenant), known), &mut |_, _| ()).unwrap()
 }
 
 /// Every file of an export, by its name.
@@ -77,7 +82,7 @@ async fn an_export_verifies_with_the_key_alone_and_proves_each_of_its_leaves() {
     assert!(checkpoint.size > 300);
     assert!(files(&dir).contains(&"tile/entries/000".to_owned()), "{:?}", files(&dir));
     let mut operations = Vec::new();
-    let report = verify_export(&dir, &key_of(&tenant), Some(&checkpoint), &mut |index, leaf| {
+    let report = verify_export(&dir, trusted(&key_of(&tenant), Some(&checkpoint)), &mut |index, leaf| {
         operations.push(LogEvent::read(index, leaf).unwrap().operation);
     });
     let report = report.unwrap();
@@ -94,7 +99,7 @@ async fn an_export_verifies_with_the_key_alone_and_proves_each_of_its_leaves() {
     assert!(prove_from_export(&dir, &key_of(&tenant), checkpoint.size).is_err());
     let stranger =
         VerifierName { key: deployment.service().verifying_key(), name: "coffer-other".to_owned() };
-    let refused = verify_export(&dir, &stranger, None, &mut |_, _| ()).unwrap();
+    let refused = verify_export(&dir, trusted(&stranger, None), &mut |_, _| ()).unwrap();
     assert_eq!(refused.findings.iter().map(|found| found.item.as_str()).collect::<Vec<_>>(), ["checkpoint"]);
 }
 
@@ -266,6 +271,6 @@ async fn an_operator_reads_the_log_of_the_service_and_no_tenants() {
     assert!(!operations.iter().any(|operation| operation == "object_put"), "a tenant's events are its own");
     assert_ne!(checkpoint.origin, tenant.log_origin);
     let dir = deployment.scratch().join("service-log");
-    export_log(&operator, &mut watch, &key, &dir, &mut |_, _| ()).await.unwrap();
-    assert!(verify_export(&dir, &key, watch.last(), &mut |_, _| ()).unwrap().is_good());
+    export_log(&operator, &mut watch, &key, &dir, None, &mut |_, _| ()).await.unwrap();
+    assert!(verify_export(&dir, trusted(&key, watch.last()), &mut |_, _| ()).unwrap().is_good());
 }

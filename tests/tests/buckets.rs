@@ -119,7 +119,7 @@ async fn a_bucket_whose_removal_came_too_late_stands_with_its_objects_after_a_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_too_few_sites_took_is_taken_back_from_those_that_did() {
+async fn a_change_that_too_few_sites_would_take_is_refused_before_anything_of_it_is_written() {
     let mut deployment = Deployment::six_sites().await;
     let mut tenant = deployment.tenant_with("acme", policy(&[])).await;
     let bucket = bucket_name("things");

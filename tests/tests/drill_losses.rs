@@ -145,3 +145,33 @@ async fn a_record_verifies_offline_with_its_log_proof_and_only_for_its_log() {
     let again = driller.run(&tenant, &planned, None, conduct(&directory.join("again"))).await;
     assert!(matches!(again, Err(coffer_client::drill::DrillError::Done(_))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_lives_is_no_ground_for_a_drill_that_begins_with_its_loss() {
+    let deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("t").await;
+    let [bucket, _] = furnish(&tenant).await;
+    let mut driller = Driller::of(&tenant);
+    for (number, kind) in [
+        ScenarioKind::Catalogue,
+        ScenarioKind::KeyService,
+        ScenarioKind::LostHost,
+        ScenarioKind::ProviderExit,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut wish = wish(&bucket);
+        wish.kind = kind;
+        let directory = deployment.scratch().join(format!("drill-{number}"));
+        let planned = driller.plan(&tenant, &wish, None, &directory).await;
+        let refused = driller.run(&tenant, &planned, None, conduct(&directory)).await;
+        assert!(matches!(refused, Err(coffer_client::drill::DrillError::Origin(of)) if of == kind));
+    }
+    let mut wish = wish(&bucket);
+    wish.kind = ScenarioKind::Negative;
+    let directory = deployment.scratch().join("negative");
+    let planned = driller.plan(&tenant, &wish, None, &directory).await;
+    let refused = driller.run(&tenant, &planned, None, conduct(&directory)).await;
+    assert!(matches!(refused, Err(coffer_client::drill::DrillError::NothingTried)));
+}

@@ -203,7 +203,8 @@ async fn a_checkpoint_is_not_signed_while_too_few_sites_can_keep_its_leaves() {
         operator.set_site_alive(name, false).await.unwrap();
     }
     let mut wire = deployment.wire(&tenant.credentials).await;
-    let request = coffer_proto::v1::GetCheckpointRequest { tenant: Bytes::new(), since_size: 0 };
+    let request =
+        coffer_proto::v1::GetCheckpointRequest { tenant: Bytes::new(), since_size: 0, cosigned: false };
     let refused = wire.log.get_checkpoint(request.clone()).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unavailable);
     for name in &SITES[..4] {

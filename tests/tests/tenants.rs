@@ -122,7 +122,8 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             wire.log.note_digest(NoteDigestRequest { tenant, label, digest }).await.map(drop)
         }
         "Log/GetCheckpoint" => {
-            wire.log.get_checkpoint(GetCheckpointRequest { tenant, since_size: 0 }).await.map(drop)
+            let request = GetCheckpointRequest { tenant, ..Default::default() };
+            wire.log.get_checkpoint(request).await.map(drop)
         }
         "Log/GetLeaf" => wire.log.get_leaf(GetLeafRequest { tenant, index: 0, size: 1 }).await.map(drop),
         "Sites/ListSites" => wire.sites.list_sites(ListSitesRequest {}).await.map(drop),
@@ -131,9 +132,8 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             wire.sites.set_site_alive(request).await.map(drop)
         }
         "Drills/SignRecord" => {
-            let statement = Bytes::from_static(
-                br#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:coffer:drill:1"}"#,
-            );
+            let text = r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"urn:coffer:drill:1"}"#;
+            let statement = Bytes::from_static(text.as_bytes());
             wire.drills.sign_record(SignRecordRequest { tenant, statement }).await.map(drop)
         }
         other => maintain(&mut wire, other, tenant, bucket, key).await,
@@ -179,7 +179,7 @@ async fn maintain(
         }
         "Repair/AddSite" => wire.repair.add_site(AddSiteRequest::default()).await.map(drop),
         "Repair/ChangeSite" => {
-            let request = ChangeSiteRequest { name: "fra1".to_owned(), change: 1 };
+            let request = ChangeSiteRequest { name: "fra1".to_owned(), change: 1, certificate: None };
             wire.repair.change_site(request).await.map(drop)
         }
         "Repair/PlanRepair" => wire.repair.plan_repair(PlanRepairRequest::default()).await.map(drop),

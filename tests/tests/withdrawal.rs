@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use coffer_client::{CallError, GetError};
 use coffer_model::RecordId;
 use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
-use coffer_server::{Host, OpenedSite};
-use coffer_tests::{Deployment, OpenedThrough, Twist, Twisted, bucket_name, host, object_key, policy};
+use coffer_server::{Host, OpenedSite, RecoveryKit, RepairBudget};
+use coffer_tests::{
+    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, host, object_key, policy,
+};
 
 /// What the sites do now.
 #[derive(Default)]
@@ -59,8 +61,18 @@ impl Twist for Moody {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_put_whose_withdrawal_has_begun_never_comes_to_be_though_its_one_tombstone_is_not_found() {
+/// A put of which one site has the manifest, and the same site its tombstone:
+/// its caller was told that nobody knows. The service is stopped.
+struct Undecided {
+    deployment: Deployment,
+    tenant: TenantClient,
+    mood: Arc<Mutex<Mood>>,
+    taker: String,
+    /// Of the moment before.
+    kit: RecoveryKit,
+}
+
+async fn undecided() -> Undecided {
     let mood = Arc::<Mutex<Mood>>::default();
     let mut host: Host = host();
     let moody = Arc::clone(&mood);
@@ -69,9 +81,10 @@ async fn a_put_whose_withdrawal_has_begun_never_comes_to_be_though_its_one_tombs
         OpenedSite { site: Arc::new(site), link: opened.link }
     }));
     let mut deployment = Deployment::six_sites_on(host).await;
-    let mut tenant = deployment.tenant_with("acme", policy(&[])).await;
+    let tenant = deployment.tenant_with("acme", policy(&[])).await;
     let bucket = bucket_name("things");
     tenant.client.create_bucket(&bucket, None).await.unwrap();
+    let kit = deployment.service().kit().await.unwrap();
 
     *mood.lock().unwrap() = Mood::OneTakes(None);
     let put = futures::stream::iter([Ok(bytes::Bytes::from_static(b"never there"))]);
@@ -84,6 +97,13 @@ async fn a_put_whose_withdrawal_has_begun_never_comes_to_be_though_its_one_tombs
         Mood::OneTakes(Some(taker)) => taker.clone(),
         _ => unreachable!("somebody took the manifest"),
     };
+    Undecided { deployment, tenant, mood, taker, kit }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_whose_withdrawal_has_begun_never_comes_to_be_though_its_one_tombstone_is_not_found() {
+    let Undecided { mut deployment, mut tenant, mood, taker, .. } = undecided().await;
+    let bucket = bucket_name("things");
     *mood.lock().unwrap() = Mood::NoTombstone(taker);
     deployment.start().await;
     deployment.reconnect(&mut tenant).await;
@@ -98,4 +118,26 @@ async fn a_put_whose_withdrawal_has_begun_never_comes_to_be_though_its_one_tombs
     deployment.reconnect(&mut tenant).await;
     let read = tenant.get(&bucket, "ghost").await;
     assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_rebuild_let_stand_the_next_does_not_take_back_over_the_tombstone_of_one_site() {
+    let Undecided { mut deployment, mut tenant, mood, taker, kit } = undecided().await;
+    let bucket = bucket_name("things");
+    *mood.lock().unwrap() = Mood::NoTombstone(taker);
+    deployment.lose_all_but_sites();
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.get(&bucket, "ghost").await.unwrap(), "never there", "no tombstone was met");
+
+    *mood.lock().unwrap() = Mood::Honest;
+    let service = Arc::clone(deployment.service());
+    while !service.repair_once(RepairBudget::default()).await.unwrap().is_over() {}
+    drop(service);
+    let kit = deployment.service().kit().await.unwrap();
+    deployment.stop().await;
+    deployment.lose_all_but_sites();
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.get(&bucket, "ghost").await.unwrap(), "never there", "what was shown is there");
 }

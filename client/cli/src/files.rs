@@ -1,6 +1,7 @@
 //! The disk as the command line sees it: files that people name.
 #![expect(clippy::disallowed_methods, reason = "this module is the disk adapter of the command line")]
 
+mod copying;
 mod removal;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::exit::{Exit, Failure};
 
+pub(crate) use copying::{copy_site, digest_of};
 pub(crate) use removal::remove_tree;
 
 /// A failure about a path.

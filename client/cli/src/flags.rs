@@ -12,6 +12,7 @@ mod report;
 mod scrub;
 mod site;
 mod values;
+mod witness;
 
 use std::path::PathBuf;
 
@@ -19,9 +20,9 @@ use clap::{Args, Parser, Subcommand};
 use coffer_model::{BucketName, Geometry, Jurisdiction, Tier, Timestamp};
 
 pub(crate) use audit::{AuditCommand, KeyFlags, LogCommand, LogFlags, OcsfFlags};
+pub(crate) use drill::{DrillCommand, DrillWish, LeftFlags, PinnedKey, RunFlags, ScheduleCommand};
 #[cfg(feature = "embedded")]
-pub(crate) use drill::RecoverFlags;
-pub(crate) use drill::{DrillCommand, DrillWish, PinnedKey, RunFlags, ScheduleCommand};
+pub(crate) use drill::{RecoverFlags, StandInFlags};
 #[cfg(feature = "embedded")]
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;
@@ -31,7 +32,9 @@ pub(crate) use hold::{CaseCommand, HoldCommand};
 pub(crate) use report::{MaterialFlags, ReportFlags, ReportFormat};
 pub(crate) use scrub::{JobFlags, ScrubCommand};
 pub(crate) use site::SiteCommand;
-pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName};
+pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName, SyslogTarget};
+pub(crate) use witness::{WitnessCommand, WitnessFlags};
+
 use values::{bucket, metadata, moment, object, object_prefix, range, seconds, size, snapshot};
 
 /// Sealed objects and backups, spread over sites in known jurisdictions,
@@ -165,6 +168,11 @@ pub(crate) enum Command {
     /// The checkpoint of the tenant's audit log.
     #[command(subcommand, after_help = "Example: coffer log checkpoint")]
     Log(LogCommand),
+    /// Be a witness: see the states of logs, and cosign those that extend what was seen before.
+    ///
+    /// Run it away from the service that it watches. C2SP tlog-witness: any log that speaks it may ask.
+    #[command(subcommand, after_help = "Example: coffer witness init ./witness --name witness.example/w1")]
+    Witness(WitnessCommand),
     /// Say which objectives are satisfied, on which evidence.
     ///
     /// Made here from facts that the service signs, the tenant's whole log and the records of its drills,
@@ -261,6 +269,16 @@ pub(crate) struct ServeFlags {
     /// This replica's lease of the deployment: JSON with `epoch` and `valid_until_unix_ms`, renewed by whoever runs replicas [default: there are no replicas].
     #[arg(long, value_name = "FILE")]
     pub(crate) lease_file: Option<PathBuf>,
+    /// Address for the figures, in the text format of Prometheus, at /metrics. On the loopback in clear;
+    /// elsewhere over TLS, for certificates of operators only.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
+    /// Policy with the witnesses that cosign the checkpoints (C2SP tlog-policy); those with a URL are asked.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) witnesses: Option<PathBuf>,
+    /// How often the witnesses are shown each log that grew; 0s: only when a client asks.
+    #[arg(long, default_value = "1m", value_parser = seconds, value_name = "DURATION")]
+    pub(crate) witness_every: Seconds,
     #[command(flatten)]
     pub(crate) jobs: JobFlags,
     /// Stop when stdin closes: for a service that lives no longer than its parent.

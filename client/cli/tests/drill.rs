@@ -124,3 +124,74 @@ fn a_moment_before_a_mishap_comes_back_and_a_deleted_object_that_opens_ends_with
     assert!(good(dir, &["drill", "schedule", "run", "--out", "due"]).is_empty());
     assert_eq!(good(dir, &["drill", "schedule", "ls"])[0]["due"], false);
 }
+
+/// A reader in three lines of shell; what `restore` does is its second word.
+fn shell_reader(dir: &Path, name: &str, restore: &str) {
+    let script = format!(
+        "case \"$1\" in keys) echo '{{}}' ;; restore) while [ \"$1\" != --target ]; do shift; done; {restore} ;; esac\n"
+    );
+    fs::write(dir.join(name), script).unwrap();
+}
+
+#[test]
+fn another_reader_is_believed_of_nothing_and_its_drill_needs_both_quorums() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _service = Service::start(dir);
+    furnish(dir);
+    let exit =
+        ["drill", "run", "--bucket", "documents", "--scenario", "provider-exit", "--reader", "/bin/sh"];
+    let shares: Vec<String> = (1..=3)
+        .flat_map(|n| {
+            let of = |flag: &str, name: &str| [flag.to_owned(), format!(".config/coffer/{name}-{n}.json")];
+            [of("--provider-share", "custodians/custodian"), of("--tenant-share", "people/tenant-demo")]
+                .concat()
+        })
+        .collect();
+    let shares: Vec<&str> = shares.iter().map(String::as_str).collect();
+    shell_reader(dir, "claims", r#"mkdir -p "$2"; echo '{"entries":24,"bytes":1000000}'"#);
+    shell_reader(dir, "too-few", "exit 3");
+    shell_reader(dir, "fails", "exit 77");
+    let run = |reader: &str, more: &[&str]| {
+        let out = format!("out-{reader}");
+        coffer(dir, &[&["--json", "-q"], &exit[..], &["--reader-arg", reader, "--out", &out], more].concat())
+    };
+    assert_eq!(run("claims", &["--data-dir", "data"]).status.code(), Some(2), "no shares");
+    assert_eq!(run("claims", &shares).status.code(), Some(2), "no disks");
+    let all = [&["--data-dir", "data"][..], &shares].concat();
+    for (reader, expected) in [
+        ("claims", "differences: Missing"),
+        ("too-few", "unreadable: too few shards or copies (1)"),
+        ("fails", "unreadable: the reader refused (1)"),
+    ] {
+        let done = run(reader, &all);
+        let told = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert_eq!(done.status.code(), Some(4), "{reader}: {told} {}", String::from_utf8_lossy(&done.stderr));
+        assert!(told.contains(expected) && told.contains("\"satisfied\":false"), "{told}");
+        assert!(
+            !dir.join(reader).join("left").exists(),
+            "the copies and the tenant's keys go with the drill"
+        );
+    }
+}
+
+#[test]
+fn a_drill_that_begins_cold_without_what_the_loss_leaves_is_refused_and_so_is_one_that_tries_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _service = Service::start(dir);
+    furnish(dir);
+    for (scenario, more) in [
+        ("catalogue", &[][..]),
+        ("key-service", &["--data-dir", "data"]),
+        ("lost-host", &["--data-dir", "data"]),
+        ("provider-exit", &["--data-dir", "data"]),
+        ("negative", &[]),
+    ] {
+        let run = ["drill", "run", "--bucket", "documents", "--scenario", scenario, "--out", scenario];
+        let refused = coffer(dir, &[&run[..], more].concat());
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(2), "{scenario}: {words}");
+        assert!(!dir.join(scenario).join("left").exists(), "{scenario}");
+    }
+}

@@ -4,6 +4,8 @@
 use coffer_keys::{CanonicalError, leaf_hash, parse_canonical};
 use serde_json::{Map, Value, json};
 
+use crate::leaf::LeafView;
+
 /// Why a leaf says nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum LogEventError {
@@ -52,20 +54,16 @@ impl LogEvent {
     /// [`LogEventError`].
     pub fn read(index: u64, leaf: &[u8]) -> Result<Self, LogEventError> {
         let value = parse_canonical(leaf).map_err(|reason| LogEventError::Canonical { index, reason })?;
-        let text = |pointer: &'static str| {
-            let found = value.pointer(pointer).and_then(Value::as_str);
-            found.map(str::to_owned).ok_or(LogEventError::Member { index, member: pointer })
-        };
+        let missing = |member: &'static str| LogEventError::Member { index, member };
+        let view = LeafView(&value);
+        let text = |place: &'static str| view.text(place).map(str::to_owned).ok_or_else(|| missing(place));
         Ok(Self {
             index,
-            time_ms: value
-                .get("time")
-                .and_then(Value::as_u64)
-                .ok_or(LogEventError::Member { index, member: "/time" })?,
-            operation: text("/api/operation")?,
-            actor: text("/actor/user/uid")?,
-            subject: text("/resources/0/uid")?,
-            outcome: text("/status_detail")?,
+            time_ms: view.time_ms().ok_or_else(|| missing(LeafView::TIME))?,
+            operation: text(LeafView::OPERATION)?,
+            actor: text(LeafView::ACTOR)?,
+            subject: text(LeafView::SUBJECT)?,
+            outcome: text(LeafView::OUTCOME)?,
             leaf_hash: leaf_hash(leaf).to_string(),
             value,
         })
@@ -76,7 +74,7 @@ impl LogEvent {
     /// and that they lack.
     pub fn to_ocsf(&self, log: &str) -> Value {
         let mut event = self.value.clone();
-        let tenant = event.pointer("/cloud/account/uid").and_then(Value::as_str).map(str::to_owned);
+        let tenant = LeafView(&event).account().map(str::to_owned);
         let Some(members) = event.as_object_mut() else { return event };
         members.remove("cloud");
         members.entry("src_endpoint").or_insert_with(|| json!({ "uid": self.actor }));

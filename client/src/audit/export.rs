@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use coffer_keys::{Checkpoint, TILE_WIDTH, Tiles, VerifierName, leaf_hash};
+use coffer_keys::{Checkpoint, TILE_WIDTH, Tiles, VerifierName, WitnessPolicy, leaf_hash};
 use coffer_model::Digest;
 
 use super::disk;
@@ -42,7 +42,8 @@ pub struct Exported {
 }
 
 /// Writes the whole log, as it is now, into an empty directory. `told` hears
-/// of each leaf, in order.
+/// of each leaf, in order. With a policy the checkpoint is one that its
+/// witnesses cosigned, and there is no export without their quorum.
 ///
 /// # Errors
 /// [`ExportError`].
@@ -51,6 +52,7 @@ pub async fn export_log(
     watch: &mut LogWatch,
     key: &VerifierName,
     dir: &Path,
+    policy: Option<&WitnessPolicy>,
     told: &mut dyn FnMut(u64, &[u8]),
 ) -> Result<Exported, ExportError> {
     let mut writer = Writer::new(dir);
@@ -61,7 +63,14 @@ pub async fn export_log(
         }
         Ok::<_, ExportError>(())
     };
-    let checkpoint = watch.read_from(client, 0, take).await?;
+    let checkpoint = match policy {
+        None => watch.read_from(client, 0, take).await?,
+        Some(policy) => {
+            let checkpoint = watch.advance_witnessed(client, policy).await?;
+            watch.read_through(client, 0, &checkpoint, take).await?;
+            checkpoint
+        }
+    };
     let note = watch.remembered().unwrap_or_default().to_owned();
     writer.finish(&checkpoint, &note, key)
 }

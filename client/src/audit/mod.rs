@@ -15,4 +15,4 @@ pub use event::{EventFilter, LogEvent, LogEventError};
 pub use export::{ExportError, Exported, export_log};
 pub use proof::{PROOF_BYTES_MAX, ProofFileError, TlogProof, prove_from_export};
 pub use range::{FollowedLog, LeafRange, RangeRequest};
-pub use verify::{ExportReport, Finding, verify_export};
+pub use verify::{ExportReport, Finding, Trusted, verify_export};

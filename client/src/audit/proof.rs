@@ -4,8 +4,6 @@
 use std::io;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use coffer_keys::{
     Checkpoint, LeafTiles, NoteError, ProofError, TILE_WIDTH, TileError, Tiles, VerifierName, leaf_hash,
     open_checkpoint, verify_inclusion,
@@ -14,17 +12,16 @@ use coffer_model::Digest;
 
 use super::disk;
 use super::paths::{CHECKPOINT, Tile, entries, tiles_of};
+use crate::tlog_proof::{self, Misread, TEXT_BYTES_MAX};
 
-const HEADER: &str = "c2sp.org/tlog-proof@v1";
-
-/// No proof comes near: a leaf of 64 KiB, 64 hashes and a note. In bytes.
-pub const PROOF_BYTES_MAX: usize = 256 << 10;
+/// The longest proof that is looked at, in bytes.
+pub const PROOF_BYTES_MAX: usize = TEXT_BYTES_MAX;
 
 /// Why a text proves nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ProofFileError {
     /// Not of the form.
-    #[error("line {line} of the proof is not what a {HEADER} has there")]
+    #[error("line {line} of the proof is not what a c2sp.org/tlog-proof@v1 has there")]
     Form {
         /// From 1.
         line: usize,
@@ -67,14 +64,7 @@ pub struct TlogProof {
 impl TlogProof {
     /// The text of the file.
     pub fn to_text(&self) -> String {
-        let mut text = format!("{HEADER}\nextra {}\nindex {}\n", STANDARD.encode(&self.leaf), self.index);
-        for hash in &self.path {
-            text.push_str(&STANDARD.encode(hash.0));
-            text.push('\n');
-        }
-        text.push('\n');
-        text.push_str(&self.checkpoint);
-        text
+        tlog_proof::write(Some(&self.leaf), self.index, &self.path, &self.checkpoint)
     }
 
     /// Reads the text of a file. Nothing is verified yet.
@@ -82,26 +72,12 @@ impl TlogProof {
     /// # Errors
     /// [`ProofFileError::Form`], [`ProofFileError::Spelling`].
     pub fn parse(text: &str) -> Result<Self, ProofFileError> {
-        let bad = |line| ProofFileError::Form { line };
-        if text.len() > PROOF_BYTES_MAX {
-            return Err(bad(1));
-        }
-        let (head, checkpoint) = text.split_once("\n\n").ok_or_else(|| bad(1))?;
-        let mut lines = head.split('\n');
-        if lines.next() != Some(HEADER) {
-            return Err(bad(1));
-        }
-        let extra = lines.next().and_then(|line| line.strip_prefix("extra ")).ok_or_else(|| bad(2))?;
-        let leaf = STANDARD.decode(extra).map_err(|_| bad(2))?;
-        let index = lines.next().and_then(|line| line.strip_prefix("index ")).ok_or_else(|| bad(3))?;
-        let index = index.parse().map_err(|_| bad(3))?;
-        let mut path = Vec::new();
-        for (line, text) in (4..).zip(lines) {
-            let hash = STANDARD.decode(text).ok().and_then(|hash| hash.try_into().ok());
-            path.push(Digest(hash.ok_or_else(|| bad(line))?));
-        }
-        let proof = Self { index, leaf, path, checkpoint: checkpoint.to_owned() };
-        if proof.to_text() == text { Ok(proof) } else { Err(ProofFileError::Spelling) }
+        let read = tlog_proof::read(text).map_err(|misread| match misread {
+            Misread::Line(line) => ProofFileError::Form { line },
+            Misread::Spelling => ProofFileError::Spelling,
+        })?;
+        let leaf = read.extra.ok_or(ProofFileError::Form { line: 2 })?;
+        Ok(Self { index: read.index, leaf, path: read.hashes, checkpoint: read.note.to_owned() })
     }
 
     /// Verifies that the leaf is in the log of this key, and says in which

@@ -77,14 +77,31 @@ impl LogWatch {
         mut take: impl FnMut(LeafRange) -> Result<(), E>,
     ) -> Result<Checkpoint, E> {
         let (checkpoint, range) = self.read_now(client, RangeRequest::From(first, u64::MAX)).await?;
-        let mut at = first + range.leaves.len() as u64;
+        let at = first + range.leaves.len() as u64;
         take(range)?;
+        self.read_through(client, at, &checkpoint, take).await?;
+        Ok(checkpoint)
+    }
+
+    /// Fetches every leaf from `first` on, of the log of a checkpoint that was
+    /// accepted before; `take` as in [`Self::read_from`].
+    ///
+    /// # Errors
+    /// [`LogError`], or what `take` says.
+    pub async fn read_through<E: From<LogError>>(
+        &self,
+        client: &Client,
+        first: u64,
+        checkpoint: &Checkpoint,
+        mut take: impl FnMut(LeafRange) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut at = first;
         while at < checkpoint.size {
-            let range = self.read_at(client, RangeRequest::From(at, u64::MAX), &checkpoint).await?;
+            let range = self.read_at(client, RangeRequest::From(at, u64::MAX), checkpoint).await?;
             at += range.leaves.len() as u64;
             take(range)?;
         }
-        Ok(checkpoint)
+        Ok(())
     }
 
     /// Follows the log: the wanted leaves, then each new one as it is signed.

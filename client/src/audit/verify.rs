@@ -7,7 +7,9 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use coffer_keys::{Checkpoint, TILE_WIDTH, Tiles, VerifierName, leaf_hash, open_checkpoint, parse_canonical};
+use coffer_keys::{
+    Checkpoint, TILE_WIDTH, Tiles, VerifierName, WitnessPolicy, leaf_hash, open_checkpoint, parse_canonical,
+};
 use coffer_model::Digest;
 
 use super::disk;
@@ -59,21 +61,31 @@ impl ExportReport {
 
 const FINDINGS_MAX: usize = 1000;
 
-/// Verifies the export in `dir` against the key of its log and, where there is
-/// one, against a checkpoint that is known from elsewhere: the export must
-/// extend it. `told` hears of each leaf as it is read, whatever it is worth.
+/// What an export is held against.
+#[derive(Clone, Copy)]
+pub struct Trusted<'a> {
+    /// The key of its log.
+    pub key: &'a VerifierName,
+    /// A checkpoint that is known from elsewhere: the export must extend it.
+    pub pinned: Option<&'a Checkpoint>,
+    /// Who must have cosigned it.
+    pub witnesses: Option<&'a WitnessPolicy>,
+}
+
+/// Verifies the export in `dir`. `told` hears of each leaf as it is read,
+/// whatever it is worth.
 ///
 /// # Errors
 /// What the disk says about the directory itself.
 pub fn verify_export(
     dir: &Path,
-    key: &VerifierName,
-    pinned: Option<&Checkpoint>,
+    trusted: Trusted<'_>,
     told: &mut dyn FnMut(u64, &[u8]),
 ) -> io::Result<ExportReport> {
+    let Trusted { key, pinned, .. } = trusted;
     let mut present = disk::names(dir)?;
     let mut report = ExportReport::default();
-    let Some(checkpoint) = signed(dir, key, pinned, &mut report) else { return Ok(report) };
+    let Some(checkpoint) = signed(dir, trusted, &mut report) else { return Ok(report) };
     present.remove(CHECKPOINT);
     key_file(dir, key, &mut present, &mut report);
     let mut reading = Reading { dir, pinned, report, present, entries: Tiles::new(), tiles: Tiles::new() };
@@ -88,12 +100,8 @@ pub fn verify_export(
 }
 
 /// The checkpoint, if the log's key signed it.
-fn signed(
-    dir: &Path,
-    key: &VerifierName,
-    pinned: Option<&Checkpoint>,
-    report: &mut ExportReport,
-) -> Option<Checkpoint> {
+fn signed(dir: &Path, trusted: Trusted<'_>, report: &mut ExportReport) -> Option<Checkpoint> {
+    let Trusted { key, pinned, witnesses } = trusted;
     let text = match disk::read(dir, CHECKPOINT) {
         Ok(bytes) => String::from_utf8(bytes).unwrap_or_default(),
         Err(error) => {
@@ -108,9 +116,19 @@ fn signed(
             return None;
         }
     };
-    // Signatures of others are not checked here, so that none may be there.
-    if text.matches("\n\u{2014} ").count() != 1 {
-        report.find(CHECKPOINT, "carries signatures that are not the log's; nothing here checks them");
+    let cosigned = match witnesses.map(|policy| policy.check(&text)) {
+        None => 0,
+        Some(Ok(names)) => names.len(),
+        Some(Err(few)) => {
+            let count = few.cosigned.len();
+            report.find(CHECKPOINT, few);
+            count
+        }
+    };
+    // What nothing checks may not be there.
+    if text.matches("\n\u{2014} ").count() != 1 + cosigned {
+        report
+            .find(CHECKPOINT, "carries signatures of others than the log and the witnesses that were named");
     }
     match pinned {
         Some(pinned) if pinned.origin != checkpoint.origin => {

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
-use coffer_keys::{CanonicalError, Checkpoint, to_canonical};
+use coffer_keys::{CanonicalError, Checkpoint, statement, to_canonical};
 use coffer_model::{ObjectKey, escape_bytes};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::contents::{CaseContents, CaseFile, CaseHold, CaseLeaf, CaseObject};
-use super::{CONTENTS, NOTED, PREDICATE_TYPE, STATEMENT, STATEMENT_TYPE};
+use super::{CONTENTS, NOTED, PREDICATE_TYPE, STATEMENT};
 use crate::audit::{LeafRange, LogEvent, LogEventError, RangeRequest, TlogProof, disk};
 use crate::call::CallError;
 use crate::connect::Client;
@@ -108,12 +108,8 @@ pub async fn export_case(
     };
     let text = contents.to_text()?;
     disk::write_new(dir, CONTENTS, &text)?;
-    let statement = to_canonical(&json!({
-        "_type": STATEMENT_TYPE,
-        "predicateType": PREDICATE_TYPE,
-        "subject": [{ "name": CONTENTS, "digest": { "sha256": sha256_hex(&text) } }],
-        "predicate": { "hold": contents.hold.id, "log": contents.log },
-    }))?;
+    let about = json!({ "hold": contents.hold.id, "log": contents.log });
+    let statement = to_canonical(&statement(CONTENTS, &sha256_hex(&text), PREDICATE_TYPE, &about))?;
     let (envelope, noted) = client.sign_case(hold.id, &statement).await?;
     let (checkpoint, _) = watch.read_now(client, RangeRequest::From(0, 0)).await?;
     let proof = proof(client, watch, noted, &checkpoint).await?;

@@ -11,10 +11,6 @@ pub use contents::{CaseContents, CaseFile, CaseHold, CaseLeaf, CaseObject};
 pub use export::{CaseError, ExportedCase, export_case};
 pub use verify::{CaseReport, verify_case};
 
-/// Payload type of in-toto statements in DSSE.
-const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// The type of an in-toto statement.
-const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
 /// What our statement is about.
 const PREDICATE_TYPE: &str = "urn:coffer:case:v1";
 

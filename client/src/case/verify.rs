@@ -7,11 +7,13 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use coffer_keys::{VerifierName, leaf_hash, to_canonical, verify_envelope};
+use coffer_keys::{
+    STATEMENT_PAYLOAD_TYPE, VerifierName, leaf_hash, statement_kind, to_canonical, verify_envelope,
+};
 use serde_json::Value;
 
 use super::contents::{CaseContents, CaseFile, CaseLeaf};
-use super::{CONTENTS, NOTED, PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT, STATEMENT_TYPE};
+use super::{CONTENTS, NOTED, PREDICATE_TYPE, STATEMENT};
 use crate::audit::{Finding, LogEvent, TlogProof, disk};
 use crate::digits::sha256_hex;
 
@@ -69,7 +71,7 @@ pub fn verify_case(dir: &Path, key: &VerifierName) -> io::Result<CaseReport> {
 
 fn signed(dir: &Path, key: &VerifierName, report: &mut CaseReport) -> Option<Value> {
     let bytes = disk::read(dir, STATEMENT).ok()?;
-    match verify_envelope(&bytes, &key.key, &key.name, PAYLOAD_TYPE) {
+    match verify_envelope(&bytes, &key.key, &key.name, STATEMENT_PAYLOAD_TYPE) {
         Ok(statement) => Some(statement),
         Err(error) => {
             report.find(STATEMENT, error);
@@ -81,8 +83,7 @@ fn signed(dir: &Path, key: &VerifierName, report: &mut CaseReport) -> Option<Val
 /// The list, if the statement is about it.
 fn listed(dir: &Path, statement: &Value, report: &mut CaseReport) -> Option<CaseContents> {
     let text = |pointer| statement.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let kind = (text("/_type"), text("/predicateType"), text("/subject/0/name"));
-    if kind != (STATEMENT_TYPE, PREDICATE_TYPE, CONTENTS) {
+    if statement_kind(statement) != Some(PREDICATE_TYPE) || text("/subject/0/name") != CONTENTS {
         report.find(STATEMENT, "is signed, and is no statement about a case of this version");
         return None;
     }

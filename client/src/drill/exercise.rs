@@ -13,8 +13,9 @@ use super::cosign::cosign;
 use super::disk::{DiskError, Journal, lines_of, make_directory};
 use super::finish::{Came, Ended};
 use super::moment::Moment;
+use super::origin::Origin;
 use super::pace::Pace;
-use super::plan::{DrillPlan, Subject};
+use super::plan::{DrillPlan, ScenarioKind, Subject};
 use super::planning::{Planned, Setting, TreeSource};
 use super::sample::{Line, draw, parse_list, sample_text, seed};
 use super::shelf::{Shelf, ShelfError, drill_file};
@@ -24,6 +25,7 @@ use super::verify::VerifyRecordError;
 use super::{PlanFormatError, tree};
 use crate::backup::Progress;
 use crate::call::CallError;
+use crate::connect::Client;
 use crate::digits::{hex, sha256, sha256_hex};
 use crate::drills::SignDrillError;
 use crate::log::{LogError, LogWatch, note_subject_names};
@@ -94,6 +96,14 @@ pub enum DrillError {
     /// There is work of an interrupted run.
     #[error("the drill was interrupted here before; resume it, or name a new directory")]
     Interrupted,
+    /// The bytes would come from elsewhere than the loss leaves.
+    #[error(
+        "a drill of the kind \"{0}\" begins with what that loss leaves, and would begin with something else"
+    )]
+    Origin(ScenarioKind),
+    /// A negative drill without an attempt.
+    #[error("a negative drill that tries nothing proves nothing")]
+    NothingTried,
     /// A tree's plan without its source.
     #[error("the drill restores a tree, and its source is not at hand")]
     NoTree,
@@ -166,7 +176,7 @@ pub(super) async fn prove_noted(
 }
 
 impl Setting<'_> {
-    /// Carries out a plan.
+    /// Carries out a plan over the service that planned it.
     ///
     /// # Errors
     /// [`DrillError`]. That something does not come back is none, but a record.
@@ -177,13 +187,39 @@ impl Setting<'_> {
         watch: &mut LogWatch,
         conduct: Conduct,
     ) -> Result<Drilled, DrillError> {
-        let shelf = Shelf::open(self.client).await?;
+        self.run_from(Origin::default(), planned, tree, watch, conduct).await
+    }
+
+    /// Carries out a plan with bytes from elsewhere. Plan, record and log stay
+    /// with the service that planned it.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_from(
+        &self,
+        mut origin: Origin<'_>,
+        planned: &Planned,
+        tree: Option<&TreeSource<'_>>,
+        watch: &mut LogWatch,
+        conduct: Conduct,
+    ) -> Result<Drilled, DrillError> {
         let plan = &planned.plan;
+        if !origin.suits(plan.scenario.kind) {
+            return Err(DrillError::Origin(plan.scenario.kind));
+        }
+        if plan.scenario.kind == ScenarioKind::Negative && conduct.negative.is_empty() {
+            return Err(DrillError::NothingTried);
+        }
+        let shelf = Shelf::open(self.client).await?;
         if shelf.get(&drill_file(&plan.drill, "record.json")).await?.is_some() {
             return Err(DrillError::Done(plan.drill.clone()));
         }
-        let (mut state, before) = self.open_state(plan, &conduct)?;
-        let mut timeline = Timeline::new(Arc::clone(&self.clock), before.declared, None);
+        let began = origin.timeline.as_ref().map(Timeline::declared);
+        let (mut state, before) = self.open_state(plan, &conduct, began)?;
+        let mut timeline = match origin.timeline.take() {
+            Some(timeline) => timeline,
+            None => Timeline::new(Arc::clone(&self.clock), before.declared, None),
+        };
         let remembered = watch.remembered().map(str::to_owned);
         let seen = Arc::new(SitesSeen::default());
         let terms = ReadTerms {
@@ -194,14 +230,18 @@ impl Setting<'_> {
         let (came, drawn) = match plan.scope.subject {
             Subject::Tree => {
                 let source = tree.ok_or(DrillError::NoTree)?;
-                (tree::exercise(self, source, &terms, &conduct, &mut timeline, watch).await?, None)
+                (tree::exercise(self, &origin, source, &terms, &conduct, &mut timeline, watch).await?, None)
             }
             Subject::Objects => {
                 let (lines, drawn) = self.sample(planned, &shelf, watch).await?;
                 timeline.end_phase("draw", 0);
                 let reading =
                     Reading { planned, lines, terms: &terms, done: &before.verified, conduct: &conduct };
-                let came = self.read(reading, &mut state).await?;
+                let came = match (&origin.failed, origin.reader) {
+                    (Some(class), _) => reading.nothing(class),
+                    (None, Some(_)) => return Err(DrillError::NoTree),
+                    (None, None) => read(origin.client.unwrap_or(self.client), reading, &mut state).await?,
+                };
                 timeline.end_phase("read", came.restored_bytes);
                 (came, drawn)
             }
@@ -212,16 +252,22 @@ impl Setting<'_> {
             }
             false => Vec::new(),
         };
-        let ended = Ended { came, drawn, timeline, seen: seen.counts(), remembered, deviations };
+        let (seen, shares) = (seen.counts(), origin.shares);
+        let ended = Ended { came, drawn, timeline, seen, remembered, deviations, shares };
         self.finish(planned, &shelf, ended, watch, &conduct).await
     }
 
-    fn open_state(&self, plan: &DrillPlan, conduct: &Conduct) -> Result<(Journal, Before), DrillError> {
+    fn open_state(
+        &self,
+        plan: &DrillPlan,
+        conduct: &Conduct,
+        began: Option<Timestamp>,
+    ) -> Result<(Journal, Before), DrillError> {
         make_directory(&conduct.directory)?;
         let mut state = Journal::open(&conduct.directory.join(STATE_FILE))?;
         let lines = state.lines()?;
         let Some((first, rest)) = lines.split_first() else {
-            let declared = self.clock.now();
+            let declared = began.unwrap_or_else(|| self.clock.now());
             state.add(&format!("{} {}", plan.drill, declared.0))?;
             let before = Before { declared, verified: BTreeSet::new(), resumed: false };
             return Ok((state, before));
@@ -253,7 +299,8 @@ impl Setting<'_> {
         if let (Some(cosigned), Some(Ok(index))) = (shelf.get(&seed_file).await?, noted) {
             return Ok((String::from_utf8_lossy(&cosigned).into_owned(), index));
         }
-        watch.advance(self.client).await?;
+        // With what witnesses put under it, where the service has any.
+        watch.advance_cosigned(self.client).await?;
         let checkpoint = watch.remembered().unwrap_or_default().to_owned();
         let cosigned = cosign(&checkpoint, self.cosigner, self.clock.now().0 / 1_000_000_000);
         let label = format!("drill-seed-{}", hex(&sha256(plan)[..16]));
@@ -283,55 +330,55 @@ impl Setting<'_> {
         shelf.put(&drill_file(&plan.drill, "sample.txt"), text).await?;
         Ok((lines, Some(Drawn { checkpoint, log_index, seed: hex(&seed), sample_sha256 })))
     }
+}
 
-    /// Reads every line that is not verified yet.
-    async fn read(&self, reading: Reading<'_>, state: &mut Journal) -> Result<Came, DrillError> {
-        let Reading { planned, lines, terms, done, conduct } = reading;
-        let bucket = BucketName::new(&planned.plan.scope.bucket)
-            .map_err(|_| DrillError::NoPlan(planned.plan.drill.clone()))?;
-        let pace = Pace::new(conduct.max_rate);
-        let total: u64 = lines.iter().map(|line| line.size).sum();
-        conduct.progress.stage("read", Some(total), None);
-        let one = |line: Line| {
-            let (key, pace, bucket) = (planned.keys.get(&line.version), Arc::clone(&pace), &bucket);
-            async move {
-                let Some(key) = key else { return (line, Err("gone".to_owned())) };
-                let read = async {
-                    let (info, mut body) = self.client.get_on(bucket, key, None, terms).await?;
-                    // The body ends with an error if its content is another.
-                    while let Some(piece) = body.next().await? {
-                        pace.pay(u64::try_from(piece.len()).unwrap_or(u64::MAX)).await;
-                    }
-                    Ok::<_, GetError>((info.version, info.content_blake3))
-                };
-                (line, read.await.map_err(|error| class_of(&error)))
+/// Reads every line that is not verified yet.
+async fn read(client: &Client, reading: Reading<'_>, state: &mut Journal) -> Result<Came, DrillError> {
+    let Reading { planned, lines, terms, done, conduct } = reading;
+    let bucket = BucketName::new(&planned.plan.scope.bucket)
+        .map_err(|_| DrillError::NoPlan(planned.plan.drill.clone()))?;
+    let pace = Pace::new(conduct.max_rate);
+    let total: u64 = lines.iter().map(|line| line.size).sum();
+    conduct.progress.stage("read", Some(total), None);
+    let one = |line: Line| {
+        let (key, pace, bucket) = (planned.keys.get(&line.version), Arc::clone(&pace), &bucket);
+        async move {
+            let Some(key) = key else { return (line, Err("gone".to_owned())) };
+            let read = async {
+                let (info, mut body) = client.get_on(bucket, key, None, terms).await?;
+                // The body ends with an error if its content is another.
+                while let Some(piece) = body.next().await? {
+                    pace.pay(u64::try_from(piece.len()).unwrap_or(u64::MAX)).await;
+                }
+                Ok::<_, GetError>((info.version, info.content_blake3))
+            };
+            (line, read.await.map_err(|error| class_of(&error)))
+        }
+    };
+    let mut came = Came::new(lines.len(), total);
+    let mut back: Vec<Line> = lines.iter().filter(|line| done.contains(*line)).cloned().collect();
+    let reads: Vec<_> = lines.iter().filter(|line| !done.contains(*line)).cloned().map(one).collect();
+    let mut reads = stream::iter(reads).buffer_unordered(READS);
+    while let Some((line, read)) = reads.next().await {
+        conduct.progress.advance(line.size, 1);
+        match read {
+            Ok((version, content)) if version == line.version && content == line.content => {
+                state.add(sample_text(std::slice::from_ref(&line)).trim_end())?;
+                back.push(line);
             }
-        };
-        let mut came = Came::new(lines.len(), total);
-        let mut back: Vec<Line> = lines.iter().filter(|line| done.contains(*line)).cloned().collect();
-        let reads: Vec<_> = lines.iter().filter(|line| !done.contains(*line)).cloned().map(one).collect();
-        let mut reads = stream::iter(reads).buffer_unordered(READS);
-        while let Some((line, read)) = reads.next().await {
-            conduct.progress.advance(line.size, 1);
-            match read {
-                Ok((version, content)) if version == line.version && content == line.content => {
-                    state.add(sample_text(std::slice::from_ref(&line)).trim_end())?;
-                    back.push(line);
-                }
-                Ok((version, content)) => {
-                    let class = if version == line.version { "Content" } else { "Version" };
-                    *came.by_class.entry(class.to_owned()).or_default() += 1;
-                    came.listed.push(format!("{class} {}", line.version));
-                    back.push(Line { content, version, ..line });
-                }
-                Err(class) => {
-                    came.unreadable += 1;
-                    *came.failures.entry(class).or_default() += 1;
-                }
+            Ok((version, content)) => {
+                let class = if version == line.version { "Content" } else { "Version" };
+                *came.by_class.entry(class.to_owned()).or_default() += 1;
+                came.listed.push(format!("{class} {}", line.version));
+                back.push(Line { content, version, ..line });
+            }
+            Err(class) => {
+                came.unreadable += 1;
+                *came.failures.entry(class).or_default() += 1;
             }
         }
-        Ok(came.with_objects(&lines, back, planned))
     }
+    Ok(came.with_objects(&lines, back, planned))
 }
 
 /// What an earlier run of the same drill left.
@@ -347,6 +394,17 @@ struct Reading<'a> {
     terms: &'a ReadTerms,
     done: &'a BTreeSet<Line>,
     conduct: &'a Conduct,
+}
+
+impl Reading<'_> {
+    /// All of it unread, for one reason.
+    fn nothing(self, class: &str) -> Came {
+        let total = self.lines.iter().map(|line| line.size).sum();
+        let mut came = Came::new(self.lines.len(), total);
+        came.unreadable = came.expected;
+        came.failures.insert(class.to_owned(), came.expected);
+        came.with_objects(&self.lines, Vec::new(), self.planned)
+    }
 }
 
 /// Why a read failed, in a word that names no object.

@@ -78,6 +78,8 @@ pub(super) struct Ended {
     /// The checkpoint that was remembered before.
     pub(super) remembered: Option<String>,
     pub(super) deviations: Vec<String>,
+    /// The shares that opened keys on the way.
+    pub(super) shares: Shares,
 }
 
 impl Setting<'_> {
@@ -132,7 +134,7 @@ impl Setting<'_> {
     }
 
     fn record(&self, planned: &Planned, ended: Ended, conduct: &Conduct, results: Results) -> DrillRecordV2 {
-        let Ended { came, drawn, timeline, seen, remembered, mut deviations } = ended;
+        let Ended { came, drawn, timeline, seen, remembered, mut deviations, shares } = ended;
         let plan = planned.plan.clone();
         deviations.extend(came.deviations);
         let declared = timeline.declared();
@@ -178,7 +180,7 @@ impl Setting<'_> {
                 sites_answered: seen,
                 ..results
             },
-            keys: KeyEvidence { shares: Shares::default(), log_key: self.party.log_key.to_string() },
+            keys: KeyEvidence { shares, log_key: self.party.log_key.to_string() },
             negative: conduct.negative.clone(),
             predicted,
             measured: Measured::new(timeline.total(), behind),

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use coffer_keys::VerifierName;
 use coffer_model::VersionId;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::learn::Earlier;
 use super::plan::{Previous, ScenarioKind, Subject};
 use super::sample::parse_list;
 use super::shelf::{Shelf, ShelfError, drill_file};
@@ -14,8 +16,14 @@ use super::verify::{AnyRecord, VerifyRecordError, verify_any_record};
 use crate::digits::sha256_hex;
 use crate::objects::ObjectInfo;
 
-/// The last so many drills correct a prediction and make a trend.
+/// The last so many drills make a trend.
 const REMEMBERED: usize = 5;
+
+/// The last so many drills correct a prediction.
+const LEARNED_FROM: usize = 12;
+
+/// Records that are asked for at once.
+const ASKED_AT_ONCE: usize = 8;
 
 /// One drill of the shelf.
 pub struct Shelved {
@@ -25,8 +33,6 @@ pub struct Shelved {
     pub record: Option<Result<AnyRecord, VerifyRecordError>>,
     /// SHA-256 of the envelope.
     pub sha256: String,
-    /// The versions that its sample names.
-    sample: BTreeSet<VersionId>,
 }
 
 /// Every drill of the shelf, oldest first as far as their records say.
@@ -35,30 +41,38 @@ pub struct History {
     pub drills: Vec<Shelved>,
 }
 
+/// The ids of the drills on the shelf that begin so.
+async fn ids(shelf: &Shelf<'_>, beginning: &str) -> Result<BTreeSet<String>, ShelfError> {
+    let names = shelf.names(&format!("drills/{beginning}")).await?;
+    Ok(names.iter().filter_map(|name| name.split('/').nth(1)).map(str::to_owned).collect())
+}
+
 impl History {
-    /// Reads and verifies everything.
+    /// Reads and verifies every record.
     ///
     /// # Errors
     /// [`ShelfError`]; a record that does not verify is no error but a finding.
     pub async fn read(shelf: &Shelf<'_>, signer: &VerifierName) -> Result<Self, ShelfError> {
-        let names = shelf.names("drills/").await?;
-        let ids: BTreeSet<&str> = names.iter().filter_map(|name| name.split('/').nth(1)).collect();
-        let mut drills = Vec::new();
-        for id in ids {
-            let envelope = shelf.get(&drill_file(id, "record.json")).await?;
+        Self::beginning_with(shelf, signer, "").await
+    }
+
+    /// Reads and verifies the records of the drills whose id begins so.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn beginning_with(
+        shelf: &Shelf<'_>,
+        signer: &VerifierName,
+        beginning: &str,
+    ) -> Result<Self, ShelfError> {
+        let one = |drill: String| async move {
+            let envelope = shelf.get(&drill_file(&drill, "record.json")).await?;
             let sha256 = envelope.as_deref().map(sha256_hex).unwrap_or_default();
             let record = envelope.map(|bytes| verify_any_record(&bytes, signer));
-            let sampled = matches!(&record, Some(Ok(AnyRecord::V2(record))) if record.drawn.is_some());
-            let text = match sampled {
-                true => shelf.get(&drill_file(id, "sample.txt")).await?.unwrap_or_default(),
-                false => Vec::new(),
-            };
-            let lines = parse_list(&String::from_utf8_lossy(&text), false).unwrap_or_default();
-            let named = matches!(&record, Some(Ok(AnyRecord::V2(record)))
-                if record.drawn.as_ref().is_some_and(|drawn| drawn.sample_sha256 == sha256_hex(&text)));
-            let sample = lines.into_iter().filter(|_| named).map(|line| line.version).collect();
-            drills.push(Shelved { drill: id.to_owned(), record, sha256, sample });
-        }
+            Ok::<_, ShelfError>(Shelved { drill, record, sha256 })
+        };
+        let reads: Vec<_> = ids(shelf, beginning).await?.into_iter().map(one).collect();
+        let mut drills: Vec<Shelved> = stream::iter(reads).buffered(ASKED_AT_ONCE).try_collect().await?;
         drills.sort_by_key(|shelved| shelved.v2().and_then(|record| record.timeline.declared.timestamp()));
         Ok(Self { drills })
     }
@@ -90,12 +104,17 @@ pub struct Related {
 }
 
 impl Related {
-    /// What the last ones took, and what rates alone would have said.
-    pub fn times(&self) -> Vec<(u64, u64)> {
+    /// What the last ones that came back whole took, newest first, and what
+    /// rates alone would have said of each part.
+    pub fn lessons(&self) -> Vec<Earlier> {
         let whole =
             self.drills.iter().rev().filter_map(Shelved::v2).filter(|record| record.results.unreadable == 0);
-        let pair = |record: &DrillRecordV2| (record.predicted_part_ns(), record.predicted.uncorrected_ns());
-        whole.take(REMEMBERED).map(pair).collect()
+        let lesson = |record: &DrillRecordV2| {
+            let phases = record.timeline.phases.iter();
+            let measured = phases.map(|phase| (phase.name.clone(), phase.duration_ns)).collect();
+            Earlier::new(record.predicted.phases.clone(), measured)
+        };
+        whole.filter(|record| record.environment.max_rate.is_none()).take(LEARNED_FROM).map(lesson).collect()
     }
 
     /// The last drill of a scenario.
@@ -112,16 +131,23 @@ impl Related {
 
     /// The objects that satisfied samples of this cycle have restored. When
     /// they are all, a new cycle begins and none has been.
-    pub fn covered(&self, objects: &[ObjectInfo]) -> BTreeSet<VersionId> {
+    ///
+    /// # Errors
+    /// [`ShelfError`].
+    pub async fn covered(
+        &self,
+        shelf: &Shelf<'_>,
+        objects: &[ObjectInfo],
+    ) -> Result<BTreeSet<VersionId>, ShelfError> {
         let there: BTreeSet<VersionId> = objects.iter().map(|info| info.version).collect();
         let mut covered = BTreeSet::new();
-        for shelved in self.drills.iter().filter(|s| s.v2().is_some_and(DrillRecordV2::is_satisfied)) {
-            covered.extend(shelved.sample.intersection(&there));
+        for record in self.drills.iter().filter_map(Shelved::v2).filter(|record| record.is_satisfied()) {
+            covered.extend(sample_of(shelf, record).await?.intersection(&there));
             if covered.len() == there.len() {
                 covered.clear();
             }
         }
-        covered
+        Ok(covered)
     }
 
     /// How a time of this scenario compares with the ones before.
@@ -139,4 +165,14 @@ impl Related {
         let earlier = u64::try_from(times.len()).unwrap_or(u64::MAX);
         Some(Trend { earlier, middle_ns, regression: u128::from(rta_ns) > bound })
     }
+}
+
+/// The versions of a drill's sample, if it drew one and the file is the one
+/// that its record names.
+async fn sample_of(shelf: &Shelf<'_>, record: &DrillRecordV2) -> Result<BTreeSet<VersionId>, ShelfError> {
+    let Some(drawn) = &record.drawn else { return Ok(BTreeSet::new()) };
+    let text = shelf.get(&drill_file(&record.drill, "sample.txt")).await?.unwrap_or_default();
+    let named = drawn.sample_sha256 == sha256_hex(&text);
+    let lines = parse_list(&String::from_utf8_lossy(&text), false).unwrap_or_default();
+    Ok(lines.into_iter().filter(|_| named).map(|line| line.version).collect())
 }

@@ -16,7 +16,9 @@ mod exercise;
 mod files;
 mod finish;
 mod history;
+mod learn;
 mod moment;
+mod origin;
 mod pace;
 mod plan;
 mod planning;
@@ -40,14 +42,16 @@ pub use disk::{DiskError, lines_of};
 pub use exercise::{Conduct, DrillError, Drilled, STATE_FILE};
 pub use files::{SampleFault, SampleFiles, look_for_redraws, sample_files, verify_noted, verify_sample};
 pub use history::{History, Related, Shelved};
+pub use learn::Earlier;
 pub use moment::Moment;
+pub use origin::{Origin, OtherReader, OtherReaderError, OtherReport};
 pub use pace::Pace;
 pub use plan::{
     DrillPlan, PLAN_BYTES_MAX, PLAN_FORMAT, PLAN_LABEL, Person, PlanFormatError, Previous, Promise, Scenario,
     ScenarioKind, Scope, Subject, Trigger,
 };
 pub use planning::{MakePlanError, Party, Planned, Setting, TreeSource, Wish};
-pub use predict::{Lies, PredictedPhase, Prediction, Rates, Work, correction};
+pub use predict::{Beforehand, Lies, PredictedPhase, Prediction, Rates, Work};
 pub use proof::{LogProof, LogProofError, PROOF_BYTES_MAX};
 pub use record::{
     Differences, DrillRecord, Evidence, Manifests, Measured, NOT_PROVEN, Objectives, PREDICATE_TYPE, Phase,

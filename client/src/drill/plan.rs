@@ -41,6 +41,18 @@ pub enum ScenarioKind {
     Negative,
 }
 
+impl ScenarioKind {
+    /// Whether a service is made again first, from what the loss leaves.
+    pub fn begins_cold(self) -> bool {
+        matches!(self, Self::Catalogue | Self::KeyService | Self::LostHost)
+    }
+
+    /// Whether a reader restores that shares nothing with this program.
+    pub fn is_by_another_reader(self) -> bool {
+        self == Self::ProviderExit
+    }
+}
+
 impl std::fmt::Display for ScenarioKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -19,7 +19,7 @@ use super::plan::{
     DrillPlan, PLAN_FORMAT, PLAN_LABEL, Person, PlanFormatError, Promise, Scenario, ScenarioKind, Scope,
     Subject, Trigger,
 };
-use super::predict::{Lies, Prediction, Rates, Work};
+use super::predict::{Beforehand, Lies, Prediction, Rates, Work};
 use super::sample::{Line, RULE_ALL, SAMPLE_RULE, population_text, sample_text};
 use super::shelf::{Shelf, ShelfError, drill_file};
 use crate::backup::{PlanError, Repository, SnapshotId, plan_restore};
@@ -182,11 +182,26 @@ fn line(info: &ObjectInfo) -> Line {
     Line { version: info.version, size: info.size, content: info.content_blake3 }
 }
 
+/// What the sites that are left ask of whoever begins with them alone.
+fn beforehand<'a>(kind: ScenarioKind, left: impl Iterator<Item = &'a SiteInfo>) -> Option<Beforehand> {
+    let reader = kind.is_by_another_reader();
+    (kind.begins_cold() || reader).then(|| {
+        left.fold(Beforehand { reader, ..Beforehand::default() }, |sum, site| Beforehand {
+            copy_bytes: sum.copy_bytes.saturating_add(site.volume_bytes),
+            records: sum.records.saturating_add(site.records),
+            ..sum
+        })
+    })
+}
+
 /// What was found before anything is foreseen.
 struct Survey {
     lost: BTreeSet<String>,
     /// The lost ones, and those that do not answer anyway.
     away: BTreeSet<String>,
+    /// What there is to do first, where a service is made again or another
+    /// reader restores.
+    beforehand: Option<Beforehand>,
     objects: Vec<ObjectInfo>,
     covered: BTreeSet<VersionId>,
     history: Related,
@@ -221,12 +236,13 @@ impl Setting<'_> {
         let survey = self.survey(&shelf, wish, tree.is_some()).await?;
         let population = survey.population();
         let foreseen = self.foresee(wish, &population, &survey.away).await?;
-        let work = work_of(wish, tree, &population, scratch).await?;
+        let mut work = self.work_of(wish, tree, &population, scratch).await?;
+        work.beforehand = survey.beforehand;
         let rates = match wish.calibrate {
             true => self.calibrate(wish, &survey, &foreseen, tree.is_some(), scratch).await?,
             false => Rates::default(),
         };
-        let mut prediction = Prediction::of(work, rates, &survey.history.times());
+        let mut prediction = Prediction::of(work, rates, &survey.history.lessons());
         prediction.unrecoverable = count(foreseen.len());
         prediction.recoverable = count(population.len()).saturating_sub(prediction.unrecoverable);
         let mut lines: Vec<Line> = population.iter().map(|info| line(info)).collect();
@@ -258,12 +274,13 @@ impl Setting<'_> {
         let subject = if tree { Subject::Tree } else { Subject::Objects };
         let history = History::read(shelf, &self.party.log_key).await?.of(wish.bucket.as_str(), subject);
         let covered = match wish.sample {
-            Some(_) => history.covered(&objects),
+            Some(_) => history.covered(shelf, &objects).await?,
             None => BTreeSet::new(),
         };
         let silent = sites.iter().filter(|site| !site.alive).map(|site| site.name.clone());
         let away = lost.iter().cloned().chain(silent).collect();
-        Ok(Survey { lost, away, objects, covered, history })
+        let beforehand = beforehand(wish.kind, sites.iter().filter(|site| !lost.contains(&site.name)));
+        Ok(Survey { lost, away, beforehand, objects, covered, history })
     }
 
     fn compose(
@@ -400,31 +417,36 @@ impl Setting<'_> {
         let took = self.clock.monotonic().saturating_sub(begun);
         Ok(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
     }
+
+    /// How much a drill of this wish has to do.
+    async fn work_of(
+        &self,
+        wish: &Wish,
+        tree: Option<&TreeSource<'_>>,
+        population: &[&ObjectInfo],
+        scratch: &Path,
+    ) -> Result<Work, MakePlanError> {
+        let bytes: u64 = population.iter().map(|info| info.size).sum();
+        let objects = count(population.len());
+        let Some(tree) = tree else {
+            let drawn = wish.sample.unwrap_or(objects).min(objects);
+            let share = u128::from(bytes) * u128::from(drawn) / u128::from(objects.max(1));
+            let object_bytes = u64::try_from(share).unwrap_or(bytes);
+            return Ok(Work { objects: drawn, object_bytes, ..Work::default() });
+        };
+        let begun = self.clock.monotonic();
+        let plan = plan_restore(tree.repository, &tree.snapshot, scratch).await?;
+        let look = self.clock.monotonic().saturating_sub(begun);
+        Ok(Work {
+            objects: plan.fetches,
+            object_bytes: plan.fetch_bytes,
+            files: plan.entries,
+            file_bytes: plan.bytes,
+            look_ns: u64::try_from(look.as_nanos()).unwrap_or(u64::MAX),
+            beforehand: None,
+        })
+    }
 }
 
 /// Packs that a restoration fetches at once.
 const TREE_READS: usize = 2;
-
-/// How much a drill of this wish has to do.
-async fn work_of(
-    wish: &Wish,
-    tree: Option<&TreeSource<'_>>,
-    population: &[&ObjectInfo],
-    scratch: &Path,
-) -> Result<Work, MakePlanError> {
-    let bytes: u64 = population.iter().map(|info| info.size).sum();
-    let objects = count(population.len());
-    let Some(tree) = tree else {
-        let drawn = wish.sample.unwrap_or(objects).min(objects);
-        let share = u128::from(bytes) * u128::from(drawn) / u128::from(objects.max(1));
-        let object_bytes = u64::try_from(share).unwrap_or(bytes);
-        return Ok(Work { objects: drawn, object_bytes, ..Work::default() });
-    };
-    let plan = plan_restore(tree.repository, &tree.snapshot, scratch).await?;
-    Ok(Work {
-        objects: plan.fetches,
-        object_bytes: plan.fetch_bytes,
-        files: plan.entries,
-        file_bytes: plan.bytes,
-    })
-}

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::learn::{Earlier, Lesson, learn};
 use super::record::NANOS_MAX;
 
 /// One phase as it is expected.
@@ -16,6 +17,11 @@ pub struct PredictedPhase {
     pub name: String,
     /// How long it should take, nanoseconds.
     pub duration_ns: u64,
+    /// What each part of it would take by the rates alone, nanoseconds, in the
+    /// order of [`Rates::phases`]; later drills learn from it. Absent in what
+    /// older programs wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<u64>,
 }
 
 /// What is expected of a drill.
@@ -32,9 +38,10 @@ pub struct Prediction {
     pub total_ns: u64,
     /// The rates that it was computed from.
     pub rates: Rates,
-    /// Earlier drills whose measured times corrected the rates.
+    /// Earlier drills whose measured times corrected the rates; the one that is
+    /// foreseen is never among them.
     pub history: u64,
-    /// By how much they did, in thousandths; 1000: not at all.
+    /// By how much they did, all in all, in thousandths; 1000: not at all.
     pub correction_milli: u64,
 }
 
@@ -98,68 +105,114 @@ pub struct Work {
     pub files: u64,
     /// Their bytes.
     pub file_bytes: u64,
+    /// What the look at the snapshot took while planning, nanoseconds: a
+    /// restoration begins with the same.
+    pub look_ns: u64,
+    /// Where a service is made again first, or a reader of other people restores.
+    pub beforehand: Option<Beforehand>,
+}
+
+/// What there is to do before the first byte of a tree comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beforehand {
+    /// Bytes of the sites' disks, to be copied.
+    pub copy_bytes: u64,
+    /// Records of the sites, to be listed and, where they are manifests, opened.
+    pub records: u64,
+    /// A reader of other people restores, and no service.
+    pub reader: bool,
 }
 
 const MIB: u128 = 1 << 20;
 
-fn linear(count: u64, each: u64, bytes: u64, mib: u64) -> u64 {
-    let (of_each, of_bytes) =
-        (u128::from(count) * u128::from(each), u128::from(bytes) * u128::from(mib) / MIB);
-    let nanos = of_each.saturating_add(of_bytes);
+/// Where nothing was measured yet, nanoseconds: starting a process, with its
+/// sites or its interpreter; a record of a rebuild; a file and a MiB by another reader; comparing
+/// two lines of manifests. Orders of magnitude; the first drill corrects them.
+const START_NS: u64 = 300_000_000;
+const RECORD_NS: u64 = 8_000;
+const READER_FILE_NS: u64 = 100_000;
+const READER_MIB_NS: u64 = 12_000_000;
+const COMPARE_NS: u64 = 4_000;
+
+/// So many of something at so much each.
+fn of_each(count: u64, each: u64) -> u64 {
+    count.saturating_mul(each).min(NANOS_MAX)
+}
+
+/// So many bytes at so much for each MiB.
+fn of_bytes(bytes: u64, mib: u64) -> u64 {
+    let nanos = u128::from(bytes) * u128::from(mib) / MIB;
     u64::try_from(nanos).unwrap_or(u64::MAX).min(NANOS_MAX)
 }
 
-impl Rates {
-    /// What each phase should take. A tree is fetched and written at the same
-    /// time, so that its restoration takes as long as the slower of both.
-    pub fn phases(&self, work: Work) -> Vec<PredictedPhase> {
-        let fetch = linear(work.objects, self.object_ns, work.object_bytes, self.object_mib_ns);
-        let phase = |name: &str, duration_ns: u64| PredictedPhase { name: name.to_owned(), duration_ns };
-        if work.files == 0 {
-            return vec![phase("read", fetch)];
-        }
-        let write = linear(work.files, self.file_write_ns, work.file_bytes, self.file_write_mib_ns);
-        let read = linear(work.files, self.file_read_ns, work.file_bytes, self.file_read_mib_ns);
-        // All of it is made durable at the end, by one sync.
-        let flush = linear(work.files, self.file_flush_ns, work.file_bytes, self.file_flush_mib_ns);
-        let restore = fetch.max(write).saturating_add(flush).saturating_add(self.sync_ns).min(NANOS_MAX);
-        vec![phase("restore", restore), phase("read back", read)]
-    }
+fn phase(name: &str, parts: Vec<u64>) -> PredictedPhase {
+    let duration_ns = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)).min(NANOS_MAX);
+    PredictedPhase { name: name.to_owned(), duration_ns, parts }
 }
 
-/// The middle of what earlier drills took, as a multiple of what was expected
-/// of them before any correction, in thousandths; 1000 where there are none.
-/// Each pair is (measured, expected by rates alone) in nanoseconds.
-pub fn correction(earlier: &[(u64, u64)]) -> u64 {
-    let mut ratios: Vec<u128> = earlier
-        .iter()
-        .filter(|(_, expected)| *expected > 0)
-        .map(|(measured, expected)| u128::from(*measured) * 1000 / u128::from(*expected))
-        .collect();
-    ratios.sort_unstable();
-    let middle = ratios.get(ratios.len() / 2).copied().unwrap_or(1000);
-    u64::try_from(middle).unwrap_or(1000).clamp(50, 20_000)
+impl Rates {
+    /// What each phase should take, in parts that add up: for each object, for
+    /// their bytes, for each file, for their bytes, for making all of it durable.
+    /// That fetching and writing overlap on a machine with cores to spare is
+    /// learned from earlier drills, and not supposed.
+    pub fn phases(&self, work: Work) -> Vec<PredictedPhase> {
+        let fetch = [of_each(work.objects, self.object_ns), of_bytes(work.object_bytes, self.object_mib_ns)];
+        let mut phases = self.beforehand(work);
+        if work.files == 0 {
+            phases.push(phase("read", fetch.to_vec()));
+            return phases;
+        }
+        if work.beforehand.is_some_and(|before| before.reader) {
+            let files = of_each(work.files, READER_FILE_NS.saturating_add(self.file_write_ns));
+            let bytes = of_bytes(work.file_bytes, READER_MIB_NS.saturating_add(self.file_write_mib_ns));
+            phases.push(phase("reader", vec![START_NS, files, bytes]));
+        } else {
+            let written =
+                [of_each(work.files, self.file_write_ns), of_bytes(work.file_bytes, self.file_write_mib_ns)];
+            let flushed = of_each(work.files, self.file_flush_ns)
+                .saturating_add(of_bytes(work.file_bytes, self.file_flush_mib_ns))
+                .saturating_add(self.sync_ns);
+            phases.push(phase("plan", vec![work.look_ns]));
+            phases.push(phase("restore", [&fetch[..], &written, &[flushed]].concat()));
+        }
+        let read = [of_each(work.files, self.file_read_ns), of_bytes(work.file_bytes, self.file_read_mib_ns)];
+        phases.push(phase("read back", read.to_vec()));
+        phases.push(phase("compare", vec![of_each(work.files, COMPARE_NS)]));
+        phases
+    }
+
+    fn beforehand(&self, work: Work) -> Vec<PredictedPhase> {
+        let Some(before) = work.beforehand else { return Vec::new() };
+        let mib = self.file_read_mib_ns.saturating_add(self.file_write_mib_ns);
+        let mut phases = vec![phase("copy", vec![of_bytes(before.copy_bytes, mib)])];
+        if !before.reader {
+            phases.push(phase("catalogue", vec![START_NS, of_each(before.records, RECORD_NS)]));
+        }
+        phases
+    }
 }
 
 impl Prediction {
     /// From the work, the rates and the history; recoverability is entered by
     /// whoever knows the placements.
-    pub fn of(work: Work, rates: Rates, earlier: &[(u64, u64)]) -> Self {
-        let correction_milli = correction(earlier);
+    pub fn of(work: Work, rates: Rates, earlier: &[Earlier]) -> Self {
         let mut phases = rates.phases(work);
+        let bare = phases.iter().map(|phase| phase.duration_ns).sum::<u64>();
         for phase in &mut phases {
-            let corrected = u128::from(phase.duration_ns) * u128::from(correction_milli) / 1000;
-            phase.duration_ns = u64::try_from(corrected).unwrap_or(u64::MAX).min(NANOS_MAX);
+            let lessons: Vec<Lesson> = earlier.iter().filter_map(|drill| drill.lesson(phase)).collect();
+            phase.duration_ns = learn(&lessons, phase.parts.len()).apply(&phase.parts);
         }
         let total_ns = phases.iter().map(|phase| phase.duration_ns).sum::<u64>().min(NANOS_MAX);
-        let history = u64::try_from(earlier.len()).unwrap_or(u64::MAX);
-        Self { recoverable: 0, unrecoverable: 0, phases, total_ns, rates, history, correction_milli }
-    }
-
-    /// What the rates alone would have said.
-    pub fn uncorrected_ns(&self) -> u64 {
-        let back = u128::from(self.total_ns) * 1000 / u128::from(self.correction_milli.max(1));
-        u64::try_from(back).unwrap_or(u64::MAX)
+        let correction = u128::from(total_ns) * 1000 / u128::from(bare.max(1));
+        Self {
+            recoverable: 0,
+            unrecoverable: 0,
+            phases,
+            total_ns,
+            rates,
+            history: u64::try_from(earlier.len()).unwrap_or(u64::MAX),
+            correction_milli: u64::try_from(correction).unwrap_or(u64::MAX).min(NANOS_MAX),
+        }
     }
 
     /// Whether everything is expected to come back.
@@ -190,21 +243,41 @@ mod tests {
         assert!(!unknown.survives(&lost(&[])));
     }
 
+    fn work(objects: u64, mib: u64) -> Work {
+        Work { objects, object_bytes: mib << 20, ..Work::default() }
+    }
+
     #[test]
-    fn history_corrects_by_its_middle_and_no_history_by_nothing() {
-        assert_eq!(correction(&[]), 1000);
-        assert_eq!(correction(&[(200, 100), (900, 100), (300, 100)]), 3000);
-        assert_eq!(correction(&[(1, 0)]), 1000);
-        let rates = Rates { object_mib_ns: 1_000_000, ..Rates::default() };
-        let work = Work { objects: 3, object_bytes: 10 << 20, ..Work::default() };
-        let prediction = Prediction::of(work, rates, &[(300, 100)]);
-        assert_eq!((prediction.total_ns, prediction.uncorrected_ns()), (30_000_000, 10_000_000));
+    fn without_history_the_rates_speak_alone() {
+        let rates = Rates { object_ns: 1_000, object_mib_ns: 1_000_000, ..Rates::default() };
+        let prediction = Prediction::of(work(3, 10), rates, &[]);
+        assert_eq!(
+            (prediction.total_ns, prediction.history, prediction.correction_milli),
+            (10_003_000, 0, 1000)
+        );
+        assert_eq!(prediction.phases[0].parts, [3_000, 10_000_000]);
+    }
+
+    #[test]
+    fn a_service_that_is_made_again_adds_its_phases_and_another_reader_its_own() {
+        let rates = Rates { file_read_ns: 1, ..Rates::default() };
+        let names = |beforehand| -> Vec<String> {
+            let work = Work { files: 3, beforehand, ..work(3, 10) };
+            rates.phases(work).into_iter().map(|phase| phase.name).collect()
+        };
+        let reader = |reader| Some(Beforehand { copy_bytes: 1, records: 1, reader });
+        assert_eq!(names(None), ["plan", "restore", "read back", "compare"]);
+        assert_eq!(names(reader(false)), ["copy", "catalogue", "plan", "restore", "read back", "compare"]);
+        assert_eq!(names(reader(true)), ["copy", "reader", "read back", "compare"]);
     }
 
     #[test]
     fn numbers_beyond_all_measure_stay_within_what_a_record_can_say() {
         let rates = Rates { object_ns: u64::MAX, object_mib_ns: u64::MAX, ..Rates::default() };
         let work = Work { objects: u64::MAX, object_bytes: u64::MAX, ..Work::default() };
-        assert_eq!(Prediction::of(work, rates, &[(u64::MAX, 1)]).total_ns, NANOS_MAX);
+        let once = Prediction::of(work, rates, &[]);
+        let earlier = [Earlier::new(once.phases.clone(), vec![("read".to_owned(), u64::MAX)])];
+        let again = Prediction::of(work, rates, &earlier);
+        assert!(once.total_ns <= NANOS_MAX && again.total_ns <= NANOS_MAX, "{again:?}");
     }
 }

@@ -2,17 +2,15 @@
 //! that is verified offline against the log's key. The leaf itself travels as
 //! its extra data.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use coffer_keys::{
     Checkpoint, NoteError, ProofError, VerifierName, leaf_hash, open_checkpoint, verify_inclusion,
 };
 use coffer_model::Digest;
 
-const FIRST_LINE: &str = "c2sp.org/tlog-proof@v1";
+use crate::tlog_proof::{self, ProofText, TEXT_BYTES_MAX};
 
 /// The longest proof that is looked at, in bytes.
-pub const PROOF_BYTES_MAX: usize = 256 << 10;
+pub const PROOF_BYTES_MAX: usize = TEXT_BYTES_MAX;
 
 /// A leaf and what proves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,12 +45,7 @@ pub enum LogProofError {
 impl LogProof {
     /// As text.
     pub fn to_text(&self) -> String {
-        let way = self
-            .inclusion
-            .iter()
-            .fold(String::new(), |text, digest| format!("{text}{}\n", STANDARD.encode(digest.0)));
-        let extra = STANDARD.encode(&self.leaf);
-        format!("{FIRST_LINE}\nextra {extra}\nindex {}\n{way}\n{}", self.index, self.checkpoint)
+        tlog_proof::write(Some(&self.leaf), self.index, &self.inclusion, &self.checkpoint)
     }
 
     /// Reads a text; believes nothing of it.
@@ -60,21 +53,10 @@ impl LogProof {
     /// # Errors
     /// [`LogProofError::Form`].
     pub fn from_text(text: &str) -> Result<Self, LogProofError> {
-        if text.len() > PROOF_BYTES_MAX {
-            return Err(LogProofError::Form);
-        }
-        Self::parse(text).filter(|proof| proof.to_text() == text).ok_or(LogProofError::Form)
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let (head, checkpoint) = text.split_once("\n\n")?;
-        let mut lines = head.split('\n');
-        (lines.next()? == FIRST_LINE).then_some(())?;
-        let leaf = STANDARD.decode(lines.next()?.strip_prefix("extra ")?).ok()?;
-        let index = lines.next()?.strip_prefix("index ")?.parse().ok()?;
-        let digest = |line: &str| Some(Digest(STANDARD.decode(line).ok()?.try_into().ok()?));
-        let inclusion = lines.map(digest).collect::<Option<_>>()?;
-        Some(Self { leaf, index, inclusion, checkpoint: checkpoint.to_owned() })
+        let ProofText { extra, index, hashes, note } =
+            tlog_proof::read(text).map_err(|_| LogProofError::Form)?;
+        let leaf = extra.ok_or(LogProofError::Form)?;
+        Ok(Self { leaf, index, inclusion: hashes, checkpoint: note.to_owned() })
     }
 
     /// Verifies signature, origin and inclusion; the checkpoint.

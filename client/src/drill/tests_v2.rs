@@ -39,7 +39,7 @@ fn results(sample: String) -> Results {
 /// A drawn sample of two of three objects, one of which was foreseen to be lost and was.
 fn record() -> DrillRecordV2 {
     let declared = Timestamp(1_700_000_000_000_000_000);
-    let note = "origin\n5\nAAAA\n\n\u{2014} origin c2ln\n";
+    let note = "origin\n5\nAAAA\n\n\u{2014} origin c2lnbmVk\n";
     let checkpoint = cosign(note, &key(), 1_700_000_000);
     let sample = "11".repeat(32);
     let plan = [0xab; 32];

@@ -2,20 +2,22 @@
 //! lost, into a directory of its own; then looked at without regard to any
 //! backup and compared with the manifest that was made at the source.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use coffer_model::escape_bytes;
+use coffer_model::{Timestamp, escape_bytes};
 use tokio::task::spawn_blocking;
 
 use super::disk::{self, reader, writer};
 use super::exercise::{Conduct, DrillError, prove_noted};
 use super::finish::Came;
+use super::origin::{Origin, OtherReader, OtherReaderError};
 use super::pace::{Pace, Paced};
 use super::planning::{Setting, TreeSource};
 use super::timeline::Timeline;
 use crate::backup::{
-    BlobStore, BlobStoreError, FetchError, PlanError, ReadError, Repository, RestoreError, compare_streams,
-    manifest_of_tree, plan_restore, restore,
+    BlobStore, BlobStoreError, FetchError, ManifestReader, PlanError, ReadError, Repository, RestoreError,
+    compare_streams, manifest_of_tree, plan_restore, restore,
 };
 use crate::digits::sha256_hex;
 use crate::log::LogWatch;
@@ -28,6 +30,7 @@ pub const RESTORED: &str = "restored";
 /// Restores and compares; what does not come back is a result.
 pub(super) async fn exercise(
     setting: &Setting<'_>,
+    origin: &Origin<'_>,
     source: &TreeSource<'_>,
     terms: &ReadTerms,
     conduct: &Conduct,
@@ -39,34 +42,41 @@ pub(super) async fn exercise(
     disk::remove_tree(&target)?;
     prove_noted(setting, log, source.note_index, &source.manifest_sha256, "the source's manifest").await?;
     timeline.end_phase("log", 0);
-    let store: Arc<dyn BlobStore> =
-        Arc::new(BucketStore::on(setting.client.clone(), source.bucket.clone(), terms.clone()));
-    let store = Arc::new(Paced { store, pace: Pace::new(conduct.max_rate) });
-    let repository = source.repository.through(store);
-    let snapshot = repository.snapshot(&source.snapshot).await;
     let mut came = Came::new(0, 0);
     came.expected_sha256 = source.manifest_sha256.to_string();
     came.restored_sha256 = sha256_hex(b"");
-    let (entries, bytes) = expected(source, conduct).await?;
-    (came.expected, came.expected_bytes) = (entries, bytes);
-    came.newest_write = snapshot.as_ref().ok().map(|snapshot| snapshot.time);
-    let restored = match snapshot {
-        Ok(_) => bring_back(&repository, source, conduct, timeline).await,
-        Err(error) => Err(class_of_read(&error)),
+    (came.expected, came.expected_bytes) = expected(source)?;
+    let restored = match (&origin.failed, origin.reader) {
+        (Some(class), _) => Err(class.clone()),
+        (None, Some(reader)) => bring_back_by(reader, source, &target, timeline).await,
+        (None, None) => {
+            let client = origin.client.unwrap_or(setting.client).clone();
+            let store: Arc<dyn BlobStore> =
+                Arc::new(BucketStore::on(client, source.bucket.clone(), terms.clone()));
+            let store = Arc::new(Paced { store, pace: Pace::new(conduct.max_rate) });
+            let repository = origin.repository.unwrap_or(source.repository).through(store);
+            bring_back(&repository, source, conduct, timeline).await
+        }
     };
+    // The newest write that a tree can bring back is its snapshot's.
+    came.newest_write = source.repository.snapshot(&source.snapshot).await.ok().map(|snapshot| snapshot.time);
     match restored {
         Ok(restored) => {
-            (came.restored, came.restored_bytes) = (restored.entries, restored.bytes);
-            if !restored.problems.is_empty() {
+            // What came back beyond the source is a difference, and no more than everything.
+            came.restored = restored.entries.min(came.expected);
+            came.restored_bytes = restored.bytes.min(came.expected_bytes);
+            if restored.problems > 0 {
                 came.deviations.push(format!(
                     "{} entries could not be given all that they had, for want of privilege or support",
-                    restored.problems.len()
+                    restored.problems
                 ));
             }
         }
         Err(class) => {
             timeline.end_phase("restore", 0);
             came.unreadable = 1;
+            // Nothing of any age came back.
+            came.newest_write = Some(Timestamp(0));
             came.failures.insert(class, 1);
             disk::remove_tree(&target)?;
             return Ok(came);
@@ -79,14 +89,24 @@ pub(super) async fn exercise(
     Ok(came)
 }
 
-/// Entries and bytes that are to come back, from the repository as it is.
-async fn expected(source: &TreeSource<'_>, conduct: &Conduct) -> Result<(u64, u64), DrillError> {
-    let unused = conduct.directory.join("unused");
-    match plan_restore(source.repository, &source.snapshot, &unused).await {
-        Ok(plan) => Ok((plan.entries, plan.bytes)),
-        // The repository itself is damaged: then the manifest counts alone.
-        Err(_) => Ok((1, 0)),
+/// Entries and bytes that are to come back, as the manifest of the source says.
+fn expected(source: &TreeSource<'_>) -> Result<(u64, u64), DrillError> {
+    let words = |error: &dyn std::fmt::Display| DrillError::Compare(error.to_string());
+    let mut manifest = ManifestReader::new(reader(&source.manifest)?).map_err(|error| words(&error))?;
+    let (mut entries, mut bytes) = (0, 0_u64);
+    while let Some(entry) = manifest.next_entry().map_err(|error| words(&error))? {
+        entries += 1;
+        bytes += entry.data.iter().map(|(_, length)| length).sum::<u64>();
     }
+    Ok((entries, bytes))
+}
+
+/// What came back.
+struct Back {
+    entries: u64,
+    bytes: u64,
+    /// Entries that could not be given all that they had.
+    problems: usize,
 }
 
 async fn bring_back(
@@ -94,7 +114,7 @@ async fn bring_back(
     source: &TreeSource<'_>,
     conduct: &Conduct,
     timeline: &mut Timeline,
-) -> Result<crate::backup::RestoreReport, String> {
+) -> Result<Back, String> {
     let target = conduct.directory.join(RESTORED);
     let plan =
         plan_restore(repository, &source.snapshot, &target).await.map_err(|error| class_of_plan(&error))?;
@@ -102,14 +122,31 @@ async fn bring_back(
     let report = restore(repository, plan, Arc::clone(&conduct.progress)).await;
     let report = report.map_err(|error| class_of_restore(&error))?;
     timeline.end_phase("restore", report.bytes);
-    Ok(report)
+    Ok(Back { entries: report.entries, bytes: report.bytes, problems: report.problems.len() })
+}
+
+async fn bring_back_by(
+    reader: &dyn OtherReader,
+    source: &TreeSource<'_>,
+    target: &Path,
+    timeline: &mut Timeline,
+) -> Result<Back, String> {
+    let report = reader.restore(&source.snapshot.to_string(), target).await;
+    let report = report.map_err(|error| match error {
+        OtherReaderError::Run(_) => "the reader could not be run".to_owned(),
+        OtherReaderError::TooFew(_) => "too few shards or copies".to_owned(),
+        OtherReaderError::Damaged(_) => "damaged".to_owned(),
+        OtherReaderError::Refused(_) => "the reader refused".to_owned(),
+    })?;
+    timeline.end_phase("reader", report.bytes);
+    Ok(Back { entries: report.entries, bytes: report.bytes, problems: 0 })
 }
 
 async fn compare(
     source: &TreeSource<'_>,
     conduct: &Conduct,
-    target: &std::path::Path,
-    made: &std::path::Path,
+    target: &Path,
+    made: &Path,
     timeline: &mut Timeline,
     came: &mut Came,
 ) -> Result<(), DrillError> {

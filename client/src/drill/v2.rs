@@ -346,7 +346,7 @@ impl DrillRecordV2 {
     /// Whether the drill ended as its plan foresaw: satisfied, or a loss that
     /// was predicted beforehand and was exactly that.
     pub fn is_as_foreseen(&self) -> bool {
-        let ignored = ["completeness", "rto"];
+        let ignored = ["completeness", "rpo", "rto"];
         let others = self.verdicts.iter().filter(|(name, _)| !ignored.contains(&name.as_str()));
         self.is_satisfied()
             || self.is_foreseen_loss() && others.into_iter().all(|(_, j)| j.verdict == Verdict::Satisfied)

@@ -1,7 +1,7 @@
 //! What a report is made from, fetched from the service and verified: facts,
 //! records, and every leaf of the log.
 
-use coffer_keys::{VerifierName, leaf_hash, parse_canonical, to_canonical};
+use coffer_keys::{VerifierName, WitnessPolicy, leaf_hash, parse_canonical, to_canonical};
 use coffer_model::BucketName;
 use serde_json::Value;
 
@@ -67,18 +67,30 @@ pub async fn gather_facts(client: &Client, signer: &VerifierName) -> Result<Gath
     Ok(Gathered { envelope: signed.envelope, facts, ca_pem: signed.ca_pem })
 }
 
-/// Every leaf up to a checkpoint of now, which must extend what is remembered.
+/// Every leaf up to a checkpoint of now, which must extend what is remembered
+/// and, with a policy, be cosigned by the quorum of its witnesses.
 ///
 /// # Errors
 /// [`GatherError`].
-pub async fn gather_log(client: &Client, watch: &mut LogWatch) -> Result<LogExtract, GatherError> {
+pub async fn gather_log(
+    client: &Client,
+    watch: &mut LogWatch,
+    policy: Option<&WitnessPolicy>,
+) -> Result<LogExtract, GatherError> {
     // In ranges: a leaf that is fetched alone makes one more.
     let mut leaves = Vec::new();
     let take = |mut range: LeafRange| {
         leaves.append(&mut range.leaves);
         Ok::<_, LogError>(())
     };
-    let checkpoint = watch.read_from(client, 0, take).await?;
+    let checkpoint = match policy {
+        None => watch.read_from(client, 0, take).await?,
+        Some(policy) => {
+            let checkpoint = watch.advance_witnessed(client, policy).await?;
+            watch.read_through(client, 0, &checkpoint, take).await?;
+            checkpoint
+        }
+    };
     let note = watch.remembered().unwrap_or_default().to_owned();
     Ok(LogExtract::new(note, checkpoint, leaves)?)
 }

@@ -123,12 +123,7 @@ fn is_inside(path: &str) -> bool {
 
 /// The statement that is signed over a manifest.
 pub(super) fn statement(manifest: &[u8], tenant: &str) -> Value {
-    json!({
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{ "name": MANIFEST, "digest": { "sha256": sha256_hex(manifest) } }],
-        "predicateType": PACK_PREDICATE_TYPE,
-        "predicate": { "tenant": tenant },
-    })
+    coffer_keys::statement(MANIFEST, &sha256_hex(manifest), PACK_PREDICATE_TYPE, &json!({ "tenant": tenant }))
 }
 
 #[cfg(test)]

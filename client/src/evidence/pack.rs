@@ -1,7 +1,7 @@
 //! How a pack is put together: everything that can be made without the service
 //! first, then its signatures, then the manifest over all of it.
 
-use coffer_keys::{CanonicalError, VerifierName, inclusion_proof, leaf_hash, to_canonical};
+use coffer_keys::{CanonicalError, TILE_WIDTH, Tiles, VerifierName, leaf_hash, to_canonical};
 use serde_json::{Value, json};
 
 use super::manifest::{self, MANIFEST, MANIFEST_SIGNATURE, Manifest};
@@ -55,6 +55,9 @@ pub(super) fn reports(report: &Report<'_>) -> Files {
     files.insert("reports/report.pdf".to_owned(), report.pdf());
     if let Some(table) = report.residency_csv() {
         files.insert("reports/residency.csv".to_owned(), table.into_bytes());
+    }
+    if let Some(table) = report.dwelling_csv() {
+        files.insert("reports/objects.csv".to_owned(), table.into_bytes());
     }
     for (name, bytes) in report.oscal().files {
         files.insert(format!("{OSCAL}{name}"), bytes);
@@ -160,9 +163,17 @@ fn lines(leaves: &[Vec<u8>]) -> Vec<u8> {
 fn proofs(report: &Report<'_>, files: &mut Files) -> Result<(), PackError> {
     let log = &report.material.log;
     let hashes: Vec<_> = log.leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+    let mut tiles = Tiles::new();
+    hashes.iter().for_each(|hash| tiles.append(*hash));
     for evidence in report.evidence() {
         let Evidence::Leaf(index) = evidence else { continue };
-        let proof = inclusion_proof(&hashes, index).map_err(|_| PackError::Leaf(index))?;
+        let needed = tiles.needed(&[index, tiles.size()]).into_iter().filter_map(|tile| {
+            let first = usize::try_from(tile * TILE_WIDTH).ok()?;
+            let last = first + usize::try_from(TILE_WIDTH).ok()?;
+            Some((tile, hashes.get(first..last)?.to_vec()))
+        });
+        let proof = tiles.inclusion(index, tiles.size(), &needed.collect());
+        let proof = proof.map_err(|_| PackError::Leaf(index))?;
         let proof = TlogProof { index, hashes: proof, note: log.note.clone() };
         files.insert(evidence.path(), proof.to_text().into_bytes());
     }

@@ -22,7 +22,7 @@ pub(super) fn text(report: &Report<'_>, signer: &VerifierName) -> String {
         | `MANIFEST.json` | every file, its size and SHA-256 | `sha256sum` |\n\
         | `MANIFEST.dsse.json` | the signature over it: DSSE, in-toto Statement v1 | Ed25519 over `DSSEv1 28 application/vnd.in-toto+json LENGTH PAYLOAD` with `keys/evidence.pem` |\n\
         | `facts/facts.dsse.json` | what the service says about itself and this tenant | the same; the SHA-256 of a zero byte and the payload is the subject of a `facts_read` leaf |\n\
-        | `log/checkpoint` | the signed head of the audit log: C2SP signed note | Ed25519 over the text before the blank line, that line's feed included |\n\
+        | `log/checkpoint` | the signed head of the audit log: C2SP signed note, with the cosignatures of witnesses if they were asked for | Ed25519 over the text before the blank line, that line's feed included; of a witness over `cosignature/v1`, `time SECONDS` and that text, each a line |\n\
         | `log/leaves.jsonl` | every leaf, one a line | RFC 6962 over the lines gives the root in the checkpoint (`pymerkle`) |\n\
         | `log/proofs/N.tlog-proof` | the proof of leaf N, counted from 0: C2SP tlog-proof | RFC 9162, section 2.1.3.2 |\n\
         | `drills/ID.json` | signed records of restorations | as the facts; a `drill_sign` leaf names the digest |\n\
@@ -31,6 +31,7 @@ pub(super) fn text(report: &Report<'_>, signer: &VerifierName) -> String {
         | `reports/report.pdf` | the same on paper | the same |\n\
         | `reports/findings.csv` | the same as a table | the same |\n\
         | `residency/versions.json` | where each version lies, if it was asked for | the same; sums in the facts |\n\
+        | `reports/objects.csv` | where each object lies only, and since when, if it was asked for | the same; from the list and the moves in the log |\n\
         | `policy/policies.json` | where bytes may lie | the facts |\n\
         | `keys/ca.pem` | the certificate authority of the deployment | `openssl x509 -in keys/ca.pem -text` |\n\
         | `sbom/coffer.cdx.json` | what the program is built from: CycloneDX 1.6 | `cyclonedx-python-lib`, strict |\n\n\

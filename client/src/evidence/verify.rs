@@ -5,14 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_keys::{VerifierName, open_checkpoint, parse_canonical, verify_envelope};
+use coffer_keys::{
+    STATEMENT_PAYLOAD_TYPE, VerifierName, WitnessPolicy, open_checkpoint, parse_canonical, verify_envelope,
+};
 use serde_json::Value;
 
 use super::manifest::{self, MANIFEST, MANIFEST_SIGNATURE, Manifest, PACK_PREDICATE_TYPE};
 use super::pack::{OSCAL, OSCAL_KIND, RESIDENCY, is_oscal, key_pem, policies, reports, signature_path};
 use super::{Files, TlogProof, read_record};
 use crate::digits::sha256_hex;
-use crate::drill::PAYLOAD_TYPE;
 use crate::report::{DrillItem, LogExtract, Material, Report, ResidencyItem, SOFTWARE_VERSION, verify_facts};
 
 /// One item that is wrong.
@@ -33,6 +34,8 @@ pub struct Verified {
     pub leaves: u64,
     /// Drill records.
     pub drills: usize,
+    /// Names, in the policy, of the witnesses that cosigned the checkpoint.
+    pub witnesses: Vec<String>,
     /// Whether the reports were made again and compared; not where another
     /// version of this program made them.
     pub remade: bool,
@@ -101,7 +104,7 @@ fn signed_manifest(
         book.note(MANIFEST_SIGNATURE, "is missing");
         return manifest;
     };
-    let statement = verify_envelope(signature, &signer.key, &signer.name, PAYLOAD_TYPE);
+    let statement = verify_envelope(signature, &signer.key, &signer.name, STATEMENT_PAYLOAD_TYPE);
     let statement = book.take(MANIFEST_SIGNATURE, statement)?;
     if statement.get("predicateType").and_then(Value::as_str) != Some(PACK_PREDICATE_TYPE) {
         book.note(MANIFEST_SIGNATURE, "signs something else than a pack");
@@ -112,8 +115,9 @@ fn signed_manifest(
 }
 
 /// Checks everything. `signer` is the key that the verifier knows from
-/// elsewhere: one out of the pack would prove nothing.
-pub fn verify_pack(files: &Files, signer: &VerifierName) -> Verified {
+/// elsewhere: one out of the pack would prove nothing. So are the witnesses
+/// of a policy, whose quorum must have cosigned the pack's checkpoint.
+pub fn verify_pack(files: &Files, signer: &VerifierName, witnesses: Option<&WitnessPolicy>) -> Verified {
     let size = |bytes: &Vec<u8>| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let digests =
         files.iter().map(|(path, bytes)| (path.clone(), (size(bytes), sha256_hex(bytes)))).collect();
@@ -125,6 +129,9 @@ pub fn verify_pack(files: &Files, signer: &VerifierName) -> Verified {
     pack.keys(&mut book);
     pack.signatures(&mut book);
     let log = pack.log(&mut book);
+    if let (Some(log), Some(policy)) = (&log, witnesses) {
+        verified.witnesses = book.take("log/checkpoint", policy.check(&log.note)).unwrap_or_default();
+    }
     if let Some(log) = &log {
         verified.leaves = log.checkpoint.size;
         pack.proofs(&mut book, log);
@@ -170,7 +177,8 @@ impl Pack<'_> {
                 book.note(&at, "is missing");
                 continue;
             };
-            let statement = verify_envelope(envelope, &self.signer.key, &self.signer.name, PAYLOAD_TYPE);
+            let statement =
+                verify_envelope(envelope, &self.signer.key, &self.signer.name, STATEMENT_PAYLOAD_TYPE);
             let Some(statement) = book.take(&at, statement) else { continue };
             if statement.get("predicateType").and_then(Value::as_str) != Some(OSCAL_KIND) {
                 book.note(&at, "signs something else than an OSCAL file");

@@ -133,6 +133,11 @@ impl Answer {
     }
 }
 
+/// A number of things, for people.
+pub(super) fn counted(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// The first few of a list, and how many more there are.
 pub(super) fn listed(items: &[String]) -> String {
     const SHOWN: usize = 6;

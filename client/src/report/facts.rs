@@ -4,15 +4,19 @@
 
 use std::collections::BTreeMap;
 
-use coffer_keys::{EnvelopeError, VerifierName, leaf_hash, to_canonical, verify_envelope};
-use coffer_model::{Country, Digest, Jurisdiction, Tier};
+use coffer_keys::{
+    EnvelopeError, STATEMENT_PAYLOAD_TYPE, VerifierName, leaf_hash, statement_kind, to_canonical,
+    verify_envelope,
+};
+use coffer_model::{Country, Day, Digest, Jurisdiction, Tier};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::drill::{Moment, PAYLOAD_TYPE};
+use crate::drill::Moment;
 
-/// The predicate type of the facts that this program reads.
-pub(crate) const PREDICATE_TYPE: &str = "urn:coffer:facts:v1";
+/// The predicate types of the facts that this program reads. The first
+/// version says nothing of custody, certificates and witnesses.
+pub(crate) const PREDICATE_TYPES: [&str; 2] = ["urn:coffer:facts:v1", "urn:coffer:facts:v2"];
 
 /// The longest envelope that is read, in bytes.
 pub const FACTS_BYTES_MAX: usize = 64 << 20;
@@ -107,6 +111,66 @@ pub struct LogFacts {
     pub root: String,
 }
 
+/// The certificate of a building's tier, as an operator declared it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierCertificateFacts {
+    /// Who certified.
+    pub issuer: String,
+    /// Its number there.
+    pub number: String,
+    /// Which tier.
+    pub tier: Tier,
+    /// First day of its validity.
+    pub from: Day,
+    /// Last day of its validity.
+    pub until: Day,
+    /// When it was declared.
+    pub declared: Moment,
+    /// By which operator.
+    pub declared_by: String,
+}
+
+impl TierCertificateFacts {
+    /// In a few words.
+    pub fn text(&self) -> String {
+        format!("{} {}, tier {}, until {}", self.issuer, self.number, self.tier, self.until)
+    }
+}
+
+/// Who keeps the root key.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustodyFacts {
+    /// What opened it at the last start: `passphrase file`, `quorum`, `not told`.
+    pub kind: String,
+    /// So many shares open it.
+    pub threshold: u8,
+    /// Of so many.
+    pub shares: u8,
+}
+
+/// A certificate of TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFacts {
+    /// Whose.
+    pub name: String,
+    /// Until when it is valid; none: it cannot be read.
+    pub until: Option<Moment>,
+}
+
+/// What witnesses saw of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessedFacts {
+    /// The newest state that they were shown, a signed note with what they
+    /// put under it; none: they were shown none.
+    pub checkpoint: Option<String>,
+    /// Their keys, as C2SP vkeys.
+    pub witnesses: Vec<String>,
+}
+
 /// One site.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,8 +185,12 @@ pub struct SiteFacts {
     pub domain: String,
     /// Tier of its building.
     pub tier: Tier,
-    /// Until when a certificate says so, `YYYY-MM-DD`; none: none is kept.
+    /// In the first version, until when a certificate says so: always none.
+    #[serde(default)]
     pub tier_certificate_until: Option<String>,
+    /// What an operator declared about the certificate of that tier.
+    #[serde(default)]
+    pub tier_certificate: Option<TierCertificateFacts>,
     /// active, draining, quarantined, retired.
     pub standing: String,
     /// A directory that plays a site.
@@ -304,6 +372,15 @@ pub struct Facts {
     pub principals: Vec<PrincipalFacts>,
     /// How many operators the deployment has.
     pub operators: u64,
+    /// Who keeps the root key.
+    #[serde(default)]
+    pub custody: Option<CustodyFacts>,
+    /// Certificates of TLS.
+    #[serde(default)]
+    pub certificates: Vec<CertificateFacts>,
+    /// What witnesses saw of the log.
+    #[serde(default)]
+    pub witnessed: Option<WitnessedFacts>,
     /// Sums over all versions.
     pub versions: VersionSums,
     /// What deleting does.
@@ -334,7 +411,7 @@ pub fn verify_facts(envelope: &[u8], signer: &VerifierName) -> Result<VerifiedFa
     if envelope.len() > FACTS_BYTES_MAX {
         return Err(FactsError::TooLong);
     }
-    let statement = verify_envelope(envelope, &signer.key, &signer.name, PAYLOAD_TYPE)?;
+    let statement = verify_envelope(envelope, &signer.key, &signer.name, STATEMENT_PAYLOAD_TYPE)?;
     let facts = of_statement(&statement)?;
     let canonical = to_canonical(&statement).map_err(EnvelopeError::Payload)?;
     Ok(VerifiedFacts { facts, statement: leaf_hash(&canonical) })
@@ -342,12 +419,10 @@ pub fn verify_facts(envelope: &[u8], signer: &VerifierName) -> Result<VerifiedFa
 
 fn of_statement(statement: &Value) -> Result<Facts, FactsError> {
     let form = |what: &str| FactsError::Form(what.to_owned());
-    let text = |name: &str| statement.get(name).and_then(Value::as_str);
     let whole = statement.as_object().is_some_and(|object| object.len() == 4);
-    if !whole || text("_type") != Some("https://in-toto.io/Statement/v1") {
-        return Err(form("not an in-toto Statement v1"));
-    }
-    if text("predicateType") != Some(PREDICATE_TYPE) {
+    let kind = statement_kind(statement).filter(|_| whole);
+    let kind = kind.ok_or_else(|| form("not an in-toto Statement v1"))?;
+    if !PREDICATE_TYPES.contains(&kind) {
         return Err(form("another predicate type"));
     }
     let predicate = statement.get("predicate").cloned().unwrap_or_default();
@@ -359,6 +434,9 @@ fn of_statement(statement: &Value) -> Result<Facts, FactsError> {
     let moments = facts.buckets.iter().map(|bucket| &bucket.created);
     let moments = moments.chain(facts.principals.iter().map(|principal| &principal.created));
     let moments = moments.chain(facts.keys.epochs.iter().filter_map(|epoch| epoch.created.as_ref()));
+    let declared = facts.sites.iter().filter_map(|site| site.tier_certificate.as_ref());
+    let moments = moments.chain(declared.map(|certificate| &certificate.declared));
+    let moments = moments.chain(facts.certificates.iter().filter_map(|one| one.until.as_ref()));
     let moments = moments.chain(facts.scrub.sites.iter().filter_map(|site| site.last_ended.as_ref()));
     if std::iter::once(&facts.taken).chain(moments).any(|moment| moment.timestamp().is_none()) {
         return Err(form("the two forms of a moment disagree"));

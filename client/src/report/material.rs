@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::facts::VerifiedFacts;
 use crate::drill::DrillRecord;
+use crate::leaf::LeafView;
 
 /// From when to when; both belong to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,19 +50,16 @@ impl LogEvent {
     /// The event in a leaf; what a leaf does not say is empty.
     pub fn read(index: u64, leaf: &[u8]) -> Self {
         let value: Value = serde_json::from_slice(leaf).unwrap_or_default();
-        let text =
-            |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let leaf = LeafView(&value);
+        let text = |place| leaf.text(place).unwrap_or_default().to_owned();
         Self {
             index,
-            time_ms: value.get("time").and_then(Value::as_u64).unwrap_or_default(),
-            actor: text("/actor/user/uid"),
-            // Leaves of format 1 have it in the cloud's account (`server/LEAVES.md`).
-            account: Some(text("/metadata/tenant_uid"))
-                .filter(|uid| !uid.is_empty())
-                .unwrap_or_else(|| text("/cloud/account/uid")),
-            operation: text("/api/operation"),
-            subject: text("/resources/0/uid"),
-            outcome: text("/status_detail"),
+            time_ms: leaf.time_ms().unwrap_or_default(),
+            actor: text(LeafView::ACTOR),
+            account: leaf.account().unwrap_or_default().to_owned(),
+            operation: text(LeafView::OPERATION),
+            subject: text(LeafView::SUBJECT),
+            outcome: text(LeafView::OUTCOME),
         }
     }
 

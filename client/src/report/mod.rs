@@ -5,6 +5,7 @@
 
 mod check;
 mod checks;
+mod dwelling;
 mod facts;
 mod identity;
 mod limits;
@@ -17,10 +18,12 @@ mod table;
 
 pub use check::{Answer, Check, Evidence, Finding, Status, Theme};
 pub use checks::all as checks;
+pub use dwelling::{Dwelling, dwellings};
 pub use facts::{
-    BucketFacts, DeletionFacts, EpochFacts, FACTS_BYTES_MAX, Facts, FactsError, KeyFacts, LogFacts,
-    PolicyFacts, PrincipalFacts, ScrubFacts, SiteFacts, SiteScrubFacts, SoftwareFacts, TenantFacts,
-    VerifiedFacts, VersionSums, verify_facts,
+    BucketFacts, CertificateFacts, CustodyFacts, DeletionFacts, EpochFacts, FACTS_BYTES_MAX, Facts,
+    FactsError, KeyFacts, LogFacts, PolicyFacts, PrincipalFacts, ScrubFacts, SiteFacts, SiteScrubFacts,
+    SoftwareFacts, TenantFacts, TierCertificateFacts, VerifiedFacts, VersionSums, WitnessedFacts,
+    verify_facts,
 };
 pub use limits::{LIMITS, Limit};
 pub use mapping::{CAUTION, Reference, Standard};
@@ -86,6 +89,12 @@ impl<'a> Report<'a> {
     /// Where each version lies, as a table; `None`: it was not asked for.
     pub fn residency_csv(&self) -> Option<String> {
         table::residency(self.material)
+    }
+
+    /// Where each object lies and since when, as a table; `None`: it was not
+    /// asked for.
+    pub fn dwelling_csv(&self) -> Option<String> {
+        table::dwellings(self.material)
     }
 
     /// The documents of NIST's Open Security Controls Assessment Language.

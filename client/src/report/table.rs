@@ -1,6 +1,7 @@
 //! Tables with commas (RFC 4180), for people who sort and filter.
 
 use super::Report;
+use super::dwelling;
 use super::mapping::Standard;
 use super::material::Material;
 
@@ -57,6 +58,26 @@ pub(super) fn residency(material: &Material) -> Option<String> {
             item.sites.join(" "),
             item.countries.join(" "),
             item.inside.to_string(),
+        ]));
+    }
+    Some(text)
+}
+
+pub(super) fn dwellings(material: &Material) -> Option<String> {
+    let head =
+        ["bucket", "object", "only_in", "since", "first_version", "versions", "moves", "inside", "doubt"];
+    let mut text = line(head.map(str::to_owned));
+    for one in dwelling::dwellings(material)? {
+        text.push_str(&line([
+            one.bucket,
+            one.object,
+            one.countries.join(" "),
+            one.since.to_string(),
+            one.first.to_string(),
+            one.versions.to_string(),
+            one.moves.to_string(),
+            one.inside.to_string(),
+            one.doubt,
         ]));
     }
     Some(text)

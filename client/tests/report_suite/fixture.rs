@@ -8,7 +8,8 @@ use coffer_client::drill::{
 use coffer_client::evidence::{Draft, Files, bill_of_materials, read_record};
 use coffer_client::report::{LogExtract, Material, Period, ResidencyItem, verify_facts};
 use coffer_keys::{
-    Checkpoint, SigningKey, VerifierName, leaf_hash, root_of, sign_checkpoint, sign_statement, to_canonical,
+    Checkpoint, SigningKey, VerifierName, WitnessName, cosign, leaf_hash, root_of, sign_checkpoint,
+    sign_statement, to_canonical,
 };
 use coffer_model::{Digest, Timestamp};
 use serde_json::{Value, json};
@@ -50,7 +51,10 @@ fn site(number: usize) -> Value {
     let country = ["DE", "FR", "NL", "SE", "ES", "IT"][number % 6];
     json!({
         "id": format!("site-{number}"), "name": format!("s{number}"), "country": country,
-        "domain": format!("d{number}"), "tier": "III", "tier_certificate_until": "2030-01-01",
+        "domain": format!("d{number}"), "tier": "III", "tier_certificate": {
+            "issuer": "Uptime Institute", "number": format!("T-{number}"), "tier": "III", "from": "2024-01-01",
+            "until": "2030-01-01", "declared": moment(NOW_MS - 80 * DAY_MS), "declared_by": "pri-09",
+        },
         "standing": "active", "simulated": true, "answers": true, "quarantined": false, "read_only": false,
         "records": 9, "volume_bytes": 900, "damaged": 0, "reported": 0,
     })
@@ -61,6 +65,23 @@ fn scrubbed(number: usize) -> Value {
         "site": format!("s{number}"), "kept": true, "age_seconds": 7200, "last_ended": moment(NOW_MS - 7_200_000),
         "findings": 0, "bytes_total": 900, "at_risk": false, "delay": "as enrolled",
     })
+}
+
+/// Somebody else, who saw the log a day before the facts.
+pub(crate) fn witness() -> (SigningKey, WitnessName) {
+    let key = SigningKey::danger_from_seed(Zeroizing::new([9; 32]));
+    let name = WitnessName { name: "witness.example/w1".to_owned(), key: key.verifying_key() };
+    (key, name)
+}
+
+/// The first leaves of the good log, as the witness cosigned them.
+pub(crate) fn witnessed(size: usize) -> String {
+    let bytes: Vec<Vec<u8>> = leaves().iter().take(size).map(|leaf| to_canonical(leaf).unwrap()).collect();
+    let checkpoint = Checkpoint { origin: ORIGIN.to_owned(), size: size as u64, root: root(&bytes) };
+    let note = sign_checkpoint(&key(), NAME, &checkpoint);
+    let (key, name) = witness();
+    let line = cosign(&note, &key, &name.name, (NOW_MS - DAY_MS) / 1000).unwrap();
+    note + &line
 }
 
 /// The predicate of good facts; the log's figures are filled in later.
@@ -89,6 +110,9 @@ pub(crate) fn facts() -> Value {
         },
         "principals": [{ "id": PRINCIPAL, "role": "tenant", "created": moment(NOW_MS - 100 * DAY_MS) }],
         "operators": 1,
+        "custody": { "kind": "quorum", "threshold": 3, "shares": 5 },
+        "certificates": [{ "name": "authority", "until": moment(NOW_MS + 400 * DAY_MS) }],
+        "witnessed": { "checkpoint": witnessed(3), "witnesses": [witness().1.to_string()] },
         "versions": sums(),
         "deletion": { "reversible": true, "erases": false, "people_needed": 1 },
     })
@@ -208,7 +232,7 @@ impl World {
         let statement = json!({
             "_type": "https://in-toto.io/Statement/v1",
             "subject": [{ "name": ORIGIN, "digest": { "sha256": root.to_string() } }],
-            "predicateType": "urn:coffer:facts:v1",
+            "predicateType": "urn:coffer:facts:v2",
             "predicate": self.facts,
         });
         let envelope = sign_statement(&key(), NAME, PAYLOAD_TYPE, &statement).unwrap();

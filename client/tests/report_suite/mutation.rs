@@ -15,7 +15,7 @@ use super::fixture::{NAME, World, key, pack, signer};
 
 fn items(files: &Files) -> Vec<String> {
     let mut items: Vec<String> =
-        verify_pack(files, &signer()).wrong.into_iter().map(|wrong| wrong.item).collect();
+        verify_pack(files, &signer(), None).wrong.into_iter().map(|wrong| wrong.item).collect();
     items.dedup();
     items
 }
@@ -50,11 +50,11 @@ fn resigned(mut files: Files) -> Files {
 
 #[test]
 fn a_pack_as_it_was_made_verifies_and_its_reports_are_made_again() {
-    let verified = verify_pack(&good(), &signer());
+    let verified = verify_pack(&good(), &signer(), None);
     assert_eq!(verified.wrong, []);
     assert!(verified.remade);
     assert_eq!((verified.drills, verified.leaves), (1, 9));
-    assert_eq!(verify_pack(&resigned(good()), &signer()).wrong, []);
+    assert_eq!(verify_pack(&resigned(good()), &signer(), None).wrong, []);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn every_removed_swapped_and_added_file_is_named() {
 #[test]
 fn another_key_verifies_nothing() {
     let other = SigningKey::danger_from_seed(Zeroizing::new([8; 32])).verifying_key();
-    let verified = verify_pack(&good(), &VerifierName { name: NAME.to_owned(), key: other });
+    let verified = verify_pack(&good(), &VerifierName { name: NAME.to_owned(), key: other }, None);
     let named = |item: &str| verified.wrong.iter().any(|wrong| wrong.item == item);
     for item in [
         MANIFEST_SIGNATURE,

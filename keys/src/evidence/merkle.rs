@@ -94,35 +94,82 @@ pub fn root_of(leaves: &[Digest]) -> Digest {
     Tree::from_leaves(leaves).root()
 }
 
-/// The largest power of two below `len`, where a tree of `len` > 1 splits.
-fn split_point(len: usize) -> usize {
-    len.next_power_of_two() / 2
+/// The largest power of two below `count` > 1, where a tree of that many
+/// leaves splits.
+pub(super) fn split_point(count: u64) -> u64 {
+    1 << (u64::BITS - 1 - (count - 1).leading_zeros())
 }
 
-/// The hashes that prove that leaf `index` is in the tree of these leaves.
-///
-/// # Errors
-/// [`ProofError::OutOfRange`].
-pub fn inclusion_proof(leaves: &[Digest], index: u64) -> Result<Vec<Digest>, ProofError> {
-    let mut at = usize::try_from(index).map_err(|_| ProofError::OutOfRange)?;
-    if at >= leaves.len() {
-        return Err(ProofError::OutOfRange);
-    }
+/// The way from the root of a tree of `size` leaves to leaf `index`, turned
+/// round: `hash` gives the hash over so many leaves from there on.
+pub(super) fn inclusion_walk<E>(
+    index: u64,
+    size: u64,
+    mut hash: impl FnMut(u64, u64) -> Result<Digest, E>,
+) -> Result<Vec<Digest>, E> {
     let mut proof = Vec::new();
-    let mut range = leaves;
-    while range.len() > 1 {
-        let (left, right) = range.split_at(split_point(range.len()));
-        if at < left.len() {
-            proof.push(root_of(right));
-            range = left;
+    let (mut start, mut count) = (0, size);
+    while count > 1 {
+        let left = split_point(count);
+        if index < start + left {
+            proof.push(hash(start + left, count - left)?);
+            count = left;
         } else {
-            proof.push(root_of(left));
-            at -= left.len();
-            range = right;
+            proof.push(hash(start, left)?);
+            (start, count) = (start + left, count - left);
         }
     }
     proof.reverse();
     Ok(proof)
+}
+
+/// The way to where the first `old` of `size` leaves end, turned round.
+pub(super) fn consistency_walk<E>(
+    old: u64,
+    size: u64,
+    mut hash: impl FnMut(u64, u64) -> Result<Digest, E>,
+) -> Result<Vec<Digest>, E> {
+    let mut proof = Vec::new();
+    if old == 0 {
+        return Ok(proof);
+    }
+    let (mut start, mut count) = (0, size);
+    while old != start + count {
+        let left = split_point(count);
+        if old <= start + left {
+            proof.push(hash(start + left, count - left)?);
+            count = left;
+        } else {
+            proof.push(hash(start, left)?);
+            (start, count) = (start + left, count - left);
+        }
+    }
+    // The verifier knows the old root: only a part of it is told.
+    if start > 0 {
+        proof.push(hash(start, count)?);
+    }
+    proof.reverse();
+    Ok(proof)
+}
+
+/// The root over some of these leaves.
+fn root_within(leaves: &[Digest], start: u64, count: u64) -> Result<Digest, ProofError> {
+    let at = |number: u64| usize::try_from(number).map_err(|_| ProofError::OutOfRange);
+    let range = at(start)?..at(start.saturating_add(count))?;
+    leaves.get(range).map(root_of).ok_or(ProofError::OutOfRange)
+}
+
+/// The hashes that prove that leaf `index` is in the tree of these leaves; of
+/// many leaves [`super::Tiles`] makes them with less work.
+///
+/// # Errors
+/// [`ProofError::OutOfRange`].
+pub fn inclusion_proof(leaves: &[Digest], index: u64) -> Result<Vec<Digest>, ProofError> {
+    let size = leaves.len() as u64;
+    if index >= size {
+        return Err(ProofError::OutOfRange);
+    }
+    inclusion_walk(index, size, |start, count| root_within(leaves, start, count))
 }
 
 /// Checks that the leaf with this hash is leaf `index` of the tree with this
@@ -169,35 +216,11 @@ pub fn verify_inclusion(
 /// # Errors
 /// [`ProofError::OutOfRange`].
 pub fn consistency_proof(leaves: &[Digest], old_size: u64) -> Result<Vec<Digest>, ProofError> {
-    let mut old = usize::try_from(old_size).map_err(|_| ProofError::OutOfRange)?;
-    if old > leaves.len() {
+    let size = leaves.len() as u64;
+    if old_size > size {
         return Err(ProofError::OutOfRange);
     }
-    let mut proof = Vec::new();
-    if old == 0 {
-        return Ok(proof);
-    }
-    let mut range = leaves;
-    // The verifier knows the old root, so its subtree is left out while the
-    // old tree is still the left edge of the range.
-    let mut known = true;
-    while old != range.len() {
-        let (left, right) = range.split_at(split_point(range.len()));
-        if old <= left.len() {
-            proof.push(root_of(right));
-            range = left;
-        } else {
-            proof.push(root_of(left));
-            old -= left.len();
-            range = right;
-            known = false;
-        }
-    }
-    if !known {
-        proof.push(root_of(range));
-    }
-    proof.reverse();
-    Ok(proof)
+    consistency_walk(old_size, size, |start, count| root_within(leaves, start, count))
 }
 
 /// Checks that the tree `(old_size, old_root)` is an earlier state of the tree

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::Digest;
 
-use super::merkle::{Tree, node_hash, root_of};
+use super::merkle::{Tree, consistency_walk, inclusion_walk, node_hash, root_of, split_point};
 
 /// Hashes in a full tile.
 pub const TILE_WIDTH: u64 = 256;
@@ -113,20 +113,7 @@ impl Tiles {
         if index >= size {
             return Err(TileError::OutOfRange { size, asked: index });
         }
-        let mut proof = Vec::new();
-        let (mut start, mut count) = (0, size);
-        while count > 1 {
-            let left = split_point(count);
-            if index < start + left {
-                proof.push(self.hash(start + left, count - left, leaves)?);
-                count = left;
-            } else {
-                proof.push(self.hash(start, left, leaves)?);
-                (start, count) = (start + left, count - left);
-            }
-        }
-        proof.reverse();
-        Ok(proof)
+        inclusion_walk(index, size, |start, count| self.hash(start, count, leaves))
     }
 
     /// The hashes that prove that the first `old` leaves are an earlier state
@@ -140,27 +127,7 @@ impl Tiles {
         if old > size {
             return Err(TileError::OutOfRange { size, asked: old });
         }
-        let mut proof = Vec::new();
-        if old == 0 {
-            return Ok(proof);
-        }
-        let (mut start, mut count) = (0, size);
-        while old != start + count {
-            let left = split_point(count);
-            if old <= start + left {
-                proof.push(self.hash(start + left, count - left, leaves)?);
-                count = left;
-            } else {
-                proof.push(self.hash(start, left, leaves)?);
-                (start, count) = (start + left, count - left);
-            }
-        }
-        // The verifier knows the old root: only a part of it is told.
-        if start > 0 {
-            proof.push(self.hash(start, count, leaves)?);
-        }
-        proof.reverse();
-        Ok(proof)
+        consistency_walk(old, size, |start, count| self.hash(start, count, leaves))
     }
 
     /// The tree as it was at `size`, to go on from there. `leaves` are the
@@ -221,11 +188,6 @@ impl Tiles {
 fn part(hashes: &[Digest], start: u64, count: u64) -> Option<&[Digest]> {
     let (start, count) = (usize::try_from(start).ok()?, usize::try_from(count).ok()?);
     hashes.get(start..start.checked_add(count)?)
-}
-
-/// The largest power of two below `count` > 1.
-fn split_point(count: u64) -> u64 {
-    1 << (u64::BITS - 1 - (count - 1).leading_zeros())
 }
 
 #[cfg(test)]

@@ -7,3 +7,4 @@ mod seeded;
 mod merkle;
 mod notes;
 mod records;
+mod witnesses;

@@ -94,7 +94,10 @@ fn a_verification_key_reads_back_and_a_mistyped_one_does_not() {
         assert!(String::from_utf8(bytes).unwrap().parse::<VerifierName>().is_err(), "byte {at}");
     }
     assert_eq!("a+b".parse::<VerifierName>(), Err(VerifierNameError::Format));
-    assert_eq!("a+00000000+BAAA".parse::<VerifierName>(), Err(VerifierNameError::Type { found: 4 }));
+    assert_eq!(
+        "a+00000000+BAAA".parse::<VerifierName>(),
+        Err(VerifierNameError::Type { found: 4, wanted: 1 })
+    );
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The epochs of owners on a disk: they survive whatever an acknowledged
 //! record survives, and rot makes none of them lower.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 #![expect(clippy::disallowed_methods, reason = "tests damage files on purpose")]
 
 #[expect(dead_code, reason = "shared with tests that need more of it")]

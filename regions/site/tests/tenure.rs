@@ -80,7 +80,7 @@ impl Places {
 
     fn moved(&self, pod: &Leased, incarnation: Option<u64>) {
         let (site, address) = (pod.store.description().id, pod.running.address);
-        let incarnation = incarnation.map_or("null".to_owned(), |n| n.to_string());
+        let incarnation = incarnation.map_or_else(|| "null".to_owned(), |n| n.to_string());
         let line = format!(
             "{{\"site\":\"{site}\",\"endpoint\":\"https://{address}\",\"incarnation\":{incarnation}}}"
         );

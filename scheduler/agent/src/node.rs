@@ -138,7 +138,7 @@ impl Agent {
         let context = Context {
             recorder: Recorder::new(client.clone(), reporter),
             admission: Admission::new(capacity),
-            users: UserIds::of(&config.name),
+            users: UserIds::of(&config.name, rustix::process::geteuid()),
             fences: Fences::default(),
             claims: Claims::default(),
             config,

@@ -196,7 +196,7 @@ impl Catalog {
     /// given before, in this process or an earlier one.
     ///
     /// # Errors
-    /// [`CatalogError::NoBucket`], [`CatalogError::VersionTaken`].
+    /// [`CatalogError::NoBucket`], [`CatalogError::Leaving`], [`CatalogError::VersionTaken`].
     pub async fn reserve(&self, reservation: NewReservation, leaf: Leaf) -> Result<Reserved, CatalogError> {
         self.writer.write(move |db| puts::reserve(db, reservation, &leaf)).await
     }

@@ -38,6 +38,9 @@ pub enum CatalogError {
     /// The reservation names a bucket that does not exist.
     #[error("the bucket does not exist; it may have been removed meanwhile")]
     NoBucket,
+    /// The removal of the bucket has begun, and nobody knows yet how it ends.
+    #[error("the bucket is being removed; remove it again to finish that, and make a new one")]
+    Leaving,
     /// A reservation with this version id, or a version, is already there.
     #[error("the version id is already taken; mint a new one")]
     VersionTaken,

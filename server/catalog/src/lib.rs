@@ -7,10 +7,12 @@
 //! describes the file, the crash argument and what is not promised.
 
 mod catalog;
+mod changes;
 mod error;
 mod file;
 mod known;
 mod operations;
+mod orders;
 mod readers;
 mod repair;
 mod rows;

@@ -2,10 +2,14 @@
 //! asked, and who may act for the tenant.
 
 use coffer_catalog::CatalogError;
+use coffer_keys::{CanonicalError, leaf_hash, to_canonical};
+use coffer_model::{Digest, TierCertificate, Timestamp};
 use serde_json::{Value, json};
 
 use super::{FactsError, figure, moment};
 use crate::jobs::{Coverage, DelayState};
+use crate::leaf_text::LeafText;
+use crate::metrics::expiry_of_pem;
 use crate::service::Service;
 use crate::stored::Principal;
 use crate::tenant::Tenant;
@@ -24,8 +28,7 @@ pub(super) async fn sites(service: &Service) -> Result<Value, FactsError> {
             "country": site.country.to_string(),
             "domain": site.domain.0,
             "tier": site.tier.to_string(),
-            // No certificate of a building's tier is kept yet.
-            "tier_certificate_until": Value::Null,
+            "tier_certificate": listed.address.certificate.as_ref().map_or(Value::Null, certificate),
             "standing": listed.standing.name(),
             "simulated": service.sites.simulated(&site.name).is_some(),
             "answers": state.alive,
@@ -38,6 +41,51 @@ pub(super) async fn sites(service: &Service) -> Result<Value, FactsError> {
         }));
     }
     Ok(Value::Array(all))
+}
+
+/// What an operator declared about the tier of a building.
+fn certificate(declared: &TierCertificate) -> Value {
+    json!({
+        "issuer": declared.issuer,
+        "number": declared.number,
+        "tier": declared.tier.to_string(),
+        "from": declared.from.to_string(),
+        "until": declared.until.to_string(),
+        "declared": moment(declared.declared),
+        "declared_by": declared.declared_by.to_string(),
+    })
+}
+
+/// The digest by which the service's log names a declaration.
+pub(crate) fn certificate_digest(declared: &TierCertificate) -> Result<Digest, CanonicalError> {
+    Ok(leaf_hash(&to_canonical(&certificate(declared))?))
+}
+
+/// Who keeps the root key, as far as the program that opened it told.
+pub(super) fn custody(service: &Service) -> Value {
+    match service.custody.get() {
+        None => json!({ "kind": "not told", "threshold": 0, "shares": 0 }),
+        Some(custody) => json!({
+            "kind": custody.kind.name(),
+            "threshold": custody.threshold,
+            "shares": custody.shares,
+        }),
+    }
+}
+
+/// Until when the certificates of TLS are valid that this service stands for.
+pub(super) fn certificates(service: &Service) -> Value {
+    // A moment beyond the year 2554 is written as the last one that there is.
+    let until = expiry_of_pem(service.ca_pem()).map(|seconds| seconds.saturating_mul(1_000_000_000));
+    json!([{ "name": "authority", "until": until.map_or(Value::Null, |ns| moment(Timestamp(ns))) }])
+}
+
+/// The newest state of the tenant's log that witnesses were shown, with what
+/// they put under it, and which keys they have.
+pub(super) async fn witnessed(service: &Service, tenant: &Tenant) -> Result<Value, FactsError> {
+    let note = service.last_cosigned(tenant).await?;
+    let keys: Vec<String> = service.witness_keys().iter().map(ToString::to_string).collect();
+    Ok(json!({ "checkpoint": note, "witnesses": keys }))
 }
 
 /// How far each site was read, and what its answers say.
@@ -98,8 +146,7 @@ async fn stored_principals(tenant: &Tenant) -> Result<Vec<Principal>, FactsError
 
 /// When the tenant's keys were made: the time of the first leaf of its log,
 /// milliseconds since 1970. Keys have no time of their own where they lie.
-pub(super) async fn founded(tenant: &Tenant) -> Result<Option<u64>, FactsError> {
+pub(crate) async fn founded(tenant: &Tenant) -> Result<Option<u64>, FactsError> {
     let leaves = tenant.catalog.leaves(0, 1).await?;
-    let time = leaves.first().and_then(|leaf| serde_json::from_slice::<Value>(leaf).ok());
-    Ok(time.and_then(|leaf| leaf.get("time").and_then(Value::as_u64)))
+    Ok(leaves.first().and_then(|leaf| LeafText::read(leaf)).map(|leaf| leaf.time))
 }

@@ -10,22 +10,23 @@ mod versions;
 
 use coffer_catalog::CatalogError;
 use coffer_keys::{
-    CanonicalError, EnvelopeError, NoteError, leaf_hash, open_checkpoint, sign_statement, to_canonical,
+    CanonicalError, EnvelopeError, NoteError, STATEMENT_PAYLOAD_TYPE, leaf_hash, open_checkpoint,
+    sign_statement, statement as statement_about, to_canonical,
 };
 use coffer_model::{Outcome, ResidencyPolicy, Timestamp};
 use serde_json::{Value, json};
 
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
-use crate::drill::PAYLOAD_TYPE;
 use crate::jobs::JobError;
 use crate::service::Service;
 
+pub(crate) use deployment::{certificate_digest, founded};
 pub(crate) use residency::{ListResidency, ResidencyLine, list_residency};
-pub(crate) use statement::{StatementError, sign};
+pub(crate) use statement::sign;
 
 /// The predicate type of this version of the facts.
-const PREDICATE_TYPE: &str = "urn:coffer:facts:v1";
+const PREDICATE_TYPE: &str = "urn:coffer:facts:v2";
 
 /// The largest integer of canonical JSON; a larger figure is written as this
 /// one and means "at least".
@@ -57,14 +58,16 @@ pub(crate) async fn signed_facts(service: &Service, call: Granted<()>) -> Result
     let digest = leaf_hash(&to_canonical(&statement)?);
     let event = grant.event(service, Some(digest.to_string()), Outcome::Done);
     let audit_seq = grant.tenant().note(&event).await?;
-    let envelope = sign_statement(&service.evidence, &service.evidence_name, PAYLOAD_TYPE, &statement)?;
+    let envelope =
+        sign_statement(&service.evidence, &service.evidence_name, STATEMENT_PAYLOAD_TYPE, &statement)?;
     Ok((envelope, audit_seq))
 }
 
 /// The statement: about the tenant's log as it was when the facts were taken.
 async fn gather(service: &Service, grant: &Grant) -> Result<Value, FactsError> {
     let tenant = grant.tenant();
-    let note = service.checkpoint(tenant).await?.note;
+    // Witnesses see the very state that the facts are about.
+    let note = service.cosigned(tenant).await?.note;
     let checkpoint = open_checkpoint(&note, &service.evidence_name, &service.evidence.verifying_key())?;
     let taken = service.host.clock.now();
     let (buckets, versions) = versions::look(service, tenant).await?;
@@ -80,9 +83,12 @@ async fn gather(service: &Service, grant: &Grant) -> Result<Value, FactsError> {
         "sites": deployment::sites(service).await?,
         "scrub": deployment::scrub(service, tenant).await?,
         "buckets": buckets,
-        "keys": versions.keys(tenant, deployment::founded(tenant).await?),
+        "keys": versions.keys(tenant, founded(tenant).await?),
         "principals": deployment::principals(tenant).await?,
         "operators": service.deployment.operators.len(),
+        "custody": deployment::custody(service),
+        "certificates": deployment::certificates(service),
+        "witnessed": deployment::witnessed(service, tenant).await?,
         "versions": versions.sums(),
         "deletion": {
             // A tombstone hides and nothing removes what it hides.
@@ -91,12 +97,7 @@ async fn gather(service: &Service, grant: &Grant) -> Result<Value, FactsError> {
             "people_needed": 1,
         },
     });
-    Ok(json!({
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{ "name": checkpoint.origin, "digest": { "sha256": checkpoint.root.to_string() } }],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": predicate,
-    }))
+    Ok(statement_about(&checkpoint.origin, &checkpoint.root.to_string(), PREDICATE_TYPE, &predicate))
 }
 
 /// A moment in both of its forms.

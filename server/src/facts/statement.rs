@@ -3,13 +3,12 @@
 //! this tenant at this place of its log, not that the report is right: who
 //! doubts that makes it again from the facts, which are the service's own.
 
-use coffer_keys::{CanonicalError, EnvelopeError, leaf_hash, parse_canonical, sign_statement};
+use coffer_keys::{STATEMENT_PAYLOAD_TYPE, leaf_hash, sign_statement, statement_subject};
 use coffer_model::Outcome;
 use serde_json::Value;
 
-use crate::audit::AuditError;
 use crate::authorize::Granted;
-use crate::drill::PAYLOAD_TYPE;
+use crate::drill::{SignError, read_statement};
 use crate::service::Service;
 
 /// The longest statement, in bytes: they name one file and its digest.
@@ -20,49 +19,25 @@ const STATEMENT_BYTES_MAX: usize = 4096;
 const PREDICATE_TYPES: [&str; 2] =
     ["https://oscal-compass.github.io/compliance-trestle/predicates/oscal-signing/v1", "urn:coffer:pack:v1"];
 
-/// Why a statement was not signed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StatementError {
-    #[error("a statement has at most {STATEMENT_BYTES_MAX} bytes")]
-    TooLong,
-    #[error("the statement is not canonical JSON: {0}")]
-    Canonical(#[from] CanonicalError),
-    #[error("the statement is not an in-toto Statement v1 about one file of a report or pack")]
-    Form,
-    #[error("the statement could not be signed: {0}")]
-    Sign(#[from] EnvelopeError),
-    #[error("refused, because the audit log cannot be written: {0}")]
-    Audit(#[from] AuditError),
-}
-
 /// Checks, logs, signs.
-pub(crate) async fn sign(
-    service: &Service,
-    call: Granted<Vec<u8>>,
-) -> Result<(Vec<u8>, u64), StatementError> {
+pub(crate) async fn sign(service: &Service, call: Granted<Vec<u8>>) -> Result<(Vec<u8>, u64), SignError> {
     let (statement, grant) = call.into_parts();
     let value = grant.settled(service, checked(&statement)).await?;
     let digest = leaf_hash(&statement);
     let event = grant.event(service, Some(digest.to_string()), Outcome::Done);
     let audit_seq = grant.tenant().note(&event).await?;
-    let envelope = sign_statement(&service.evidence, &service.evidence_name, PAYLOAD_TYPE, &value)?;
+    let envelope = sign_statement(&service.evidence, &service.evidence_name, STATEMENT_PAYLOAD_TYPE, &value)?;
     Ok((envelope, audit_seq))
 }
 
-fn checked(statement: &[u8]) -> Result<Value, StatementError> {
-    if statement.len() > STATEMENT_BYTES_MAX {
-        return Err(StatementError::TooLong);
-    }
-    let value = parse_canonical(statement)?;
-    let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
-    let known = PREDICATE_TYPES.contains(&field("predicateType"));
-    let one = value.get("subject").and_then(Value::as_array).is_some_and(|subject| subject.len() == 1);
-    let digest = value.pointer("/subject/0/digest/sha256").and_then(Value::as_str).unwrap_or_default();
-    let hex = digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if known && one && hex && field("_type") == "https://in-toto.io/Statement/v1" {
-        Ok(value)
-    } else {
-        Err(StatementError::Form)
+/// A statement of one of these kinds about one file with its digest.
+fn checked(statement: &[u8]) -> Result<Value, SignError> {
+    let value = read_statement(statement, STATEMENT_BYTES_MAX, |kind| PREDICATE_TYPES.contains(&kind))?;
+    let hex =
+        |digest: &str| digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    match statement_subject(&value) {
+        Some((_, digest)) if hex(digest) => Ok(value),
+        _ => Err(SignError::Form),
     }
 }
 
@@ -96,12 +71,12 @@ mod tests {
             statement(PREDICATE_TYPES[1], &subject(&"AB".repeat(32))),
             b"{}".to_vec(),
         ] {
-            assert!(matches!(checked(&bad), Err(StatementError::Form)), "{}", String::from_utf8_lossy(&bad));
+            assert!(matches!(checked(&bad), Err(SignError::Form)), "{}", String::from_utf8_lossy(&bad));
         }
         let mut spaced = statement(PREDICATE_TYPES[1], &good);
         spaced.push(b' ');
-        assert!(matches!(checked(&spaced), Err(StatementError::Canonical(_))));
+        assert!(matches!(checked(&spaced), Err(SignError::Canonical(_))));
         let long = vec![b' '; STATEMENT_BYTES_MAX + 1];
-        assert!(matches!(checked(&long), Err(StatementError::TooLong)));
+        assert!(matches!(checked(&long), Err(SignError::TooLong(_))));
     }
 }

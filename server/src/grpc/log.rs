@@ -61,7 +61,11 @@ impl Log for LogApi {
         let ((), grant) = self.0.authorize(bearer, call).await.map_err(status)?.into_parts();
         let event = grant.event(&self.0, None, Outcome::Done);
         grant.tenant().note(&event).await.map_err(status)?;
-        let signed = self.0.checkpoint(grant.tenant()).await.map_err(status)?;
+        let signed = match wire.cosigned {
+            true => self.0.cosigned(grant.tenant()).await,
+            false => self.0.checkpoint(grant.tenant()).await,
+        };
+        let signed = signed.map_err(status)?;
         let tenant = grant.tenant();
         let consistency = tenant.log.consistency(&tenant.catalog, wire.since_size, signed.size).await;
         let consistency = consistency.map_err(status)?;

@@ -67,10 +67,11 @@ where
             return Box::pin(std::future::ready(Ok(status(error).into_http())));
         }
         let uri = request.uri().clone();
+        let counted = self.service.calls.begin(uri.path().trim_start_matches('/'));
         let (service, answer) = (Arc::clone(&self.service), self.inner.call(request));
         let seen = Arc::new(AtomicBool::new(false));
         Box::pin(SEEN.scope(Arc::clone(&seen), async move {
-            let answer = answer.await?;
+            let answer = counted.answered(answer.await?);
             if let Err(error) = service.sites.owner().check()
                 && refused(&answer)
                 && !is_undecided(&answer)

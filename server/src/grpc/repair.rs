@@ -4,7 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use coffer_model::{Operation, Outcome, SiteId};
+use coffer_model::{Operation, Outcome, SiteId, TierCertificate};
 use coffer_proto::v1::repair_server::Repair;
 use coffer_proto::v1::{
     AddSiteRequest, ChangeSiteRequest, ChangeSiteResponse, GetRepairStatusRequest, GetRepairStatusResponse,
@@ -24,6 +24,7 @@ use super::status::status;
 use super::{bearer, operator_call, tenant_call};
 use crate::authorize::Grant;
 use crate::bucket::{SetPolicy, set_policy};
+use crate::facts::certificate_digest;
 use crate::ledger::{StatShards, list_short, stat_shards};
 use crate::repair::{RepairBudget, RepairProgress, RepairReport, RepairRun};
 use crate::service::Service;
@@ -64,6 +65,14 @@ impl RepairApi {
         result.map_err(status)
     }
 
+    /// The digest of what was declared about a site, for the log.
+    fn declaration(&self, change: SiteChange, id: SiteId) -> String {
+        let listed = self.0.sites.listed().iter().find(|site| site.address.site.id == id);
+        let declared = listed.and_then(|site| site.address.certificate.as_ref());
+        let digest = declared.filter(|_| change == SiteChange::Certify).map(certificate_digest);
+        digest.and_then(Result::ok).map(|digest| format!(" {digest}")).unwrap_or_default()
+    }
+
     async fn changed(&self, id: SiteId) -> Response<ChangeSiteResponse> {
         let listed = self.0.sites.listed().iter().find(|site| site.address.site.id == id);
         let site = match listed {
@@ -72,6 +81,24 @@ impl RepairApi {
         };
         Response::new(ChangeSiteResponse { site })
     }
+}
+
+/// What the caller declares, in its own name and at this time.
+fn declared(
+    service: &Service,
+    grant: &Grant,
+    wire: Option<&coffer_proto::v1::TierCertificate>,
+) -> Option<TierCertificate> {
+    let wire = wire?;
+    Some(TierCertificate {
+        issuer: wire.issuer.clone(),
+        number: wire.number.clone(),
+        tier: wire.tier.parse().ok()?,
+        from: wire.from.parse().ok()?,
+        until: wire.until.parse().ok()?,
+        declared: service.host.clock.now(),
+        declared_by: grant.caller.principal,
+    })
 }
 
 fn plan_message(service: &Service, plan: &Plan, lines: usize) -> RepairPlan {
@@ -205,10 +232,14 @@ impl Repair for RepairApi {
             SiteChange::Undrain => self.0.drain_site(name, true).await,
             SiteChange::Retire => self.0.retire_site(name).await,
             SiteChange::Replace => self.0.replace_site(name).await,
+            SiteChange::Certify => match declared(&self.0, &grant, wire.certificate.as_ref()) {
+                Some(certificate) => self.0.certify_site(name, certificate).await,
+                None => Err(SiteChangeError::Certificate),
+            },
             SiteChange::Unspecified => Err(SiteChangeError::NoSite(name.to_owned())),
         };
         let word = change.as_str_name().trim_start_matches("SITE_CHANGE_").to_lowercase();
-        let subject = changed.as_ref().ok().map(|id| format!("{word} {id}"));
+        let subject = changed.as_ref().ok().map(|id| format!("{word} {id}{}", self.declaration(change, *id)));
         let id = self.ended(&grant, subject, changed).await?;
         Ok(self.changed(id).await)
     }

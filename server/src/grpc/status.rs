@@ -11,7 +11,7 @@ use crate::authorize::Denied;
 use crate::bucket::BucketStoryError;
 use crate::delete::DeleteError;
 use crate::drill::SignError;
-use crate::facts::{FactsError, StatementError};
+use crate::facts::FactsError;
 use crate::fetch::FetchError;
 use crate::get::GetError;
 use crate::hold::HoldError;
@@ -117,7 +117,7 @@ impl Coded for SiteChangeError {
         match self {
             Self::NoSite(_) => Code::NotFound,
             Self::NameTaken(_) => Code::AlreadyExists,
-            Self::NotOne(_) | Self::Form(_) => Code::InvalidArgument,
+            Self::NotOne(_) | Self::Form(_) | Self::Certificate => Code::InvalidArgument,
             Self::Standing { .. } | Self::Needed { .. } | Self::Occupied { .. } | Self::Answers(_) => {
                 Code::FailedPrecondition
             }
@@ -132,7 +132,10 @@ impl Coded for RegistryError {
     fn code(&self) -> Code {
         match self {
             Self::Seal => Code::Internal,
-            Self::TooFewSites { .. } | Self::Undecided { .. } => Code::Unavailable,
+            Self::TooFewSites { .. }
+            | Self::Undecided { .. }
+            | Self::Silent { .. }
+            | Self::Unfinished { .. } => Code::Unavailable,
             Self::Catalog(_) => Code::Internal,
         }
     }
@@ -148,6 +151,9 @@ impl Coded for PutError {
             Self::Placement(_) | Self::Write(_) | Self::Manifest { .. } => Code::Unavailable,
             Self::Undecided => Code::Unknown,
             Self::Audit(error) => error.code(),
+            Self::Orders(error) => error.code(),
+            // Removed meanwhile, or about to be.
+            Self::Catalog(CatalogError::NoBucket | CatalogError::Leaving) => Code::NotFound,
             Self::Seal(_)
             | Self::Encode(_)
             | Self::Codec(_)
@@ -231,7 +237,7 @@ impl Coded for JobError {
 impl Coded for SignError {
     fn code(&self) -> Code {
         match self {
-            Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
+            Self::TooLong(_) | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
             Self::Sign(_) => Code::Internal,
             Self::Audit(error) => error.code(),
         }
@@ -244,16 +250,6 @@ impl Coded for FactsError {
             Self::Audit(error) => error.code(),
             Self::Jobs(error) => error.code(),
             Self::Catalog(_) | Self::Note(_) | Self::Stored | Self::Form(_) | Self::Sign(_) => Code::Internal,
-        }
-    }
-}
-
-impl Coded for StatementError {
-    fn code(&self) -> Code {
-        match self {
-            Self::TooLong | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
-            Self::Sign(_) => Code::Internal,
-            Self::Audit(error) => error.code(),
         }
     }
 }

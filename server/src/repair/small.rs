@@ -159,7 +159,7 @@ async fn heal_one(
     let owner = match (known, &read) {
         (Some(owner), _) => owner,
         (None, Some((_, owner))) => *owner,
-        (None, None) => return Ok(()),
+        (None, None) => return contradict(service, keys, id, holders).await,
     };
     service.repairs.note_owner(id, owner);
     let lacking = |site: &SiteId| match holders.iter().find(|(holder, _)| holder == site) {
@@ -204,6 +204,31 @@ async fn heal_one(
     }
     if needed > 0 {
         healed.lacking.extend(failed);
+    }
+    Ok(())
+}
+
+/// Removes the tombstone of a failed put whose version stands. A withdrawal was
+/// cut off at fewer sites than may be lost, and a rebuild that met none of them
+/// let the version stand; the next one might meet them, and it would be gone.
+async fn contradict(
+    service: &Service,
+    keys: &Keys,
+    id: RecordId,
+    holders: &Holders,
+) -> Result<(), RepairError> {
+    if keys.kind != RecordKind::Tombstone {
+        return Ok(());
+    }
+    for (site, _) in holders {
+        let Some(adapter) = service.sites.for_repair(*site) else { continue };
+        let Ok(record) = adapter.get(id).await else { continue };
+        let Some((tenant, key)) = keys.of(&record) else { continue };
+        let Ok(tombstone) = open_fact::<Tombstone>(&record, key, tenant.id) else { continue };
+        if tombstone.failed_put && tenant.catalog.version(tombstone.version).await?.is_some() {
+            // A site that fails here is asked again in the next round.
+            let _ = adapter.delete(vec![id]).await;
+        }
     }
     Ok(())
 }
@@ -301,6 +326,8 @@ async fn fact_stands(tenant: &Tenant, record: RecordId, fact: Fact) -> Result<bo
             let known = crate::hold::all(tenant).await?;
             known.iter().any(|hold| hold.id == id && hold.released.is_some())
         }
+        // A floor that is too high does no harm.
+        Fact::Orders { .. } => true,
         Fact::Sites { generation, .. } => {
             let known = catalog.facts(crate::standing::SITES).await?;
             known.iter().any(|(id, _)| *id == crate::standing::generation_id(generation))

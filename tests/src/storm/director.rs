@@ -163,11 +163,17 @@ async fn everything(machine: &Machine) -> Option<std::collections::BTreeSet<Reco
 /// What only a site of the loss budget does.
 fn betray(stage: &Arc<Stage>, chance: &Chance, machine: &Arc<Machine>) {
     match chance.below(10) {
-        0..=2 => {
+        0..=1 => {
             stage.trace.fault("site lies", machine.name());
             machine.lie(true);
             let until = chance.between(Duration::from_secs(1), Duration::from_secs(40));
             after(until, machine, |machine| machine.lie(false));
+        }
+        2 => {
+            stage.trace.fault("site forgets", machine.name());
+            machine.forget(true);
+            let until = chance.between(Duration::from_secs(1), Duration::from_secs(40));
+            after(until, machine, |machine| machine.forget(false));
         }
         3..=5 => {
             stage.trace.fault("bits flip on disk", machine.name());
@@ -200,7 +206,13 @@ pub(crate) async fn service_crash(stage: &Arc<Stage>, loss: Loss, down: Duration
         return;
     }
     let loss = if loss == Loss::Everything && !stage.refresh_kit().await { Loss::Catalogues } else { loss };
-    stage.trace.fault("service crash", &format!("loses {loss:?}"));
+    let kind = match loss {
+        Loss::Nothing => "service crash",
+        Loss::OneCatalogue => "service crash, one catalogue lost",
+        Loss::Catalogues => "service crash, catalogues lost",
+        Loss::Everything => "service crash, all but the sites lost",
+    };
+    stage.trace.fault(kind, "");
     stage.crash(loss).await;
     if !custodians_away.is_zero() {
         stage.trace.fault("custodians away", "");

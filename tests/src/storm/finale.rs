@@ -54,6 +54,8 @@ pub(crate) async fn finale(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents
         workers.iter().map(|worker| worker.unsure_keys(lossless)).collect();
     let loss = if stage.chance.permille(400) { Loss::Everything } else { Loss::Catalogues };
     let loss = if loss == Loss::Everything && !stage.refresh_kit().await { Loss::Catalogues } else { loss };
+    let all = loss == Loss::Everything;
+    stage.trace.fault(if all { "everything lost in the end" } else { "catalogues lost in the end" }, "");
     if stage.chance.permille(500) {
         for machine in
             stage.machines().iter().filter(|machine| machine.is_expendable() && !machine.is_destroyed())
@@ -89,6 +91,7 @@ async fn calm(stage: &Arc<Stage>) {
         machine.cut_off(false);
         machine.stall(None);
         machine.lie(false);
+        machine.forget(false);
         machine.storage.set_full(false);
         // Off and on, so that a disk whose fsync failed takes writes again.
         if !machine.is_destroyed() {

@@ -68,6 +68,7 @@ pub(crate) async fn repair(stage: &Stage, service: &Service) -> Option<RepairRep
     for (what, said, took) in [
         ("shards", report.shards, after.shards - before.shards),
         ("copies of manifests", report.copies, after.manifests - before.manifests),
+        ("small records", report.small, after.small - before.small),
     ] {
         if said > took {
             let finding = format!("a round counts {said} {what} as written and machines took {took}");

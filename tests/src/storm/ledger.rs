@@ -45,7 +45,7 @@ struct Inner {
     /// Manifest records of a version, and who acknowledged them, truly or not.
     manifests: BTreeMap<VersionId, BTreeSet<SiteId>>,
     records: BTreeMap<VersionId, BTreeSet<RecordId>>,
-    /// Shards and manifest records that machines took, counted without end.
+    /// Records that machines took, counted without end.
     stored: Stored,
     /// Tombstone records by owner, and who acknowledged them, in order of appearance.
     tombstones: BTreeMap<Owner, Vec<(RecordId, BTreeSet<SiteId>)>>,
@@ -58,6 +58,8 @@ struct Inner {
 pub(crate) struct Stored {
     pub(crate) shards: u64,
     pub(crate) manifests: u64,
+    /// Facts, tombstones and runs of leaves.
+    pub(crate) small: u64,
 }
 
 impl Inner {
@@ -180,7 +182,7 @@ impl Ledger {
         match record.kind() {
             RecordKind::Shard => inner.stored.shards += 1,
             RecordKind::Manifest => inner.stored.manifests += 1,
-            _ => {}
+            _ => inner.stored.small += 1,
         }
     }
 

@@ -79,6 +79,15 @@ impl Link {
         lies
     }
 
+    /// The machine acknowledges what it does not store.
+    fn forgets(&self, what: &str) -> bool {
+        let forgets = self.machine.is_forgetful() && self.machine.is_reachable();
+        if forgets {
+            self.fault("acknowledged and forgotten", what);
+        }
+        forgets
+    }
+
     /// Carries the request to the machine, as it is then, and its answer back.
     async fn deliver<T>(machine: &Machine, work: &Work<T>) -> Result<T, SiteError> {
         if let Some(until) = machine.stalled_until() {
@@ -197,12 +206,15 @@ impl Site for Link {
 
     fn answers(&self) -> bool {
         let hearsay = self.chance.permille(self.network.weather.rates().hearsay);
+        if hearsay {
+            self.fault("answers although it does not, or the reverse", "");
+        }
         self.machine.is_reachable() != hearsay
     }
 
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
         let what = format!("put{}", described(&records));
-        if self.lies(&what) {
+        if self.forgets(&what) || self.lies(&what) {
             self.claim(&records).await;
             return Ok(self.receipts(&records));
         }

@@ -46,6 +46,7 @@ struct Condition {
     running: Option<Arc<dyn Site>>,
     cut_off: bool,
     lying: bool,
+    forgetful: bool,
     destroyed: bool,
     stalled_until: Option<Instant>,
     /// Counts the starts, so that a call notices that its site is another one.
@@ -97,6 +98,12 @@ impl Machine {
         self.condition().lying = lying && self.expendable;
     }
 
+    /// Acknowledges from now on, or no longer, whatever it is given to store,
+    /// and stores nothing; of the rest it tells the truth.
+    pub(crate) fn forget(&self, forgetful: bool) {
+        self.condition().forgetful = forgetful && self.expendable;
+    }
+
     pub(crate) fn stall(&self, until: Option<Instant>) {
         self.condition().stalled_until = until;
     }
@@ -115,6 +122,10 @@ impl Machine {
 
     pub(crate) fn is_lying(&self) -> bool {
         self.condition().lying
+    }
+
+    pub(crate) fn is_forgetful(&self) -> bool {
+        self.condition().forgetful
     }
 
     /// Whether a request would reach it now.

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use coffer_custody::SystemClock;
 use coffer_model::Clock;
 
+use super::trace::FAULTS;
 use super::{Counts, Outcome, storm};
 
 /// What the command is asked for.
@@ -87,6 +88,11 @@ struct Tally {
 }
 
 impl Tally {
+    /// Nothing yet, of every kind of fault.
+    fn new() -> Self {
+        Self { faults: FAULTS.map(|kind| (kind.to_owned(), 0)).into(), ..Self::default() }
+    }
+
     fn add(&mut self, outcome: &Outcome) {
         self.seeds += 1;
         self.events += outcome.events;
@@ -109,7 +115,7 @@ impl Tally {
 /// Runs the seeds; whether every promise held.
 pub fn run(arguments: &Arguments) -> bool {
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let tally = Mutex::new(Tally::default());
+    let tally = Mutex::new(Tally::new());
     let clock = SystemClock;
     let start = clock.monotonic();
     let scratch = arguments.scratch();

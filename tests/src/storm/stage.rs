@@ -134,7 +134,7 @@ impl Stage {
         trace: Arc<Trace>,
     ) -> Option<(Arc<Self>, IssuedCredential)> {
         let plan = Plan::draw(seed);
-        let weather = Arc::new(Weather::new(plan.rates));
+        let weather = Arc::new(Weather::new(plan.rates, Arc::clone(&trace)));
         let patterns = Arc::new(Patterns::default());
         let ledger = Arc::new(Ledger::new(Arc::clone(&patterns), Arc::clone(&trace)));
         let entropy = Arc::new(SeededEntropy::new(seed));

@@ -10,6 +10,46 @@ use tokio::time::Instant;
 /// Events that a failing seed prints.
 const KEPT: usize = 400;
 
+/// Every kind of fault, so that one that never strikes is seen.
+pub(crate) const FAULTS: [&str; 36] = [
+    "acknowledged and forgotten",
+    "all that may lie do nothing else",
+    "answers although it does not, or the reverse",
+    "as many sites cut off as may be lost",
+    "bits flip on disk",
+    "catalogues lost in the end",
+    "clock jumps",
+    "comes back old",
+    "custodians away",
+    "doubled request",
+    "everything lost in the end",
+    "fsync fails",
+    "image taken",
+    "late request",
+    "lie",
+    "lost answer",
+    "lost request",
+    "power cut",
+    "power cut everywhere",
+    "records lost behind the back",
+    "service crash",
+    "service crash, all but the sites lost",
+    "service crash, catalogues lost",
+    "service crash, one catalogue lost",
+    "siege",
+    "site cut off",
+    "site destroyed",
+    "site forgets",
+    "site full",
+    "site lies",
+    "site stalled",
+    "sites fall silent during a start",
+    "slow call",
+    "slow wire",
+    "wires cut",
+    "wires stalled",
+];
+
 /// A promise that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -75,6 +115,9 @@ impl Trace {
 
     /// Counts and notes a fault.
     pub(crate) fn fault(&self, kind: &str, what: &str) {
+        if !FAULTS.contains(&kind) {
+            self.violated("harness", format!("{kind} is no listed kind of fault"));
+        }
         *self.inner().faults.entry(kind.to_owned()).or_default() += 1;
         self.note(&format!("FAULT {kind} {what}"), "");
     }

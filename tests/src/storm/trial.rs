@@ -1,10 +1,13 @@
 //! In the calm, before the end: the sites of the loss budget lie in every
-//! answer, and everything is read; then repair has nothing left to do, and
-//! everything is read without as many sites as a loss may take.
+//! answer, and everything is read; then they lose some of what they have and
+//! forget what repair gives them for it; then repair has nothing left to do,
+//! and everything is read without as many sites as a loss may take.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use coffer_regions::{Trouble, Troubled};
+use coffer_model::RecordId;
+use coffer_regions::{RecordKind, Trouble, Troubled};
 use coffer_server::RepairReport;
 
 use super::chance::Chance;
@@ -50,6 +53,9 @@ pub(crate) async fn stand_trial(stage: &Arc<Stage>, workers: &[Worker]) {
         liars.iter().for_each(|machine| machine.lie(false));
         stage.weather.set_liars(false);
     }
+    if !liars.is_empty() {
+        forgotten(stage, &chance, &liars).await;
+    }
     let Some(report) = repaired(stage).await else { return };
     let stuck = |troubled: &Troubled| matches!(troubled.trouble, Trouble::NoPlace { .. });
     if !report.plan.troubled.iter().any(stuck) {
@@ -58,6 +64,32 @@ pub(crate) async fn stand_trial(stage: &Arc<Stage>, workers: &[Worker]) {
     if report.plan.versions_short == 0 && report.plan.troubled.is_empty() {
         lose(stage, &chance, workers).await;
     }
+}
+
+/// Records of each kind that a site loses.
+const LOST: usize = 3;
+
+/// Sites lose records, and acknowledge the repair of them without storing
+/// anything: a round that counts any of it as written is caught by the keeper.
+async fn forgotten(stage: &Arc<Stage>, chance: &Chance, machines: &[Arc<Machine>]) {
+    for machine in machines {
+        let Some((site, _)) = machine.reach() else { continue };
+        for kind in [RecordKind::Shard, RecordKind::Manifest, RecordKind::Tombstone] {
+            let Ok(listed) = site.list(kind, None, usize::MAX).await else { continue };
+            let some = (0..LOST).filter_map(|_| chance.pick(&listed)).map(|line| line.id);
+            let some: Vec<RecordId> = some.collect::<BTreeSet<_>>().into_iter().collect();
+            stage.trace.fault("records lost behind the back", machine.name());
+            let id = machine.description.id;
+            stage.ledger.deletion_begins(id, &some);
+            let gone = site.delete(some.clone()).await.is_ok();
+            stage.ledger.deletion_ends(id, &some, gone);
+        }
+        machine.forget(true);
+    }
+    if let Some(service) = stage.service() {
+        repair(stage, &service).await;
+    }
+    machines.iter().for_each(|machine| machine.forget(false));
 }
 
 /// Scrubs, and repairs until nothing is left to do.

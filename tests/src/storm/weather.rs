@@ -2,12 +2,13 @@
 //! conditions of the wires at this moment. In the calm there are none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::chance::Chance;
+use super::trace::Trace;
 use super::wire::LEAST_DELAY;
 
 /// Shares of a thousand calls of a site. Each kind of fault is off in some
@@ -55,16 +56,18 @@ pub(crate) struct Weather {
     /// Whoever lies does so in every answer, whatever the weather.
     liars: AtomicBool,
     stalled_until: Mutex<Option<Instant>>,
+    trace: Arc<Trace>,
 }
 
 impl Weather {
     /// Begins calm: a deployment is founded in fine weather.
-    pub(crate) fn new(rates: Rates) -> Self {
+    pub(crate) fn new(rates: Rates, trace: Arc<Trace>) -> Self {
         Self {
             rates,
             calm: AtomicBool::new(true),
             liars: AtomicBool::new(false),
             stalled_until: Mutex::default(),
+            trace,
         }
     }
 
@@ -98,6 +101,9 @@ impl Weather {
     /// How long the next bytes take between client and service.
     pub(crate) fn wire_delay(&self, chance: &Chance) -> Duration {
         let slow = chance.permille(self.rates().slow_wire);
+        if slow {
+            self.trace.fault("slow wire", "");
+        }
         let usual = chance.up_to(Duration::from_millis(if slow { 2000 } else { 4 }));
         let stalled =
             self.stalled().map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));

@@ -100,19 +100,24 @@ impl Contents {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new content, unlike every other; its first and last words are looked
-    /// for at every site.
+    /// A content that is not like another, unless it is too short for that:
+    /// then it is the same content, under the same number. Its first and last
+    /// words are looked for at every site.
     pub(crate) fn make(&self, stage: &Stage, chance: &Chance, length: usize) -> (u64, Bytes) {
         let mut body = vec![0; length];
         chance.fill(&mut body);
         let body = Bytes::from(body);
         let mut inner = self.inner();
+        let digest = *blake3::hash(&body).as_bytes();
+        if let Some(number) = inner.1.get(&digest) {
+            return (*number, body);
+        }
         let number = inner.0.len() as u64 + 1;
         if let (Some(first), Some(last)) = (body.first_chunk::<16>(), body.last_chunk::<16>()) {
             stage.patterns.add(first, "the beginning of a content");
             stage.patterns.add(last, "the end of a content");
         }
-        inner.1.insert(*blake3::hash(&body).as_bytes(), number);
+        inner.1.insert(digest, number);
         inner.0.insert(number, body.clone());
         (number, body)
     }

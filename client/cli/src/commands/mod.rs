@@ -4,6 +4,8 @@ mod audit;
 mod backup;
 mod bucket;
 mod case;
+#[cfg(feature = "embedded")]
+mod child;
 mod drill;
 #[cfg(feature = "embedded")]
 mod durability;
@@ -27,6 +29,7 @@ mod site_enroll;
 mod tenant;
 #[cfg(feature = "embedded")]
 mod trial;
+mod witness;
 
 use clap::CommandFactory as _;
 use coffer_client::profile::Profile;
@@ -54,6 +57,23 @@ pub(crate) fn run(flags: Flags, output: &Output) -> Result<Exit, Failure> {
     // A thread that waits for stdin would be waited for without end.
     runtime.shutdown_background();
     result
+}
+
+/// Calls `ended` when stdin closes, from a thread of its own: the parent has
+/// gone, however it went.
+fn end_with_stdin(ended: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(move || {
+        drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
+        ended();
+    });
+}
+
+fn stdin_closed() -> tokio::sync::oneshot::Receiver<()> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    end_with_stdin(move || {
+        let _ = tell.send(());
+    });
+    told
 }
 
 async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
@@ -85,6 +105,7 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         Command::Hold(command) => hold::run(context, command).await,
         Command::Case(command) => case::run(context, command).await,
         Command::Log(command) => log::run(context, command).await,
+        Command::Witness(command) => witness::run(context, command).await,
         Command::Report(flags) => report::run(context, flags).await,
         Command::Evidence(command) => evidence::run(context, command).await,
         // Answered above, without a profile or a runtime.

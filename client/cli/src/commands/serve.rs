@@ -11,7 +11,10 @@ use coffer_client::Credentials;
 use coffer_client::keys::{DEFAULT_COUNT, DEFAULT_THRESHOLD, RootKey, split_for};
 use coffer_client::profile::write_atomically;
 use coffer_custody::{Custodian as _, PassphraseFile, Quorum, write_shares};
-use coffer_server::{EndpointsFile, Host, HostSites, JobSettings, LeaseFile, RecoveryKit, Service, SiteFile};
+use coffer_server::{
+    Custody, CustodyKind, EndpointsFile, Host, HostSites, HttpWitness, JobSettings, LeaseFile, RecoveryKit,
+    Service, SiteFile, Witness,
+};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +22,8 @@ use tokio::sync::oneshot;
 
 use super::home::{Home, Place};
 use super::site::SITE_FILE_LIMIT;
+use super::stdin_closed;
+use super::witness::read_policy;
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
@@ -53,9 +58,14 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
     // First of all, so that a taken port founds nothing.
     let listener = listen(flags.listen).await?;
     let endpoint = format!("https://{}", listener.local_addr()?);
+    let metrics = match flags.metrics {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let home = if flags.fleet { Some(fleet(context, &flags).await?) } else { None };
     let ended =
-        serve(context, &flags, &places, home.as_ref(), (listener, endpoint), (terminate, interrupt)).await;
+        serve(context, &flags, &places, home.as_ref(), (listener, metrics, endpoint), (terminate, interrupt))
+            .await;
     if let Some(home) = home {
         home.stop(context).await;
     }
@@ -73,7 +83,7 @@ async fn serve(
     flags: &ServeFlags,
     places: &Places,
     home: Option<&Home>,
-    (listener, endpoint): (TcpListener, String),
+    (listener, metrics, endpoint): (TcpListener, Option<TcpListener>, String),
     (terminate, interrupt): (tokio::signal::unix::Signal, tokio::signal::unix::Signal),
 ) -> Result<Exit, Failure> {
     let pods = match home {
@@ -108,13 +118,26 @@ async fn serve(
         // With too few sites no checkpoint is signed; reading goes on.
         Err(error) => context.output.remark(format_args!("the recovery kit was not renewed: {error}")),
     }
-    context.output.object(&json!({ "ready": true, "endpoint": endpoint }));
+    let noted = service.kept_by(custody(flags)).await;
+    noted.advise(
+        "every acknowledged write is durable",
+        "make room for the service's own log, then start it again",
+    )?;
+    witness(&service, flags)?;
+    let metrics = metrics.map(|listener| figures(&service, listener)).transpose()?;
+    let told = metrics.as_ref().map(|figures| &figures.url);
+    context.output.object(&json!({ "ready": true, "endpoint": endpoint, "metrics": told }));
+    if let Some(url) = told {
+        context.output.text(format_args!("figures on {url}"));
+    }
     context.output.text(format_args!("ready on {endpoint}; stop with Ctrl-C"));
     let stdin = flags.exit_with_stdin.then(stdin_closed);
     let jobs = jobs(&flags.jobs);
-    coffer_server::serve_with(service, listener, jobs, until_told(terminate, interrupt, stdin))
-        .await
-        .advise("every acknowledged write is durable", "start it again")?;
+    let served =
+        coffer_server::serve_with(service, listener, jobs, until_told(terminate, interrupt, stdin)).await;
+    // They end with the catalogues that they look into.
+    drop(metrics);
+    served.advise("every acknowledged write is durable", "start it again")?;
     Ok(Exit::Success)
 }
 
@@ -133,6 +156,56 @@ fn host(context: &Context<'_>, flags: &ServeFlags, endpoints: Option<&PathBuf>) 
         host.owner = Some(lease);
     }
     Ok(host)
+}
+
+/// The figures, until this is dropped.
+struct Figures {
+    url: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Figures {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn figures(service: &Arc<Service>, listener: TcpListener) -> Result<Figures, Failure> {
+    let address = listener.local_addr()?;
+    let scheme = if address.ip().is_loopback() { "http" } else { "https" };
+    let service = Arc::clone(service);
+    let task = tokio::spawn(async move {
+        // It ends only where TLS cannot be set up, which the collector sees.
+        let _ = coffer_server::serve_metrics(service, listener).await;
+    });
+    Ok(Figures { url: format!("{scheme}://{address}/metrics"), task })
+}
+
+/// Who gave the root key this time. The shares are those of every founding.
+fn custody(flags: &ServeFlags) -> Custody {
+    let kind = match flags.custodian {
+        CustodianKind::Passphrase if flags.shares.is_empty() => CustodyKind::PassphraseFile,
+        _ => CustodyKind::Quorum,
+    };
+    Custody { kind, threshold: DEFAULT_THRESHOLD, shares: DEFAULT_COUNT }
+}
+
+/// Has the logs witnessed by those of the policy that say where they are.
+fn witness(service: &Service, flags: &ServeFlags) -> Result<(), Failure> {
+    let Some(path) = &flags.witnesses else { return Ok(()) };
+    let policy = read_policy(path)?;
+    let mut witnesses: Vec<Arc<dyn Witness>> = Vec::new();
+    for listed in policy.witnesses() {
+        if let Some(url) = &listed.url {
+            witnesses.push(Arc::new(HttpWitness::new(listed.key.clone(), url).map_err(Failure::usage)?));
+        }
+    }
+    if witnesses.is_empty() {
+        return Err(Failure::usage(format!("{} names no witness with a URL", path.display())));
+    }
+    let every = Some(Duration::from_secs(flags.witness_every.0)).filter(|every| !every.is_zero());
+    service.witness_by(witnesses, every);
+    Ok(())
 }
 
 fn jobs(flags: &JobFlags) -> JobSettings {
@@ -266,23 +339,6 @@ fn root_key(
         PassphraseFile::create(&places.slot, &places.passphrase, &root, entropy)?;
     }
     Ok((root, paths))
-}
-
-/// Calls `ended` when stdin closes, from a thread of its own: the parent has
-/// gone, however it went.
-pub(super) fn end_with_stdin(ended: impl FnOnce() + Send + 'static) {
-    std::thread::spawn(move || {
-        drop(std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
-        ended();
-    });
-}
-
-fn stdin_closed() -> oneshot::Receiver<()> {
-    let (tell, told) = oneshot::channel();
-    end_with_stdin(move || {
-        let _ = tell.send(());
-    });
-    told
 }
 
 async fn until_told(

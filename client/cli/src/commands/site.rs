@@ -1,7 +1,7 @@
 //! `coffer site`.
 
 use coffer_client::profile::ProfileError;
-use coffer_client::{CallError, Client, SiteChange, SiteInfo};
+use coffer_client::{CallError, Client, DeclaredCertificate, SiteChange, SiteInfo};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -76,6 +76,12 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
         SiteCommand::Replace { name } => {
             let word = "has a new, empty disk; `coffer repair run` fills it";
             change_site(context, &name, SiteChange::Replace, word).await?;
+        }
+        SiteCommand::Certify { name, tier, issuer, number, from, until } => {
+            let declared = DeclaredCertificate { issuer, number, tier, from, until };
+            let certified = context.operator().await?.certify_site(&name, declared).await;
+            let word = format!("has a declared certificate of tier {tier} until {until}");
+            told(context, &named(certified, "nothing was declared")?, &word);
         }
         #[cfg(feature = "embedded")]
         SiteCommand::Enroll { name, country, out, authority, data_dir } => {

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use coffer_model::Timestamp;
 
 use super::values::day_or_moment;
+use super::{SyslogTarget, WitnessFlags};
 
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
@@ -19,6 +20,10 @@ pub(crate) enum AuditCommand {
         /// Go on as the log grows, until it is interrupted.
         #[arg(short, long)]
         follow: bool,
+        /// Keep in this file how far the events were handed on, and go on from there: none is left out, and
+        /// after a crash the last ones may come twice.
+        #[arg(long, value_name = "FILE", requires = "follow", conflicts_with = "count")]
+        resume: Option<PathBuf>,
         #[command(flatten)]
         log: LogFlags,
         #[command(flatten)]
@@ -61,6 +66,8 @@ pub(crate) enum AuditCommand {
         log: LogFlags,
         #[command(flatten)]
         events: OcsfFlags,
+        #[command(flatten)]
+        witnesses: WitnessFlags,
     },
     /// Verify an export, or a proof of one leaf, without a service.
     ///
@@ -75,6 +82,8 @@ pub(crate) enum AuditCommand {
         checkpoint: Option<PathBuf>,
         #[command(flatten)]
         key: KeyFlags,
+        #[command(flatten)]
+        witnesses: WitnessFlags,
     },
     /// Prove one leaf in one file (C2SP tlog-proof).
     #[command(after_help = "Example: coffer audit prove 1204 -o deletion.tlog-proof")]
@@ -89,6 +98,8 @@ pub(crate) enum AuditCommand {
         export: Option<PathBuf>,
         #[command(flatten)]
         log: LogFlags,
+        #[command(flatten)]
+        witnesses: WitnessFlags,
     },
 }
 
@@ -120,11 +131,20 @@ pub(crate) struct OcsfFlags {
     /// Write the events as OCSF 1.5.0, one a line, to a file, or "-" for stdout.
     #[arg(long, value_name = "FILE")]
     pub(crate) ocsf: Option<PathBuf>,
+    /// Send the events as OCSF 1.5.0 to a syslog (RFC 5424): unix:/dev/log, udp:HOST:PORT or tcp:HOST:PORT.
+    #[arg(long, value_name = "WHERE", conflicts_with = "ocsf")]
+    pub(crate) syslog: Option<SyslogTarget>,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum LogCommand {
     /// Fetch and verify the newest checkpoint, and remember it.
+    ///
+    /// With --witnesses or --witness it is shown to the service's witnesses first, and refused without the
+    /// cosignatures that are asked for.
     #[command(after_help = "Example: coffer log checkpoint > checkpoint.txt")]
-    Checkpoint,
+    Checkpoint {
+        #[command(flatten)]
+        witnesses: WitnessFlags,
+    },
 }

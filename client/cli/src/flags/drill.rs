@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-#[cfg(feature = "embedded")]
 use coffer_client::backup::SnapshotId;
 use coffer_client::drill::{Person, ScenarioKind, Trigger};
 use coffer_model::{BucketName, Country, Timestamp};
@@ -16,12 +15,14 @@ use super::values::{bucket, moment, person, seconds, size};
 pub(crate) enum Kind {
     /// Nothing is lost: the restoration alone.
     Rehearsal,
-    /// The catalogue was made again from the sites before.
+    /// Every catalogue is lost: a service makes them again from copies of the sites.
     Catalogue,
-    /// The key service was opened by its custodians before.
+    /// The key service is lost: begins with its custodians, whose ceremony counts.
     KeyService,
-    /// The machine of the profile was lost before.
+    /// Service, catalogues and this profile's keys are lost: only sites, kit and shares are left.
     LostHost,
+    /// The provider and its programs are gone: another reader restores from copies of the sites.
+    ProviderExit,
     /// What must not be possible is tried.
     Negative,
 }
@@ -33,6 +34,7 @@ impl From<Kind> for ScenarioKind {
             Kind::Catalogue => Self::Catalogue,
             Kind::KeyService => Self::KeyService,
             Kind::LostHost => Self::LostHost,
+            Kind::ProviderExit => Self::ProviderExit,
             Kind::Negative => Self::Negative,
         }
     }
@@ -80,6 +82,9 @@ pub(crate) struct DrillWish {
     /// Kind of loss, where none of the above says it.
     #[arg(long, value_enum)]
     pub(crate) scenario: Option<Kind>,
+    /// Snapshot of the tree [default: the latest].
+    #[arg(long, value_name = "ID", conflicts_with_all = ["objects", "sample"])]
+    pub(crate) snapshot: Option<SnapshotId>,
     /// Read the bucket's objects, not the tree in its repository.
     #[arg(long)]
     pub(crate) objects: bool,
@@ -127,6 +132,32 @@ pub(crate) struct RunFlags {
     /// Key in the bucket that was deleted and must not open; repeat it for several.
     #[arg(long = "deleted", value_name = "KEY")]
     pub(crate) deleted: Vec<String>,
+    #[command(flatten)]
+    pub(crate) left: LeftFlags,
+}
+
+/// What is left after a loss, for drills that begin with nothing else.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Drills that begin cold")]
+pub(crate) struct LeftFlags {
+    /// Data directory with the sites; they are copied, and the copies are used.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Recovery kit [default: recovery-kit.json in the config directory].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kit: Option<PathBuf>,
+    /// Share file of a provider's custodian; repeat it for a quorum.
+    #[arg(long = "provider-share", value_name = "FILE")]
+    pub(crate) provider_shares: Vec<PathBuf>,
+    /// Share file of one of the tenant's people; repeat it for a quorum.
+    #[arg(long = "tenant-share", value_name = "FILE")]
+    pub(crate) tenant_shares: Vec<PathBuf>,
+    /// Program that restores when the provider is gone; its calls are described in client/READER.md.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) reader: Option<PathBuf>,
+    /// Argument of that program, before all others; repeat it for several.
+    #[arg(long = "reader-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) reader_args: Vec<String>,
 }
 
 #[derive(Subcommand)]
@@ -137,7 +168,7 @@ pub(crate) enum DrillCommand {
     )]
     Plan {
         #[command(flatten)]
-        wish: DrillWish,
+        wish: Box<DrillWish>,
     },
     /// Carry out a plan, or plan and carry out, and sign the result.
     ///
@@ -149,9 +180,9 @@ pub(crate) enum DrillCommand {
         #[arg(long, value_name = "ID", conflicts_with = "bucket")]
         plan: Option<String>,
         #[command(flatten)]
-        wish: Option<DrillWish>,
+        wish: Option<Box<DrillWish>>,
         #[command(flatten)]
-        flags: RunFlags,
+        flags: Box<RunFlags>,
     },
     /// List the drills of the tenant, each record verified.
     #[command(after_help = "Example: coffer drill ls")]
@@ -180,6 +211,10 @@ pub(crate) enum DrillCommand {
         #[command(flatten)]
         pinned: PinnedKey,
     },
+    /// Be the service that a drill makes again, until stdin closes.
+    #[cfg(feature = "embedded")]
+    #[command(hide = true)]
+    StandIn(Box<StandInFlags>),
     /// Recover everything in one new process, and prove it.
     #[cfg(feature = "embedded")]
     #[command(hide = true)]
@@ -196,6 +231,30 @@ pub(crate) struct PinnedKey {
     /// The key itself, name+hash+base64.
     #[arg(long, value_name = "KEY")]
     pub(crate) key: Option<String>,
+}
+
+/// Flags of `drill stand-in`.
+#[cfg(feature = "embedded")]
+#[derive(Args)]
+pub(crate) struct StandInFlags {
+    /// Directory in which only copies of sites are.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Recovery kit.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kit: PathBuf,
+    /// Share file of a provider's custodian.
+    #[arg(long = "provider-share", value_name = "FILE")]
+    pub(crate) provider_shares: Vec<PathBuf>,
+    /// Slot of the root key, where no shares are given.
+    #[arg(long, value_name = "FILE", requires = "passphrase_file")]
+    pub(crate) slot: Option<PathBuf>,
+    /// Passphrase of that slot.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Id of a tenant that gets a new credential.
+    #[arg(long, value_name = "ID")]
+    pub(crate) issue_to: Option<coffer_model::TenantId>,
 }
 
 /// Flags of `drill recover`.

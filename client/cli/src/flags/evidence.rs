@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{MaterialFlags, PinnedKey};
+use super::values::object;
+use super::{MaterialFlags, ObjectAddress, PinnedKey, WitnessFlags};
 
 #[derive(Subcommand)]
 pub(crate) enum EvidenceCommand {
@@ -19,6 +20,18 @@ pub(crate) enum EvidenceCommand {
         #[command(flatten)]
         material: MaterialFlags,
     },
+    /// Say in which countries each object lies and no other, and since when.
+    ///
+    /// From the list of all versions, the signed facts and the moves in the log, each verified first. Exit
+    /// code 4 if something lies outside its policy, or the log does not tell of a move.
+    #[command(after_help = "Example: coffer evidence residency --object documents/2026/report.pdf")]
+    Residency {
+        /// BUCKET/KEY of one object [default: every object].
+        #[arg(long, value_parser = object)]
+        object: Option<ObjectAddress>,
+        #[command(flatten)]
+        material: MaterialFlags,
+    },
     /// Check every item of a pack, without a server, and name each one that is wrong.
     #[command(after_help = "Example: coffer evidence verify ./evidence --kit recovery-kit.json")]
     Verify {
@@ -26,5 +39,7 @@ pub(crate) enum EvidenceCommand {
         pack: PathBuf,
         #[command(flatten)]
         pinned: PinnedKey,
+        #[command(flatten)]
+        witnesses: WitnessFlags,
     },
 }

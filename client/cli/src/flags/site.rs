@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use coffer_model::{Day, Tier};
 
 #[derive(Subcommand)]
 pub(crate) enum SiteCommand {
@@ -46,6 +47,32 @@ pub(crate) enum SiteCommand {
     Replace {
         /// Name of the site.
         name: String,
+    },
+    /// Declare the certificate of the tier of a site's building (operator).
+    ///
+    /// What is declared stands in the signed facts of every tenant from then on, with the operator's id, and
+    /// its digest in the service's log. The number lets an auditor ask the issuer.
+    #[command(
+        after_help = "Example: coffer site certify fra1 --tier III --number TCCF-1204 --from 2025-06-01 --until 2027-05-31"
+    )]
+    Certify {
+        /// Name of the site.
+        name: String,
+        /// Which tier: I, II, III or IV.
+        #[arg(long, value_name = "TIER")]
+        tier: Tier,
+        /// Who certified it.
+        #[arg(long, default_value = "Uptime Institute", value_name = "NAME")]
+        issuer: String,
+        /// Number of the certificate.
+        #[arg(long, value_name = "NUMBER")]
+        number: String,
+        /// First day of its validity.
+        #[arg(long, value_name = "DAY")]
+        from: Day,
+        /// Last day of its validity.
+        #[arg(long, value_name = "DAY")]
+        until: Day,
     },
     /// Make the certificate and the keys of a new pod, and print its entry
     /// for the site file.

@@ -191,6 +191,37 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "a size is a number of bytes, for example 512M".to_owned())
 }
 
+/// A syslog that takes events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SyslogTarget {
+    /// A datagram socket of this machine.
+    Unix(std::path::PathBuf),
+    /// Datagrams to a host (RFC 5426).
+    Udp(String),
+    /// A stream to a host (RFC 6587, octet counting).
+    Tcp(String),
+}
+
+impl std::str::FromStr for SyslogTarget {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let host = |address: &str| {
+            let port = address
+                .rsplit_once(':')
+                .and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>().ok()).flatten());
+            port.filter(|port| *port > 0).map(|_| address.to_owned())
+        };
+        let target = match text.split_once(':') {
+            Some(("unix", path)) if path.starts_with('/') => Some(Self::Unix(path.into())),
+            Some(("udp", address)) => host(address).map(Self::Udp),
+            Some(("tcp", address)) => host(address).map(Self::Tcp),
+            _ => None,
+        };
+        target.ok_or("a syslog is unix:/PATH, udp:HOST:PORT or tcp:HOST:PORT, for example unix:/dev/log")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

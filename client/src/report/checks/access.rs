@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::check::{Answer, Check, Evidence, Theme};
+use super::super::check::{Answer, Check, Evidence, Theme, counted};
 use super::super::mapping::{dora, gdpr, iso, nis2, nist, pci, soc2};
 use super::super::material::{LogEvent, Material};
 
@@ -119,9 +119,9 @@ fn known(material: &Material) -> Answer {
         .map(|event| format!("leaf {}: {} by {}", event.index, event.operation, event.actor))
         .collect();
     let good = format!(
-        "{} leaves of granted calls, all by {} principals of the tenant or by jobs",
+        "{} leaves of granted calls, all by {} of the tenant or by jobs",
         calls.count(),
-        own.len()
+        counted(own.len(), "principal")
     );
     Answer::unless(&bad, good, vec![Evidence::Facts, Evidence::Log])
 }
@@ -136,7 +136,7 @@ fn least(material: &Material) -> Answer {
     if principals.is_empty() {
         bad.push("the tenant has no principal".to_owned());
     }
-    let good = format!("{} principals, none of them an operator", principals.len());
+    let good = format!("{}, none of them an operator", counted(principals.len(), "principal"));
     Answer::unless(&bad, good, vec![Evidence::Facts])
 }
 

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use coffer_keys::{WitnessName, verify_cosignature};
 use coffer_model::Timestamp;
 
 use super::super::check::{Answer, Check, Evidence, Theme};
@@ -16,7 +19,7 @@ const UNDER_WAY_MS: u64 = 600_000;
 /// Jobs whose steps each have an intent and one outcome for many.
 const OWN_RHYTHM: [&str; 4] = ["repair", "scrub", "challenge", "sites"];
 
-pub(super) static CHECKS: [Check; 6] = [
+pub(super) static CHECKS: [Check; 7] = [
     Check {
         id: "log-facts",
         theme: Theme::Logging,
@@ -95,7 +98,57 @@ pub(super) static CHECKS: [Check; 6] = [
         ],
         query: privileged,
     },
+    Check {
+        id: "log-witnessed",
+        theme: Theme::Logging,
+        title: "Somebody else saw the log, and saw the same",
+        objective: "In the week before the facts a witness put its signature under a state of this log, and the log here extends \
+            that state.",
+        remedy: "Name witnesses, run by somebody else, to the service: `coffer serve --witnesses FILE`.",
+        references: &[
+            nist("au-9.2"),
+            iso("A.5.28"),
+            gdpr("5(2)"),
+            dora("RTS 2024/1774 art. 12"),
+            pci("10.3.3"),
+            soc2("CC7.2"),
+        ],
+        query: witnessed,
+    },
 ];
+
+/// How long ago a witness may have seen the log.
+const SEEN_SECONDS: u64 = 7 * 24 * 3600;
+
+fn witnessed(material: &Material) -> Answer {
+    let evidence = vec![Evidence::Facts, Evidence::Log];
+    let no = |reason: &str| Answer::when(false, "", reason, vec![Evidence::Facts, Evidence::Log]);
+    let Some(seen) = &material.facts.facts.witnessed else { return no("the facts name no witness") };
+    let Some(note) = &seen.checkpoint else { return no("no witness was shown this log") };
+    let now = material.now().0 / 1_000_000_000;
+    let keys = seen.witnesses.iter().filter_map(|key| key.parse::<WitnessName>().ok());
+    let times = keys.filter_map(|key| Some((verify_cosignature(note, &key).ok()?, key.name)));
+    let recent =
+        |time: u64| time <= now.saturating_add(BACK_MS / 1000) && now.saturating_sub(time) <= SEEN_SECONDS;
+    let names: Vec<String> = times.filter(|(time, _)| recent(*time)).map(|(_, name)| name).collect();
+    let Some(size) = extended(material, note) else {
+        return no("the log here does not extend the state that witnesses were shown");
+    };
+    let bad = "no witness cosigned a state of this log in the week before the facts";
+    let good = format!("{} cosigned the first {size} leaves", names.join(", "));
+    Answer::when(!names.is_empty(), good, bad, evidence)
+}
+
+/// The size of the state in a note, if the log begins with it.
+fn extended(material: &Material, note: &str) -> Option<u64> {
+    let log = &material.log;
+    let mut lines = note.split('\n');
+    let (origin, size, root) = (lines.next()?, lines.next()?.parse::<u64>().ok()?, lines.next()?);
+    let leaves = log.leaves.get(..usize::try_from(size).ok()?)?;
+    let hashes: Vec<_> = leaves.iter().map(|leaf| coffer_keys::leaf_hash(leaf)).collect();
+    let own = STANDARD.encode(coffer_keys::root_of(&hashes).0);
+    (origin == log.checkpoint.origin && root == own).then_some(size)
+}
 
 fn facts(material: &Material) -> Answer {
     let (log, stated) = (&material.log, &material.facts.facts.log);

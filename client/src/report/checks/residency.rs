@@ -1,6 +1,9 @@
 //! Where the data lies.
 
+use coffer_model::Day;
+
 use super::super::check::{Answer, Check, Evidence, Theme};
+use super::super::dwelling::{Dwelling, dwellings};
 use super::super::mapping::{dora, gdpr, iso, nis2, nist, pci, soc2};
 use super::super::material::Material;
 
@@ -60,8 +63,10 @@ pub(super) static CHECKS: [Check; 6] = [
         id: "place-certified",
         theme: Theme::Residency,
         title: "Tiers are certified, and the certificates have not expired",
-        objective: "For every site in use there is a certificate of its building's tier that is valid when the facts are taken.",
-        remedy: "Enter the certificates of the sites' operators; until then the tier is a claim.",
+        objective: "For every site in use an operator declared a certificate of its building's tier, with issuer and number, that \
+            is valid when the facts are taken.",
+        remedy: "Declare the certificates of the sites: `coffer site certify --help`; until then the tier is a claim. Ask the issuer \
+            whether the numbers are right.",
         references: &[
             nist("pe-23"),
             iso("A.7.5"),
@@ -119,8 +124,13 @@ fn history(material: &Material) -> Answer {
     if read < wanted {
         bad.push(format!("only {read} of {wanted} versions were listed"));
     }
-    let still = items.iter().filter(|item| item.revision == 0).count();
-    let good = format!("all {read} versions lie inside; {still} of them never moved since they were written");
+    let objects = dwellings(material).unwrap_or_default();
+    bad.extend(objects.iter().filter(|object| !object.doubt.is_empty()).map(Dwelling::sentence));
+    let always = objects.iter().filter(|object| object.always()).count();
+    let good = format!(
+        "all {read} versions lie inside; {always} of {} objects never lay in another country since their first version",
+        objects.len()
+    );
     Answer::unless(&bad, good, vec![Evidence::Residency, Evidence::Facts])
 }
 
@@ -139,17 +149,21 @@ fn tiers(material: &Material) -> Answer {
 }
 
 fn certified(material: &Material) -> Answer {
-    let now = material.now().to_string();
-    let today = now.get(..10).unwrap_or(&now);
+    let today = Day::of(material.now());
     let bad: Vec<String> = material
         .facts
         .facts
         .sites_now()
-        .filter_map(|site| match site.tier_certificate_until.as_deref() {
-            None => Some(format!("{}: no certificate of tier {} is kept", site.name, site.tier)),
-            Some(until) if until < today => Some(format!("{}: expired on {until}", site.name)),
+        .filter_map(|site| match &site.tier_certificate {
+            None => Some(format!("{}: no certificate of tier {} was declared", site.name, site.tier)),
+            Some(one) if one.tier < site.tier => {
+                Some(format!("{}: tier {} is certified, {} is claimed", site.name, one.tier, site.tier))
+            }
+            Some(one) if today < one.from => Some(format!("{}: valid from {} on", site.name, one.from)),
+            Some(one) if one.until < today => Some(format!("{}: expired on {}", site.name, one.until)),
             Some(_) => None,
         })
         .collect();
-    Answer::unless(&bad, "every site in use has a certificate that has not expired", vec![Evidence::Facts])
+    let good = "for every site in use an operator declared a certificate of its tier that has not expired";
+    Answer::unless(&bad, good, vec![Evidence::Facts])
 }

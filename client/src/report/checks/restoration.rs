@@ -1,6 +1,6 @@
 //! Restorations that were rehearsed, measured and compared.
 
-use super::super::check::{Answer, Check, Evidence, Theme};
+use super::super::check::{Answer, Check, Evidence, Theme, counted};
 use super::super::mapping::{dora, gdpr, iso, nis2, nist, pci, soc2};
 use super::super::material::{DrillItem, Material};
 use crate::drill::Verdict;
@@ -125,8 +125,8 @@ fn recent(material: &Material) -> Answer {
     let Some(last) = material.drills().next_back() else { return none() };
     let days = material.now().0.saturating_sub(last.declared().0) / DAY_NS;
     let said = format!(
-        "{} drills in the period; the latest, {}, is {days} days old",
-        material.drills().count(),
+        "{} in the period; the latest, {}, is {days} days old",
+        counted(material.drills().count(), "drill"),
         name(last)
     );
     Answer::when(days <= DRILL_DAYS, said.clone(), said, vec![of(last)])
@@ -142,7 +142,7 @@ fn identical(material: &Material) -> Answer {
         .map(|drill| format!("drill {}: {} differences", name(drill), drill.record.differences.count))
         .collect();
     let files: u64 = all.iter().map(|drill| drill.record.files).fold(0, u64::saturating_add);
-    let good = format!("{files} files came back in {} drills, with no difference", all.len());
+    let good = format!("{files} files came back in {}, with no difference", counted(all.len(), "drill"));
     Answer::unless(&bad, good, all.into_iter().map(of).collect())
 }
 

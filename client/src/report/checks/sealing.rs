@@ -19,7 +19,7 @@ const QUORUM: usize = 2;
 
 const DAY_NS: u64 = 86_400_000_000_000;
 
-pub(super) static CHECKS: [Check; 6] = [
+pub(super) static CHECKS: [Check; 8] = [
     Check {
         id: "rest-sealed",
         theme: Theme::Sealing,
@@ -105,7 +105,69 @@ pub(super) static CHECKS: [Check; 6] = [
         ],
         query: quorum,
     },
+    Check {
+        id: "keys-custody",
+        theme: Theme::Sealing,
+        title: "No machine alone can open the deployment",
+        objective: "When the service last started, people brought shares of the root key, and one share was not enough; no file of \
+            its machine opened it.",
+        remedy: "Start the service with the shares of a quorum: `coffer serve --custodian quorum --share FILE ...`.",
+        references: &[
+            nist("sc-12"),
+            iso("A.8.24"),
+            dora("RTS 2024/1774 art. 7"),
+            nis2("CIR 2024/2690 annex 9.2"),
+            pci("3.7.6"),
+            soc2("CC6.1"),
+        ],
+        query: custody,
+    },
+    Check {
+        id: "keys-certificates",
+        theme: Theme::Sealing,
+        title: "The certificates of TLS have not expired and will not soon",
+        objective: "Every certificate of TLS that the service stands for is valid for thirty days more.",
+        remedy: "Replace the certificate before it expires.",
+        references: &[
+            nist("sc-17"),
+            iso("A.8.24"),
+            dora("RTS 2024/1774 art. 7"),
+            nis2("CIR 2024/2690 annex 9.2"),
+            pci("4.2.1.1"),
+        ],
+        query: certificates,
+    },
 ];
+
+/// How long before its end a certificate is to be replaced.
+const EXPIRY_DAYS: u64 = 30;
+
+fn custody(material: &Material) -> Answer {
+    let Some(custody) = &material.facts.facts.custody else {
+        return Answer::when(false, "", "the facts do not say who keeps the root key", vec![Evidence::Facts]);
+    };
+    let said =
+        format!("opened by {}; {} of {} shares open it", custody.kind, custody.threshold, custody.shares);
+    let met = custody.kind == "quorum" && usize::from(custody.threshold) >= QUORUM;
+    Answer::when(met, said.clone(), said, vec![Evidence::Facts])
+}
+
+fn certificates(material: &Material) -> Answer {
+    let all = &material.facts.facts.certificates;
+    let limit = material.now().0.saturating_add(EXPIRY_DAYS * DAY_NS);
+    let mut bad: Vec<String> = all
+        .iter()
+        .filter_map(|one| match one.until.as_ref().and_then(|until| until.timestamp()) {
+            None => Some(format!("{}: until when it is valid is not known", one.name)),
+            Some(until) if until.0 < limit => Some(format!("{}: valid until {until}", one.name)),
+            Some(_) => None,
+        })
+        .collect();
+    if all.is_empty() {
+        bad.push("the facts name no certificate".to_owned());
+    }
+    Answer::unless(&bad, "every certificate is valid for thirty days more", vec![Evidence::Facts])
+}
 
 fn sealed(material: &Material) -> Answer {
     let keys = &material.facts.facts.keys;

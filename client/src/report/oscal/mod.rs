@@ -9,7 +9,7 @@ mod parts;
 mod plan;
 mod results;
 
-use coffer_keys::to_canonical;
+use coffer_keys::{statement, to_canonical};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -53,15 +53,11 @@ fn bytes(document: &Value) -> Vec<u8> {
 /// form that `trestle verify` reads.
 pub fn signing_statement(name: &str, canonical: &[u8]) -> Value {
     let digest: [u8; 32] = Sha256::digest(canonical).into();
-    json!({
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{ "name": name, "digest": { "sha256": coffer_model::Digest(digest).to_string() } }],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {
-            "canonicalization": "RFC8785",
-            "digestAlgorithm": "sha256",
-            "digestSource": "canonical-json",
-            "tool": "coffer",
-        },
-    })
+    let how = json!({
+        "canonicalization": "RFC8785",
+        "digestAlgorithm": "sha256",
+        "digestSource": "canonical-json",
+        "tool": "coffer",
+    });
+    statement(name, &coffer_model::Digest(digest).to_string(), PREDICATE_TYPE, &how)
 }

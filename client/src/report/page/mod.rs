@@ -45,6 +45,11 @@ pub(super) fn day(utc: &str) -> &str {
     utc.get(..10).unwrap_or(utc)
 }
 
+/// A moment to the second, for people; the evidence has it to the nanosecond.
+pub(super) fn second(utc: &str) -> String {
+    utc.get(..19).map_or_else(|| utc.to_owned(), |text| format!("{} UTC", text.replace('T', " ")))
+}
+
 /// The whole page. `linked`: it lies in `reports/` of a pack.
 pub(super) fn html(report: &Report<'_>, linked: bool) -> String {
     let facts = &report.material.facts.facts;

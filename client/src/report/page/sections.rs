@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::{bytes_text, chart, day, escaped};
+use super::{bytes_text, chart, day, escaped, second};
+use crate::report::check::counted;
 use crate::report::check::{Evidence, Finding, Status, Theme};
-use crate::report::facts::SiteFacts;
+use crate::report::dwelling::{Dwelling, dwellings};
+use crate::report::facts::{SiteFacts, TierCertificateFacts};
 use crate::report::limits::LIMITS;
 use crate::report::mapping::{CAUTION, Standard};
 use crate::report::material::DrillItem;
@@ -23,7 +25,7 @@ pub(super) fn head(report: &Report<'_>) -> String {
         escaped(&facts.tenant.name),
         day(&from),
         day(&to),
-        escaped(facts.taken.utc()),
+        escaped(second(facts.taken.utc())),
         escaped(&facts.tenant.id),
     )
 }
@@ -44,7 +46,7 @@ pub(super) fn summary(report: &Report<'_>) -> String {
         tile("good", &format!("{met} of {all}"), "objectives satisfied"),
         tile(if open > 0 { "bad" } else { "good" }, &open.to_string(), "not satisfied, or not shown"),
         tile("", &bytes_text(facts.versions.bytes), &format!("in {} versions", facts.versions.versions)),
-        tile("", &last, &format!("latest restoration, of {} drills", drills.len())),
+        tile("", &last, &format!("latest restoration, of {}", counted(drills.len(), "drill"))),
         tile("", &countries.len().to_string(), &format!("countries: {}", countries.join(", "))),
         tile("", &report.material.log.checkpoint.size.to_string(), "leaves of the log, all verified"),
     ];
@@ -128,13 +130,14 @@ pub(super) fn sites(report: &Report<'_>) -> String {
             site if !site.answers => "silent",
             site => site.standing.as_str(),
         };
-        let until = site.tier_certificate_until.as_deref().unwrap_or("none kept");
+        let declared = site.tier_certificate.as_ref();
+        let certificate = declared.map_or_else(|| "none declared".to_owned(), TierCertificateFacts::text);
         let kind = if site.simulated { "simulated" } else { "real" };
         let cells = [
             cell("Site", &site.name),
             cell("Country", site.country.as_str()),
             cell("Failure domain", &site.domain),
-            cell("Tier", &format!("{} (certificate: {until})", site.tier)),
+            cell("Tier", &format!("{} (certificate: {certificate})", site.tier)),
             cell("State", state),
             cell("Kind", kind),
             cell("Damaged", &site.damaged.to_string()),
@@ -164,23 +167,52 @@ pub(super) fn residency(report: &Report<'_>) -> String {
         ];
         let _ = writeln!(rows, "<tr>{}</tr>", cells.concat());
     }
-    let listed = match &report.material.residency {
-        Some(items) => {
-            let still = items.iter().filter(|item| item.revision == 0).count();
-            let first = items.iter().map(|item| item.created).min();
-            let since = first.map(|time| time.to_string()).unwrap_or_default();
-            format!(
-                "<p>All {} versions were read one by one; {still} of them never moved since they were written, the oldest on {}.</p>",
-                items.len(),
-                escaped(day(&since))
-            )
-        }
+    let listed = match dwellings(report.material) {
+        Some(objects) => dwelling_table(&objects),
         None => "<p class=\"soft\">The versions were not read one by one for this report.</p>".to_owned(),
     };
     format!(
         "<section id=\"residency\"><h2>Where the data lies</h2><div class=\"scroll\"><table class=\"cards\">\
         <thead><tr><th>Bucket</th><th>May lie</th><th>Lies in (versions)</th><th>Outside</th><th>Short</th><th>Content</th></tr></thead>\
         <tbody>{rows}</tbody></table></div>{listed}</section>\n"
+    )
+}
+
+/// Objects on the page; the table beside it has all of them.
+const OBJECTS_SHOWN: usize = 50;
+
+/// Since when each object lies only where it does: first those that moved,
+/// then the newest.
+fn dwelling_table(objects: &[Dwelling]) -> String {
+    let always = objects.iter().filter(|object| object.always() && object.doubt.is_empty()).count();
+    let mut order: Vec<&Dwelling> = objects.iter().collect();
+    order.sort_by_key(|object| (object.doubt.is_empty(), object.always(), std::cmp::Reverse(object.since)));
+    let mut rows = String::new();
+    for object in order.iter().take(OBJECTS_SHOWN) {
+        let why = match (object.doubt.as_str(), object.always()) {
+            ("", true) => "its first version".to_owned(),
+            ("", false) => "a move".to_owned(),
+            (doubt, _) => doubt.to_owned(),
+        };
+        let cells = [
+            cell("Object", &object.object),
+            cell("Only in", &object.countries.join(", ")),
+            cell("Since", &format!("{} ({why})", second(&object.since.to_string()))),
+            cell("Versions", &object.versions.to_string()),
+        ];
+        let _ = writeln!(rows, "<tr>{}</tr>", cells.concat());
+    }
+    let rest = match objects.len().saturating_sub(OBJECTS_SHOWN) {
+        0 => String::new(),
+        more => format!("<p class=\"soft\">And {more} more, in the table of objects.</p>"),
+    };
+    format!(
+        "<p>{always} of {} objects never lay elsewhere since their first version.</p>\
+        <details><summary>Each object, and since when it lies only where it does</summary>\
+        <div class=\"scroll\"><table class=\"cards\">\
+        <thead><tr><th>Object</th><th>Only in</th><th>Since</th><th>Versions</th></tr></thead>\
+        <tbody>{rows}</tbody></table></div>{rest}</details>",
+        objects.len()
     )
 }
 
@@ -205,7 +237,7 @@ pub(super) fn drills(report: &Report<'_>) -> String {
             format!("{} of {seconds} s: {verdict}", chart::seconds(ns))
         };
         let cells = [
-            cell("Declared", record.declared.utc()),
+            cell("Declared", &second(record.declared.utc())),
             cell("Scenario", &record.scenario),
             cell("Sites lost", &format!("{} of {}", record.sites_lost.len(), record.sites)),
             cell("Restored", &format!("{} files, {}", record.files, bytes_text(record.bytes))),
@@ -258,11 +290,12 @@ pub(super) fn keys(report: &Report<'_>) -> String {
     let facts = &report.material.facts.facts;
     let mut rows = String::new();
     for epoch in &facts.keys.epochs {
-        let since = epoch.created.as_ref().map_or("not known", |moment| moment.utc());
+        let since =
+            epoch.created.as_ref().map_or_else(|| "not known".to_owned(), |moment| second(moment.utc()));
         let cells = [
             cell("Epoch", &epoch.epoch.to_string()),
             cell("Key", &epoch.id),
-            cell("Since", since),
+            cell("Since", &since),
             cell("Versions", &epoch.versions.to_string()),
         ];
         let _ = writeln!(rows, "<tr>{}</tr>", cells.concat());
@@ -271,11 +304,11 @@ pub(super) fn keys(report: &Report<'_>) -> String {
         "<section id=\"keys\"><h2>Keys and people</h2><p>Content: {}. Keys are wrapped with {}.</p>\
         <div class=\"scroll\"><table class=\"cards\"><thead><tr><th>Epoch</th><th>Key</th><th>Since</th><th>Versions</th></tr></thead>\
         <tbody>{rows}</tbody></table></div>\
-        <p>{} principals of the tenant; {} operators of the deployment, who reach no tenant's data.</p></section>\n",
+        <p>{} of the tenant; {} of the deployment, without a way to a tenant's data.</p></section>\n",
         escaped(&facts.keys.content),
         escaped(&facts.keys.wrap),
-        facts.principals.len(),
-        facts.operators
+        counted(facts.principals.len(), "principal"),
+        counted(usize::try_from(facts.operators).unwrap_or(usize::MAX), "operator")
     )
 }
 

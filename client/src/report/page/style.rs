@@ -7,17 +7,17 @@ pub(super) const STYLE: &str = "
 --good:#5cc79a;--good-bg:#16352a;--bad:#ff8a80;--bad-bg:#3d1f1d;--accent:#8ab4f8;--bar:#34475f}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:72rem;padding:1.5rem;background:var(--bg);color:var(--ink);\
-font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;overflow-wrap:anywhere}
+font:16px/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;overflow-wrap:break-word}
 h1{font-size:1.9rem;line-height:1.2;margin:.2rem 0}
 h2{font-size:1.3rem;margin:2.4rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
 h3{font-size:1.02rem;margin:1.4rem 0 .4rem;color:var(--soft)}
 p{margin:.4rem 0}
 a{color:var(--accent)}
-code{font:.86em ui-monospace,'DejaVu Sans Mono',Menlo,monospace}
+code{font:.86em ui-monospace,'DejaVu Sans Mono',Menlo,monospace;overflow-wrap:anywhere}
 .soft,small{color:var(--soft)}
 .eyebrow{letter-spacing:.08em;text-transform:uppercase;font-size:.78rem;color:var(--soft);margin:0}
 nav{display:flex;flex-wrap:wrap;gap:.3rem 1rem;margin:.8rem 0;font-size:.92rem}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.8rem;margin:1rem 0}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.8rem;margin:1rem 0}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:.8rem 1rem}
 .tile b{display:block;font-size:1.55rem;line-height:1.2}
 .tile.bad b{color:var(--bad)}.tile.good b{color:var(--good)}
@@ -49,5 +49,6 @@ table.cards td{display:flex;justify-content:space-between;gap:1rem;border:0;padd
 table.cards td::before{content:attr(data-name);color:var(--soft);text-align:left}}
 @media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--good:#0b5d3d;--good-bg:#fff;--bad:#9a1710;\
 --bad-bg:#fff;--accent:#123a75;--bar:#ccc}body{max-width:none;padding:0;font-size:10.5pt}nav{display:none}\
-h2{break-after:avoid}h3{break-after:avoid}.badge{border:1px solid currentColor}tr{break-inside:avoid}a{text-decoration:none}}
+table{font-size:8.5pt}th{font-size:7.5pt}th,td{padding:.25rem .4rem}.scroll{overflow:visible}\
+.tiles,.caution{break-inside:avoid}svg{max-height:13rem}h2,h3,figcaption{break-after:avoid}.badge{border:1px solid currentColor}details::details-content{content-visibility:visible;height:auto}tr{break-inside:avoid}a{text-decoration:none}}
 ";

@@ -53,12 +53,17 @@ impl Document {
         self.y = self.y.saturating_sub(points);
     }
 
+    /// Goes on where so many points are left, on this page or the next.
+    pub(super) fn room(&mut self, points: u32) {
+        if self.y < MARGIN + points {
+            self.turn();
+        }
+    }
+
     /// A heading that does not stand alone at the end of a page.
     pub(super) fn heading(&mut self, text: &str) {
         self.gap(14);
-        if self.y < MARGIN + 80 {
-            self.turn();
-        }
+        self.room(100);
         self.text(Font::Bold, 13, text);
         self.gap(3);
     }

@@ -9,6 +9,7 @@ use document::{Document, Font};
 
 use super::Report;
 use super::check::{Status, Theme};
+use super::facts::TierCertificateFacts;
 use super::limits::LIMITS;
 use super::mapping::CAUTION;
 use super::{Evidence, oscal};
@@ -33,6 +34,7 @@ pub(super) fn pdf(report: &Report<'_>) -> Vec<u8> {
     drills(&mut paper, report);
     paper.heading("What cryptography cannot prove");
     for limit in LIMITS {
+        paper.room(50);
         paper.text(Font::Plain, 10, limit.what);
         paper.text(Font::Plain, 9, limit.instead);
         paper.gap(4);
@@ -45,6 +47,8 @@ fn findings(paper: &mut Document, report: &Report<'_>) {
         paper.heading(theme.title());
         for finding in report.of_theme(theme) {
             let (check, answer) = (finding.check, &finding.answer);
+            // A finding does not leave its title behind.
+            paper.room(70);
             let mark = if answer.status == Status::Satisfied { "" } else { "!  " };
             paper.text(Font::Bold, 10, &format!("{mark}{}: {}", check.title, answer.status.text()));
             paper.text(Font::Plain, 9, check.objective);
@@ -66,7 +70,8 @@ fn findings(paper: &mut Document, report: &Report<'_>) {
 fn sites(paper: &mut Document, report: &Report<'_>) {
     paper.heading("Sites");
     for site in &report.material.facts.facts.sites {
-        let until = site.tier_certificate_until.as_deref().unwrap_or("no certificate kept");
+        let declared = site.tier_certificate.as_ref();
+        let until = declared.map_or_else(|| "no certificate declared".to_owned(), TierCertificateFacts::text);
         let line = format!(
             "{} · {} · {} · tier {} ({until}) · {} · {} records damaged",
             site.name, site.country, site.domain, site.tier, site.standing, site.damaged

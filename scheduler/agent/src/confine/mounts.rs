@@ -170,8 +170,11 @@ pub(crate) fn needs_loader(file: &Path) -> io::Result<bool> {
     Ok(segments.filter_map(|at| number(at, 4)).any(|kind| kind == u64::from(PT_INTERP)))
 }
 
-/// Gives a directory to the pod's user.
+/// Gives a file or directory to the pod's user. An agent that is not root has
+/// one user only, its own, and its files are that user's already.
 pub(crate) fn hand_over(path: &Path, uid: u32, mode: u32) -> io::Result<()> {
-    rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
+    if rustix::process::geteuid().is_root() {
+        rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid)))?;
+    }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }

@@ -69,6 +69,12 @@ impl Fences {
         write(holder, &directory, epoch, state.until)
     }
 
+    /// Goes on with the lease of a pod that an earlier agent left running: what
+    /// that one was granted holds until its end.
+    pub(crate) fn adopt(&self, uid: &str, directory: PathBuf, epoch: u64) {
+        self.state().pods.insert(uid.to_owned(), (directory, epoch));
+    }
+
     pub(crate) fn remove(&self, uid: &str) {
         self.state().pods.remove(uid);
     }
@@ -123,6 +129,20 @@ mod tests {
         fences.add("n1", "pod", dir.path().join("lease"), 7).unwrap();
         let lease = read(&dir.path().join("lease"));
         assert_eq!((lease.valid_until_unix_ms, lease.valid_until_boottime_ms, lease.epoch), (0, 0, 7));
+    }
+
+    #[test]
+    fn a_successor_of_the_agent_neither_shortens_nor_prolongs_a_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Fences::default();
+        first.add("n1", "pod", dir.path().to_owned(), 1).unwrap();
+        first.renew("n1", Moment::now(), Duration::from_secs(5));
+        let lease = read(dir.path());
+        let second = Fences::default();
+        second.adopt("pod", dir.path().to_owned(), 1);
+        assert_eq!(read(dir.path()), lease);
+        second.renew("n1", Moment::now(), Duration::from_secs(9));
+        assert!(read(dir.path()).valid_until_boottime_ms > lease.valid_until_boottime_ms);
     }
 
     #[test]

@@ -14,16 +14,19 @@ const RANGE: u32 = 1000;
 /// The user ids of one node.
 pub(crate) struct UserIds {
     base: u32,
+    /// The agent's own, where it is not root and can give no other.
+    only: Option<u32>,
     taken: Mutex<BTreeSet<u32>>,
 }
 
 impl UserIds {
     /// Ids of the node of that name. Several agents may share a machine: each
     /// has a thousand of its own, far above those of people and services.
-    pub(crate) fn of(node: &str) -> Self {
+    pub(crate) fn of(node: &str, own: rustix::process::Uid) -> Self {
         let digest = ImageDigest::of(node.as_bytes());
         let number = digest.hex().get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(0);
-        Self { base: 1_000_000_000 + number % 1_000_000 * RANGE, taken: Mutex::new(BTreeSet::new()) }
+        let only = (!own.is_root()).then(|| own.as_raw());
+        Self { base: 1_000_000_000 + number % 1_000_000 * RANGE, only, taken: Mutex::new(BTreeSet::new()) }
     }
 
     pub(crate) fn adopt(&self, id: Option<u32>) {
@@ -32,6 +35,9 @@ impl UserIds {
 
     /// A free id; that of the owner of `data` if it is one of this node's.
     pub(crate) fn take(&self, data: Option<&Path>) -> Option<u32> {
+        if self.only.is_some() {
+            return self.only;
+        }
         let mut taken = self.taken();
         let range = self.base..self.base + RANGE;
         let owner = data.and_then(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.uid());
@@ -56,7 +62,7 @@ mod tests {
 
     #[test]
     fn no_two_pods_are_one_user() {
-        let ids = UserIds::of("n1");
+        let ids = UserIds::of("n1", rustix::process::Uid::ROOT);
         let all: BTreeSet<u32> = (0..RANGE).map(|_| ids.take(None).unwrap()).collect();
         assert_eq!(all.len(), RANGE as usize);
         assert_eq!(ids.take(None), None);

@@ -279,9 +279,7 @@ impl Worker {
         let Ok(id) = self.record.container() else { return };
         if let Ok(declared) = describe::declared(&self.record.pod) {
             let lease = self.context.places.pod(self.record.uid()).join("lease");
-            let node = &self.context.config.name;
-            // A lease that cannot be written lapses, which is the safe end.
-            drop(self.context.fences.add(node, self.record.uid(), lease, declared.epoch));
+            self.context.fences.adopt(self.record.uid(), lease, declared.epoch);
         }
         let context = Arc::clone(&self.context);
         let (verdicts, mut verdict) =

@@ -120,6 +120,10 @@ impl Fleet {
         self.away.store(away, Ordering::SeqCst);
     }
 
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
     pub(crate) fn embedded(&self) -> &Embedded {
         &self.embedded
     }

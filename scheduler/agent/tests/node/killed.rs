@@ -2,7 +2,7 @@
 //! memory: its pods run on, and the next one finds them.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use coffer_embedded::Identity;
@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::bench;
-use crate::fleet::{Fleet, container, ready, restarts};
+use crate::fleet::{Fleet, container, phase, ready, restarts};
 
 /// Serves the fleet's API without TLS: to this machine, in this test.
 async fn plain(fleet: &Fleet) -> SocketAddr {
@@ -48,13 +48,63 @@ fn kubeconfig(fleet: &Fleet, api: SocketAddr) -> PathBuf {
 struct Agent(Child);
 
 impl Agent {
-    fn start(fleet: &Fleet, kubeconfig: &PathBuf) -> Self {
-        let mut command = Command::new(bench::node_program());
-        command.args(["run", "--name", "killed", "--lease-seconds", "2", "--renew-seconds", "1", "--dir"]);
-        command.arg(fleet.directory().join("agent")).arg("--kubeconfig").arg(kubeconfig);
-        command.arg("--executable").arg(bench::sample_program()).stdout(Stdio::null());
-        Self(command.spawn().unwrap())
+    fn start(fleet: &Fleet, kubeconfig: &Path) -> Self {
+        Self(command(fleet, kubeconfig, &bench::node_program(), &bench::sample_program()).spawn().unwrap())
     }
+}
+
+fn command(fleet: &Fleet, kubeconfig: &Path, program: &Path, sample: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["run", "--lease-seconds", "2", "--renew-seconds", "1", "--name", fleet.node()]);
+    command.arg("--dir").arg(fleet.directory().join("agent")).arg("--kubeconfig").arg(kubeconfig);
+    command.arg("--executable").arg(sample).stdout(Stdio::null());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_not_root_runs_pods_with_what_it_has_and_says_what_it_lacks() {
+    use std::os::unix::process::CommandExt;
+    let Some(fleet) = Fleet::new("modest").await else { return };
+    let kubeconfig = kubeconfig(&fleet, plain(&fleet).await);
+    // Where anybody can execute them; the build's own directory may be closed.
+    let place = |from: PathBuf| {
+        let to = fleet.directory().join(from.file_name().unwrap());
+        std::fs::copy(from, &to).unwrap();
+        to
+    };
+    let (program, sample) = (place(bench::node_program()), place(bench::sample_program()));
+    let nobody = 65_534;
+    let directory = fleet.directory().join("agent");
+    std::fs::create_dir(&directory).unwrap();
+    for path in [&directory, &kubeconfig] {
+        std::os::unix::fs::chown(path, Some(nobody), Some(nobody)).unwrap();
+    }
+    let mut command = command(&fleet, &kubeconfig, &program, &sample);
+    let agent = Agent(command.uid(nobody).gid(nobody).spawn().unwrap());
+    let once = json!({ "restartPolicy": "Never" });
+    fleet.create_with("writes", &["write", "/data/shard", "bytes"], json!({}), once.clone()).await;
+    fleet.until("writes", |pod| phase(pod) == "Succeeded").await;
+    assert!(directory.join("data/site-data/writes/shard").exists());
+    // Without a root of its own Landlock still keeps it from the machine's files.
+    fleet.create_with("reads", &["read", "/etc/passwd"], json!({}), once).await;
+    let reads = fleet.until("reads", |pod| phase(pod) == "Succeeded").await;
+    let log = directory.join("runtime").join(format!("{}.0", reads.metadata.uid.unwrap())).join("log");
+    assert!(!text(&log).contains("root:"), "{}", text(&log));
+    let node = fleet.nodes().get("modest").await.unwrap();
+    let lacks =
+        node.status.unwrap().conditions.unwrap().into_iter().find(|one| one.type_ == "Confined").unwrap();
+    assert_eq!(lacks.status, "False");
+    assert!(lacks.message.unwrap().contains("mount"));
+    for name in ["writes", "reads"] {
+        fleet.delete(name).await;
+        fleet.until_gone(name).await;
+    }
+    drop(agent);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test looks at what the pod said")]
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
 }
 
 impl Drop for Agent {

@@ -5,6 +5,7 @@
 //! commands in order, and of each command its requests: method, path, the
 //! headers that matter, body. In place of what differs from run to run stand `{uid:PATH}`
 //! and `{version:PATH}`, the uid and resource version of the object or list at that path.
+//! `tests/recorded/record.py` makes the file.
 
 use std::collections::HashMap;
 

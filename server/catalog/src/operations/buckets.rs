@@ -3,11 +3,49 @@
 use coffer_model::{BucketId, BucketName, Timestamp};
 use rusqlite::{Connection, Row, params};
 
-use super::{change, every, first, log};
+use super::{change, every, facts, first, log};
 use crate::stored::{decode, encode, id, integer, number};
 use crate::{BucketError, BucketRow, CatalogError, Leaf};
 
 const COLUMNS: &str = "SELECT id, name, created, record, policy FROM bucket";
+
+/// The kinds of fact that a change of a bucket leaves until it is over, under
+/// the bucket's id: a removal, and any other change.
+pub(crate) const LEAVING: &str = "leaving";
+pub(crate) const CHANGING: &str = "changing";
+
+/// Keeps a change that is about to reach the sites, with its intent leaf. A
+/// removal must find nothing that it would take along.
+pub(crate) fn begin(
+    connection: &Connection,
+    id: BucketId,
+    body: &[u8],
+    removal: bool,
+    leaf: &Leaf,
+) -> Result<u64, BucketError> {
+    if removal {
+        refuse_if_not_empty(connection, id)?;
+    }
+    facts::put(connection, if removal { LEAVING } else { CHANGING }, *id.as_bytes(), body)?;
+    Ok(log::append(connection, leaf)?)
+}
+
+/// Forgets a change, with the leaf that says how it ended.
+pub(crate) fn forget(connection: &Connection, id: BucketId, leaf: &Leaf) -> Result<u64, CatalogError> {
+    over(connection, id)?;
+    log::append(connection, leaf)
+}
+
+/// No change of this bucket is under way any more.
+pub(super) fn over(connection: &Connection, id: BucketId) -> Result<(), CatalogError> {
+    [LEAVING, CHANGING].into_iter().try_for_each(|kind| facts::remove(connection, kind, *id.as_bytes()))
+}
+
+/// Whether the removal of a bucket has begun.
+pub(super) fn is_leaving(connection: &Connection, id: BucketId) -> Result<bool, CatalogError> {
+    let sql = "SELECT 1 FROM fact WHERE kind = ?1 AND id = ?2";
+    Ok(first(connection, sql, params![LEAVING, id.as_bytes()], |_| Ok(()))?.is_some())
+}
 
 pub(crate) fn insert(connection: &Connection, bucket: &BucketRow, leaf: &Leaf) -> Result<u64, BucketError> {
     let taken = "SELECT 1 FROM bucket WHERE name = ?1 OR id = ?2";
@@ -16,6 +54,7 @@ pub(crate) fn insert(connection: &Connection, bucket: &BucketRow, leaf: &Leaf) -
         return Err(BucketError::NameTaken);
     }
     upsert(connection, bucket)?;
+    over(connection, bucket.id)?;
     Ok(log::append(connection, leaf)?)
 }
 
@@ -50,15 +89,21 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<BucketRow>, CatalogErro
 /// Removes a bucket in which nothing is visible and no put is under way. Its
 /// hidden versions keep their rows, as they keep their records at the sites.
 pub(crate) fn remove(connection: &Connection, id: BucketId, leaf: &Leaf) -> Result<u64, BucketError> {
-    let holds = "SELECT 1 FROM name WHERE bucket = ?1 AND latest IS NOT NULL
-                 UNION ALL SELECT 1 FROM reservation WHERE bucket = ?1 LIMIT 1";
-    if first(connection, holds, params![id.as_bytes()], |_| Ok(()))?.is_some() {
-        return Err(BucketError::NotEmpty);
-    }
+    refuse_if_not_empty(connection, id)?;
+    over(connection, id)?;
     if change(connection, "DELETE FROM bucket WHERE id = ?1", params![id.as_bytes()])? == 0 {
         return Err(BucketError::Missing);
     }
     Ok(log::append(connection, leaf)?)
+}
+
+fn refuse_if_not_empty(connection: &Connection, id: BucketId) -> Result<(), BucketError> {
+    let holds = "SELECT 1 FROM name WHERE bucket = ?1 AND latest IS NOT NULL
+                 UNION ALL SELECT 1 FROM reservation WHERE bucket = ?1 LIMIT 1";
+    match first(connection, holds, params![id.as_bytes()], |_| Ok(()))? {
+        Some(()) => Err(BucketError::NotEmpty),
+        None => Ok(()),
+    }
 }
 
 fn read(row: &Row<'_>) -> Result<BucketRow, CatalogError> {

@@ -3,7 +3,7 @@
 use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, RecordId, TenantId, VersionId};
 use rusqlite::{Connection, Row, params};
 
-use super::{challenges, change, every, facts, first, log};
+use super::{buckets, challenges, change, every, facts, first, log};
 use crate::stored::{decode, decode_manifest, encode, encode_manifest, id, integer, number};
 use crate::{
     CatalogError, CommitError, Leaf, ManifestRow, NewChallenges, NewReservation, ReservationRow, Reserved,
@@ -18,6 +18,9 @@ pub(crate) fn reserve(
     let bucket = "SELECT 1 FROM bucket WHERE id = ?1";
     if first(connection, bucket, params![new.bucket.as_bytes()], |_| Ok(()))?.is_none() {
         return Err(CatalogError::NoBucket);
+    }
+    if buckets::is_leaving(connection, new.bucket)? {
+        return Err(CatalogError::Leaving);
     }
     let taken = "SELECT 1 FROM version WHERE id = ?1 UNION ALL SELECT 1 FROM reservation WHERE version = ?1";
     if first(connection, taken, params![new.version.as_bytes()], |_| Ok(()))?.is_some() {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use super::{buckets, change, deletes, facts, first, log, puts};
 use crate::file::WRITER_CACHE_PAGES;
-use crate::stored::integer;
+use crate::stored::{integer, number};
 use crate::{CatalogError, ManifestRow, RebuildBatch};
 
 pub(crate) fn load(
@@ -89,6 +89,32 @@ fn load_versions(connection: &Connection, manifests: &[ManifestRow]) -> Result<(
         }
     }
     crowded.into_iter().try_for_each(|name| puts::refresh_latest(connection, name))
+}
+
+/// The fact that says from where on the orders of this catalogue go, until
+/// that is kept elsewhere.
+const ORDERS: &str = "orders";
+/// There is one, under this id.
+const ONLY: [u8; 16] = [0; 16];
+
+/// Lets the orders go on that much higher, and remembers from where.
+pub(crate) fn skip_orders(connection: &Connection, gap: u64) -> Result<(), CatalogError> {
+    let sql = "SELECT next_order FROM catalogue";
+    let next = first(connection, sql, [], |row| number(row, 0, "order"))?;
+    let floor = next.ok_or(CatalogError::Damaged("order"))?.saturating_add(gap);
+    change(connection, "UPDATE catalogue SET next_order = ?1", params![integer(floor, "order")?])?;
+    facts::put(connection, ORDERS, ONLY, &floor.to_be_bytes())
+}
+
+/// Where the orders of this catalogue begin, if nobody has kept that yet.
+pub(crate) fn order_floor(connection: &Connection) -> Result<Option<u64>, CatalogError> {
+    let known = facts::all(connection, ORDERS)?;
+    let read = |(_, body): &([u8; 16], Vec<u8>)| body.as_slice().try_into().map(u64::from_be_bytes);
+    known.first().map(read).transpose().map_err(|_| CatalogError::Damaged("order"))
+}
+
+pub(crate) fn order_floor_kept(connection: &Connection) -> Result<(), CatalogError> {
+    facts::remove(connection, ORDERS, ONLY)
 }
 
 fn hidden(connection: &Connection, object: ObjectId, order: u64) -> Result<bool, CatalogError> {

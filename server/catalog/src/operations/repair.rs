@@ -106,6 +106,7 @@ pub(crate) fn set_policy(connection: &Connection, row: &BucketRow, leaf: &Leaf) 
         return Err(BucketError::Missing);
     }
     buckets::upsert(connection, row)?;
+    buckets::over(connection, row.id)?;
     Ok(log::append(connection, leaf)?)
 }
 

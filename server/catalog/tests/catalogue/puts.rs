@@ -197,3 +197,37 @@ async fn a_tombstone_of_another_object_or_of_the_future_is_refused_without_a_lea
     assert_eq!(catalog.log_size().await.unwrap(), 3);
     assert_eq!(catalog.latest(BUCKET, &object_key("a")).await.unwrap(), Some(row));
 }
+
+#[tokio::test]
+async fn a_bucket_that_is_leaving_takes_no_put_and_one_that_takes_one_does_not_leave() {
+    let (_folder, catalog) = fresh().await;
+    catalog.reserve(reservation(1, "key"), leaf("intent")).await.unwrap();
+    let early = catalog.begin_bucket_change(BUCKET, b"removal".to_vec(), true, leaf("no")).await;
+    assert!(matches!(early, Err(BucketError::NotEmpty)));
+    assert_eq!(catalog.bucket_changes().await.unwrap(), []);
+    catalog.abandon(version(1), leaf("failed")).await.unwrap();
+
+    catalog.begin_bucket_change(BUCKET, b"removal".to_vec(), true, leaf("intent")).await.unwrap();
+    let late = catalog.reserve(reservation(2, "key"), leaf("intent")).await;
+    assert!(matches!(late, Err(CatalogError::Leaving)));
+    assert_eq!(catalog.bucket_changes().await.unwrap(), [(BUCKET, b"removal".to_vec())]);
+    catalog.drop_bucket_change(BUCKET, leaf("failed")).await.unwrap();
+    catalog.reserve(reservation(2, "key"), leaf("intent")).await.unwrap();
+    catalog.abandon(version(2), leaf("failed")).await.unwrap();
+
+    catalog.begin_bucket_change(BUCKET, b"removal".to_vec(), true, leaf("intent")).await.unwrap();
+    catalog.remove_bucket(BUCKET, leaf("done")).await.unwrap();
+    assert_eq!(catalog.bucket_changes().await.unwrap(), [], "it is over");
+}
+
+#[tokio::test]
+async fn a_change_that_is_entered_is_over_and_another_bucket_s_is_not() {
+    let (_folder, catalog) = fresh().await;
+    let (other, third) = (BucketId::from_bytes([9; 16]), BucketId::from_bytes([8; 16]));
+    for id in [BUCKET, other, third] {
+        catalog.begin_bucket_change(id, b"change".to_vec(), false, leaf("intent")).await.unwrap();
+    }
+    catalog.insert_bucket(bucket(other, "another"), leaf("done")).await.unwrap();
+    catalog.set_bucket_policy(bucket(BUCKET, "first"), leaf("done")).await.unwrap();
+    assert_eq!(catalog.bucket_changes().await.unwrap(), [(third, b"change".to_vec())]);
+}

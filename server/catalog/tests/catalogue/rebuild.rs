@@ -197,3 +197,19 @@ async fn a_deletion_under_way_stays_until_its_own_tombstone_or_its_end() {
     assert_eq!(catalog.deletions().await.unwrap(), []);
     assert_eq!(catalog.log_size().await.unwrap(), leaves + 2, "each with its leaf");
 }
+
+#[tokio::test]
+async fn orders_after_a_rebuild_go_on_far_above_and_the_catalogue_remembers_that_until_it_is_kept() {
+    let (_folder, catalog) = fresh().await;
+    assert_eq!(catalog.order_floor().await.unwrap(), None, "nothing was lost yet");
+    let batch =
+        RebuildBatch { buckets: vec![bucket(BUCKET, "first")], order_floor: 40, ..Default::default() };
+    catalog.load(batch).await.unwrap();
+    catalog.skip_orders(1000).await.unwrap();
+    assert_eq!(catalog.order_floor().await.unwrap(), Some(1041));
+    let given = catalog.reserve(reservation(1, "key"), leaf("intent")).await.unwrap();
+    assert_eq!(given.order, 1041);
+    catalog.order_floor_kept().await.unwrap();
+    assert_eq!(catalog.order_floor().await.unwrap(), None);
+    assert!(matches!(catalog.skip_orders(u64::MAX).await, Err(CatalogError::TooLarge("order"))));
+}

@@ -12,16 +12,28 @@ use crate::files::{self, Sink};
 use crate::flags::OcsfFlags;
 use crate::output::Output;
 
+use super::syslog::Syslog;
+
+/// The way out for OCSF.
+enum Way {
+    File(Sink),
+    Syslog(Syslog),
+}
+
 /// Where events go.
 pub(super) struct Events<'a> {
     output: &'a Output,
-    ocsf: Option<Sink>,
+    ocsf: Option<Way>,
     shown: u64,
 }
 
 impl<'a> Events<'a> {
     pub(super) fn open(context: &Context<'a>, flags: &OcsfFlags) -> Result<Self, Failure> {
-        let ocsf = flags.ocsf.as_deref().map(Sink::open).transpose()?;
+        let ocsf = match (&flags.ocsf, &flags.syslog) {
+            (Some(file), _) => Some(Way::File(Sink::open(file)?)),
+            (None, Some(target)) => Some(Way::Syslog(Syslog::connect(target).map_err(unsent)?)),
+            (None, None) => None,
+        };
         Ok(Self { output: context.output, ocsf, shown: 0 })
     }
 
@@ -50,9 +62,10 @@ impl<'a> Events<'a> {
         }
         self.shown += 1;
         match &mut self.ocsf {
-            Some(sink) => sink
+            Some(Way::File(sink)) => sink
                 .write(format!("{}\n", event.to_ocsf(log)).as_bytes())
                 .map_err(files::at(Path::new("the file of the events"))),
+            Some(Way::Syslog(syslog)) => syslog.send(&event, &event.to_ocsf(log).to_string()).map_err(unsent),
             None => {
                 self.output.object(&object(&event));
                 self.output.text(line(&event));
@@ -63,18 +76,24 @@ impl<'a> Events<'a> {
 
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         match &mut self.ocsf {
-            Some(sink) => sink.flush().map_err(files::at(Path::new("the file of the events"))),
-            None => Ok(()),
+            Some(Way::File(sink)) => sink.flush().map_err(files::at(Path::new("the file of the events"))),
+            Some(Way::Syslog(_)) | None => Ok(()),
         }
     }
 
     /// How many were shown.
     pub(super) fn finish(self) -> Result<u64, Failure> {
-        if let Some(sink) = self.ocsf {
+        if let Some(Way::File(sink)) = self.ocsf {
             sink.finish()?;
         }
         Ok(self.shown)
     }
+}
+
+fn unsent(error: std::io::Error) -> Failure {
+    Failure::new(format!("the syslog takes no events: {error}"))
+        .safe("what was sent before is with it; the log itself has all")
+        .next("mend the way to it and run this again, with --resume FILE so that nothing is left out")
 }
 
 fn time_of(event: &LogEvent) -> Timestamp {

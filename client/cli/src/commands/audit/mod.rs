@@ -2,15 +2,19 @@
 
 mod events;
 mod offline;
+mod resume;
 mod source;
+mod syslog;
 
 use std::path::Path;
 
 use coffer_client::audit::{EventFilter, ExportError, RangeRequest, TlogProof, export_log};
 use coffer_client::backup::Progress as _;
+use coffer_client::keys::WitnessPolicy;
 use coffer_model::Timestamp;
 use serde_json::json;
 
+use super::witness::policy;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::files::{self, Sink};
@@ -19,13 +23,15 @@ use crate::output::bytes_text;
 use crate::progress::Bars;
 
 use events::Events;
+use resume::Bookmark;
 use source::Source;
-pub(super) use source::pinned;
+pub(super) use source::{kit_key, pinned};
 
 pub(super) async fn run(context: &Context<'_>, command: AuditCommand) -> Result<Exit, Failure> {
     match command {
-        AuditCommand::Tail { count, follow, log, events } => {
-            tail(context, count, follow, &log, &events).await
+        AuditCommand::Tail { count, follow, resume, log, events } => {
+            let from = resume.map(|file| Bookmark::open(&file)).transpose()?;
+            tail(context, count, follow, from, &log, &events).await
         }
         AuditCommand::Search { operation, actor, subject, outcome, from, to, log, events } => {
             let milliseconds = |at: Timestamp| at.0 / 1_000_000;
@@ -33,14 +39,17 @@ pub(super) async fn run(context: &Context<'_>, command: AuditCommand) -> Result<
             let filter = EventFilter { operation, actor, subject, outcome, from_ms, to_ms };
             search(context, &filter, &log, &events).await
         }
-        AuditCommand::Export { directory, log, events } => export(context, &directory, &log, &events).await,
-        AuditCommand::Verify { path, checkpoint, key } => {
-            offline::verify(context, &path, checkpoint.as_deref(), &key)
+        AuditCommand::Export { directory, log, events, witnesses } => {
+            export(context, &directory, &log, &events, policy(&witnesses)?.as_ref()).await
         }
-        AuditCommand::Prove { index, output, export: None, log } => {
-            prove(context, index, &output, &log).await
+        AuditCommand::Verify { path, checkpoint, key, witnesses } => {
+            let witnesses = policy(&witnesses)?;
+            offline::verify(context, &path, checkpoint.as_deref(), &key, witnesses.as_ref())
         }
-        AuditCommand::Prove { index, output, export: Some(export), log } => {
+        AuditCommand::Prove { index, output, export: None, log, witnesses } => {
+            prove(context, index, &output, &log, policy(&witnesses)?.as_ref()).await
+        }
+        AuditCommand::Prove { index, output, export: Some(export), log, witnesses: _ } => {
             offline::prove(context, index, &output, &export, &log.key)
         }
     }
@@ -50,6 +59,7 @@ async fn tail(
     context: &Context<'_>,
     count: u64,
     follow: bool,
+    mut bookmark: Option<Bookmark>,
     log: &LogFlags,
     flags: &OcsfFlags,
 ) -> Result<Exit, Failure> {
@@ -57,11 +67,18 @@ async fn tail(
     let everything = EventFilter::default();
     let mut events = Events::open(context, flags)?;
     if follow {
-        let mut followed = source.watch.follow(&source.client, RangeRequest::Last(count)).await?;
+        let wanted = match &bookmark {
+            Some(bookmark) => RangeRequest::From(bookmark.next(source.watch.origin())?, u64::MAX),
+            None => RangeRequest::Last(count),
+        };
+        let mut followed = source.watch.follow(&source.client, wanted).await?;
         while let Some(range) = followed.next(&mut source.watch).await? {
             source.remember(context)?;
             events.show_range(&range, &everything, source.watch.origin())?;
             events.flush()?;
+            if let Some(bookmark) = &mut bookmark {
+                bookmark.keep(source.watch.origin(), range.first + range.leaves.len() as u64)?;
+            }
         }
         context.output.remark("the service ended the stream; it is stopping");
     } else {
@@ -108,6 +125,7 @@ async fn export(
     directory: &Path,
     log: &LogFlags,
     flags: &OcsfFlags,
+    witnesses: Option<&WitnessPolicy>,
 ) -> Result<Exit, Failure> {
     let mut source = Source::open(context, log).await?;
     files::make_empty_directory(directory)?;
@@ -125,7 +143,7 @@ async fn export(
             unwritten = unwritten.take().or_else(|| shown.err());
         }
     };
-    let exported = export_log(&source.client, &mut source.watch, &key, directory, told).await;
+    let exported = export_log(&source.client, &mut source.watch, &key, directory, witnesses, told).await;
     let exported = exported.map_err(|error| match error {
         ExportError::Log(error) => Failure::from(error),
         error => Failure::from(error).safe("what was written has no checkpoint, and so is no export"),
@@ -157,9 +175,18 @@ async fn export(
     Ok(Exit::Success)
 }
 
-async fn prove(context: &Context<'_>, index: u64, output: &Path, log: &LogFlags) -> Result<Exit, Failure> {
+async fn prove(
+    context: &Context<'_>,
+    index: u64,
+    output: &Path,
+    log: &LogFlags,
+    witnesses: Option<&WitnessPolicy>,
+) -> Result<Exit, Failure> {
     let mut source = Source::open(context, log).await?;
-    let (checkpoint, _) = source.watch.read_now(&source.client, RangeRequest::From(0, 0)).await?;
+    let checkpoint = match witnesses {
+        None => source.watch.read_now(&source.client, RangeRequest::From(0, 0)).await?.0,
+        Some(policy) => source.watch.advance_witnessed(&source.client, policy).await?,
+    };
     source.remember(context)?;
     if index >= checkpoint.size {
         return Err(Failure::new(format!("the log has {} leaves, counted from 0", checkpoint.size))

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use coffer_client::audit::{ExportReport, PROOF_BYTES_MAX, TlogProof, prove_from_export, verify_export};
+use coffer_client::audit::{
+    ExportReport, PROOF_BYTES_MAX, TlogProof, Trusted, prove_from_export, verify_export,
+};
 use coffer_client::backup::Progress as _;
-use coffer_client::keys::{Checkpoint, VerifierName, open_checkpoint};
+use coffer_client::keys::{Checkpoint, VerifierName, WitnessPolicy, open_checkpoint};
 use serde_json::json;
 
 use super::source::pinned;
 use super::write_proof;
+use crate::commands::witness::cosigned_text;
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
@@ -49,25 +52,30 @@ pub(super) fn verify(
     path: &Path,
     checkpoint: Option<&Path>,
     flags: &KeyFlags,
+    witnesses: Option<&WitnessPolicy>,
 ) -> Result<Exit, Failure> {
-    let (key, mut known) = trusted(context, flags, checkpoint)?;
+    let (key, known) = trusted(context, flags, checkpoint)?;
+    if witnesses.is_some_and(|policy| !policy.admits(&key)) {
+        return Err(Failure::usage(format!("the policy does not name the log of {}", key.name)));
+    }
     if !path.is_dir() {
-        return verify_proof(context, path, &key);
+        return verify_proof(context, path, &key, witnesses);
     }
     // An older export is no fault of its own: what the profile remembers of
     // the log since then is only told.
     let newer = known.as_ref().filter(|_| checkpoint.is_none()).map(|known| known.size);
     let bars = Bars::new(context.output);
     bars.stage("verifying the log", None, None);
-    let mut report = verify_export(path, &key, known.as_ref(), &mut |_, leaf| {
+    let trusted = Trusted { key: &key, pinned: known.as_ref(), witnesses };
+    let mut report = verify_export(path, trusted, &mut |_, leaf| {
         bars.advance(leaf.len() as u64, 1);
     })
     .map_err(files::at(path))?;
     if let (Some(newer), Some(of_export)) = (newer, report.checkpoint.as_ref().map(|known| known.size))
         && newer > of_export
     {
-        known = None;
-        report = verify_export(path, &key, known.as_ref(), &mut |_, _| ()).map_err(files::at(path))?;
+        let trusted = Trusted { pinned: None, ..trusted };
+        report = verify_export(path, trusted, &mut |_, _| ()).map_err(files::at(path))?;
         context.output.remark(format_args!(
             "remark: {newer} leaves are known to be signed; this export ends with the first {of_export} of them"
         ));
@@ -111,13 +119,23 @@ fn tell(context: &Context<'_>, path: &Path, report: &ExportReport) -> Exit {
     }
 }
 
-fn verify_proof(context: &Context<'_>, path: &Path, key: &VerifierName) -> Result<Exit, Failure> {
+fn verify_proof(
+    context: &Context<'_>,
+    path: &Path,
+    key: &VerifierName,
+    witnesses: Option<&WitnessPolicy>,
+) -> Result<Exit, Failure> {
     let bytes = files::read_small(path, PROOF_BYTES_MAX as u64)?;
     let text = String::from_utf8(bytes).unwrap_or_default();
     let verified = TlogProof::parse(&text).and_then(|proof| Ok((proof.verify(key)?, proof)));
     let (checkpoint, proof) = verified
         .advise("nothing was changed", "do not rely on this proof; ask its maker for another")
         .map_err(|failure| failure.exit(Exit::Differences))?;
+    let cosigned = witnesses.map(|policy| policy.check(&proof.checkpoint)).transpose();
+    let cosigned = cosigned
+        .advise("nothing was changed", "ask for a proof that these witnesses cosigned")
+        .map_err(|failure| failure.exit(Exit::Differences))?
+        .unwrap_or_default();
     let leaf = String::from_utf8_lossy(&proof.leaf);
     context.output.object(&json!({
         "verified": true,
@@ -127,8 +145,11 @@ fn verify_proof(context: &Context<'_>, path: &Path, key: &VerifierName) -> Resul
         "leaf": leaf,
     }));
     context.output.text(format_args!(
-        "the proof verifies: leaf {} of the {} of {}",
-        proof.index, checkpoint.size, checkpoint.origin
+        "the proof verifies: leaf {} of the {} of {}{}",
+        proof.index,
+        checkpoint.size,
+        checkpoint.origin,
+        cosigned_text(&cosigned)
     ));
     context
         .output

@@ -62,7 +62,7 @@ pub(in crate::commands) fn pinned(flags: &KeyFlags) -> Result<Option<VerifierNam
     }
 }
 
-fn kit_key(kit: &Path) -> Result<VerifierName, Failure> {
+pub(in crate::commands) fn kit_key(kit: &Path) -> Result<VerifierName, Failure> {
     let text = files::read_small(kit, KIT_LIMIT)?;
     let text = String::from_utf8(text).map_err(|_| Failure::new(format!("{}: not a kit", kit.display())))?;
     Ok(PublicKit::from_json(&text)?.evidence)

@@ -13,6 +13,7 @@ use coffer_client::{BucketStore, Client, LogWatch, ReadTerms};
 use coffer_model::{BucketName, ObjectKey, TenantId, Timestamp, unescape_bytes};
 use serde_json::{Value, json};
 
+use super::ground::Ground;
 use super::proof;
 use super::verify::summary_v2;
 use crate::context::Context;
@@ -138,16 +139,34 @@ pub(super) fn wish_of(context: &Context<'_>, flags: &DrillWish) -> Wish {
     }
 }
 
+/// Of what a bucket holds.
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    /// The tree of its repository, if it is one: of a snapshot, or of the latest.
+    Tree(Option<SnapshotId>),
+    /// Its objects.
+    Objects,
+}
+
+impl Which {
+    fn of(flags: &DrillWish) -> Self {
+        if flags.objects { Self::Objects } else { Self::Tree(flags.snapshot) }
+    }
+}
+
 async fn make_plan(
     context: &Context<'_>,
     desk: &Desk,
     wish: &Wish,
-    objects: bool,
+    subject: Which,
     scratch: &Path,
 ) -> Result<(Planned, Option<Tree>), Failure> {
-    let tree = match objects || wish.sample.is_some() {
-        true => None,
-        false => Tree::find(context, desk, &wish.bucket, wish.as_of, None).await?,
+    let tree = match subject {
+        Which::Tree(snapshot) if wish.sample.is_none() => {
+            let named = snapshot.map(|id| id.to_string());
+            Tree::find(context, desk, &wish.bucket, wish.as_of, named.as_deref()).await?
+        }
+        _ => None,
     };
     let source = tree.as_ref().map(Tree::source).transpose()?;
     let planned = desk.setting(context).plan(wish, source.as_ref(), scratch, &mut desk.watch.clone()).await;
@@ -158,7 +177,8 @@ async fn make_plan(
 pub(super) async fn plan(context: &Context<'_>, flags: &DrillWish) -> Result<Exit, Failure> {
     let desk = Desk::open(context).await?;
     let scratch = Path::new(".").join(format!(".coffer-drill-{}", std::process::id()));
-    let (planned, _) = make_plan(context, &desk, &wish_of(context, flags), flags.objects, &scratch).await?;
+    let (planned, _) =
+        make_plan(context, &desk, &wish_of(context, flags), Which::of(flags), &scratch).await?;
     context.output.object(&plan_json(&planned.plan));
     tell_plan(context, &planned.plan);
     let id = &planned.plan.drill;
@@ -268,7 +288,7 @@ pub(super) async fn run(
         (None, Some(wish)) => {
             files::make_directory(&flags.out)?;
             let scratch = flags.out.join("scratch");
-            make_plan(context, &desk, &wish_of(context, wish), wish.objects, &scratch).await?
+            make_plan(context, &desk, &wish_of(context, wish), Which::of(wish), &scratch).await?
         }
         (None, None) => return Err(Failure::usage("name a plan with --plan, or a bucket with --bucket")),
     };
@@ -282,11 +302,11 @@ pub(super) async fn carry_out_new(
     context: &Context<'_>,
     desk: &mut Desk,
     wish: &Wish,
-    objects: bool,
+    which: Which,
     flags: &RunFlags,
 ) -> Result<Exit, Failure> {
     files::make_empty_directory(&flags.out)?;
-    let (planned, tree) = make_plan(context, desk, wish, objects, &flags.out.join("scratch")).await?;
+    let (planned, tree) = make_plan(context, desk, wish, which, &flags.out.join("scratch")).await?;
     let drilled = carry_out(context, desk, &planned, tree.as_ref(), flags).await?;
     tell(context, desk, &drilled, flags)
 }
@@ -301,22 +321,25 @@ async fn carry_out(
     let source = tree.map(Tree::source).transpose()?;
     let bucket = BucketName::new(&planned.plan.scope.bucket)?;
     let bars = Bars::new(context.output);
+    let negative = negative(desk, &bucket, &flags.other_tenants, &flags.deleted).await?;
+    if planned.plan.scenario.kind == ScenarioKind::Negative && negative.is_empty() {
+        return Err(Failure::usage("a negative drill that tries nothing proves nothing")
+            .next("name what must not be possible with --deleted and --not-tenant"));
+    }
+    let mut ground = Ground::prepare(context, desk, planned, flags).await?;
     let conduct = Conduct {
         directory: flags.out.clone(),
         max_rate: flags.max_rate,
         resume: flags.resume,
         keep: flags.keep,
-        separation: vec![
-            "the target was a directory that was new or empty".to_owned(),
-            "sites and catalogue were reached through the public calls of the service only".to_owned(),
-        ],
-        negative: negative(desk, &bucket, &flags.other_tenants, &flags.deleted).await?,
+        separation: ground.facts.clone(),
+        negative,
         progress: bars.clone(),
     };
     let mut watch = desk.watch.clone();
     let drilled = {
         let setting = desk.setting(context);
-        let drill = setting.run(planned, source.as_ref(), &mut watch, conduct);
+        let drill = setting.run_from(ground.origin(), planned, source.as_ref(), &mut watch, conduct);
         tokio::select! {
             drilled = drill => drilled?,
             _ = tokio::signal::ctrl_c() => return Err(interrupted(&planned.plan.drill, &flags.out)),

@@ -1,11 +1,18 @@
 //! `coffer drill`: a restoration that is planned, timed, compared and signed.
 
+#[cfg(feature = "embedded")]
+mod cold;
 mod exercise;
+mod ground;
+mod left;
+mod other_reader;
 mod proof;
 #[cfg(feature = "embedded")]
 mod recover;
 mod schedule;
 mod show;
+#[cfg(feature = "embedded")]
+mod stand_in;
 mod verify;
 
 pub(super) use verify::{pinned_key, summary, verify_against_kit};
@@ -18,7 +25,7 @@ pub(super) async fn run(context: &Context<'_>, command: DrillCommand) -> Result<
     match command {
         DrillCommand::Plan { wish } => exercise::plan(context, &wish).await,
         DrillCommand::Run { plan, wish, flags } => {
-            exercise::run(context, plan.as_deref(), wish.as_ref(), &flags).await
+            exercise::run(context, plan.as_deref(), wish.as_deref(), &flags).await
         }
         DrillCommand::Ls => show::list(context).await,
         DrillCommand::Show { drill, export } => show::show(context, &drill, export.as_deref()).await,
@@ -26,6 +33,8 @@ pub(super) async fn run(context: &Context<'_>, command: DrillCommand) -> Result<
         DrillCommand::Verify { record, files, pinned } => {
             verify::run(context, &record, files.as_deref(), &pinned)
         }
+        #[cfg(feature = "embedded")]
+        DrillCommand::StandIn(flags) => stand_in::run(context, &flags).await,
         #[cfg(feature = "embedded")]
         DrillCommand::Recover(flags) => recover::run(context, &flags).await,
     }

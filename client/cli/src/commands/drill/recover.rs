@@ -32,7 +32,7 @@ const FILE_LIMIT: u64 = 16 << 20;
 
 pub(super) async fn run(context: &Context<'_>, flags: &RecoverFlags) -> Result<Exit, Failure> {
     if flags.watched {
-        crate::commands::serve::end_with_stdin(|| std::process::exit(1));
+        crate::commands::end_with_stdin(|| std::process::exit(1));
     }
     let declared = flags.declared_at.map_or_else(|| context.clock.now(), Timestamp);
     let mut steps = Steps {
@@ -101,7 +101,7 @@ fn tell_phase(phase: &Phase) {
     print_event(&json!({ "event": "phase", "phase": phase.name, "seconds": seconds, "bytes": phase.bytes }));
 }
 
-fn read_kit(path: &Path) -> Result<RecoveryKit, Failure> {
+pub(super) fn read_kit(path: &Path) -> Result<RecoveryKit, Failure> {
     let text = String::from_utf8_lossy(&files::read_small(path, FILE_LIMIT)?).into_owned();
     RecoveryKit::from_json(&text)
         .advise("nothing was read or written", "bring the kit that the deployment printed last")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use coffer_client::drill::{Schedule, Shelf};
 use serde_json::json;
 
-use super::exercise::{Desk, carry_out_new, wish_of};
+use super::exercise::{Desk, Which, carry_out_new, wish_of};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -31,6 +31,9 @@ async fn add(context: &Context<'_>, name: &str, flags: &DrillWish) -> Result<Exi
     let every = flags.every.ok_or_else(|| Failure::usage("say how often with --every, for example 7d"))?;
     if every.0 == 0 {
         return Err(Failure::usage("a schedule that is due all the time is none"));
+    }
+    if flags.snapshot.is_some() {
+        return Err(Failure::usage("a schedule restores the latest snapshot, whichever that is then"));
     }
     let desk = Desk::open(context).await?;
     let wish = wish_of(context, flags);
@@ -88,8 +91,10 @@ async fn run_due(context: &Context<'_>, flags: &RunFlags) -> Result<Exit, Failur
             resume: false,
             other_tenants: flags.other_tenants.clone(),
             deleted: flags.deleted.clone(),
+            left: flags.left.clone(),
         };
-        match carry_out_new(context, &mut desk, &wish, schedule.objects, &own).await? {
+        let which = if schedule.objects { Which::Objects } else { Which::Tree(None) };
+        match carry_out_new(context, &mut desk, &wish, which, &own).await? {
             Exit::Success => {}
             other => exit = other,
         }

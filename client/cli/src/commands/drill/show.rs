@@ -86,8 +86,8 @@ pub(super) async fn show(
 ) -> Result<Exit, Failure> {
     let desk = Desk::open(context).await?;
     let shelf = Shelf::open(&desk.client).await?;
-    let drills = History::read(&shelf, &desk.party.log_key).await?.drills;
-    let mut found = drills.into_iter().filter(|shelved| shelved.drill.starts_with(wanted));
+    let drills = History::beginning_with(&shelf, &desk.party.log_key, wanted).await?.drills;
+    let mut found = drills.into_iter();
     let (Some(shelved), None) = (found.next(), found.next()) else {
         return Err(Failure::usage(format!("no drill, or more than one, begins with \"{wanted}\""))
             .next("`coffer drill ls` lists them"));

@@ -1,6 +1,7 @@
 //! `coffer evidence`: packs that an auditor checks without us.
 
 mod export;
+mod residency;
 mod verify;
 
 use crate::context::Context;
@@ -10,6 +11,11 @@ use crate::flags::EvidenceCommand;
 pub(super) async fn run(context: &Context<'_>, command: EvidenceCommand) -> Result<Exit, Failure> {
     match command {
         EvidenceCommand::Export { out, material } => export::run(context, &out, &material).await,
-        EvidenceCommand::Verify { pack, pinned } => verify::run(context, &pack, &pinned),
+        EvidenceCommand::Residency { object, material } => {
+            residency::run(context, object.as_ref(), &material).await
+        }
+        EvidenceCommand::Verify { pack, pinned, witnesses } => {
+            verify::run(context, &pack, &pinned, &witnesses)
+        }
     }
 }

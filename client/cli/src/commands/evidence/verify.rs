@@ -6,18 +6,25 @@ use coffer_client::evidence::verify_pack;
 use serde_json::{Value, json};
 
 use crate::commands::drill::pinned_key;
+use crate::commands::witness::{cosigned_text, policy};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::files;
-use crate::flags::PinnedKey;
+use crate::flags::{PinnedKey, WitnessFlags};
 
 /// The longest file of a pack that is read, in bytes.
 const FILE_LIMIT: u64 = 4 << 30;
 
-pub(super) fn run(context: &Context<'_>, pack: &Path, pinned: &PinnedKey) -> Result<Exit, Failure> {
+pub(super) fn run(
+    context: &Context<'_>,
+    pack: &Path,
+    pinned: &PinnedKey,
+    witnesses: &WitnessFlags,
+) -> Result<Exit, Failure> {
     let signer = pinned_key(pinned)?;
+    let witnesses = policy(witnesses)?;
     let files = files::read_tree(pack, FILE_LIMIT)?;
-    let verified = verify_pack(&files, &signer);
+    let verified = verify_pack(&files, &signer, witnesses.as_ref());
     let wrong: Vec<Value> =
         verified.wrong.iter().map(|wrong| json!({ "item": wrong.item, "what": wrong.what })).collect();
     context.output.object(&json!({
@@ -26,6 +33,7 @@ pub(super) fn run(context: &Context<'_>, pack: &Path, pinned: &PinnedKey) -> Res
         "files": verified.files,
         "leaves": verified.leaves,
         "drills": verified.drills,
+        "witnesses": verified.witnesses,
         "reports_remade": verified.remade,
         "wrong": wrong,
     }));
@@ -45,8 +53,12 @@ pub(super) fn run(context: &Context<'_>, pack: &Path, pinned: &PinnedKey) -> Res
         "the reports were made by another version and were not made again"
     };
     context.output.text(format_args!(
-        "the pack verifies: signed by {}, {} files, {} leaves, {} drill records; {remade}",
-        signer.name, verified.files, verified.leaves, verified.drills
+        "the pack verifies: signed by {}, {} files, {} leaves, {} drill records; {remade}{}",
+        signer.name,
+        verified.files,
+        verified.leaves,
+        verified.drills,
+        cosigned_text(&verified.witnesses)
     ));
     Ok(Exit::Success)
 }

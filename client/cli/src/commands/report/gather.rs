@@ -7,6 +7,7 @@ use coffer_client::evidence::{gather_facts, gather_log, read_record, stored_reco
 use coffer_client::profile::TenantProfile;
 use coffer_client::report::{DrillItem, Material as ReportMaterial};
 
+use crate::commands::witness::policy;
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
@@ -30,6 +31,7 @@ pub(crate) async fn material(
     let period = flags.period(context.clock.now());
     let period = period.ok_or_else(|| Failure::usage("the period ends before it begins"))?;
     let signer = tenant.log_key()?;
+    let witnesses = policy(&flags.witnesses)?;
     let bars = Bars::new(context.output);
     bars.stage("records", None, None);
     let mut drills = stored_records(client, &signer).await?;
@@ -50,7 +52,7 @@ pub(crate) async fn material(
     let facts = gather_facts(client, &signer).await?;
     let mut watch = tenant.log_watch()?;
     bars.stage("log", None, None);
-    let log = gather_log(client, &mut watch).await?;
+    let log = gather_log(client, &mut watch, witnesses.as_ref()).await?;
     tenant.remember(&watch)?;
     bars.finish();
     let material =

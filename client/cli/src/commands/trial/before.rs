@@ -10,10 +10,10 @@ use coffer_client::profile::{Profile, read_text, write_atomically};
 use coffer_model::{BucketName, Degraded, Geometry, ResidencyPolicy, Tier};
 use serde_json::Value;
 
-use super::child::Child;
 use super::loss;
 use super::places::Places;
 use crate::commands::backup::{note_manifest, open_or_init, run_backup, tell_problems};
+use crate::commands::child::Child;
 use crate::commands::tenant;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};

@@ -4,7 +4,6 @@
 //! files; only the distance between the sites is simulated.
 
 mod before;
-mod child;
 mod loss;
 mod places;
 mod report;
@@ -23,8 +22,8 @@ use crate::files;
 use crate::flags::TryFlags;
 use crate::progress::Bars;
 
+use crate::commands::child::Child;
 use before::BackedUp;
-use child::Child;
 use places::Places;
 
 /// How many shares of each set the recovery gets: the threshold, not one more.

@@ -1,0 +1,180 @@
+//! Witnesses as they are run: a service and witnesses in processes of their
+//! own, over real sockets, and policies that hold or do not.
+#![cfg(feature = "embedded")]
+#![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test makes and damages files")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
+    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
+    command
+}
+
+fn coffer(dir: &Path, arguments: &[&str]) -> Output {
+    command(dir, &[&["--json", "-q"], arguments].concat()).output().unwrap()
+}
+
+fn good(dir: &Path, arguments: &[&str]) -> Value {
+    let output = coffer(dir, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().last().map(|line| serde_json::from_str(line).unwrap()).unwrap_or_default()
+}
+
+fn code(dir: &Path, arguments: &[&str]) -> Option<i32> {
+    coffer(dir, arguments).status.code()
+}
+
+/// A process that ends with its parent, and what it said when it was ready.
+struct Running(Child, Value);
+
+impl Running {
+    fn start(dir: &Path, arguments: &[&str]) -> Self {
+        let arguments = [&["--json", "-q"], arguments, &["--exit-with-stdin"]].concat();
+        let mut child =
+            command(dir, &arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut values = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+        let ready = values.find(|value| value["ready"] == true).unwrap();
+        Self(child, ready)
+    }
+
+    fn said(&self, field: &str) -> String {
+        self.1[field].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+const SERVE: [&str; 7] = ["serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--repair-every", "0s"];
+
+fn witness(dir: &Path, name: &str) -> Running {
+    let place = format!("witness-{name}");
+    if !dir.join(&place).exists() {
+        good(dir, &["witness", "init", &place, "--name", &format!("witness.example/{name}")]);
+    }
+    let kit = ".config/coffer/recovery-kit.json";
+    Running::start(dir, &["witness", "serve", &place, "--listen", "127.0.0.1:0", "--kit", kit])
+}
+
+/// A deployment with a tenant, founded and stopped, and its policy written.
+fn furnish(dir: &Path) -> (Running, Running) {
+    {
+        let _service = Running::start(dir, &SERVE);
+        good(dir, &["tenant", "create", "demo"]);
+        good(dir, &["bucket", "create", "documents"]);
+    }
+    let (one, two) = (witness(dir, "w1"), witness(dir, "w2"));
+    let (first, second) = (one.said("key"), two.said("key"));
+    let lines = |gone: &str| {
+        format!(
+            "witness w1 {first} {}\nwitness w2 {second} {gone}\ngroup both all w1 w2\nquorum both\n",
+            one.said("url")
+        )
+    };
+    fs::write(dir.join("both.policy"), lines(&two.said("url"))).unwrap();
+    fs::write(dir.join("one.policy"), lines("").replace("group both all", "group both any")).unwrap();
+    (one, two)
+}
+
+fn serve(dir: &Path) -> Running {
+    Running::start(dir, &[&SERVE[..], &["--witnesses", "both.policy", "--witness-every", "0s"]].concat())
+}
+
+#[test]
+fn what_both_witnesses_cosigned_verifies_under_their_policy_and_under_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (one, two) = furnish(dir);
+    let _service = serve(dir);
+    let checkpoint = good(dir, &["log", "checkpoint", "--witnesses", "both.policy"]);
+    let note = checkpoint["checkpoint"].as_str().unwrap();
+    assert!(note.contains("\u{2014} witness.example/w1 ") && note.contains("\u{2014} witness.example/w2 "));
+    good(dir, &["bucket", "create", "more"]);
+    good(dir, &["audit", "export", "log", "--witnesses", "both.policy"]);
+    good(dir, &["audit", "verify", "log", "--witnesses", "both.policy"]);
+    assert_eq!(code(dir, &["audit", "verify", "log"]), Some(4), "signatures that nothing checks");
+    let first = one.said("key");
+    assert_eq!(code(dir, &["audit", "verify", "log", "--witness", &first]), Some(4), "and of the other one");
+    good(dir, &["audit", "verify", "log", "--witness", &first, "--witness", &two.said("key")]);
+    good(dir, &["audit", "prove", "1", "-o", "leaf.tlog-proof", "--witnesses", "both.policy"]);
+    good(dir, &["audit", "verify", "leaf.tlog-proof", "--witness", &first]);
+    let pack = ["evidence", "export", "--out", "pack", "--witnesses", "both.policy"];
+    good(dir, &pack);
+    let key = fs::read_to_string(dir.join("pack/keys/evidence.vkey")).unwrap();
+    let verified =
+        good(dir, &["evidence", "verify", "pack", "--key", key.trim(), "--witnesses", "both.policy"]);
+    assert_eq!(verified["witnesses"], serde_json::json!(["w1", "w2"]));
+    let text = fs::read_to_string(dir.join("log/checkpoint")).unwrap();
+    let at = text.find("witness.example/w2 ").unwrap() + 40;
+    let (head, tail) = text.split_at(at);
+    let changed = format!("{head}{}{}", if tail.starts_with('A') { "B" } else { "A" }, &tail[1..]);
+    fs::write(dir.join("log/checkpoint"), changed).unwrap();
+    assert_eq!(code(dir, &["audit", "verify", "log", "--witnesses", "both.policy"]), Some(4));
+}
+
+#[test]
+fn a_silent_witness_stops_no_call_but_its_quorum_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (_one, two) = furnish(dir);
+    drop(two);
+    let _service = serve(dir);
+    good(dir, &["bucket", "create", "more"]);
+    assert_eq!(code(dir, &["log", "checkpoint", "--witnesses", "both.policy"]), Some(4));
+    good(dir, &["log", "checkpoint", "--witnesses", "one.policy"]);
+    assert_eq!(code(dir, &["audit", "export", "log", "--witnesses", "both.policy"]), Some(4));
+    assert!(!dir.join("log/checkpoint").exists(), "and so it is no export");
+}
+
+#[test]
+fn a_service_that_goes_back_gets_no_cosignature_even_from_a_witness_that_was_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (one, two) = furnish(dir);
+    // What an operator would keep who means to take something back.
+    let copy = Command::new("cp").args(["-a", "data", "data-before"]).current_dir(dir).status().unwrap();
+    assert!(copy.success());
+    {
+        let _service = serve(dir);
+        for number in 0..5 {
+            good(dir, &["bucket", "create", &format!("bucket-{number}")]);
+        }
+        good(dir, &["log", "checkpoint", "--witnesses", "both.policy"]);
+    }
+    drop((one, two));
+    fs::remove_dir_all(dir.join("data")).unwrap();
+    fs::rename(dir.join("data-before"), dir.join("data")).unwrap();
+    // The tenant's own memory would refuse it as well: this one has none.
+    let profile = dir.join(".config/coffer/tenants/demo/checkpoint");
+    fs::remove_file(&profile).unwrap();
+    let (one, two) = (witness(dir, "w1"), witness(dir, "w2"));
+    let policy = fs::read_to_string(dir.join("both.policy")).unwrap();
+    let moved = policy.lines().map(|line| {
+        let url = if line.starts_with("witness w1") { one.said("url") } else { two.said("url") };
+        match line.rsplit_once(' ') {
+            Some((head, _)) if line.starts_with("witness") => format!("{head} {url}\n"),
+            _ => format!("{line}\n"),
+        }
+    });
+    fs::write(dir.join("both.policy"), moved.collect::<String>()).unwrap();
+    let _service = serve(dir);
+    let refused = coffer(dir, &["log", "checkpoint", "--witnesses", "both.policy"]);
+    assert_eq!(refused.status.code(), Some(4));
+    let said =
+        String::from_utf8_lossy(&refused.stdout).into_owned() + &String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("cosigned by none of them"), "{said}");
+    good(dir, &["log", "checkpoint"]);
+}

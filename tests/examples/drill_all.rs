@@ -1,0 +1,69 @@
+//! Every scenario of a drill on a tenant of 20,000 files and 2 GiB and more, by
+//! the real program: each once as it should be, and once with a planted fault
+//! that it must find. Prints a table. Needs some 5 GB of disk; build first:
+//!
+//! ```console
+//! $ cargo build --release -p coffer-cli
+//! $ cargo run --release -p coffer-tests --example drill_all -- target/release/coffer DIR [SCALE [PYTHON]]
+//! ```
+//!
+//! DIR is a new directory. SCALE is in hundredths: 100 is the whole. PYTHON is
+//! an interpreter that has what `tests/outside/requirements.txt` names; without
+//! it there is no exit of the provider.
+#![expect(clippy::unwrap_used, reason = "a measurement stops at the first failure")]
+#![expect(clippy::panic, reason = "a measurement without its arguments stops")]
+#![expect(clippy::print_stdout, reason = "a measurement prints its findings")]
+#![expect(clippy::disallowed_methods, reason = "a measurement makes files")]
+
+#[path = "../../client/cli/tests/support/rehearsal.rs"]
+mod rehearsal;
+
+use std::path::Path;
+
+use rehearsal::{Planted, Rehearsal, Size};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [coffer, directory, more @ ..] = arguments.as_slice() else {
+        println!("drill_all COFFER DIR [SCALE [PYTHON]]");
+        std::process::exit(2);
+    };
+    let scale: usize = more.first().map_or(100, |scale| scale.parse().unwrap());
+    let reader = std::path::absolute("tests/outside/reader").unwrap().display().to_string();
+    let reader: Vec<String> = more.get(1).map(|python| vec![python.clone(), reader]).unwrap_or_default();
+    std::fs::create_dir(directory).unwrap();
+    let size = Size { files: 210 * scale, bytes_each: 70_000 };
+    let coffer = std::fs::canonicalize(coffer).unwrap();
+    let mut rehearsal = Rehearsal::begin(Path::new(directory), &coffer, &reader, size);
+    println!(
+        "| scenario | planted | predicted s | measured s | off | exit | not satisfied, and why | right |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut wrong = 0;
+    for case in rehearsal.cases() {
+        let done = rehearsal.act(&case);
+        let told = &done.summary;
+        let why: Vec<String> = done.unmet().into_iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        let planted =
+            if case.planted == Planted::Nothing { String::new() } else { format!("{:?}", case.planted) };
+        println!(
+            "| {} | {planted} | {} | {} | {} % | {:?} | {} | {} |",
+            case.scenario,
+            told["predicted_seconds"],
+            told["rta_seconds"],
+            told["prediction_error_percent"],
+            done.exit,
+            why.join("; "),
+            done.is_right(&case),
+        );
+        if !done.is_right(&case) {
+            wrong += 1;
+            println!("{}", done.words);
+        }
+        if case.planted == Planted::Nothing {
+            println!("  {} of {} entries, {} bytes", told["files"], told["expected"], told["bytes"]);
+        }
+    }
+    println!("\n{wrong} of the drills went wrong");
+    std::process::exit(i32::from(wrong > 0));
+}

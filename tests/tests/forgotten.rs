@@ -1,0 +1,249 @@
+//! What was asked for and never answered, and comes to light at a slow site
+//! long after: it is older than all that was acknowledged since, through every
+//! rebuild of a catalogue that never heard of it.
+#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use coffer_client::{CallError, GetError};
+use coffer_model::BucketName;
+use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
+use coffer_server::OpenedSite;
+use coffer_tests::{
+    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, host, object_key, pattern, policy,
+};
+
+/// Records that no answer is given for: the named site stores them later, the
+/// others never.
+#[derive(Default)]
+struct Post {
+    kinds: Vec<RecordKind>,
+    slow: String,
+    late: Vec<Record>,
+    /// The sites as they are open now.
+    sites: BTreeMap<String, Weak<dyn Site>>,
+}
+
+type Shared = Arc<Mutex<Post>>;
+
+struct Slow {
+    inner: Arc<dyn Site>,
+    post: Shared,
+}
+
+#[async_trait]
+impl Twist for Slow {
+    fn inner(&self) -> &dyn Site {
+        self.inner.as_ref()
+    }
+
+    async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
+        {
+            let mut post = self.post.lock().unwrap();
+            if records.iter().any(|record| post.kinds.contains(&record.kind())) {
+                if self.inner.description().name == post.slow {
+                    post.late.extend(records);
+                }
+                return Err(SiteError::Unreachable);
+            }
+        }
+        self.inner.put(records).await
+    }
+}
+
+/// From now on these kinds of records get no answer.
+fn lose(post: &Shared, kinds: &[RecordKind], slow: &str) {
+    let mut post = post.lock().unwrap();
+    (post.kinds, post.slow) = (kinds.to_vec(), slow.to_owned());
+}
+
+/// What was late arrives.
+async fn deliver(post: &Shared, slow: &str) {
+    let (late, site) = {
+        let mut post = post.lock().unwrap();
+        (std::mem::take(&mut post.late), post.sites[slow].upgrade().unwrap())
+    };
+    assert!(!late.is_empty(), "something was on its way");
+    for record in late {
+        site.put(vec![record]).await.unwrap();
+    }
+}
+
+async fn slow_deployment() -> (Deployment, TenantClient, Shared) {
+    let post = Shared::default();
+    let mut host = host();
+    let shared = Arc::clone(&post);
+    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
+        let name = opened.site.description().name.clone();
+        shared.lock().unwrap().sites.insert(name, Arc::downgrade(&opened.site));
+        let site = Twisted(Slow { inner: opened.site, post: Arc::clone(&shared) });
+        OpenedSite { site: Arc::new(site), link: opened.link }
+    }));
+    let deployment = Deployment::six_sites_on(host).await;
+    let tenant = deployment.tenant_with("acme", policy(&[])).await;
+    (deployment, tenant, post)
+}
+
+async fn rebuild(deployment: &mut Deployment, tenant: &mut TenantClient) {
+    let kit = deployment.service().kit().await.unwrap();
+    lose_catalogues(deployment, tenant, &kit).await;
+}
+
+async fn lose_catalogues(
+    deployment: &mut Deployment,
+    tenant: &mut TenantClient,
+    kit: &coffer_server::RecoveryKit,
+) {
+    deployment.stop().await;
+    deployment.lose_all_but_sites();
+    deployment.recover(kit).await;
+    deployment.reconnect(tenant).await;
+}
+
+/// A put of which nobody tells that it stands. It is not repeated.
+async fn put_in_vain(tenant: &TenantClient, bucket: &BucketName, key: &str, body: Bytes) {
+    let put = futures::stream::iter([Ok(body)]);
+    let told = tenant.client.put(bucket, &object_key(key), Default::default(), put).await.unwrap_err();
+    assert!(told.to_string().contains("undecided"), "{told}");
+}
+
+const KEYS: u64 = 8;
+/// The site at which late records arrive.
+const SLOW: &str = "sto1";
+
+fn name(n: u64) -> String {
+    format!("key-{n}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_that_a_lost_catalogue_forgot_is_older_than_what_was_put_or_deleted_since() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    let kit = deployment.service().kit().await.unwrap();
+    lose(&post, &[RecordKind::Manifest, RecordKind::Tombstone], SLOW);
+    for n in 0..KEYS {
+        put_in_vain(&tenant, &bucket, &name(n), pattern(n, 500)).await;
+    }
+    // Of the tombstones that were to withdraw them nothing ever arrives.
+    post.lock().unwrap().late.retain(|record| record.kind() == RecordKind::Manifest);
+    lose(&post, &[], "");
+    lose_catalogues(&mut deployment, &mut tenant, &kit).await;
+
+    for n in 0..KEYS {
+        tenant.put(&bucket, &name(n), pattern(100 + n, 500)).await;
+    }
+    deliver(&post, SLOW).await;
+    rebuild(&mut deployment, &mut tenant).await;
+    for n in 0..KEYS {
+        assert_eq!(tenant.get(&bucket, &name(n)).await.unwrap(), pattern(100 + n, 500), "the last put shows");
+        tenant.client.delete(&bucket, &object_key(&name(n))).await.unwrap();
+    }
+    rebuild(&mut deployment, &mut tenant).await;
+    for n in 0..KEYS {
+        let read = tenant.get(&bucket, &name(n)).await;
+        assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))), "{read:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_lost_catalogues_forgot_is_older_than_what_the_third_stored() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    let kit = deployment.service().kit().await.unwrap();
+    for life in 0..2 {
+        lose(&post, &[RecordKind::Manifest, RecordKind::Tombstone], SLOW);
+        for n in 0..KEYS {
+            put_in_vain(&tenant, &bucket, &name(n), pattern(life * 10 + n, 500)).await;
+        }
+        post.lock().unwrap().late.retain(|record| record.kind() == RecordKind::Manifest);
+        lose(&post, &[], "");
+        // Nothing was stored since: the sites show the same as before.
+        lose_catalogues(&mut deployment, &mut tenant, &kit).await;
+    }
+    for n in 0..KEYS {
+        tenant.put(&bucket, &name(n), pattern(100 + n, 500)).await;
+    }
+    deliver(&post, SLOW).await;
+    rebuild(&mut deployment, &mut tenant).await;
+    for n in 0..KEYS {
+        assert_eq!(tenant.get(&bucket, &name(n)).await.unwrap(), pattern(100 + n, 500), "the last put shows");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_into_a_bucket_whose_removal_is_undecided_is_refused_or_outlives_the_catalogue() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    lose(&post, &[RecordKind::Registry], SLOW);
+    let told = tenant.client.remove_bucket(&bucket).await.unwrap_err();
+    assert!(told.to_string().contains("undecided"), "{told}");
+    lose(&post, &[], "");
+    let put = futures::stream::iter([Ok(pattern(1, 500))]);
+    let key = object_key("object");
+    let put = tenant.client.put(&bucket, &key, Default::default(), put);
+    let stands = put.await.is_ok();
+    deliver(&post, SLOW).await;
+    rebuild(&mut deployment, &mut tenant).await;
+    let there = tenant.get(&bucket, "object").await.is_ok();
+    assert_eq!(stands, there, "what was acknowledged is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_was_undecided_is_finished_by_asking_again() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    lose(&post, &[RecordKind::Registry], SLOW);
+    assert!(tenant.client.remove_bucket(&bucket).await.is_err());
+    let again = tenant.client.remove_bucket(&bucket).await.unwrap_err();
+    assert!(again.to_string().contains("undecided"), "{again}");
+    lose(&post, &[], "");
+    tenant.client.remove_bucket(&bucket).await.unwrap();
+    assert!(tenant.client.list_buckets().await.unwrap().is_empty());
+    // The name is free, and the late copies say nothing of the new bucket.
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    tenant.put(&bucket, "object", pattern(1, 500)).await;
+    deliver(&post, SLOW).await;
+    rebuild(&mut deployment, &mut tenant).await;
+    assert_eq!(tenant.get(&bucket, "object").await.unwrap(), pattern(1, 500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_that_was_undecided_is_finished_by_the_next_start_and_counts_no_more_once_it_was_removed()
+{
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    lose(&post, &[RecordKind::Registry], SLOW);
+    let told = tenant.client.create_bucket(&bucket, None).await.unwrap_err();
+    assert!(told.to_string().contains("undecided"), "{told}");
+    lose(&post, &[], "");
+    deployment.between(&mut tenant, async |_| ()).await;
+    assert_eq!(tenant.client.list_buckets().await.unwrap().len(), 1, "it was asked for");
+    tenant.client.remove_bucket(&bucket).await.unwrap();
+    deliver(&post, SLOW).await;
+    rebuild(&mut deployment, &mut tenant).await;
+    assert!(tenant.client.list_buckets().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_creation_that_a_lost_catalogue_forgot_does_not_come_back_after_a_later_bucket_of_its_name() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    let kit = deployment.service().kit().await.unwrap();
+    lose(&post, &[RecordKind::Registry], SLOW);
+    assert!(tenant.client.create_bucket(&bucket, None).await.is_err());
+    lose(&post, &[], "");
+    lose_catalogues(&mut deployment, &mut tenant, &kit).await;
+    assert!(tenant.client.list_buckets().await.unwrap().is_empty());
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    tenant.client.remove_bucket(&bucket).await.unwrap();
+    deliver(&post, SLOW).await;
+    rebuild(&mut deployment, &mut tenant).await;
+    assert!(tenant.client.list_buckets().await.unwrap().is_empty());
+}
