@@ -80,13 +80,6 @@ impl Look<'_> {
 fn object(set: &SiteSet, id: &PodId, epoch: u64) -> Value {
     let template = &set.spec.template;
     let name = id.to_string();
-    let amounts = json!({
-        "cpu": template.resources.cpu,
-        "memory": template.resources.memory,
-        "fleet.coffer/disk-bytes": template.resources.disk_bytes.to_string(),
-        "fleet.coffer/iops": template.resources.iops.to_string(),
-    });
-    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
     let mut tolerations: Vec<Value> = template
         .tolerations
         .iter()
@@ -132,34 +125,47 @@ fn object(set: &SiteSet, id: &PodId, epoch: u64) -> Value {
                 "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
-            "containers": [{
-                "name": "site",
-                "image": template.image,
-                "args": template.args,
-                "env": [
-                    { "name": "COFFER_SITE", "value": name },
-                    { "name": "COFFER_DATA_DIR", "value": DATA_DIR },
-                    { "name": "COFFER_CERTIFICATE_DIR", "value": CERTIFICATE_DIR },
-                    { "name": "COFFER_PORT", "value": template.port.to_string() },
-                    { "name": "COFFER_POD_IP", "valueFrom": field("status.podIP") },
-                ],
-                "ports": [{ "name": "site", "containerPort": template.port, "protocol": "TCP" }],
-                "resources": { "requests": amounts, "limits": amounts },
-                "readinessProbe": { "tcpSocket": { "port": template.port }, "periodSeconds": 1 },
-                "securityContext": {
-                    "allowPrivilegeEscalation": false,
-                    "readOnlyRootFilesystem": true,
-                    "capabilities": { "drop": ["ALL"] },
-                },
-                "volumeMounts": [
-                    { "name": "data", "mountPath": DATA_DIR },
-                    { "name": "certificate", "mountPath": CERTIFICATE_DIR, "readOnly": true },
-                ],
-            }],
+            "containers": [container(set, &name)],
             "volumes": [
                 data,
                 { "name": "certificate", "secret": { "secretName": format!("{name}-certificate") } },
             ],
         },
+    })
+}
+
+/// The site daemon in it.
+fn container(set: &SiteSet, name: &str) -> Value {
+    let template = &set.spec.template;
+    let amounts = json!({
+        "cpu": template.resources.cpu,
+        "memory": template.resources.memory,
+        "fleet.coffer/disk-bytes": template.resources.disk_bytes.to_string(),
+        "fleet.coffer/iops": template.resources.iops.to_string(),
+    });
+    let field = |path: &str| json!({ "fieldRef": { "fieldPath": path } });
+    json!({
+        "name": "site",
+        "image": template.image,
+        "args": template.args,
+        "env": [
+            { "name": "COFFER_SITE", "value": name },
+            { "name": "COFFER_DATA_DIR", "value": DATA_DIR },
+            { "name": "COFFER_CERTIFICATE_DIR", "value": CERTIFICATE_DIR },
+            { "name": "COFFER_PORT", "value": template.port.to_string() },
+            { "name": "COFFER_POD_IP", "valueFrom": field("status.podIP") },
+        ],
+        "ports": [{ "name": "site", "containerPort": template.port, "protocol": "TCP" }],
+        "resources": { "requests": amounts, "limits": amounts },
+        "readinessProbe": { "tcpSocket": { "port": template.port }, "periodSeconds": 1 },
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": { "drop": ["ALL"] },
+        },
+        "volumeMounts": [
+            { "name": "data", "mountPath": DATA_DIR },
+            { "name": "certificate", "mountPath": CERTIFICATE_DIR, "readOnly": true },
+        ],
     })
 }
