@@ -29,6 +29,6 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`].
     pub async fn order_floor_kept(&self) -> Result<(), CatalogError> {
-        self.writer().write(|db| rebuild::order_floor_kept(db)).await
+        self.writer().write(rebuild::order_floor_kept).await
     }
 }
