@@ -11,7 +11,6 @@
 //! an interpreter that has what `tests/outside/requirements.txt` names; without
 //! it there is no exit of the provider.
 #![expect(clippy::unwrap_used, reason = "a measurement stops at the first failure")]
-#![expect(clippy::panic, reason = "a measurement without its arguments stops")]
 #![expect(clippy::print_stdout, reason = "a measurement prints its findings")]
 #![expect(clippy::disallowed_methods, reason = "a measurement makes files")]
 

@@ -160,30 +160,31 @@ pub(crate) struct LeftFlags {
     pub(crate) reader_args: Vec<String>,
 }
 
+/// A drill that is carried out: a plan by its id, or what is wished for now.
+#[derive(Args)]
+pub(crate) struct DrillRun {
+    /// Plan to carry out, by the drill's id [default: one that is made now].
+    #[arg(long, value_name = "ID", conflicts_with = "bucket")]
+    pub(crate) plan: Option<String>,
+    #[command(flatten)]
+    pub(crate) wish: Option<DrillWish>,
+    #[command(flatten)]
+    pub(crate) flags: RunFlags,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum DrillCommand {
     /// Say what a drill would show and how long it would take, and note the plan in the log.
     #[command(
         after_help = "Example: coffer drill plan --bucket documents --lose-country DE --lose-country FR"
     )]
-    Plan {
-        #[command(flatten)]
-        wish: Box<DrillWish>,
-    },
+    Plan(Box<DrillWish>),
     /// Carry out a plan, or plan and carry out, and sign the result.
     ///
     /// Exit code 0 if every objective was met, or if the loss cost exactly what the plan had foreseen; 4 else.
     #[command(after_help = "Example: coffer drill run --bucket documents --rto 4h --rpo 24h --out ./drill")]
     #[command(subcommand_negates_reqs = true)]
-    Run {
-        /// Plan to carry out, by the drill's id [default: one that is made now].
-        #[arg(long, value_name = "ID", conflicts_with = "bucket")]
-        plan: Option<String>,
-        #[command(flatten)]
-        wish: Option<Box<DrillWish>>,
-        #[command(flatten)]
-        flags: Box<RunFlags>,
-    },
+    Run(Box<DrillRun>),
     /// List the drills of the tenant, each record verified.
     #[command(after_help = "Example: coffer drill ls")]
     Ls,

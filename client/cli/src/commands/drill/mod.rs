@@ -23,9 +23,9 @@ use crate::flags::DrillCommand;
 
 pub(super) async fn run(context: &Context<'_>, command: DrillCommand) -> Result<Exit, Failure> {
     match command {
-        DrillCommand::Plan { wish } => exercise::plan(context, &wish).await,
-        DrillCommand::Run { plan, wish, flags } => {
-            exercise::run(context, plan.as_deref(), wish.as_deref(), &flags).await
+        DrillCommand::Plan(wish) => exercise::plan(context, &wish).await,
+        DrillCommand::Run(run) => {
+            exercise::run(context, run.plan.as_deref(), run.wish.as_ref(), &run.flags).await
         }
         DrillCommand::Ls => show::list(context).await,
         DrillCommand::Show { drill, export } => show::show(context, &drill, export.as_deref()).await,
