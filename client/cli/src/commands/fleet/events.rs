@@ -14,7 +14,7 @@ fn moment(event: &Event) -> String {
     let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
     let micro = series.or(event.event_time.as_ref()).map(|time| time.0);
     let plain = event.last_timestamp.as_ref().or(event.metadata.creation_timestamp.as_ref());
-    micro.or(plain.map(|time| time.0)).map(|time| time.to_string()).unwrap_or_default()
+    micro.or_else(|| plain.map(|time| time.0)).map(|time| time.to_string()).unwrap_or_default()
 }
 
 pub(super) async fn list(context: &Context<'_>, fleet: &Fleet, limit: usize) -> Result<Exit, Failure> {

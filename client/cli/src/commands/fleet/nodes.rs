@@ -40,8 +40,8 @@ pub(super) async fn list(context: &Context<'_>, fleet: &Fleet) -> Result<Exit, F
             "iops": read.as_ref().map_or(0, |node| node.total.iops),
         }));
         let total = read.map(|node| node.total).unwrap_or_default();
-        let place = said.as_ref().map_or("-".to_owned(), |said| said.country.to_string());
-        let domain = said.as_ref().map_or("-".to_owned(), |said| said.domain.0.clone());
+        let place = said.as_ref().map_or_else(|| "-".to_owned(), |said| said.country.to_string());
+        let domain = said.as_ref().map_or_else(|| "-".to_owned(), |said| said.domain.0.clone());
         rows.push(vec![
             name,
             state.to_owned(),

@@ -32,14 +32,11 @@ pub(super) async fn keep(client: Client, path: PathBuf) {
     let mut events = std::pin::pin!(watcher(slices, config).default_backoff());
     let mut known: BTreeMap<String, Value> = BTreeMap::new();
     while let Some(event) = events.next().await {
-        match event {
-            Ok(watcher::Event::Apply(slice) | watcher::Event::InitApply(slice)) => {
-                if let Some((site, line)) = line(&client, &slice).await {
-                    known.insert(site, line);
-                }
-            }
-            // A pod that is gone for now comes back where it was; where it is not, nobody answers.
-            Ok(_) | Err(_) => {}
+        // A pod that is gone for now comes back where it was; where it is not, nobody answers.
+        if let Ok(watcher::Event::Apply(slice) | watcher::Event::InitApply(slice)) = event
+            && let Some((site, line)) = line(&client, &slice).await
+        {
+            known.insert(site, line);
         }
         let text = json!({ "format": 1, "sites": known.values().collect::<Vec<_>>() }).to_string();
         // The next change writes it again; until then the service asks at the old places.
