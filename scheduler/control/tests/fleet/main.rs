@@ -1,5 +1,6 @@
 //! The control plane on the embedded API: the same scheduler and controllers as
 //! on a cluster, with a kubelet of the test's own that only marks pods.
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
 
 mod storm;
 mod story;
