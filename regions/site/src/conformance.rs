@@ -22,6 +22,29 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Arc<dyn Site>>,
 {
+    without_owners(&make).await;
+    owners::follow_one_another(make).await;
+}
+
+/// The same for an adapter that holds no epochs: it knows none, and refuses to
+/// raise one, or to change anything under one.
+///
+/// # Panics
+/// When the adapter breaks a promise of the port.
+pub async fn conformance_without_epochs<F, Fut>(make: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn Site>>,
+{
+    without_owners(&make).await;
+    owners::are_refused(make().await).await;
+}
+
+async fn without_owners<F, Fut>(make: &F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn Site>>,
+{
     a_fresh_site_is_empty(make().await).await;
     what_was_put_is_read_back(make().await).await;
     many_are_read_in_the_order_asked_for(make().await).await;
@@ -38,7 +61,6 @@ where
     history_is_reached_up_to_its_last_batch(make().await).await;
     slots_go_forward_only(make().await).await;
     slots_are_wiped_and_listed(make().await).await;
-    owners::follow_one_another(make).await;
 }
 
 fn id(n: u64) -> RecordId {

@@ -385,7 +385,7 @@ mod tests {
     use super::*;
 
     use coffer_model::{SiteId, Tier};
-    use coffer_site::conformance::conformance;
+    use coffer_site::conformance::conformance_without_epochs;
 
     fn description() -> SiteDescription {
         SiteDescription {
@@ -399,7 +399,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_the_promises_of_the_port() {
-        conformance(|| async { MemoryDisk::new(description()).start().unwrap() }).await;
+        // The storm has one service at a time: its sites hold no epochs of owners.
+        conformance_without_epochs(|| async { MemoryDisk::new(description()).start().unwrap() }).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,6 +22,15 @@ where
     a_raise_comes_after_all_that_is_acknowledged_under_a_lower_epoch(make().await).await;
 }
 
+/// What an adapter without epochs does.
+pub(super) async fn are_refused(site: Arc<dyn Site>) {
+    assert_eq!(site.epoch(fence(1).scope).await, Ok(0));
+    assert_eq!(site.raise(fence(1)).await, Err(SiteError::OverLimit));
+    assert_eq!(put_under(site.as_ref(), 1, 1).await, Err(SiteError::OverLimit));
+    assert_eq!(site.epoch(fence(1).scope).await, Ok(0));
+    assert_eq!(site.get(id(1)).await, Err(SiteError::Missing), "nothing was done");
+}
+
 fn fence(epoch: u64) -> Fence {
     Fence { scope: ScopeId::from_bytes([7; 16]), epoch }
 }
