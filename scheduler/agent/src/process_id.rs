@@ -33,6 +33,12 @@ impl ProcessId {
         Ok(Self { pid, start: start_of(pid)?, boot: boot()? })
     }
 
+    /// A child of the caller that was not waited for: its number is its own
+    /// until then, also where it has ended already.
+    pub(crate) fn of_child(pid: i32) -> io::Result<Self> {
+        Ok(Self { pid, start: Stat::of(pid)?.start, boot: boot()? })
+    }
+
     /// A handle to the process, if it still is this one and has not ended.
     pub(crate) fn handle(&self) -> Option<OwnedFd> {
         // First the handle, then the look: a number that changed hands in
@@ -73,15 +79,53 @@ pub(crate) fn boot() -> io::Result<String> {
     Ok(files::read_text(Path::new("/proc/sys/kernel/random/boot_id"))?.trim().to_owned())
 }
 
+/// The start of a process that has not ended.
 fn start_of(pid: i32) -> io::Result<u64> {
-    let stat = files::read_text(&Path::new("/proc").join(pid.to_string()).join("stat"))?;
-    // The name is in brackets and may hold anything: fields count from the last bracket.
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let mut fields = fields.split_whitespace();
-    let zombie = fields.next().is_some_and(|state| state == "Z" || state == "X");
-    let start = fields.nth(18).and_then(|field| field.parse().ok());
-    match start {
-        Some(start) if !zombie => Ok(start),
-        _ => Err(io::ErrorKind::NotFound.into()),
+    let stat = Stat::of(pid)?;
+    if stat.over { Err(io::ErrorKind::NotFound.into()) } else { Ok(stat.start) }
+}
+
+/// What is asked of `proc(5)` stat.
+struct Stat {
+    start: u64,
+    /// It has ended, and nobody has waited for it yet.
+    over: bool,
+}
+
+impl Stat {
+    fn of(pid: i32) -> io::Result<Self> {
+        let stat = files::read_text(&Path::new("/proc").join(pid.to_string()).join("stat"))?;
+        // The name is in brackets and may hold anything: fields count from the last bracket.
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+        let mut fields = fields.split_whitespace();
+        let over = fields.next().is_some_and(|state| state == "Z" || state == "X");
+        let start = fields.nth(18).and_then(|field| field.parse().ok()).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { start, over })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::process::Command;
+
+    /// Waits until a child of this process has ended, and leaves it unwaited for.
+    fn let_end(pid: i32) {
+        let id = rustix::process::WaitId::Pid(Pid::from_raw(pid).unwrap());
+        let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(id, options).unwrap();
+    }
+
+    #[test]
+    fn a_child_that_has_ended_already_is_still_known_to_its_parent_and_lives_no_more() {
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let_end(pid);
+        assert_eq!(ProcessId::of(pid).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let known = ProcessId::of_child(pid).unwrap();
+        assert!(!known.lives());
+        child.wait().unwrap();
+        assert!(ProcessId::of_child(pid).is_err());
     }
 }

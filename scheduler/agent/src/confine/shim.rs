@@ -110,7 +110,7 @@ fn supervise(directory: &Path, started_unix_ms: u64) -> io::Result<Ended> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
     let running = Running {
         shim: ProcessId::own()?,
-        init: ProcessId::of(pid.as_raw_nonzero().get())?,
+        init: ProcessId::of_child(pid.as_raw_nonzero().get())?,
         started_unix_ms,
     };
     files::replace_json(&directory.join(RUNNING), &running)?;
