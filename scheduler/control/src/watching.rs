@@ -2,6 +2,7 @@
 //! of changes for the book.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 
 use coffer_scheduler::{NodeName, SetName};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
 
 use crate::attestation::TrustedKeys;
@@ -42,17 +44,33 @@ struct Closed;
 
 /// Watches everything that placing depends on, until nobody listens.
 pub(crate) async fn all(client: Client, namespace: String, trusted: TrustedKeys, to: Sender<Change>) {
+    let of_node = |node: &core::Node| node_changes(node, &trusted);
+    let pod_gone = |pod: &core::Pod| Some(Change::PodGone(Box::new(translate::pod(pod))));
+    let node_gone = |node: &core::Node| node_name(node).map(Change::NodeGone);
+    let set_gone = |set: &SiteSet| set_name(set).map(Change::SetGone);
+    let (nodes, pods, sets) = (Api::all(client.clone()), Api::all(client.clone()), Api::all(client.clone()));
     tokio::join!(
-        nodes(client.clone(), trusted, to.clone()),
-        pods(client.clone(), to.clone()),
-        sets(client.clone(), to.clone()),
+        follow(nodes, to.clone(), node_name, Change::Nodes, node_gone, of_node),
+        follow(pods, to.clone(), |pod| pod.uid(), Change::Pods, pod_gone, pod_changes),
+        follow(sets, to.clone(), set_name, Change::Sets, set_gone, set_changes),
         revocations(client, namespace, to),
     );
 }
 
-async fn nodes(client: Client, trusted: TrustedKeys, to: Sender<Change>) {
-    let mut stream =
-        watch(Api::<core::Node>::all(client), watcher::Config::default()).default_backoff().boxed();
+/// Watches one kind of objects: each that there is, then which they are in
+/// all, then what becomes of them. A watcher that was cut off begins anew.
+async fn follow<K, N>(
+    api: Api<K>,
+    to: Sender<Change>,
+    name: fn(&K) -> Option<N>,
+    all: fn(BTreeSet<N>) -> Change,
+    gone: fn(&K) -> Option<Change>,
+    changes: impl Fn(&K) -> Vec<Change>,
+) where
+    K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    N: Ord,
+{
+    let mut stream = watch(api, watcher::Config::default()).default_backoff().boxed();
     let mut listed = BTreeSet::new();
     while let Some(event) = stream.next().await {
         let changes = match event {
@@ -62,18 +80,26 @@ async fn nodes(client: Client, trusted: TrustedKeys, to: Sender<Change>) {
                 listed.clear();
                 continue;
             }
-            Ok(Event::InitDone) => vec![Change::Nodes(std::mem::take(&mut listed))],
-            Ok(Event::Delete(node)) => node.name_any().parse().map(Change::NodeGone).into_iter().collect(),
-            Ok(Event::InitApply(node)) => {
-                listed.extend(node.name_any().parse::<NodeName>());
-                node_changes(&node, &trusted)
+            Ok(Event::InitDone) => vec![all(std::mem::take(&mut listed))],
+            Ok(Event::Delete(object)) => gone(&object).into_iter().collect(),
+            Ok(Event::InitApply(object)) => {
+                listed.extend(name(&object));
+                changes(&object)
             }
-            Ok(Event::Apply(node)) => node_changes(&node, &trusted),
+            Ok(Event::Apply(object)) => changes(&object),
         };
         if send(&to, changes).await.is_err() {
             return;
         }
     }
+}
+
+fn node_name(object: &core::Node) -> Option<NodeName> {
+    object.name_any().parse().ok()
+}
+
+fn set_name(object: &SiteSet) -> Option<SetName> {
+    object.name_any().parse().ok()
 }
 
 pub(crate) fn node_changes(object: &core::Node, trusted: &TrustedKeys) -> Vec<Change> {
@@ -86,34 +112,9 @@ pub(crate) fn node_changes(object: &core::Node, trusted: &TrustedKeys) -> Vec<Ch
             vec![Change::Node(Box::new(SeenNode { base, statement, drain, silent_since: None }))]
         }
         Err(why) => {
-            let gone = object.name_any().parse().map(Change::NodeGone);
+            let gone = node_name(object).map(Change::NodeGone);
             let refused = Change::Refused(Box::new(object.object_ref(&())), why.to_string());
             gone.into_iter().chain([refused]).collect()
-        }
-    }
-}
-
-async fn pods(client: Client, to: Sender<Change>) {
-    let mut stream =
-        watch(Api::<core::Pod>::all(client), watcher::Config::default()).default_backoff().boxed();
-    let mut listed = BTreeSet::new();
-    while let Some(event) = stream.next().await {
-        let changes = match event {
-            Err(_) => continue,
-            Ok(Event::Init) => {
-                listed.clear();
-                continue;
-            }
-            Ok(Event::InitDone) => vec![Change::Pods(std::mem::take(&mut listed))],
-            Ok(Event::Delete(pod)) => vec![Change::PodGone(Box::new(translate::pod(&pod)))],
-            Ok(Event::InitApply(pod)) => {
-                listed.extend(pod.uid());
-                pod_changes(&pod)
-            }
-            Ok(Event::Apply(pod)) => pod_changes(&pod),
-        };
-        if send(&to, changes).await.is_err() {
-            return;
         }
     }
 }
@@ -128,30 +129,6 @@ pub(crate) fn pod_changes(object: &core::Pod) -> Vec<Change> {
         _ => None,
     };
     [Change::Pod(Box::new(seen))].into_iter().chain(refused).collect()
-}
-
-async fn sets(client: Client, to: Sender<Change>) {
-    let mut stream = watch(Api::<SiteSet>::all(client), watcher::Config::default()).default_backoff().boxed();
-    let mut listed = BTreeSet::new();
-    while let Some(event) = stream.next().await {
-        let changes = match event {
-            Err(_) => continue,
-            Ok(Event::Init) => {
-                listed.clear();
-                continue;
-            }
-            Ok(Event::InitDone) => vec![Change::Sets(std::mem::take(&mut listed))],
-            Ok(Event::Delete(set)) => set.name_any().parse().map(Change::SetGone).into_iter().collect(),
-            Ok(Event::InitApply(set)) => {
-                listed.extend(set.name_any().parse::<SetName>());
-                set_changes(&set)
-            }
-            Ok(Event::Apply(set)) => set_changes(&set),
-        };
-        if send(&to, changes).await.is_err() {
-            return;
-        }
-    }
 }
 
 pub(crate) fn set_changes(object: &SiteSet) -> Vec<Change> {
