@@ -15,14 +15,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys};
 use coffer_control::{
-    Change, Control, FIELD_MANAGER, Measured, NAMESPACE, NoCertificates, Pace, PlacementRecord, Presumed,
-    SiteSet, Transact, TransactionRefused, Transactions, install,
+    Control, Measured, NAMESPACE, NoCertificates, Pace, PlacementRecord, Presumed, SiteSet, Transactions,
+    install,
 };
 use coffer_custody::{OsEntropy, SystemClock};
-use coffer_embedded::{Embedded, Options, Refusal};
+use coffer_embedded::{Embedded, Options};
 use coffer_model::{FailureDomain, Tier};
 use coffer_scheduler::Ledger;
 use futures::StreamExt as _;
@@ -30,7 +29,13 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::json;
+
+/// The adapter that ships with the program.
+#[path = "../../../client/cli/src/commands/home/in_process.rs"]
+mod in_process;
+
+use in_process::InProcess;
 
 const COUNTRIES: [&str; 8] = ["DE", "FR", "NL", "ES", "IT", "CH", "US", "JP"];
 const PODS_OF_A_SET: u64 = 6;
@@ -135,33 +140,6 @@ async fn bound(client: Client, wanted: u64) {
         {
             seen.insert(pod.metadata.name.unwrap());
         }
-    }
-}
-
-/// The embedded API's transactions.
-struct InProcess(Embedded);
-
-#[async_trait]
-impl Transact for InProcess {
-    async fn transact(&self, changes: Vec<Change>) -> Result<Vec<Value>, TransactionRefused> {
-        let changes = changes.into_iter().map(|change| match change {
-            Change::Create(object) => coffer_embedded::Change::Create(object),
-            Change::Replace(object) => coffer_embedded::Change::Replace(object),
-            Change::Bind(binding) => coffer_embedded::Change::Bind(binding),
-        });
-        let changes: Vec<_> = changes.collect();
-        self.0.transaction(FIELD_MANAGER, &changes).await.map_err(|refusal| match refusal {
-            Refusal::NotFound(subject) => {
-                TransactionRefused::Conflict { name: subject.name, why: "it is gone".to_owned() }
-            }
-            Refusal::AlreadyExists(subject) => {
-                TransactionRefused::Conflict { name: subject.name, why: "it is there already".to_owned() }
-            }
-            Refusal::Conflict { subject, why, .. } => {
-                TransactionRefused::Conflict { name: subject.name, why }
-            }
-            other => TransactionRefused::Unavailable(format!("{other:?}")),
-        })
     }
 }
 

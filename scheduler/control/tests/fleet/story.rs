@@ -23,6 +23,11 @@ async fn serves(client: Client, wanted: usize) -> bool {
     (pods.len(), ready, status.ready as usize, status.members.len()) == (wanted, wanted, wanted, wanted)
 }
 
+async fn is_serving(client: Client, pod: &str) -> bool {
+    let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
+    pods.get_opt(pod).await.unwrap().is_some_and(|pod| coffer_control::translate::pod(&pod).ready)
+}
+
 async fn founded(nodes: usize, replicas: usize) -> World {
     let mut world = World::new(nodes).await;
     world.set(replicas, 1).await;
@@ -108,15 +113,7 @@ async fn a_drain_moves_data_first_and_the_pod_waits_for_it() {
     put(&world);
     let n: usize = homes(&world).await["gold-1"][1..].parse().unwrap();
     world.drain(n, true).await;
-    world
-        .until("another pod has joined", 12, |client| async move {
-            let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
-            pods.get_opt("gold-6")
-                .await
-                .unwrap()
-                .is_some_and(|pod| coffer_control::translate::pod(&pod).ready)
-        })
-        .await;
+    world.until("another pod has joined", 12, |client| is_serving(client, "gold-6")).await;
     for _ in 0..5 {
         world.turn().await;
     }
@@ -136,15 +133,7 @@ async fn a_silent_node_is_replaced_after_its_grace_without_an_operator() {
     put(&world);
     let n: usize = homes(&world).await["gold-1"][1..].parse().unwrap();
     world.ready(n, false).await;
-    world
-        .until("a replacement serves", 15, |client| async move {
-            let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
-            pods.get_opt("gold-6")
-                .await
-                .unwrap()
-                .is_some_and(|pod| coffer_control::translate::pod(&pod).ready)
-        })
-        .await;
+    world.until("a replacement serves", 15, |client| is_serving(client, "gold-6")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

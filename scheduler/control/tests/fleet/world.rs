@@ -9,17 +9,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys, said_by};
 use coffer_control::{
-    ATTESTATION, Change, Control, FIELD_MANAGER, NAMESPACE, NoCertificates, Pace, ShardLedger,
-    ShardLedgerError, Shards, SiteSet, Transact, TransactionRefused, Transactions, Turns, translate,
+    ATTESTATION, Control, NAMESPACE, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards, SiteSet,
+    Transactions, Turns, translate,
 };
 use coffer_custody::OsEntropy;
-use coffer_embedded::{Embedded, Refusal};
+use coffer_embedded::Embedded;
 use coffer_model::{Clock, FailureDomain, Tier, Timestamp};
 use coffer_scheduler::{PodId, Resources, SetName, ShardGroup};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
+
+/// The adapter that ships with the program.
+#[path = "../../../../client/cli/src/commands/home/in_process.rs"]
+mod in_process;
+
+use in_process::InProcess;
 
 pub(crate) const HOME: [&str; 3] = ["DE", "FR", "NL"];
 pub(crate) const NEEDED: usize = 4;
@@ -320,33 +326,6 @@ pub(crate) fn id(pod: &Pod) -> Option<PodId> {
 
 pub(crate) fn is_ready(node: &Node) -> bool {
     translate::node(node).is_ok_and(|node| node.ready)
-}
-
-/// The embedded API's transactions.
-struct InProcess(Embedded);
-
-#[async_trait]
-impl Transact for InProcess {
-    async fn transact(&self, changes: Vec<Change>) -> Result<Vec<Value>, TransactionRefused> {
-        let changes = changes.into_iter().map(|change| match change {
-            Change::Create(object) => coffer_embedded::Change::Create(object),
-            Change::Replace(object) => coffer_embedded::Change::Replace(object),
-            Change::Bind(binding) => coffer_embedded::Change::Bind(binding),
-        });
-        let changes: Vec<_> = changes.collect();
-        self.0.transaction(FIELD_MANAGER, &changes).await.map_err(|refusal| match refusal {
-            Refusal::NotFound(subject) => {
-                TransactionRefused::Conflict { name: subject.name, why: "it is gone".to_owned() }
-            }
-            Refusal::AlreadyExists(subject) => {
-                TransactionRefused::Conflict { name: subject.name, why: "it is there already".to_owned() }
-            }
-            Refusal::Conflict { subject, why, .. } => {
-                TransactionRefused::Conflict { name: subject.name, why }
-            }
-            other => TransactionRefused::Unavailable(format!("{other:?}")),
-        })
-    }
 }
 
 pub(crate) async fn embedded(dir: &tempfile::TempDir, clock: Arc<dyn Clock>) -> Embedded {
