@@ -12,6 +12,7 @@ use crate::object::{set, set_meta, text, texts};
 use crate::refusal::{Cause, Refusal};
 use crate::registry::Resource;
 use crate::request::Part;
+use crate::store::{EVENT_FIELDS, NAMESPACE_FIELDS, NODE_FIELDS, POD_FIELDS, SECRET_FIELDS};
 
 /// The kinds that have rules of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,23 +175,11 @@ pub(crate) fn check(resource: &Resource, object: &Value, old: Option<&Value>) ->
 /// Fields beside name and namespace that a selector may name.
 pub(crate) fn selectable(resource: &Resource) -> &'static [&'static str] {
     match rules(resource) {
-        Rules::Pod => &["spec.nodeName", "spec.schedulerName", "status.phase", "status.podIP"],
-        Rules::Node => &["spec.unschedulable"],
-        Rules::Namespace => &["status.phase"],
-        Rules::Event => &[
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "reportingComponent",
-            "source",
-            "type",
-        ],
-        Rules::Plain if resource.kind.plural == "secrets" => &["type"],
+        Rules::Pod => POD_FIELDS,
+        Rules::Node => NODE_FIELDS,
+        Rules::Namespace => NAMESPACE_FIELDS,
+        Rules::Event => EVENT_FIELDS,
+        Rules::Plain if resource.kind.plural == "secrets" => SECRET_FIELDS,
         _ => &[],
     }
 }

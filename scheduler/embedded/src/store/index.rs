@@ -1,20 +1,19 @@
 //! A stored object: its bytes, and what selectors look at, taken out once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use serde_json::Value;
 
 use super::Key;
 
-/// The fields that a field selector may name beside name and namespace, of
-/// whatever resource. Which resource allows which is the API's to say.
-const FIELDS: &[&str] = &[
-    "spec.nodeName",
-    "spec.schedulerName",
-    "spec.unschedulable",
-    "status.phase",
-    "status.podIP",
+/// The fields that a field selector may name beside name and namespace.
+pub(crate) const POD_FIELDS: &[&str] =
+    &["spec.nodeName", "spec.schedulerName", "status.phase", "status.podIP"];
+pub(crate) const NODE_FIELDS: &[&str] = &["spec.unschedulable"];
+pub(crate) const NAMESPACE_FIELDS: &[&str] = &["status.phase"];
+pub(crate) const EVENT_FIELDS: &[&str] = &[
     "involvedObject.kind",
     "involvedObject.namespace",
     "involvedObject.name",
@@ -27,6 +26,14 @@ const FIELDS: &[&str] = &[
     "source",
     "type",
 ];
+pub(crate) const SECRET_FIELDS: &[&str] = &["type"];
+
+/// All of them: taken out of whatever object has them. Which resource allows
+/// which is the API's to say.
+static FIELDS: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+    let all = [POD_FIELDS, NODE_FIELDS, NAMESPACE_FIELDS, EVENT_FIELDS, SECRET_FIELDS];
+    all.into_iter().flatten().copied().collect()
+});
 
 /// One object as it was written at one revision.
 #[derive(Debug)]

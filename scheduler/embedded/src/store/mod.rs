@@ -17,6 +17,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 pub use index::Stored;
+pub(crate) use index::{EVENT_FIELDS, NAMESPACE_FIELDS, NODE_FIELDS, POD_FIELDS, SECRET_FIELDS};
 pub use page::{Page, PageRequest};
 pub use state::{Event, EventKind};
 pub use watcher::{Watched, Watcher};
