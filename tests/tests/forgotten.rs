@@ -118,19 +118,24 @@ fn name(n: u64) -> String {
     format!("key-{n}")
 }
 
+/// Puts of all keys whose manifests are late. Of the tombstones that were to
+/// withdraw them nothing ever arrives.
+async fn put_all_in_vain(tenant: &TenantClient, bucket: &BucketName, post: &Shared, from: u64) {
+    lose(post, &[RecordKind::Manifest, RecordKind::Tombstone], SLOW);
+    for n in 0..KEYS {
+        put_in_vain(tenant, bucket, &name(n), pattern(from + n, 500)).await;
+    }
+    post.lock().unwrap().late.retain(|record| record.kind() == RecordKind::Manifest);
+    lose(post, &[], "");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_that_a_lost_catalogue_forgot_is_older_than_what_was_put_or_deleted_since() {
     let (mut deployment, mut tenant, post) = slow_deployment().await;
     let bucket = bucket_name("things");
     tenant.client.create_bucket(&bucket, None).await.unwrap();
     let kit = deployment.service().kit().await.unwrap();
-    lose(&post, &[RecordKind::Manifest, RecordKind::Tombstone], SLOW);
-    for n in 0..KEYS {
-        put_in_vain(&tenant, &bucket, &name(n), pattern(n, 500)).await;
-    }
-    // Of the tombstones that were to withdraw them nothing ever arrives.
-    post.lock().unwrap().late.retain(|record| record.kind() == RecordKind::Manifest);
-    lose(&post, &[], "");
+    put_all_in_vain(&tenant, &bucket, &post, 0).await;
     lose_catalogues(&mut deployment, &mut tenant, &kit).await;
 
     for n in 0..KEYS {
@@ -156,12 +161,7 @@ async fn what_two_lost_catalogues_forgot_is_older_than_what_the_third_stored() {
     tenant.client.create_bucket(&bucket, None).await.unwrap();
     let kit = deployment.service().kit().await.unwrap();
     for life in 0..2 {
-        lose(&post, &[RecordKind::Manifest, RecordKind::Tombstone], SLOW);
-        for n in 0..KEYS {
-            put_in_vain(&tenant, &bucket, &name(n), pattern(life * 10 + n, 500)).await;
-        }
-        post.lock().unwrap().late.retain(|record| record.kind() == RecordKind::Manifest);
-        lose(&post, &[], "");
+        put_all_in_vain(&tenant, &bucket, &post, life * 10).await;
         // Nothing was stored since: the sites show the same as before.
         lose_catalogues(&mut deployment, &mut tenant, &kit).await;
     }
