@@ -14,7 +14,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// The bytes of exactly so many digits; lower case only, so that bytes have one text.
-pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let (pairs, odd) = text.as_bytes().as_chunks::<2>();
     if pairs.len() != N || !odd.is_empty() {
         return None;

@@ -38,7 +38,7 @@ pub use buckets::BucketInfo;
 pub use call::{CallError, Patience};
 pub use certificate::{CertificateRequest, CertificateRequestError, new_certificate_request};
 pub use connect::{Client, ConnectError, ConnectOptions, Credentials};
-pub use digits::hex;
+pub use digits::{from_hex, hex};
 pub use drills::{SignDrillError, SignedDrill};
 pub use evidence_calls::{SignedFacts, SignedStatement};
 pub use holds::HoldInfo;

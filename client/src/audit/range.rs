@@ -2,7 +2,7 @@
 //! watch accepted. Nothing of a range is handed on before all of it is proven.
 
 use bytes::Bytes;
-use coffer_keys::{Checkpoint, Tree, leaf_hash, verify_consistency};
+use coffer_keys::{Checkpoint, Tree, WitnessPolicy, leaf_hash, verify_consistency};
 use coffer_proto::v1;
 use coffer_proto::v1::read_leaves_response::Part;
 use tonic::{Status, Streaming};
@@ -65,43 +65,35 @@ impl LogWatch {
         prove(range, leaves, checkpoint)
     }
 
-    /// Fetches every leaf from `first` on, of the log as it is now; `take` gets
-    /// range after range, each proven, and may end it. The checkpoint of all of them.
+    /// Fetches every leaf from `first` on, of the log as it is now, or as a
+    /// policy's witnesses have cosigned it; `take` gets range after range, each
+    /// proven, and may end it. The checkpoint of all of them.
     ///
     /// # Errors
     /// [`LogError`], or what `take` says.
     pub async fn read_from<E: From<LogError>>(
         &mut self,
         client: &Client,
+        policy: Option<&WitnessPolicy>,
         first: u64,
         mut take: impl FnMut(LeafRange) -> Result<(), E>,
     ) -> Result<Checkpoint, E> {
-        let (checkpoint, range) = self.read_now(client, RangeRequest::From(first, u64::MAX)).await?;
-        let at = first + range.leaves.len() as u64;
-        take(range)?;
-        self.read_through(client, at, &checkpoint, take).await?;
-        Ok(checkpoint)
-    }
-
-    /// Fetches every leaf from `first` on, of the log of a checkpoint that was
-    /// accepted before; `take` as in [`Self::read_from`].
-    ///
-    /// # Errors
-    /// [`LogError`], or what `take` says.
-    pub async fn read_through<E: From<LogError>>(
-        &self,
-        client: &Client,
-        first: u64,
-        checkpoint: &Checkpoint,
-        mut take: impl FnMut(LeafRange) -> Result<(), E>,
-    ) -> Result<(), E> {
         let mut at = first;
+        let checkpoint = match policy {
+            Some(policy) => self.advance_witnessed(client, policy).await?,
+            None => {
+                let (checkpoint, range) = self.read_now(client, RangeRequest::From(first, u64::MAX)).await?;
+                at += range.leaves.len() as u64;
+                take(range)?;
+                checkpoint
+            }
+        };
         while at < checkpoint.size {
-            let range = self.read_at(client, RangeRequest::From(at, u64::MAX), checkpoint).await?;
+            let range = self.read_at(client, RangeRequest::From(at, u64::MAX), &checkpoint).await?;
             at += range.leaves.len() as u64;
             take(range)?;
         }
-        Ok(())
+        Ok(checkpoint)
     }
 
     /// Follows the log: the wanted leaves, then each new one as it is signed.

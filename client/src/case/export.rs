@@ -170,7 +170,7 @@ async fn leaves(
         }
         Ok::<_, CaseError>(())
     };
-    let checkpoint = watch.read_from(client, 0, take).await?;
+    let checkpoint = watch.read_from(client, None, 0, take).await?;
     let mut leaves = Vec::new();
     for (index, about) in wanted {
         let text = proof(client, watch, index, &checkpoint).await?.to_text();

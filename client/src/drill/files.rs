@@ -13,6 +13,7 @@ use super::shelf::{Shelf, ShelfError, drill_file};
 use super::v2::DrillRecordV2;
 use crate::audit::LeafRange;
 use crate::digits::{sha256, sha256_hex};
+use crate::leaf::LeafView;
 use crate::log::{LogError, LogWatch};
 
 /// Verifies the files of a sampled drill against its record: that population,
@@ -104,13 +105,14 @@ pub async fn look_for_redraws(
     let take = |range: LeafRange| {
         for leaf in &range.leaves {
             let value: serde_json::Value = serde_json::from_slice(leaf).unwrap_or_default();
-            let uid = value.pointer("/resources/0/uid").and_then(|uid| uid.as_str()).unwrap_or_default();
-            let done = value.pointer("/status_detail").and_then(|status| status.as_str()) == Some("done");
+            let leaf = LeafView(&value);
+            let uid = leaf.text(LeafView::SUBJECT).unwrap_or_default();
+            let done = leaf.text(LeafView::OUTCOME) == Some("done");
             found += u64::from(done && uid.starts_with(&label));
         }
         Ok::<_, LogError>(())
     };
-    watch.read_from(setting.client, record.plan.log_index, take).await?;
+    watch.read_from(setting.client, None, record.plan.log_index, take).await?;
     Ok(if found == 1 { Ok(()) } else { Err(SampleFault::Redrawn(found)) })
 }
 

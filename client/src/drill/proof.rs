@@ -7,6 +7,7 @@ use coffer_keys::{
 };
 use coffer_model::Digest;
 
+use crate::leaf::LeafView;
 use crate::tlog_proof::{self, ProofText, TEXT_BYTES_MAX};
 
 /// The longest proof that is looked at, in bytes.
@@ -76,7 +77,7 @@ impl LogProof {
     /// What the leaf is about: operation, outcome and subject.
     pub fn subject(&self) -> Option<(String, String, String)> {
         let value: serde_json::Value = serde_json::from_slice(&self.leaf).ok()?;
-        let text = |pointer: &str| Some(value.pointer(pointer)?.as_str()?.to_owned());
-        Some((text("/api/operation")?, text("/status_detail")?, text("/resources/0/uid")?))
+        let text = |place| LeafView(&value).text(place).map(str::to_owned);
+        Some((text(LeafView::OPERATION)?, text(LeafView::OUTCOME)?, text(LeafView::SUBJECT)?))
     }
 }

@@ -83,14 +83,7 @@ pub async fn gather_log(
         leaves.append(&mut range.leaves);
         Ok::<_, LogError>(())
     };
-    let checkpoint = match policy {
-        None => watch.read_from(client, 0, take).await?,
-        Some(policy) => {
-            let checkpoint = watch.advance_witnessed(client, policy).await?;
-            watch.read_through(client, 0, &checkpoint, take).await?;
-            checkpoint
-        }
-    };
+    let checkpoint = watch.read_from(client, policy, 0, take).await?;
     let note = watch.remembered().unwrap_or_default().to_owned();
     Ok(LogExtract::new(note, checkpoint, leaves)?)
 }

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::WitnessBookError;
 use crate::digits::sha256_hex;
+use crate::profile::{ProfileError, write_atomically};
 
 /// Name and secret key: `key`, one line each, mode 0600.
 const KEY: &str = "key";
@@ -111,15 +112,8 @@ impl Directory {
 
     /// Replaces the note of a log: after a crash the old one or the new one is
     /// there, and the new one once this has returned.
-    pub(super) fn keep(&self, origin: &str, note: &str) -> Result<(), WitnessBookError> {
-        let path = self.states.join(format!("{}.checkpoint", sha256_hex(origin.as_bytes())));
-        let new = path.with_extension("new");
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&new)(error)),
-            _ => {}
-        }
-        write_new(&new, note.as_bytes()).map_err(at(&new))?;
-        fs::rename(&new, &path).map_err(at(&path))?;
-        sync_dir(&self.states)
+    pub(super) fn keep(&self, origin: &str, note: &str) -> Result<(), ProfileError> {
+        let name = format!("{}.checkpoint", sha256_hex(origin.as_bytes()));
+        write_atomically(&self.states.join(name), note.as_bytes())
     }
 }

@@ -33,6 +33,7 @@ mod witness;
 
 use clap::CommandFactory as _;
 use coffer_client::profile::Profile;
+use tokio::signal::unix::Signal;
 
 use crate::context::{Context, default_config_dir};
 use crate::exit::{Exit, Failure};
@@ -74,6 +75,25 @@ fn stdin_closed() -> tokio::sync::oneshot::Receiver<()> {
         let _ = tell.send(());
     });
     told
+}
+
+/// Until somebody ends the program: by a signal, or by closing stdin.
+async fn until_told(
+    mut terminate: Signal,
+    mut interrupt: Signal,
+    stdin: Option<tokio::sync::oneshot::Receiver<()>>,
+) {
+    let stdin = async {
+        match stdin {
+            Some(closed) => drop(closed.await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = stdin => {}
+    }
 }
 
 async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {

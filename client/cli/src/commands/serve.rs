@@ -18,12 +18,11 @@ use coffer_server::{
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
 use super::home::{Home, Place};
 use super::site::SITE_FILE_LIMIT;
-use super::stdin_closed;
 use super::witness::read_policy;
+use super::{stdin_closed, until_told};
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
@@ -339,22 +338,4 @@ fn root_key(
         PassphraseFile::create(&places.slot, &places.passphrase, &root, entropy)?;
     }
     Ok((root, paths))
-}
-
-async fn until_told(
-    mut terminate: tokio::signal::unix::Signal,
-    mut interrupt: tokio::signal::unix::Signal,
-    stdin: Option<oneshot::Receiver<()>>,
-) {
-    let stdin = async {
-        match stdin {
-            Some(closed) => drop(closed.await),
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = stdin => {}
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use coffer_client::PublicKit;
 use coffer_client::drill::{
     AnyRecord, DrillRecord, DrillRecordV2, Phase, RECORD_BYTES_MAX, SampleFiles, Verdict, verify_any_record,
     verify_noted, verify_sample,
@@ -10,6 +9,7 @@ use coffer_client::drill::{
 use coffer_client::keys::VerifierName;
 use serde_json::{Value, json};
 
+use crate::commands::audit::kit_key;
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
@@ -19,8 +19,6 @@ use crate::output::{bytes_text, seconds_json, seconds_text};
 const RECORD_LIMIT: u64 = RECORD_BYTES_MAX as u64;
 /// No list of a population comes near. In bytes.
 const FILE_LIMIT: u64 = 512 << 20;
-/// No kit comes near. In bytes.
-const KIT_LIMIT: u64 = 16 << 20;
 
 pub(super) fn run(
     context: &Context<'_>,
@@ -49,12 +47,6 @@ pub(crate) fn pinned_key(pinned: &PinnedKey) -> Result<VerifierName, Failure> {
         (None, Some(key)) => key.parse::<VerifierName>().map_err(Failure::usage),
         (None, None) => Err(Failure::usage("name a kit or a key")),
     }
-}
-
-fn kit_key(kit: &Path) -> Result<VerifierName, Failure> {
-    let text = files::read_small(kit, KIT_LIMIT)?;
-    let text = String::from_utf8(text).map_err(|_| Failure::new(format!("{}: not a kit", kit.display())))?;
-    Ok(PublicKit::from_json(&text)?.evidence)
 }
 
 fn run_v2(

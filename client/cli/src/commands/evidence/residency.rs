@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use coffer_client::report::{Dwelling, Report, dwellings};
+use coffer_client::report::{Dwelling, dwellings};
 use serde_json::json;
 
 use crate::commands::report::material;
@@ -22,17 +22,16 @@ pub(super) async fn run(
     };
     let mut flags = flags.clone();
     flags.residency = true;
-    let gathered = material(context, &client, &tenant, &flags).await?;
-    let report = Report::new(&gathered.material);
-    let items = report.material.residency.as_deref().unwrap_or_default();
+    let material = material(context, &client, &tenant, &flags).await?.material;
+    let items = material.residency.as_deref().unwrap_or_default();
     let wanted = wanted.map(|version| {
         let item = items.iter().find(|item| item.version == version);
         item.map(|item| item.object.clone()).unwrap_or_default()
     });
     let buckets: BTreeMap<&str, &str> =
-        report.material.facts.facts.buckets.iter().map(|one| (one.id.as_str(), one.name.as_str())).collect();
+        material.facts.facts.buckets.iter().map(|one| (one.id.as_str(), one.name.as_str())).collect();
     let mut sound = true;
-    for one in dwellings(report.material).unwrap_or_default() {
+    for one in dwellings(&material).unwrap_or_default() {
         if wanted.as_ref().is_some_and(|object| *object != one.object) {
             continue;
         }

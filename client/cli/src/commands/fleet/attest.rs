@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use coffer_client::profile::write_atomically;
+use coffer_client::{from_hex, hex};
 use coffer_control::attestation::{Attester, Statement};
 use coffer_model::{Country, FailureDomain, Tier};
 use serde_json::json;
@@ -33,7 +34,7 @@ pub(super) fn attest(context: &Context<'_>, wish: &Wish, key: Option<PathBuf>) -
         not_after: now.saturating_add(u64::from(wish.days) * 86_400),
     };
     let text = attester.sign(&statement);
-    let trust = digits(&attester.verifying_key());
+    let trust = hex(&attester.verifying_key());
     context.output.object(&json!({ "attestation": text, "trust": trust, "not_after": statement.not_after }));
     context.output.text(&text);
     context.output.remark(format_args!("believed by fleets that trust the key {trust}"));
@@ -49,39 +50,13 @@ pub(in crate::commands) fn attester(context: &Context<'_>, path: &Path) -> Resul
     };
     let seed = if path.exists() {
         let text = String::from_utf8(files::read_small(path, 256)?).map_err(|_| wrong())?;
-        key_of_digits(text.trim()).ok_or_else(wrong)?
+        from_hex(&text.trim().to_ascii_lowercase()).ok_or_else(wrong)?
     } else {
         let mut seed = [0; 32];
         context.entropy.fill(&mut seed);
         files::make_directory(path.parent().unwrap_or_else(|| Path::new(".")))?;
-        write_atomically(path, digits(&seed).as_bytes())?;
+        write_atomically(path, hex(&seed).as_bytes())?;
         seed
     };
     Ok(Attester::danger_from_seed(&seed))
-}
-
-pub(super) fn digits(key: &[u8; 32]) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// 32 bytes in 64 digits.
-pub(super) fn key_of_digits(text: &str) -> Option<[u8; 32]> {
-    let (pairs, odd) = text.as_bytes().as_chunks::<2>();
-    let byte = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-    if odd.is_empty() { bytes?.try_into().ok() } else { None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_read_back_from_its_digits_and_from_nothing_else() {
-        let key = [0xab; 32];
-        assert_eq!(key_of_digits(&digits(&key)), Some(key));
-        for text in ["", "ab", &"g".repeat(64), &"a".repeat(63), &"a".repeat(66), &"é".repeat(32)] {
-            assert_eq!(key_of_digits(text), None, "{text}");
-        }
-    }
 }

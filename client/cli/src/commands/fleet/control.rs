@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use coffer_client::{from_hex, hex};
 use coffer_control::attestation::TrustedKeys;
 use coffer_control::{Control, ControlError, NoCertificates, Pace, Presumed};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Fleet;
-use super::attest::{digits, key_of_digits};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
@@ -23,15 +23,15 @@ pub(super) async fn run(
     needed: u32,
     holder: Option<String>,
 ) -> Result<Exit, Failure> {
-    let keys: Option<Vec<[u8; 32]>> = trust.iter().map(|text| key_of_digits(text)).collect();
+    let keys: Option<Vec<[u8; 32]>> = trust.iter().map(|text| from_hex(&text.to_ascii_lowercase())).collect();
     let trusted = keys.as_deref().and_then(TrustedKeys::new).ok_or_else(|| {
         Failure::usage("--trust: a public key is 64 hexadecimal digits")
             .next("`coffer --json fleet attest` prints the one of its key")
     })?;
     let holder = holder.unwrap_or_else(|| {
-        let mut name = [0; 32];
+        let mut name = [0; 8];
         context.entropy.fill(&mut name);
-        digits(&name).chars().take(16).collect()
+        hex(&name)
     });
     let control = Control {
         client: fleet.client,

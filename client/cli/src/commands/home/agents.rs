@@ -43,8 +43,7 @@ impl Agents {
             })
         };
         let (node, site) = (beside("coffer-node")?, beside("coffer-site")?);
-        let digest = sha2::Sha256::digest(files::read_small(&site, PROGRAM_MAX)?);
-        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = coffer_client::hex(&sha2::Sha256::digest(files::read_small(&site, PROGRAM_MAX)?));
         context.output.remark(format_args!("node agents run {}", site.display()));
         Ok(Self { node, site, digest, stop: watch::Sender::new(false), tasks: JoinSet::new() })
     }

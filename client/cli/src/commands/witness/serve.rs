@@ -18,9 +18,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
-use crate::commands::stdin_closed;
+use crate::commands::{stdin_closed, until_told};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
@@ -42,7 +42,7 @@ pub(super) async fn run(
     listen: SocketAddr,
     exit_with_stdin: bool,
 ) -> Result<Exit, Failure> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         Failure::new(format!("cannot listen on {listen}: {error}")).safe("nothing was started")
     })?;
@@ -50,17 +50,9 @@ pub(super) async fn run(
     context.output.object(&json!({ "ready": true, "url": url, "key": key }));
     context.output.text(format_args!("ready on {url} as {key}"));
     let shared = Arc::new(Shared { book: Mutex::new(book), clock: Arc::clone(&context.clock) });
-    let stdin: Option<oneshot::Receiver<()>> = exit_with_stdin.then(stdin_closed);
-    let stdin = async {
-        match stdin {
-            Some(closed) => drop(closed.await),
-            None => std::future::pending().await,
-        }
-    };
+    let stdin = exit_with_stdin.then(stdin_closed);
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = stdin => {}
+        () = until_told(terminate, interrupt, stdin) => {}
         never = accept(listener, &shared) => match never {},
     }
     Ok(Exit::Success)
