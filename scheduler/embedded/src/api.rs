@@ -35,7 +35,7 @@ impl Api {
 
     /// Takes over the definitions that are in the store now.
     pub(crate) fn refresh_definitions(&self) {
-        let (definitions, _) = self.store.snapshot(&DEFINITIONS.into(), None);
+        let definitions = self.store.list(DEFINITIONS, None);
         let definitions: Vec<Value> = definitions.iter().map(|stored| stored.value()).collect();
         self.registry.define(&definitions);
     }

@@ -183,7 +183,7 @@ fn is_bound(api: &Api, node: &str, ask: &Ask) -> bool {
 /// Whether a pod on the node refers to the secret or configuration.
 fn is_referred(api: &Api, node: &str, kind: &str, ask: &Ask) -> bool {
     let Some(name) = ask.name.as_deref() else { return false };
-    let (pods, _) = api.store.snapshot(&"pods".into(), Some(&ask.namespace));
+    let pods = api.store.list("pods", Some(&ask.namespace));
     pods.iter().filter(|pod| pod.field("spec.nodeName") == node).any(|pod| {
         let pod = pod.value();
         let in_volume = |volume: &Value| match kind {

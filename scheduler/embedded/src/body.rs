@@ -1,7 +1,7 @@
 //! The body of a request: bounded before it is read, and read as what its
 //! media type says.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body as HttpBody;
 use serde_json::Value;
@@ -23,23 +23,13 @@ where
     if body.size_hint().lower() > u64::try_from(BODY_BYTES_MAX).unwrap_or(u64::MAX) {
         return Err(Refusal::TooLarge { limit: BODY_BYTES_MAX });
     }
-    let mut body = std::pin::pin!(Limited::new(body, BODY_BYTES_MAX));
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                Refusal::TooLarge { limit: BODY_BYTES_MAX }
-            } else {
-                Malformed::Truncated.into()
-            }
-        })?;
-        if let Ok(mut data) = frame.into_data() {
-            use bytes::{Buf as _, BufMut as _};
-            whole.reserve(data.remaining());
-            whole.put(data.copy_to_bytes(data.remaining()));
+    match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Refusal::TooLarge { limit: BODY_BYTES_MAX })
         }
+        Err(_) => Err(Malformed::Truncated.into()),
     }
-    Ok(whole.freeze())
 }
 
 /// An object of a body, by its media type.

@@ -10,6 +10,7 @@ use futures::{StreamExt as _, stream};
 use serde_json::{Map, Value, json};
 
 use crate::api::Api;
+use crate::moment;
 use crate::node_access::NodeAccess;
 use crate::read::{form, partial, table_options};
 use crate::refusal::Refusal;
@@ -95,8 +96,7 @@ fn chosen(object: &Value, objects: &Objects, query: &Query) -> bool {
 
 fn stored(api: &Api, resource: &str, namespace: &str) -> Vec<Value> {
     let within = (!namespace.is_empty()).then_some(namespace);
-    let (objects, _) = api.store.snapshot(&resource.into(), within);
-    objects.iter().map(|object| object.value()).collect()
+    api.store.list(resource, within).iter().map(|object| object.value()).collect()
 }
 
 /// The metrics of a node from its summary; None if that has no such figures.
@@ -138,7 +138,7 @@ fn shell(kind: &str, of: &Value, now: Timestamp) -> Value {
             metadata.insert(field.to_owned(), value.clone());
         }
     }
-    let now = Timestamp(now.0 / 1_000_000_000 * 1_000_000_000).to_string();
+    let now = moment::text(now);
     metadata.insert("creationTimestamp".to_owned(), json!(now));
     json!({"kind": kind, "apiVersion": API_VERSION, "metadata": metadata, "timestamp": now, "window": WINDOW})
 }

@@ -15,6 +15,7 @@ use coffer_model::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kinds::Kind;
+use crate::object::elements as items;
 use crate::registry::Resource;
 
 /// How a table is to be made.
@@ -154,11 +155,6 @@ fn text<'a>(object: &'a Value, at: &str) -> Option<&'a str> {
 /// The same as a cell, with what is printed for nothing.
 fn text_or(object: &Value, at: &str, nothing: &str) -> Value {
     json!(text(object, at).unwrap_or(nothing))
-}
-
-/// The items of the array at a JSON pointer; none if there is no array.
-fn items<'a>(object: &'a Value, at: &str) -> &'a [Value] {
-    object.pointer(at).and_then(Value::as_array).map_or(&[][..], Vec::as_slice)
 }
 
 /// The status of the condition of that type.

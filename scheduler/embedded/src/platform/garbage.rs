@@ -64,17 +64,22 @@ pub(super) async fn run(client: &Client, settings: &Settings, told: &Told) {
         failed: Vec::new(),
     };
     let mut kinds_known = false;
+    // By the clock, not in a pause: in a fleet that is never quiet what failed must be tried again too.
+    let mut retry = tokio::time::interval(settings.period);
+    retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         if !kinds_known {
             kinds_known = collector.discover().await;
         }
-        let first = tokio::time::timeout(settings.period, sightings.recv()).await.ok().flatten();
-        if first.is_none() {
-            for uid in std::mem::take(&mut collector.failed) {
-                collector.graph.again(&uid);
+        let mut next = tokio::select! {
+            _ = retry.tick() => {
+                for uid in std::mem::take(&mut collector.failed) {
+                    collector.graph.again(&uid);
+                }
+                None
             }
-        }
-        let mut next = first;
+            seen = sightings.recv() => seen,
+        };
         while let Some(seen) = next {
             kinds_known &= !matches!(seen, Seen::Kinds);
             collector.take(seen);

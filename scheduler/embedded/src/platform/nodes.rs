@@ -197,7 +197,7 @@ impl Lookout {
             };
             due.extend(pods.iter().filter(over).copied());
         }
-        due.sort_by_key(|pod| pod.name_any());
+        due.sort_by_key(|pod| (pod.namespace(), pod.name_any()));
         due.dedup_by_key(|pod| (pod.namespace(), pod.name_any()));
         due.retain(|pod| pod.metadata.deletion_timestamp.is_none() && !over(pod));
         due.into_iter().map(|pod| Act::Evict(Box::new(pod.clone()))).collect()

@@ -52,7 +52,7 @@ impl Write<'_> {
 
     /// What the pod's budgets become; a refusal if one of them allows nothing.
     fn budgets(&self, name: &str, pod: &Value) -> Result<Vec<Operation>, Refusal> {
-        let (budgets, _) = self.api.store.snapshot(&BUDGETS.into(), Some(&self.objects.namespace));
+        let budgets = self.api.store.list(BUDGETS, Some(&self.objects.namespace));
         let mut operations = Vec::new();
         for stored in budgets {
             let budget = stored.value();

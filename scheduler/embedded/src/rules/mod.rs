@@ -148,7 +148,7 @@ pub(crate) fn on_delete(api: &Api, resource: &Resource, name: &str) -> Result<()
             subject: subject(),
             why: "this namespace may not be deleted".to_owned(),
         }),
-        Rules::Definition if api.store.any(name, None) => {
+        Rules::Definition if api.store.any(name) => {
             let why = "there are objects that it defines; delete them first".to_owned();
             Err(Refusal::Conflict { subject: subject(), why, causes: Vec::new() })
         }

@@ -180,6 +180,6 @@ fn place(path: &str) -> String {
     if path.is_empty() { "<root>".to_owned() } else { path.to_owned() }
 }
 
-fn join(path: &str, name: &str) -> String {
+pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

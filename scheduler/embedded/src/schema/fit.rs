@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::check::join;
 use super::{Additional, Schema};
 
 /// Unknown fields that are reported at most.
@@ -52,8 +53,4 @@ fn fit_members(schema: &Schema, members: &mut Map<String, Value>, path: &str, un
             fit_at(known, member, &join(path, name), unknown);
         }
     }
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

@@ -261,9 +261,14 @@ impl Store {
         self.shared.read().revision
     }
 
-    /// Whether there is any object of the resource, in the namespace if one is named.
-    pub fn any(&self, resource: &str, namespace: Option<&str>) -> bool {
-        self.shared.read().range(resource, namespace).next().is_some()
+    /// Whether there is any object of the resource.
+    pub fn any(&self, resource: &str) -> bool {
+        self.shared.read().range(resource, None).next().is_some()
+    }
+
+    /// The objects of a resource as they are now, in one namespace or in all.
+    pub fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Stored>> {
+        self.shared.read().range(resource, namespace).cloned().collect()
     }
 
     /// The objects of a resource, in order of namespace and name, all as of one revision.

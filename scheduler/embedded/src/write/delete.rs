@@ -76,8 +76,7 @@ impl Write<'_> {
         let page = self.api.store.page(&request)?;
         let mut items = Vec::new();
         for stored in page.objects {
-            let query = self.query;
-            if !query.labels.fits(|name| stored.label(name)) || !query.fields.fits(&stored) {
+            if !crate::read::is_selected(self.query, &stored) {
                 continue;
             }
             let objects = crate::request::Objects {

@@ -2,7 +2,6 @@
 
 mod apply;
 mod json;
-mod merge;
 mod strategic;
 
 use serde_json::Value;
@@ -58,7 +57,7 @@ impl Patch {
         let mut object = object.clone();
         match self {
             Self::Json(operations) => json::patch(&mut object, operations)?,
-            Self::Merge(patch) => merge::patch(&mut object, patch),
+            Self::Merge(patch) => json_patch::merge(&mut object, patch),
             Self::Strategic(patch) => strategic::patch(schema, &mut object, patch)?,
             Self::Apply(_) => {
                 return Err(Malformed::Unmeaning("server-side apply is not possible here").into());
