@@ -233,6 +233,11 @@ async fn a_command_runs_inside_and_is_confined_too(bench: &Bench) {
         async move { runtime.execute(&id, &command, STUCK).await }
     };
     assert_eq!(run(&["/pod", "exit", "3"]).await.unwrap(), 3);
+    // Probes of one container run side by side: each runs its own command.
+    for _ in 0..4 {
+        let (one, other) = tokio::join!(run(&["/pod", "exit", "4"]), run(&["/pod", "exit", "5"]));
+        assert_eq!((one.unwrap(), other.unwrap()), (4, 5));
+    }
     assert_eq!(run(&["/pod", "exists", "/data"]).await.unwrap(), 0);
     assert_eq!(run(&["/pod", "exists", "/etc/passwd"]).await.unwrap(), 1);
     assert!(matches!(run(&["/not-there"]).await, Err(RuntimeError::Command(_))));

@@ -105,12 +105,15 @@ impl ImageReference {
     }
 }
 
+/// Local programs that may be images, and their digests once they are known.
+type Executables = BTreeMap<PathBuf, Option<ImageDigest>>;
+
 /// Where a node finds images, and where it keeps them ready.
 #[derive(Debug)]
 pub struct ImageStore {
     directory: PathBuf,
     layouts: Vec<PathBuf>,
-    executables: Mutex<BTreeMap<PathBuf, Option<ImageDigest>>>,
+    executables: Mutex<Executables>,
 }
 
 impl ImageStore {
@@ -129,16 +132,23 @@ impl ImageStore {
     /// # Errors
     /// It is not there, not what its digest says, or not safe to unpack.
     pub fn ready(&self, reference: &ImageReference) -> Result<Image, ImageError> {
+        // One at a time: two pods that want the same image would write over each other's copy.
+        let mut known = self.executables.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match reference.local() {
-            Some(name) => self.executable(name, &reference.digest),
+            Some(name) => self.executable(&mut known, name, &reference.digest),
             None => self.layout(&reference.digest),
         }
     }
 
-    fn executable(&self, name: &str, digest: &ImageDigest) -> Result<Image, ImageError> {
+    fn executable(
+        &self,
+        known: &mut Executables,
+        name: &str,
+        digest: &ImageDigest,
+    ) -> Result<Image, ImageError> {
         let file = self.directory.join(format!("exe-{}", digest.hex()));
         if !file.exists() {
-            let source = self.find_executable(digest)?;
+            let source = find_executable(known, digest)?;
             copy_verified(&source, &file, digest)?;
         }
         Ok(Image {
@@ -148,20 +158,6 @@ impl ImageStore {
             env: Vec::new(),
             directory: "/".into(),
         })
-    }
-
-    /// Digests are computed once; a copy is verified again when it is made.
-    fn find_executable(&self, digest: &ImageDigest) -> Result<PathBuf, ImageError> {
-        let mut known = self.executables.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (path, found) in known.iter_mut() {
-            if found.is_none() {
-                *found = ImageDigest::of_file(path).ok();
-            }
-            if found.as_ref() == Some(digest) {
-                return Ok(path.clone());
-            }
-        }
-        Err(ImageError::Absent(digest.clone()))
     }
 
     fn layout(&self, digest: &ImageDigest) -> Result<Image, ImageError> {
@@ -180,6 +176,19 @@ impl ImageStore {
         }
         Ok(image.runnable(ready))
     }
+}
+
+/// Digests are computed once; a copy is verified again when it is made.
+fn find_executable(known: &mut Executables, digest: &ImageDigest) -> Result<PathBuf, ImageError> {
+    for (path, found) in known.iter_mut() {
+        if found.is_none() {
+            *found = ImageDigest::of_file(path).ok();
+        }
+        if found.as_ref() == Some(digest) {
+            return Ok(path.clone());
+        }
+    }
+    Err(ImageError::Absent(digest.clone()))
 }
 
 fn copy_verified(source: &Path, file: &Path, digest: &ImageDigest) -> Result<(), ImageError> {

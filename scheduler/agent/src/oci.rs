@@ -222,7 +222,7 @@ impl Runtime for RuncRuntime {
         let State::Running { .. } = self.shimmed.state(id)? else {
             return Err(RuntimeError::Absent(id.clone()));
         };
-        let note = self.shimmed.of(id).join("exec.pid");
+        let note = self.shimmed.note(id, "exec-pid");
         let mut runc = Command::new("runc");
         runc.arg("--root")
             .arg(&self.root)
@@ -238,6 +238,8 @@ impl Runtime for RuncRuntime {
                 process.signal(Signal::KILL);
             }
         }
+        // One that stays goes with the container's directory.
+        drop(std::fs::remove_file(&note));
         match outcome? {
             // runc's own failures; a command that ends so as well is told the same.
             255 | 126 | 127 => Err(RuntimeError::Command("it did not start; is it in the image?".to_owned())),

@@ -296,9 +296,13 @@ impl Runtime for ProcessRuntime {
             command.split_first().ok_or_else(|| RuntimeError::Command("it is empty".to_owned()))?;
         plan.program.path = program.into();
         plan.program.args = args.to_vec();
-        let path = directory.join("entry.json");
-        files::replace_json(&path, &Entry { plan, init })?;
-        run_limited(Command::new(self.shimmed.program()).arg(crate::stage::ENTER).arg(path), limit).await
+        let note = self.shimmed.note(id, "entry");
+        files::replace_json(&note, &Entry { plan, init })?;
+        let mut enter = Command::new(self.shimmed.program());
+        let outcome = run_limited(enter.arg(crate::stage::ENTER).arg(&note), limit).await;
+        // One that stays goes with the container's directory.
+        drop(std::fs::remove_file(&note));
+        outcome
     }
 
     async fn list(&self) -> Result<Vec<ContainerId>, RuntimeError> {

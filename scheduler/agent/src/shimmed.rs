@@ -4,6 +4,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -24,13 +26,14 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Shimmed {
     directory: PathBuf,
     program: PathBuf,
+    executions: Arc<AtomicU64>,
 }
 
 impl Shimmed {
     /// Containers in `directory`; `program` is the binary that knows the stages.
     pub(crate) fn new(directory: PathBuf, program: PathBuf) -> io::Result<Self> {
         files::make_dirs(&directory, 0o711)?;
-        Ok(Self { directory, program })
+        Ok(Self { directory, program, executions: Arc::default() })
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -43,6 +46,13 @@ impl Shimmed {
 
     pub(crate) fn log(&self, id: &ContainerId) -> PathBuf {
         self.of(id).join("log")
+    }
+
+    /// The note of one execution inside a container: several run side by side,
+    /// and none may read another's.
+    pub(crate) fn note(&self, id: &ContainerId, what: &str) -> PathBuf {
+        let number = self.executions.fetch_add(1, Ordering::Relaxed);
+        self.of(id).join(format!("{what}-{number}"))
     }
 
     pub(crate) fn list(&self) -> io::Result<Vec<ContainerId>> {

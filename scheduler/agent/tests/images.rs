@@ -273,3 +273,21 @@ fn an_executable_that_changed_since_is_refused() {
     write(b"second");
     assert!(matches!(store.ready(&named(&ImageDigest::of(b"first"))), Err(ImageError::Forged { .. })));
 }
+
+#[test]
+fn an_image_that_many_pods_want_at_once_is_made_ready_for_each() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("site");
+    let content = vec![7; 8 << 20];
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&program).unwrap();
+    file.write_all(&content).unwrap();
+    let store = ImageStore::new(directory.path().join("store"), Vec::new(), vec![program]).unwrap();
+    let reference =
+        ImageReference::parse(&format!("coffer.local/site@{}", ImageDigest::of(&content))).unwrap();
+    std::thread::scope(|scope| {
+        let pods: Vec<_> = (0..8).map(|_| scope.spawn(|| store.ready(&reference))).collect();
+        for pod in pods {
+            pod.join().unwrap().unwrap();
+        }
+    });
+}
