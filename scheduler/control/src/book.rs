@@ -347,14 +347,14 @@ impl Book {
         Some(why.clone())
     }
 
-    /// Lines that are to be written down: the number of the first, the lines, the digest of the last.
-    pub fn take_lines(&mut self) -> Option<(u64, Vec<String>, String)> {
+    /// Lines that are to be written down: the number of the first, the lines.
+    pub fn take_lines(&mut self) -> Option<(u64, Vec<String>)> {
         if self.lines.is_empty() {
             return None;
         }
         let lines = std::mem::take(&mut self.lines);
         let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        Some((self.ledger.lines().saturating_sub(count), lines, self.ledger.end()))
+        Some((self.ledger.lines().saturating_sub(count), lines))
     }
 }
 

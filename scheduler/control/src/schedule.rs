@@ -95,7 +95,7 @@ impl Scheduler {
         }
     }
 
-    pub(crate) fn locked<T, E>(&self, with: impl FnOnce(&mut Book) -> Result<T, E>) -> Result<T, E> {
+    pub(crate) fn locked<T>(&self, with: impl FnOnce(&mut Book) -> T) -> T {
         with(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -128,7 +128,7 @@ impl Scheduler {
     pub(crate) async fn round(&mut self) -> Result<bool, ControlError> {
         let mut bindings = Vec::new();
         let mut unplaceable = Vec::new();
-        let names = self.locked(|book| Ok::<_, ControlError>(book.take_waiting(SETS_MAX)))?;
+        let names = self.locked(|book| book.take_waiting(SETS_MAX));
         for name in &names {
             let start = self.clock.monotonic();
             match self.locked(|book| book.decide(name))? {
@@ -198,8 +198,7 @@ impl Scheduler {
 
     /// The lines that are not written down yet.
     fn records(&mut self) -> Vec<Record> {
-        let taken = self.locked(|book| Ok::<_, ()>(book.take_lines())).ok().flatten();
-        let Some((mut first, lines, _)) = taken else { return Vec::new() };
+        let Some((mut first, lines)) = self.locked(Book::take_lines) else { return Vec::new() };
         let mut records = Vec::new();
         for lines in lines.chunks(LINES_MAX) {
             let last = lines.last().map(String::as_bytes).unwrap_or_default();
@@ -216,12 +215,12 @@ impl Scheduler {
     }
 
     async fn cannot_place(&self, name: &SetName, why: &str) {
-        let namespace = self.locked(|book| Ok::<_, ()>(book.set(name).map(|set| set.namespace.clone())));
+        let namespace = self.locked(|book| book.set(name).map(|set| set.namespace.clone()));
         let set = ObjectReference {
             api_version: Some("fleet.coffer/v1".to_owned()),
             kind: Some("SiteSet".to_owned()),
             name: Some(name.to_string()),
-            namespace: namespace.ok().flatten(),
+            namespace,
             ..ObjectReference::default()
         };
         self.tell(&set, ("Place", "Unplaceable"), why).await;

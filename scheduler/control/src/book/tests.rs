@@ -114,7 +114,7 @@ impl World {
 
     fn decide(&mut self) -> Verdict {
         let verdict = self.book.decide(&"gold".parse().unwrap()).unwrap();
-        self.lines.extend(self.book.take_lines().into_iter().flat_map(|(_, lines, _)| lines));
+        self.lines.extend(self.book.take_lines().into_iter().flat_map(|(_, lines)| lines));
         verdict
     }
 
