@@ -123,9 +123,7 @@ pub(crate) async fn write_fact(
 /// Refuses a change before anything of it is written where it could not stand:
 /// a rebuild would believe a single copy.
 pub(crate) fn refuse_if_too_few_answer(sites: &Sites, tenant: &Tenant) -> Result<(), RegistryError> {
-    let alive = sites.alive();
-    let answering = sites.admitted(&tenant.policy).iter().filter(|id| alive.contains(id)).count();
-    let needed = copies_needed(&tenant.policy);
+    let (answering, needed) = (sites.answering(&tenant.policy), copies_needed(&tenant.policy));
     if answering >= needed { Ok(()) } else { Err(RegistryError::Silent { answering, needed }) }
 }
 

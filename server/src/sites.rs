@@ -285,6 +285,12 @@ impl Sites {
         self.topology().sites.iter().filter(|site| policy.admits(site)).map(|site| site.id).collect()
     }
 
+    /// How many of the sites that a policy admits answer.
+    pub(crate) fn answering(&self, policy: &ResidencyPolicy) -> usize {
+        let alive = self.alive();
+        self.admitted(policy).iter().filter(|id| alive.contains(id)).count()
+    }
+
     /// The name of a site, for people.
     pub(crate) fn name(&self, id: SiteId) -> &str {
         let listed = self.shape().listed.iter().find(|site| site.address.site.id == id);

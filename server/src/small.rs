@@ -69,8 +69,10 @@ impl Service {
             let Some(id) = sites.get(place).copied() else { continue };
             failed.push(format!("{} ({error})", self.sites.name(id)));
             let version = Version::of(&row.manifest);
-            let charged =
-                self.is_record_now(row).await && self.charge(&version, (place, id), row.record, &error).await;
+            // A silent site is charged with nothing: the catalogue is not asked for that.
+            let charged = error != SiteError::Unreachable
+                && self.is_record_now(row).await
+                && self.charge(&version, (place, id), row.record, &error).await;
             if charged
                 && let Some(copy) = &copy
                 && self.sites.replace(id, copy.record.clone()).await

@@ -198,9 +198,7 @@ pub(crate) async fn undo(
 /// A tombstone that few sites have decides nothing and may still be met by one
 /// rebuild and not by the one before it: none is written where it cannot stand.
 fn refuse_if_too_few_answer(service: &Service, policy: &ResidencyPolicy) -> Result<(), SweepError> {
-    let alive = service.sites.alive();
-    let stored = service.sites.admitted(policy).iter().filter(|id| alive.contains(id)).count();
-    let needed = copies_needed(policy);
+    let (stored, needed) = (service.sites.answering(policy), copies_needed(policy));
     if stored >= needed { Ok(()) } else { Err(SweepError::TooFewSites { stored, needed }) }
 }
 

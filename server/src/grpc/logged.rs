@@ -72,9 +72,9 @@ where
         let seen = Arc::new(AtomicBool::new(false));
         Box::pin(SEEN.scope(Arc::clone(&seen), async move {
             let answer = counted.answered(answer.await?);
-            if let Err(error) = service.sites.owner().check()
-                && refused(&answer)
+            if refused(&answer)
                 && !is_undecided(&answer)
+                && let Err(error) = service.sites.owner().check()
             {
                 return Ok(status(error).into_http());
             }
