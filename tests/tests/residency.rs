@@ -90,11 +90,16 @@ async fn under_an_eu_policy_the_site_outside_does_not_grow_by_a_byte_whatever_th
     let other = deployment.tenant("anywhere").await;
     other.client.create_bucket(&bucket_name("things"), None).await.unwrap();
     other.put(&bucket_name("things"), "object", pattern(9, 200_000)).await;
-    let before = Files::of(&deployment.site_dir(OUTSIDE));
     assert!(!volumes(&deployment.site_dir(OUTSIDE)).is_empty());
     let slots = |name: &str| site_files(&deployment.site_dir(name), "slots").len();
-    let slots_before = INSIDE.map(slots);
+    let (slots_before, outside_before) = (INSIDE.map(slots), slots(OUTSIDE));
+    let records = async || deployment.site(OUTSIDE).await.records;
+    let records_before = records().await;
     let tenant = deployment.tenant_with("acme", eu()).await;
+    // That there is such a tenant is known everywhere, by one fact of the
+    // service's own realm; nothing of the tenant is.
+    assert_eq!((slots(OUTSIDE), records().await), (outside_before, records_before + 1));
+    let before = Files::of(&deployment.site_dir(OUTSIDE));
     let inside_before = INSIDE.map(|name| Files::of(&deployment.site_dir(name)));
     assert_eq!(INSIDE.map(slots), slots_before.map(|count| count + 1), "its keys lie inside");
 

@@ -48,7 +48,8 @@ pub(crate) async fn all(client: Client, namespace: String, trusted: TrustedKeys,
     let pod_gone = |pod: &core::Pod| Some(Change::PodGone(Box::new(translate::pod(pod))));
     let node_gone = |node: &core::Node| node_name(node).map(Change::NodeGone);
     let set_gone = |set: &SiteSet| set_name(set).map(Change::SetGone);
-    let (nodes, pods, sets) = (Api::all(client.clone()), Api::all(client.clone()), Api::all(client.clone()));
+    let (nodes, pods) = (Api::all(client.clone()), Api::all(client.clone()));
+    let sets = Api::namespaced(client.clone(), &namespace);
     tokio::join!(
         follow(nodes, to.clone(), node_name, Change::Nodes, node_gone, of_node),
         follow(pods, to.clone(), |pod| pod.uid(), Change::Pods, pod_gone, pod_changes),

@@ -218,17 +218,22 @@ fn lock(inline: &Mutex<Inline>) -> MutexGuard<'_, Inline> {
 
 impl Inline {
     fn run(&mut self, message: Message) {
-        let (job, commit): (_, fn(&Connection, Box<dyn Job>) -> bool) = match message {
-            Message::Do(job) => (job, |connection, job| commit_group(connection, vec![job])),
-            Message::Alone(job) => (job, run_alone),
-            Message::Close(_) => return drop(self.connection.take()),
+        let (job, is_alone) = match message {
+            Message::Do(job) => (job, false),
+            Message::Alone(job) => (job, true),
+            Message::Close(_) => {
+                self.connection = None;
+                return;
+            }
         };
         match &self.connection {
             None => job.answer(Err(CatalogError::Closed)),
             Some(_) if self.poisoned => job.answer(Err(CatalogError::ReadOnly)),
             Some(connection) => {
                 self.operations += 1;
-                self.poisoned = !commit(connection, job);
+                let trusted =
+                    if is_alone { run_alone(connection, job) } else { commit_group(connection, vec![job]) };
+                self.poisoned = !trusted;
             }
         }
     }

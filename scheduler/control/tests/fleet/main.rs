@@ -1,7 +1,9 @@
-//! The control plane on the embedded API: the same scheduler and controllers as
+//! The control plane on the embedded API, or on a cluster (`home.rs`): the same scheduler and controllers as
 //! on a cluster, with a kubelet of the test's own that only marks pods.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
 
+mod home;
+mod leaders;
 mod storm;
 mod story;
 mod world;

@@ -2,36 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use coffer_control::{NAMESPACE, PlacementRecord, SiteSet};
+use coffer_control::PlacementRecord;
 use coffer_scheduler::{Ledger, PodId};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 
-use crate::world::{SHARDS, World, home, name, signed};
+use crate::world::{Place, SHARDS, World, home, name, signed};
 
 /// The set has so many pods, all of them serve, and none more.
-async fn serves(client: Client, wanted: usize) -> bool {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let sets: Api<SiteSet> = Api::namespaced(client, NAMESPACE);
+async fn serves(Place { pods, sets }: Place, wanted: usize) -> bool {
     let pods = pods.list(&ListParams::default()).await.unwrap().items;
     let status = sets.get("gold").await.unwrap().status.unwrap_or_default();
     let ready = pods.iter().filter(|pod| coffer_control::translate::pod(pod).ready).count();
     (pods.len(), ready, status.ready as usize, status.members.len()) == (wanted, wanted, wanted, wanted)
 }
 
-async fn is_serving(client: Client, pod: &str) -> bool {
-    let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
-    pods.get_opt(pod).await.unwrap().is_some_and(|pod| coffer_control::translate::pod(&pod).ready)
+async fn is_serving(place: Place, pod: &str) -> bool {
+    place.pods.get_opt(pod).await.unwrap().is_some_and(|pod| coffer_control::translate::pod(&pod).ready)
 }
 
 async fn founded(nodes: usize, replicas: usize) -> World {
     let mut world = World::new(nodes).await;
     world.set(replicas, 1).await;
-    world.until("all pods serve", 12, |client| serves(client, replicas)).await;
+    world.until("all pods serve", 12, |place| serves(place, replicas)).await;
     world
 }
 
@@ -57,9 +54,9 @@ async fn a_set_becomes_pods_on_nodes_of_its_own_with_all_that_they_need() {
     let homes = homes(&world).await;
     let nodes: std::collections::BTreeSet<&String> = homes.values().collect();
     assert_eq!((homes.len(), nodes.len()), (6, 6));
-    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let secrets = world.api::<Secret>();
     assert!(secrets.get_opt("gold-0-certificate").await.unwrap().is_some());
-    let slices: Api<EndpointSlice> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let slices = world.api::<EndpointSlice>();
     let slice = slices.get("gold-3").await.unwrap();
     assert_eq!(slice.endpoints[0].conditions.as_ref().unwrap().ready, Some(true));
     world.nothing_is_over_committed("founded").await;
@@ -69,8 +66,8 @@ async fn a_set_becomes_pods_on_nodes_of_its_own_with_all_that_they_need() {
 async fn what_was_decided_is_written_down_and_replays() {
     let mut world = founded(9, 6).await;
     world.set(7, 1).await;
-    world.until("seven pods serve", 12, |client| serves(client, 7)).await;
-    let records: Api<PlacementRecord> = Api::namespaced(world.client.clone(), NAMESPACE);
+    world.until("seven pods serve", 12, |place| serves(place, 7)).await;
+    let records = world.api::<PlacementRecord>();
     let mut records = records.list(&ListParams::default()).await.unwrap().items;
     records.sort_by_key(|record| record.spec.first);
     let end = records.last().unwrap().spec.end.clone();
@@ -101,7 +98,7 @@ async fn a_pod_that_somebody_deletes_comes_back_to_its_disk_with_a_higher_epoch(
     let before = homes(&world).await;
     world.pods().delete("gold-2", &DeleteParams::default()).await.unwrap();
     world.kubelet().await;
-    world.until("all pods serve again", 12, |client| serves(client, 6)).await;
+    world.until("all pods serve again", 12, |place| serves(place, 6)).await;
     assert_eq!(homes(&world).await, before);
     let pod = world.pods().get("gold-2").await.unwrap();
     assert_eq!(pod.annotations()["fleet.coffer/epoch"], "2");
@@ -113,7 +110,7 @@ async fn a_drain_moves_data_first_and_the_pod_waits_for_it() {
     put(&world);
     let n: usize = homes(&world).await["gold-1"][1..].parse().unwrap();
     world.drain(n, true).await;
-    world.until("another pod has joined", 12, |client| is_serving(client, "gold-6")).await;
+    world.until("another pod has joined", 12, |place| is_serving(place, "gold-6")).await;
     for _ in 0..5 {
         world.turn().await;
     }
@@ -123,7 +120,7 @@ async fn a_drain_moves_data_first_and_the_pod_waits_for_it() {
         objects[0].remove(&id(1));
         objects[0].insert(id(6), true);
     }
-    world.until("the drained pod has left", 12, |client| serves(client, 6)).await;
+    world.until("the drained pod has left", 12, |place| serves(place, 6)).await;
     assert!(world.pods().get_opt("gold-1").await.unwrap().is_none());
 }
 
@@ -133,7 +130,7 @@ async fn a_silent_node_is_replaced_after_its_grace_without_an_operator() {
     put(&world);
     let n: usize = homes(&world).await["gold-1"][1..].parse().unwrap();
     world.ready(n, false).await;
-    world.until("a replacement serves", 15, |client| is_serving(client, "gold-6")).await;
+    world.until("a replacement serves", 15, |place| is_serving(place, "gold-6")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +143,7 @@ async fn a_node_that_reports_again_within_the_grace_keeps_its_pod_and_nothing_jo
         world.turn().await;
     }
     world.ready(n, true).await;
-    world.until("all pods serve", 6, |client| serves(client, 6)).await;
+    world.until("all pods serve", 6, |place| serves(place, 6)).await;
     assert_eq!(homes(&world).await, before);
 }
 
@@ -159,7 +156,7 @@ async fn a_forged_label_changes_nothing_and_a_lost_attestation_everything() {
     for _ in 0..3 {
         world.turn().await;
     }
-    assert!(serves(world.client.clone(), 6).await);
+    assert!(serves(world.place(), 6).await);
     // Taken back by the operator.
     let revoked =
         coffer_control::attestation::TrustedKeys::new(&[crate::world::attester().verifying_key()]).unwrap();
@@ -169,13 +166,9 @@ async fn a_forged_label_changes_nothing_and_a_lost_attestation_everything() {
         "data": { verified.id(): "the node was moved" },
     }))
     .unwrap();
-    Api::<ConfigMap>::namespaced(world.client.clone(), NAMESPACE)
-        .create(&PostParams::default(), &map)
-        .await
-        .unwrap();
+    world.api::<ConfigMap>().create(&PostParams::default(), &map).await.unwrap();
     world
-        .until("the pod has left, and another serves", 12, |client| async move {
-            let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+        .until("the pod has left, and another serves", 12, |Place { pods, .. }| async move {
             pods.get_opt("gold-1").await.unwrap().is_none() && pods.get_opt("gold-6").await.unwrap().is_some()
         })
         .await;
@@ -203,7 +196,7 @@ async fn a_rollout_restarts_one_pod_after_the_other_where_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_disruption_budget_follows_the_shards() {
     let mut world = founded(9, 6).await;
-    let budgets: Api<PodDisruptionBudget> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let budgets = world.api::<PodDisruptionBudget>();
     let least =
         |budget: PodDisruptionBudget| serde_json::to_value(budget.spec.unwrap().min_available).unwrap();
     put(&world);
@@ -218,11 +211,11 @@ async fn the_disruption_budget_follows_the_shards() {
 async fn a_deleted_set_goes_after_its_pods_and_no_number_is_given_twice() {
     let mut world = founded(9, 6).await;
     world.set(7, 1).await;
-    world.until("seven serve", 12, |client| serves(client, 7)).await;
+    world.until("seven serve", 12, |place| serves(place, 7)).await;
     world.set(6, 1).await;
-    world.until("six serve", 12, |client| serves(client, 6)).await;
+    world.until("six serve", 12, |place| serves(place, 6)).await;
     world.set(7, 1).await;
-    world.until("seven serve again", 12, |client| serves(client, 7)).await;
+    world.until("seven serve again", 12, |place| serves(place, 7)).await;
     assert!(world.pods().get_opt("gold-7").await.unwrap().is_some(), "{:?}", homes(&world).await);
     world.sets().delete("gold", &DeleteParams::default()).await.unwrap();
     for _ in 0..40 {

@@ -9,23 +9,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys, said_by};
 use coffer_control::{
-    ATTESTATION, Control, NAMESPACE, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards, SiteSet,
-    Transactions, Turns, translate,
+    ATTESTATION, Control, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards, SiteSet, Turns,
+    translate,
 };
-use coffer_custody::OsEntropy;
-use coffer_embedded::Embedded;
 use coffer_model::{Clock, FailureDomain, Tier, Timestamp};
 use coffer_scheduler::{PodId, Resources, SetName, ShardGroup};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt as _};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
-/// The adapter that ships with the program.
-#[path = "../../../../client/cli/src/commands/home/in_process.rs"]
-mod in_process;
-
-use in_process::InProcess;
+use crate::home::Home;
 
 pub(crate) const HOME: [&str; 3] = ["DE", "FR", "NL"];
 pub(crate) const NEEDED: usize = 4;
@@ -90,13 +85,18 @@ impl ShardLedger for Objects {
     }
 }
 
+/// Where the pods and sets of the fleet are looked at.
+pub(crate) struct Place {
+    pub(crate) pods: Api<Pod>,
+    pub(crate) sets: Api<SiteSet>,
+}
+
 pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) clock: Arc<Hand>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) turns: Turns,
-    /// The data of the fleet lies here.
-    _dir: tempfile::TempDir,
+    pub(crate) home: Home,
 }
 
 pub(crate) fn attester() -> Attester {
@@ -124,14 +124,11 @@ pub(crate) fn home(n: usize) -> &'static str {
 
 impl World {
     pub(crate) async fn new(nodes: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(Hand(AtomicU64::new(0)));
-        let embedded = embedded(&dir, clock.clone()).await;
-        let client = embedded.client();
+        let home = Home::find(clock.clone()).await;
         let objects = Arc::new(Objects::default());
-        let control = control(embedded, clock.clone(), objects.clone());
-        let turns = Turns::new(control).await.unwrap();
-        let world = Self { client, clock, objects, turns, _dir: dir };
+        let turns = Turns::new(control(&home, clock.clone(), objects.clone())).await.unwrap();
+        let world = Self { client: home.client.clone(), clock, objects, turns, home };
         for n in 0..nodes {
             world.register(n).await;
         }
@@ -141,7 +138,7 @@ impl World {
     async fn register(&self, n: usize) {
         let object = json!({
             "apiVersion": "v1", "kind": "Node",
-            "metadata": { "name": name(n), "annotations": { ATTESTATION: signed(&name(n), home(n)) } },
+            "metadata": { "name": name(n), "labels": Home::labels(), "annotations": { ATTESTATION: signed(&name(n), home(n)) } },
         });
         let object: Node = serde_json::from_value(object).unwrap();
         self.nodes().create(&PostParams::default(), &object).await.unwrap();
@@ -149,16 +146,25 @@ impl World {
         self.ready(n, true).await;
     }
 
+    /// Things of a kind in the namespace of the fleet.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.home.namespace)
+    }
+
     pub(crate) fn nodes(&self) -> Api<Node> {
         Api::all(self.client.clone())
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), NAMESPACE)
+        self.api()
     }
 
     pub(crate) fn sets(&self) -> Api<SiteSet> {
-        Api::namespaced(self.client.clone(), NAMESPACE)
+        self.api()
     }
 
     pub(crate) async fn node(&self, n: usize, patch: Value) {
@@ -262,6 +268,11 @@ impl World {
         self.pods().patch_status(pod, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
+    /// Where to look, for conditions that outlive a look at the world.
+    pub(crate) fn place(&self) -> Place {
+        Place { pods: self.pods(), sets: self.sets() }
+    }
+
     /// One turn of everything.
     pub(crate) async fn turn(&mut self) {
         self.turns.turn().await.unwrap();
@@ -274,10 +285,10 @@ impl World {
         &mut self,
         what: &str,
         turns: usize,
-        holds: impl Fn(Client) -> F,
+        holds: impl Fn(Place) -> F,
     ) {
         for _ in 0..turns {
-            if holds(self.client.clone()).await {
+            if holds(self.place()).await {
                 return;
             }
             self.turn().await;
@@ -328,30 +339,17 @@ pub(crate) fn is_ready(node: &Node) -> bool {
     translate::node(node).is_ok_and(|node| node.ready)
 }
 
-pub(crate) async fn embedded(dir: &tempfile::TempDir, clock: Arc<dyn Clock>) -> Embedded {
-    let options = coffer_embedded::Options {
-        path: dir.path().join("fleet.sqlite"),
-        limits: coffer_embedded::store::Limits::default(),
-        clock,
-        entropy: Arc::new(OsEntropy),
-        nodes: Arc::new(coffer_embedded::NoNodeAccess),
-        audit: Arc::new(coffer_embedded::NoAudit),
-    };
-    Embedded::open(options).await.unwrap()
-}
-
-pub(crate) fn control(embedded: Embedded, clock: Arc<dyn Clock>, shards: Arc<dyn ShardLedger>) -> Control {
-    let client = embedded.client();
+pub(crate) fn control(home: &Home, clock: Arc<dyn Clock>, shards: Arc<dyn ShardLedger>) -> Control {
     Control {
-        client: client.clone(),
+        client: home.client.clone(),
         clock,
-        namespace: NAMESPACE.to_owned(),
+        namespace: home.namespace.clone(),
         holder: "test".to_owned(),
         lease: Duration::from_secs(10),
         trusted: TrustedKeys::new(&[attester().verifying_key()]).unwrap(),
         shards,
         certificates: Arc::new(NoCertificates),
-        bind: Some(Arc::new(Transactions::new(client, InProcess(embedded)))),
+        bind: home.bind.clone(),
         pace: Pace { busy: Duration::from_millis(20), calm: Duration::from_millis(100) },
         keeps_sets: true,
         measured: None,

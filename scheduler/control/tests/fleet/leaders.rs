@@ -1,0 +1,88 @@
+//! Two control planes of one fleet: one leads, the other waits, and takes over
+//! where the first one ends, whatever became of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coffer_control::{Control, ControlError};
+use coffer_custody::SystemClock;
+use coffer_model::Clock;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::world::{World, control};
+
+/// Short, so that the story is; not shorter than a second, which is what a Lease can say.
+const LEASE: Duration = Duration::from_secs(1);
+
+struct Planes {
+    world: World,
+}
+
+impl Planes {
+    async fn begin() -> Self {
+        let world = World::new(9).await;
+        world.set(6, 1).await;
+        Self { world }
+    }
+
+    /// Runs a control plane of this name.
+    fn start(&self, holder: &str) -> JoinHandle<Result<(), ControlError>> {
+        // Leases are a matter of real time.
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let control = control(&self.world.home, clock, self.world.objects.clone());
+        tokio::spawn(Control { holder: holder.to_owned(), lease: LEASE, ..control }.run())
+    }
+
+    async fn holder(&self) -> Option<String> {
+        let lease = self.world.api::<Lease>().get_opt("coffer-control").await.unwrap()?;
+        lease.spec?.holder_identity
+    }
+
+    async fn until_led_by(&self, holder: &str) {
+        while self.holder().await.as_deref() != Some(holder) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn until_pods(&self, count: usize) {
+        loop {
+            self.world.kubelet().await;
+            let pods = self.world.serving().await;
+            if pods.len() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_control_plane_waits_and_takes_over_when_the_first_one_is_gone() {
+    let planes = Planes::begin().await;
+    let first = planes.start("first");
+    planes.until_led_by("first").await;
+    let second = planes.start("second");
+    planes.until_pods(6).await;
+    assert_eq!(planes.holder().await.as_deref(), Some("first"));
+    // It ends without a word, as a process that is killed.
+    first.abort();
+    planes.until_led_by("second").await;
+    planes.world.set(7, 1).await;
+    planes.until_pods(7).await;
+    assert!(!second.is_finished());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_finds_another_in_its_place_ends() {
+    let planes = Planes::begin().await;
+    let first = planes.start("first");
+    planes.until_led_by("first").await;
+    planes.until_pods(6).await;
+    let robbed = json!({ "spec": { "holderIdentity": "second" } });
+    let leases = planes.world.api::<Lease>();
+    leases.patch("coffer-control", &PatchParams::default(), &Patch::Merge(&robbed)).await.unwrap();
+    assert!(matches!(first.await.unwrap(), Err(ControlError::Replaced)));
+}
