@@ -8,6 +8,7 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "leases and endpoints are files that the story writes")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -18,10 +19,12 @@ use coffer_custody::OsEntropy;
 use coffer_model::{BucketName, Clock as _};
 use coffer_server::{
     EndpointsFile, Host, HostSites, OpenError, OwnerLease, RecoverError, SiteAuthority, TakeUpError,
-    write_site_files,
+    serve_metrics, write_site_files,
 };
 use coffer_tests::{Deployment, Firewall, Pod, TenantClient, bucket_name, host, object_key, pattern};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-site");
 const COUNTRIES: [&str; 6] = ["DE", "FR", "NL", "CH", "SE", "ES"];
@@ -172,6 +175,21 @@ fn size_of(n: u64) -> usize {
     if n.is_multiple_of(2) { 300_000 } else { 3_000 }
 }
 
+/// How the calls of one method ended, by the service's own figures.
+async fn outcomes(deployment: &Deployment, method: &str) -> BTreeMap<String, u64> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let figures = tokio::spawn(serve_metrics(Arc::clone(deployment.service()), listener));
+    let request = b"GET /metrics HTTP/1.1\r\nhost: coffer\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    figures.abort();
+    let begins = format!("coffer_calls_total{{method=\"{method}\",code=\"");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(&begins)?.split_once("\"} "));
+    lines.map(|(code, count)| (code.to_owned(), count.parse().unwrap())).collect()
+}
+
 fn is_not_owner(refused: Result<(), CallError>) -> bool {
     match refused {
         Err(CallError::Unavailable(text)) => text.contains("owner") || text.contains("lease"),
@@ -249,6 +267,12 @@ async fn an_owner_that_woke_up_late_is_refused_by_the_sites_and_says_so() {
     assert!(is_not_owner(at_late.put(101).await), "and then it knows");
     assert!(!at_late.has(0).await, "it does not answer from a catalogue that others have outrun");
     assert_eq!(owner.site("s0").await.records, held, "nothing of it lies at the site");
+    // Counted as they were told: of the first one nobody could say what became of it.
+    for (method, told) in [("PutObject", "Unknown"), ("PutSmall", "Unavailable")] {
+        let ended = outcomes(&late, &format!("coffer.v1.Objects/{method}")).await;
+        let codes: Vec<&str> = ended.keys().map(String::as_str).collect();
+        assert_eq!((codes, ended["Ok"]), (vec!["Ok", told], 2), "{method}: {ended:?}");
+    }
     at_owner.put(8).await.unwrap();
 
     // It comes back as the owner: what it knew is put aside, and made anew.
