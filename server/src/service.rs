@@ -177,7 +177,7 @@ impl Service {
         let evidence = SigningKey::generate(host.entropy.as_ref());
         let secrets = fresh_secrets(&host, &authority, &evidence, operator, fingerprint);
         // Nothing is written before the sites know whose it is.
-        opened.take_up(scope_of(&secrets.deployment), data_dir).await?;
+        opened.take_up(scope_of(&secrets.deployment), data_dir).await?.note(data_dir)?;
         let root_key = root_key_id();
         let slot = SlotId::generate(host.entropy.as_ref());
         keystore::write_deployment(&opened, root, slot, 1, &secrets, host.entropy.as_ref()).await?;
@@ -262,7 +262,7 @@ impl Service {
         let sites = Sites::open(&host, data_dir, &addresses).await?;
         progress("keys", 0);
         let found = keystore::read(&sites, root).await?;
-        let missed = sites.take_up(scope_of(&found.deployment.deployment), data_dir).await?;
+        let taken = sites.take_up(scope_of(&found.deployment.deployment), data_dir).await?;
         let key_pem = zeroize::Zeroizing::new(found.deployment.authority_key_pem.clone());
         let authority = Authority::load(found.deployment.authority_ca_pem.clone(), key_pem)?;
         let service = Self::assemble(host, data_dir, sites, authority, found.deployment, root);
@@ -300,13 +300,13 @@ impl Service {
         }
         report.missing_sites = service.missing_sites();
         service.rebuild_lost(&lost, progress, &mut report).await?;
+        service.took_up(taken).await?;
         service.load_principals().await?;
         report.unsettled = sweep(&service).await?;
         for tenant in service.all_tenants() {
             crate::open_intents::close(&service, &tenant).await?;
         }
         service.note_reach().await?;
-        service.took_up(&missed).await?;
         Ok((service, report))
     }
 

@@ -443,3 +443,44 @@ async fn a_pod_whose_lease_nobody_renews_takes_no_shard_and_gives_what_it_has() 
     things.put(8).await.unwrap();
     assert!(deployment.site("s0").await.records > records);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_take_up_that_a_bucket_refuses_leaves_no_note_and_is_repeated() {
+    let dir = TempDir::new().unwrap();
+    let mut pods = Pods::start(dir.path());
+    let lease = Told::of(1);
+    let mut deployment = Deployment::with_credentials_on(dir, pods.host(Some(&lease)), &pods.site_file).await;
+    let mut things = Things::of(&deployment).await;
+    let narrow = coffer_model::ResidencyPolicy {
+        geometry: coffer_model::Geometry::new(2, 1).unwrap(),
+        ..coffer_tests::policy(&["DE", "FR", "NL"])
+    };
+    things.tenant.client.create_bucket(&bucket_name("narrow"), Some(&narrow)).await.unwrap();
+    things.put(1).await.unwrap();
+    deployment.stop().await;
+    let note = deployment.data().join("service/owner-epoch");
+    // The epoch of the catalogues, and one to which sites are being raised.
+    let noted = || std::fs::read_to_string(&note).unwrap().split(' ').next().unwrap().to_owned();
+    assert_eq!(noted(), "1");
+    // As many as the deployment may lose, and one more than the bucket may.
+    pods.pods.iter_mut().skip(1).take(2).for_each(Pod::kill);
+    lease.grant(Some(2));
+    for _ in 0..2 {
+        let few = deployment.try_start().await;
+        let too_few = matches!(
+            &few,
+            Err(OpenError::TakeUp(TakeUpError::TooFewSites { missed, losable: 1 })) if missed.len() == 2
+        );
+        assert!(too_few, "{few:?}");
+        assert_eq!(noted(), "1", "what was refused is not believed by the next attempt");
+    }
+    pods.pods.iter_mut().skip(1).take(2).for_each(Pod::restart);
+    pods.tell();
+    deployment.start().await;
+    assert_eq!(noted(), "2");
+    let kept = std::fs::read_dir(deployment.data().join("service")).unwrap();
+    let mut names = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.any(|name| name.contains("before-")), "nobody else was owner: nothing is made anew");
+    deployment.reconnect(&mut things.tenant).await;
+    assert!(things.has(1).await);
+}
