@@ -191,3 +191,31 @@ fn a_pod_lease_is_read_as_it_is_documented() {
     let lease: PodLease = serde_json::from_str(text).unwrap();
     assert_eq!((lease.epoch, lease.valid_until_unix_ms, lease.valid_until_boottime_ms), (7, 5, 6));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_of_a_node_is_as_old_as_its_last_change_also_under_the_next_agent() {
+    let Some(fleet) = Fleet::new("conditions").await else { return };
+    let times = async |after: Option<&str>| {
+        loop {
+            let node = fleet.nodes().get_opt("conditions").await.unwrap();
+            let conditions = node.and_then(|node| node.status?.conditions).unwrap_or_default();
+            let of = |one: &k8s_openapi::api::core::v1::NodeCondition| {
+                (one.type_.clone(), one.last_transition_time.as_ref().unwrap().0.to_string())
+            };
+            let ready = conditions.iter().find(|one| one.type_ == "Ready");
+            let beat = ready.map(|ready| ready.last_heartbeat_time.as_ref().unwrap().0.to_string());
+            if let Some(beat) = beat.filter(|beat| after != Some(beat.as_str())) {
+                return (beat, conditions.iter().map(of).collect::<Vec<_>>());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let agent = fleet.start();
+    let (first, began) = times(None).await;
+    let (second, told_again) = times(Some(&first)).await;
+    assert_eq!(told_again, began);
+    agent.abort().await;
+    let agent = fleet.start();
+    assert_eq!(times(Some(&second)).await.1, began);
+    agent.end_all().await;
+}
