@@ -79,6 +79,9 @@ pub(crate) const STARTED: &str = "started";
 pub(crate) const TASK: &str = "shim.json";
 pub(crate) const RUNNING: &str = "running.json";
 pub(crate) const ENDED: &str = "exit.json";
+/// Whose lock the shim holds as long as it lives: its standard input, locked by
+/// the agent before there is a shim, so that there is no moment in between.
+pub(crate) const ALIVE: &str = "alive";
 
 /// Runs the task in `directory` until its container has ended.
 pub(crate) fn run(directory: &Path) -> ExitCode {
