@@ -219,3 +219,50 @@ async fn a_condition_of_a_node_is_as_old_as_its_last_change_also_under_the_next_
     assert_eq!(times(Some(&second)).await.1, began);
     agent.end_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_log_finds_no_room_runs_on_and_it_is_said() {
+    let Some(fleet) = Fleet::new("fulldisk").await else { return };
+    let room = SmallDisk::mount(&fleet.directory().join("agent/runtime"));
+    let agent = fleet.start();
+    // Some megabytes with their times, on a disk of one.
+    fleet.create("chatter", &["chatter", "50000"], json!({})).await;
+    let pods: kube::Api<k8s_openapi::api::core::v1::Event> =
+        kube::Api::namespaced(fleet.embedded().client(), "coffer");
+    let said = async {
+        loop {
+            let events = pods.list(&Default::default()).await.unwrap().items;
+            let lost = events.into_iter().find(|event| event.reason.as_deref() == Some("LogLost"));
+            if let Some(lost) = lost {
+                return lost;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let lost = tokio::time::timeout(std::time::Duration::from_secs(60), said).await.unwrap();
+    assert_eq!(lost.involved_object.name.as_deref(), Some("chatter"));
+    let pod = fleet.until("chatter", ready).await;
+    assert_eq!(restarts(&pod), 0, "it goes on");
+    assert!(fleet.log(&agent, "chatter").await.contains("line 0\n"));
+    agent.end_all().await;
+    drop(room);
+}
+
+/// One megabyte of disk.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(place: &std::path::Path) -> Self {
+        std::fs::create_dir_all(place).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=711", "small"]).arg(place);
+        assert!(mount.status().unwrap().success());
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(std::process::Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}
