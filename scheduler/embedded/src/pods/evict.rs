@@ -19,11 +19,7 @@ const REASON: &str = "fleet.coffer/budget-reason";
 
 impl Write<'_> {
     /// Evicts the pod of the path.
-    pub(crate) async fn evict(
-        &self,
-        eviction: &Value,
-        options: &DeleteOptions,
-    ) -> Result<Written, Refusal> {
+    pub(crate) async fn evict(&self, eviction: &Value, options: &DeleteOptions) -> Result<Written, Refusal> {
         let name = self.name()?;
         let given = meta(eviction, "name");
         if !given.is_empty() && given != name {

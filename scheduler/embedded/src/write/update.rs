@@ -57,8 +57,11 @@ impl Write<'_> {
         edit: impl Fn(&Value) -> Result<Edited, Refusal>,
     ) -> Result<Written, Refusal> {
         for _ in 0..ATTEMPTS {
-            let stored =
-                self.api.store.get(&self.key(name)).ok_or_else(|| Refusal::NotFound(self.resource().subject(name)))?;
+            let stored = self
+                .api
+                .store
+                .get(&self.key(name))
+                .ok_or_else(|| Refusal::NotFound(self.resource().subject(name)))?;
             let old = view(self.resource(), &stored);
             let Edited { object, ownership, mut warnings } = edit(&old)?;
             let (new, unknown) = self.finish(name, &old, object, ownership)?;
