@@ -7,6 +7,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use coffer_client::PublicKit;
+use coffer_client::keys::VerifierName;
+
 #[path = "support/running.rs"]
 mod running;
 
@@ -39,6 +42,19 @@ fn furnish(dir: &Path) -> (Running, Running) {
     fs::write(dir.join("both.policy"), lines(&two.said("url"))).unwrap();
     fs::write(dir.join("one.policy"), lines("").replace("group both all", "group both any")).unwrap();
     (one, two)
+}
+
+/// The policy of both, for the log of that key.
+fn both_for(dir: &Path, log: &VerifierName) -> &'static str {
+    let policy = fs::read_to_string(dir.join("both.policy")).unwrap();
+    fs::write(dir.join("named.policy"), format!("log {log}\n{policy}")).unwrap();
+    "named.policy"
+}
+
+/// The key of the deployment's logs.
+fn log_key(dir: &Path) -> VerifierName {
+    let kit = fs::read_to_string(dir.join(".config/coffer/recovery-kit.json")).unwrap();
+    PublicKit::from_json(&kit).unwrap().evidence
 }
 
 fn serve(dir: &Path) -> Running {
@@ -129,6 +145,58 @@ fn a_service_that_goes_back_gets_no_cosignature_even_from_a_witness_that_was_sta
         String::from_utf8_lossy(&refused.stdout).into_owned() + &String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("cosigned by none of them"), "{said}");
     good(dir, &["log", "checkpoint"]);
+}
+
+#[test]
+fn a_proof_out_of_an_export_is_refused_without_the_witnesses_that_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _witnesses = furnish(dir);
+    let _service = serve(dir);
+    good(dir, &["audit", "export", "plain"]);
+    let prove = |export: &str| {
+        let rest = ["-o", "leaf.tlog-proof", "--witnesses", "both.policy"];
+        code(dir, &[&["audit", "prove", "1", "--export", export], &rest[..]].concat())
+    };
+    assert_eq!(prove("plain"), Some(4));
+    assert!(!dir.join("leaf.tlog-proof").exists());
+    good(dir, &["audit", "export", "cosigned", "--witnesses", "both.policy"]);
+    assert_eq!(prove("cosigned"), Some(0));
+}
+
+#[test]
+fn a_policy_for_another_log_is_refused_wherever_one_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _witnesses = furnish(dir);
+    let key = log_key(dir);
+    {
+        let _service = serve(dir);
+        let policy = both_for(dir, &key);
+        good(dir, &["log", "checkpoint", "--witnesses", policy]);
+        good(dir, &["audit", "export", "log", "--witnesses", policy]);
+        good(dir, &["audit", "prove", "1", "-o", "leaf.tlog-proof", "--witnesses", policy]);
+        good(dir, &["evidence", "export", "--out", "pack", "--witnesses", policy]);
+        let other = both_for(dir, &VerifierName { name: "log.example".to_owned(), ..key });
+        let kit = ".config/coffer/recovery-kit.json";
+        for refused in [
+            &["log", "checkpoint"][..],
+            &["audit", "export", "log-2"],
+            &["audit", "prove", "1", "-o", "leaf-2.tlog-proof"],
+            &["audit", "prove", "1", "--export", "log", "-o", "leaf-2.tlog-proof"],
+            &["audit", "verify", "log"],
+            &["audit", "verify", "leaf.tlog-proof"],
+            &["evidence", "export", "--out", "pack-2"],
+            &["evidence", "verify", "pack", "--kit", kit],
+            &["report", "--out", "report-2"],
+        ] {
+            let refused = [refused, &["--witnesses", other]].concat();
+            assert_eq!(code(dir, &refused), Some(4), "{refused:?}");
+        }
+        assert!(!dir.join("leaf-2.tlog-proof").exists());
+    }
+    let serve = [&SERVE[..], &["--witnesses", "named.policy"]].concat();
+    assert_eq!(code(dir, &serve), Some(2), "its witnesses would be shown another log");
 }
 
 #[test]

@@ -8,7 +8,8 @@ use std::io;
 use std::path::Path;
 
 use coffer_keys::{
-    Checkpoint, TILE_WIDTH, Tiles, VerifierName, WitnessPolicy, leaf_hash, open_checkpoint, parse_canonical,
+    Checkpoint, TILE_WIDTH, Tiles, Unwitnessed, VerifierName, WitnessPolicy, leaf_hash, open_checkpoint,
+    parse_canonical,
 };
 use coffer_model::Digest;
 
@@ -116,12 +117,15 @@ fn signed(dir: &Path, trusted: Trusted<'_>, report: &mut ExportReport) -> Option
             return None;
         }
     };
-    let cosigned = match witnesses.map(|policy| policy.check(&text)) {
+    let cosigned = match witnesses.map(|policy| policy.check(key, &text)) {
         None => 0,
         Some(Ok(names)) => names.len(),
-        Some(Err(few)) => {
-            let count = few.cosigned.len();
-            report.find(CHECKPOINT, few);
+        Some(Err(unwitnessed)) => {
+            let count = match &unwitnessed {
+                Unwitnessed::NoQuorum { cosigned, .. } => cosigned.len(),
+                Unwitnessed::OtherLog(_) => 0,
+            };
+            report.find(CHECKPOINT, unwitnessed);
             count
         }
     };

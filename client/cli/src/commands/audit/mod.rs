@@ -49,8 +49,9 @@ pub(super) async fn run(context: &Context<'_>, command: AuditCommand) -> Result<
         AuditCommand::Prove { index, output, export: None, log, witnesses } => {
             prove(context, index, &output, &log, policy(&witnesses)?.as_ref()).await
         }
-        AuditCommand::Prove { index, output, export: Some(export), log, witnesses: _ } => {
-            offline::prove(context, index, &output, &export, &log.key)
+        AuditCommand::Prove { index, output, export: Some(export), log, witnesses } => {
+            let witnesses = policy(&witnesses)?;
+            offline::prove(context, index, &output, &export, &log.key, witnesses.as_ref())
         }
     }
 }

@@ -6,7 +6,7 @@ use coffer_client::audit::{
     ExportReport, PROOF_BYTES_MAX, TlogProof, Trusted, prove_from_export, verify_export,
 };
 use coffer_client::backup::Progress as _;
-use coffer_client::keys::{Checkpoint, VerifierName, WitnessPolicy, open_checkpoint};
+use coffer_client::keys::{Checkpoint, Unwitnessed, VerifierName, WitnessPolicy, open_checkpoint};
 use serde_json::json;
 
 use super::source::pinned;
@@ -55,9 +55,6 @@ pub(super) fn verify(
     witnesses: Option<&WitnessPolicy>,
 ) -> Result<Exit, Failure> {
     let (key, known) = trusted(context, flags, checkpoint)?;
-    if witnesses.is_some_and(|policy| !policy.admits(&key)) {
-        return Err(Failure::usage(format!("the policy does not name the log of {}", key.name)));
-    }
     if !path.is_dir() {
         return verify_proof(context, path, &key, witnesses);
     }
@@ -131,11 +128,9 @@ fn verify_proof(
     let (checkpoint, proof) = verified
         .advise("nothing was changed", "do not rely on this proof; ask its maker for another")
         .map_err(|failure| failure.exit(Exit::Differences))?;
-    let cosigned = witnesses.map(|policy| policy.check(&proof.checkpoint)).transpose();
-    let cosigned = cosigned
+    let cosigned = cosigned_by(witnesses, key, &proof)
         .advise("nothing was changed", "ask for a proof that these witnesses cosigned")
-        .map_err(|failure| failure.exit(Exit::Differences))?
-        .unwrap_or_default();
+        .map_err(|failure| failure.exit(Exit::Differences))?;
     let leaf = String::from_utf8_lossy(&proof.leaf);
     context.output.object(&json!({
         "verified": true,
@@ -157,15 +152,28 @@ fn verify_proof(
     Ok(Exit::Success)
 }
 
+/// The witnesses that cosigned the checkpoint of a proof; none if none are asked for.
+fn cosigned_by(
+    witnesses: Option<&WitnessPolicy>,
+    key: &VerifierName,
+    proof: &TlogProof,
+) -> Result<Vec<String>, Unwitnessed> {
+    witnesses.map_or(Ok(Vec::new()), |policy| policy.check(key, &proof.checkpoint))
+}
+
 pub(super) fn prove(
     context: &Context<'_>,
     index: u64,
     output: &Path,
     export: &Path,
     flags: &KeyFlags,
+    witnesses: Option<&WitnessPolicy>,
 ) -> Result<Exit, Failure> {
     let (key, _) = trusted(context, flags, None)?;
     let proof = prove_from_export(export, &key, index)?;
     proof.verify(&key).advise("nothing was written", "verify the export with `coffer audit verify`")?;
+    cosigned_by(witnesses, &key, &proof)
+        .advise("nothing was written", "take an export that these witnesses cosigned")
+        .map_err(|failure| failure.exit(Exit::Differences))?;
     write_proof(context, &proof, output)
 }
