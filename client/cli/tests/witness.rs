@@ -148,6 +148,20 @@ fn a_service_that_goes_back_gets_no_cosignature_even_from_a_witness_that_was_sta
 }
 
 #[test]
+fn the_services_own_log_is_exported_and_proven_with_its_witnesses() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _witnesses = furnish(dir);
+    let _service = serve(dir);
+    good(dir, &["audit", "export", "own", "--service", "--witnesses", "both.policy"]);
+    let kit = ".config/coffer/recovery-kit.json";
+    good(dir, &["audit", "verify", "own", "--kit", kit, "--witnesses", "both.policy"]);
+    good(dir, &["audit", "prove", "0", "--service", "-o", "plain.tlog-proof"]);
+    good(dir, &["audit", "prove", "0", "--service", "-o", "own.tlog-proof", "--witnesses", "both.policy"]);
+    good(dir, &["audit", "verify", "own.tlog-proof", "--kit", kit, "--witnesses", "both.policy"]);
+}
+
+#[test]
 fn a_proof_out_of_an_export_is_refused_without_the_witnesses_that_are_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
