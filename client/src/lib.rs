@@ -66,7 +66,7 @@ pub mod keys {
     pub use coffer_keys::{
         Checkpoint, DEFAULT_COUNT, DEFAULT_THRESHOLD, NoteError, POLICY_BYTES_MAX, PolicyError,
         RecoveryPublicKey, RecoverySecret, RepositoryKey, RootKey, SUBMISSION_BYTES_MAX, Share, ShareError,
-        SigningKey, Unwitnessed, VerifierName, VerifierNameError, VerifyingKey, WitnessName,
+        SigningKey, TileError, Unwitnessed, VerifierName, VerifierNameError, VerifyingKey, WitnessName,
         WitnessPolicy, cosign, open_checkpoint, split_for, verify_cosignature,
     };
 }

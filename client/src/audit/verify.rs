@@ -89,6 +89,8 @@ pub fn verify_export(
     let Some(checkpoint) = signed(dir, trusted, &mut report) else { return Ok(report) };
     present.remove(CHECKPOINT);
     key_file(dir, key, &mut present, &mut report);
+    // Of another log it says nothing about these leaves.
+    let pinned = pinned.filter(|pinned| pinned.origin == checkpoint.origin);
     let mut reading = Reading { dir, pinned, report, present, entries: Tiles::new(), tiles: Tiles::new() };
     reading.leaves(&checkpoint, told);
     reading.settle(&checkpoint);
@@ -194,11 +196,13 @@ impl Reading<'_> {
                 let place = usize::try_from(at).unwrap_or(usize::MAX);
                 let leaf = leaves.get(place);
                 let of_leaf = leaf.map_or(ABSENT, |leaf| leaf_hash(leaf));
-                let of_tile = hashed.get(place).copied().unwrap_or(ABSENT);
+                let hash = hashed.get(place).copied();
+                let of_tile = hash.unwrap_or(ABSENT);
                 if let Some(leaf) = leaf {
                     self.leaf(first + at, leaf, told);
                 }
-                if of_leaf != of_tile {
+                // What is not there was named with its file.
+                if leaf.is_some() && hash.is_some() && of_leaf != of_tile {
                     apart.push((first + at, tile));
                 }
                 self.entries.append(of_leaf);

@@ -58,6 +58,7 @@ impl Audit for AuditApi {
         };
         let subject = match arguments.last {
             Some(last) => format!("last {last}"),
+            None if wire.limit == u64::MAX => format!("from {} on", wire.first),
             None => format!("{} and {} more", wire.first, wire.limit),
         };
         let call = log_call(&self.0, bearer, tenant, subject, arguments);
