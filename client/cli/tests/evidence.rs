@@ -94,6 +94,20 @@ fn questions_that_have_no_answer_are_refused_and_leave_nothing() {
 }
 
 #[test]
+fn a_file_that_is_missing_beside_a_record_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _service = furnished(dir);
+    let run = good(dir, &["drill", "run", "--bucket", "documents", "--out", "drill"]);
+    good(dir, &["drill", "show", run["drill"].as_str().unwrap(), "--export", "shown"]);
+    let verify = ["drill", "verify", "drill/record.json", "--kit", KIT, "--files", "shown"];
+    good(dir, &verify);
+    fs::remove_file(dir.join("shown/plan.json")).unwrap();
+    let (ended, said) = refused(dir, &verify);
+    assert!(ended == Some(4) && said.contains("shown/plan.json: No such file"), "{said}");
+}
+
+#[test]
 fn a_scheduled_drill_that_fails_stays_due_and_keeps_no_other_from_its_turn() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

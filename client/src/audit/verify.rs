@@ -91,7 +91,8 @@ pub fn verify_export(
     key_file(dir, key, &mut present, &mut report);
     // Of another log it says nothing about these leaves.
     let pinned = pinned.filter(|pinned| pinned.origin == checkpoint.origin);
-    let mut reading = Reading { dir, pinned, report, present, entries: Tiles::new(), tiles: Tiles::new() };
+    let (entries, tiles) = (Tiles::new(), Tiles::new());
+    let mut reading = Reading { dir, pinned, report, present, entries, tiles, departed: [false; 2] };
     reading.leaves(&checkpoint, told);
     reading.settle(&checkpoint);
     let Reading { mut report, present, .. } = reading;
@@ -183,6 +184,8 @@ struct Reading<'a> {
     /// The tree that the leaves make, and the one that the hashes at level 0 make.
     entries: Tiles,
     tiles: Tiles,
+    /// Whether each was another one at the size of the pinned checkpoint.
+    departed: [bool; 2],
 }
 
 impl Reading<'_> {
@@ -211,12 +214,23 @@ impl Reading<'_> {
             }
         }
         self.blame(&apart, checkpoint.root);
+        self.forked(checkpoint.root);
     }
 
     /// At the size of the pinned checkpoint the tree must have been its own.
     fn look_back(&mut self) {
-        let Some(pinned) = self.pinned.filter(|pinned| pinned.size == self.entries.size()) else { return };
-        if self.entries.root() != pinned.root {
+        if let Some(pinned) = self.pinned.filter(|pinned| pinned.size == self.entries.size()) {
+            self.departed = [&self.entries, &self.tiles].map(|tree| tree.root() != pinned.root);
+        }
+    }
+
+    /// A tree that was signed, and was another one when the pinned checkpoint
+    /// was: only what leads to the signed root tells of a fork, and not what is
+    /// missing or was changed here.
+    fn forked(&mut self, root: Digest) {
+        let trees = [&self.entries, &self.tiles].into_iter().zip(self.departed);
+        let signed = trees.into_iter().find(|(tree, _)| tree.root() == root);
+        if let (Some((_, true)), Some(pinned)) = (signed, self.pinned) {
             let known = pinned.size;
             self.report.find(
                 CHECKPOINT,
