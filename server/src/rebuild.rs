@@ -145,8 +145,8 @@ async fn rebuild(
         );
         tenant.catalog.skip_orders(orders::GAP).await?;
         tenant.note(&event).await?;
-        mark_whole(&tenant.catalog).await?;
         tenant.catalog.finish_loading().await?;
+        mark_whole(&tenant.catalog).await?;
     }
     Ok(())
 }
