@@ -64,9 +64,9 @@ pub use terms::{ReadTerms, SitesSeen};
 /// that owns them.
 pub mod keys {
     pub use coffer_keys::{
-        Checkpoint, DEFAULT_COUNT, DEFAULT_THRESHOLD, NoQuorum, NoteError, POLICY_BYTES_MAX, PolicyError,
+        Checkpoint, DEFAULT_COUNT, DEFAULT_THRESHOLD, NoteError, POLICY_BYTES_MAX, PolicyError,
         RecoveryPublicKey, RecoverySecret, RepositoryKey, RootKey, SUBMISSION_BYTES_MAX, Share, ShareError,
-        SigningKey, VerifierName, VerifierNameError, VerifyingKey, WitnessName, WitnessPolicy, cosign,
-        open_checkpoint, split_for, verify_cosignature,
+        SigningKey, TileError, Unwitnessed, VerifierName, VerifierNameError, VerifyingKey, WitnessName,
+        WitnessPolicy, cosign, open_checkpoint, split_for, verify_cosignature,
     };
 }

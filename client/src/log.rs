@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use coffer_keys::{
-    Checkpoint, NoQuorum, NoteError, ProofError, VerifierName, VerifyingKey, WitnessPolicy, leaf_hash,
+    Checkpoint, NoteError, ProofError, Unwitnessed, VerifierName, VerifyingKey, WitnessPolicy, leaf_hash,
     open_checkpoint, verify_consistency, verify_inclusion,
 };
 use coffer_model::Digest;
@@ -40,9 +40,9 @@ pub enum LogError {
         /// Leaves of the remembered checkpoint.
         remembered: u64,
     },
-    /// Too few witnesses saw it.
+    /// Too few witnesses saw it, or the policy about them is for other logs.
     #[error(transparent)]
-    Witnesses(#[from] NoQuorum),
+    Witnesses(#[from] Unwitnessed),
     /// A leaf that is not in the log under this index.
     #[error("leaf {index} is not proven to be in the log: {reason}")]
     Leaf {
@@ -163,15 +163,17 @@ impl LogWatch {
     /// Fetches the newest checkpoint, cosigned as the policy wants it.
     ///
     /// # Errors
-    /// [`LogError::Witnesses`] if too few of its witnesses cosigned it;
+    /// [`LogError::Witnesses`] if the policy is not for this log, or too few of
+    /// its witnesses cosigned the checkpoint;
     /// [`LogError::WentBack`] if it does not extend the remembered one.
     pub async fn advance_witnessed(
         &mut self,
         client: &Client,
         policy: &WitnessPolicy,
     ) -> Result<Checkpoint, LogError> {
+        policy.admits(&self.key())?;
         let checkpoint = self.advance_cosigned(client).await?;
-        policy.check(self.remembered().unwrap_or_default())?;
+        policy.check(&self.key(), self.remembered().unwrap_or_default())?;
         Ok(checkpoint)
     }
 

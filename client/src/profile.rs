@@ -62,6 +62,12 @@ pub enum ProfileError {
     /// A file is not what was written.
     #[error("{}: damaged or not of this program; move it away", .0.display())]
     Damaged(PathBuf),
+    /// What is remembered of a log was not signed with the key that is given.
+    #[error(
+        "{}: not signed with the key of this log: either the key is another deployment's, or the file is damaged; keep it: it is what shows whether the service went back in time",
+        .0.display()
+    )]
+    Checkpoint(PathBuf),
     /// A secret lies open to other users of the machine.
     #[error("{}: other users may read it (mode {mode:o}); run chmod 600 on it", path.display())]
     Exposed {
@@ -147,7 +153,7 @@ impl Profile {
     pub fn service_watch(&self, signer: VerifierName) -> Result<LogWatch, ProfileError> {
         let path = self.dir.join(SERVICE_CHECKPOINT);
         let remembered = files::read(&path)?.map(|text| text.to_string());
-        LogWatch::of_signer(signer, remembered).map_err(|_: LogError| ProfileError::Damaged(path))
+        LogWatch::of_signer(signer, remembered).map_err(|_: LogError| ProfileError::Checkpoint(path))
     }
 
     /// Remembers the last checkpoint of the service's own log, unless another

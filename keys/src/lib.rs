@@ -17,10 +17,10 @@ mod wrap;
 
 pub use evidence::{
     BadSignature, CanonicalError, Checkpoint, CosignatureError, EnvelopeError, LeafTiles, ListedWitness,
-    NoQuorum, NoteError, POLICY_BYTES_MAX, PROOF_LINES_MAX, PolicyError, ProofError, Refusal,
-    STATEMENT_PAYLOAD_TYPE, STATEMENT_TYPE, SUBMISSION_BYTES_MAX, SigningKey, Submission, SubmissionError,
-    TILE_WIDTH, TileError, Tiles, Tree, VerifierName, VerifierNameError, VerifyingKey, WitnessName,
-    WitnessPolicy, consistency_proof, cosign, cosignature_among, inclusion_proof, leaf_hash, open_checkpoint,
+    NoteError, POLICY_BYTES_MAX, PROOF_LINES_MAX, PolicyError, ProofError, Refusal, STATEMENT_PAYLOAD_TYPE,
+    STATEMENT_TYPE, SUBMISSION_BYTES_MAX, SigningKey, Submission, SubmissionError, TILE_WIDTH, TileError,
+    Tiles, Tree, Unwitnessed, VerifierName, VerifierNameError, VerifyingKey, WitnessName, WitnessPolicy,
+    consistency_proof, cosign, cosignature_among, inclusion_proof, leaf_hash, open_checkpoint,
     parse_canonical, root_of, sign_checkpoint, sign_statement, statement, statement_kind, statement_subject,
     to_canonical, verify_consistency, verify_cosignature, verify_envelope, verify_inclusion,
 };

@@ -64,6 +64,8 @@ pub(crate) async fn drills_signed(tenant: &Tenant) -> Result<DrillsSigned, Catal
 }
 
 async fn count(service: &Service, tenant: &Tenant) -> Result<(), AuditError> {
+    // The number is read and written back: two at once would be one.
+    let _alone = tenant.counting.lock().await;
     let count = drills_signed(tenant).await?.count.saturating_add(1);
     let signed = DrillsSigned { count, last: Some(service.host.clock.now()) };
     // Two numbers always serialise; without them nothing is counted.

@@ -176,7 +176,7 @@ impl Service {
         let evidence = SigningKey::generate(host.entropy.as_ref());
         let secrets = fresh_secrets(&host, &authority, &evidence, operator, fingerprint);
         // Nothing is written before the sites know whose it is.
-        opened.take_up(scope_of(&secrets.deployment), data_dir).await?;
+        opened.take_up(scope_of(&secrets.deployment), data_dir).await?.note(data_dir)?;
         let root_key = root_key_id();
         let slot = SlotId::generate(host.entropy.as_ref());
         keystore::write_deployment(&opened, root, slot, 1, &secrets, host.entropy.as_ref()).await?;
@@ -335,6 +335,7 @@ impl Service {
             appends: Arc::clone(&self.appends),
             holding: tokio::sync::RwLock::default(),
             changing: Mutex::default(),
+            counting: Mutex::default(),
             orders_open: AtomicBool::new(false),
         }
     }

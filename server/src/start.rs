@@ -38,7 +38,7 @@ impl Service {
         let sites = Sites::open(&host, data_dir, &addresses).await?;
         progress("keys", 0);
         let found = keystore::read(&sites, root).await?;
-        let missed = sites.take_up(scope_of(&found.deployment.deployment), data_dir).await?;
+        let taken = sites.take_up(scope_of(&found.deployment.deployment), data_dir).await?;
         let key_pem = zeroize::Zeroizing::new(found.deployment.authority_key_pem.clone());
         let authority = Authority::load(found.deployment.authority_ca_pem.clone(), key_pem)?;
         let service = Self::assemble(host, data_dir, sites, authority, found.deployment, root);
@@ -68,13 +68,13 @@ impl Service {
         report.tenants = service.tenants().len();
         report.missing_sites = service.missing_sites();
         service.rebuild_lost(&opened.lost, progress, &mut report).await?;
+        service.took_up(taken).await?;
         service.load_principals().await?;
         report.unsettled = sweep(&service).await?;
         for tenant in service.all_tenants() {
             crate::open_intents::close(&service, &tenant).await?;
         }
         service.note_reach().await?;
-        service.took_up(&missed).await?;
         Ok((service, report))
     }
 

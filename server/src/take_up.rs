@@ -16,10 +16,54 @@ fn note_path(data_dir: &Path) -> PathBuf {
     data_dir.join("service").join("owner-epoch")
 }
 
-/// The epoch under which the catalogues here were written; 0 where there is none.
-fn noted(data_dir: &Path) -> u64 {
-    let bytes = crate::disk::read_bounded(&note_path(data_dir)).unwrap_or_default();
-    String::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+/// What the note says.
+#[derive(Clone, Copy, Default)]
+struct Noted {
+    /// The epoch under which the catalogues here were written; 0 where there is none.
+    written: u64,
+    /// The one to which sites were raised while that was the last one they knew.
+    raising: Option<u64>,
+}
+
+impl Noted {
+    fn read(data_dir: &Path) -> Self {
+        let bytes = crate::disk::read_bounded(&note_path(data_dir)).unwrap_or_default();
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let numbers: Result<Vec<u64>, _> = text.split_whitespace().map(str::parse).collect();
+        match numbers.as_deref() {
+            Ok([written]) => Self { written: *written, raising: None },
+            Ok([written, raising]) => Self { written: *written, raising: Some(*raising) },
+            _ => Self::default(),
+        }
+    }
+
+    fn write(self, data_dir: &Path) -> std::io::Result<()> {
+        let raising = self.raising.map(|raising| format!(" {raising}")).unwrap_or_default();
+        crate::disk::write_durably(&note_path(data_dir), format!("{}{raising}", self.written).as_bytes())
+    }
+
+    /// Whether nobody else was owner after the catalogues here were written,
+    /// where this is the last epoch that the sites know.
+    fn is_current(self, known: u64) -> bool {
+        known == self.written || Some(known) == self.raising
+    }
+}
+
+/// The sites know a new epoch. What is here is believed under it once every
+/// policy has judged whether enough of them do.
+pub(crate) struct TakenUp {
+    /// `None`: there are no replicas.
+    epoch: Option<u64>,
+    /// The sites that did not take it.
+    missed: BTreeSet<SiteId>,
+}
+
+impl TakenUp {
+    /// From here on the catalogues are those of this epoch.
+    pub(crate) fn note(self, data_dir: &Path) -> Result<(), TakeUpError> {
+        let Some(written) = self.epoch else { return Ok(()) };
+        Ok(Noted { written, raising: None }.write(data_dir)?)
+    }
 }
 
 /// As many sites as may miss an epoch where nothing says better.
@@ -39,19 +83,23 @@ impl Sites {
 
     /// Takes the deployment of this scope up: raises the epoch at all sites,
     /// and sets catalogues aside that were written before somebody else owned
-    /// it. The sites that did not take the epoch.
-    pub(crate) async fn take_up(
-        &self,
-        scope: ScopeId,
-        data_dir: &Path,
-    ) -> Result<BTreeSet<SiteId>, TakeUpError> {
+    /// it.
+    pub(crate) async fn take_up(&self, scope: ScopeId, data_dir: &Path) -> Result<TakenUp, TakeUpError> {
         let epochs = self.epochs(scope).await;
         let known = epochs.values().copied().max().unwrap_or(0);
         let Some(fence) = self.owner().claim(scope)? else {
-            return if known == 0 { Ok(BTreeSet::new()) } else { Err(TakeUpError::NeedsLease(known)) };
+            let alone = TakenUp { epoch: None, missed: BTreeSet::new() };
+            return if known == 0 { Ok(alone) } else { Err(TakeUpError::NeedsLease(known)) };
         };
         if known > fence.epoch {
             return Err(TakeUpError::Superseded { known, epoch: fence.epoch });
+        }
+        let noted = Noted::read(data_dir);
+        let current = noted.is_current(known);
+        if current {
+            // An attempt that ends before it is noted is repeated with the
+            // same catalogues: the epoch that the sites know then is its own.
+            Noted { raising: Some(fence.epoch), ..noted }.write(data_dir)?;
         }
         let raised = self.topology().sites.iter().map(|site| async {
             let adapter = self.for_repair(site.id).filter(|_| epochs.contains_key(&site.id));
@@ -68,12 +116,11 @@ impl Sites {
         if missed.len() > losable {
             return Err(TakeUpError::TooFewSites { missed: self.names(&missed), losable });
         }
-        if known != noted(data_dir) {
+        if !current {
             set_catalogues_aside(data_dir, known)?;
         }
-        crate::disk::write_durably(&note_path(data_dir), fence.epoch.to_string().as_bytes())?;
         self.owner().take(fence);
-        Ok(missed)
+        Ok(TakenUp { epoch: Some(fence.epoch), missed })
     }
 
     fn names(&self, ids: &BTreeSet<SiteId>) -> Vec<String> {
@@ -106,17 +153,19 @@ fn set_catalogues_aside(data_dir: &Path, epoch: u64) -> Result<(), std::io::Erro
 }
 
 impl Service {
-    /// Whether every policy can do with the sites that took the epoch.
-    pub(crate) async fn took_up(&self, missed: &BTreeSet<SiteId>) -> Result<(), OpenError> {
-        if missed.is_empty() {
-            return Ok(());
-        }
-        for tenant in self.all_tenants() {
-            self.sites.enough_for(&tenant.policy, missed)?;
-            for bucket in tenant.catalog.buckets().await? {
-                self.sites.enough_for(&bucket.policy, missed)?;
+    /// Whether every policy can do with the sites that took the epoch; only
+    /// then are the catalogues noted as those of this owner. A rebuild that was
+    /// made while an owner before could still have writes acknowledged is not
+    /// whole, and must not be believed by the next attempt.
+    pub(crate) async fn took_up(&self, taken: TakenUp) -> Result<(), OpenError> {
+        if !taken.missed.is_empty() {
+            for tenant in self.all_tenants() {
+                self.sites.enough_for(&tenant.policy, &taken.missed)?;
+                for bucket in tenant.catalog.buckets().await? {
+                    self.sites.enough_for(&bucket.policy, &taken.missed)?;
+                }
             }
         }
-        Ok(())
+        Ok(taken.note(&self.data_dir)?)
     }
 }

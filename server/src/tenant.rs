@@ -182,6 +182,8 @@ pub(crate) struct Tenant {
     pub(crate) holding: tokio::sync::RwLock<()>,
     /// One change of its buckets at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Held while a figure of the catalogue is read and written back.
+    pub(crate) counting: tokio::sync::Mutex<()>,
     /// Whether orders may be given: where they begin is at the sites.
     pub(crate) orders_open: AtomicBool,
 }

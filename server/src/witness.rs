@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use coffer_catalog::CatalogError;
-use coffer_keys::{Submission, WitnessName, cosignature_among};
+use coffer_keys::{Submission, VerifierName, WitnessName, cosignature_among};
 use coffer_model::{TenantId, Timestamp};
 use futures::future::join_all;
 use tokio::task::JoinSet;
@@ -151,6 +151,11 @@ impl Service {
     /// these, and each log that grew once in `every`. Only the first call counts.
     pub fn witness_by(&self, witnesses: Vec<Arc<dyn Witness>>, every: Option<Duration>) {
         let _ = self.witnesses.set(Witnesses::new(witnesses, every));
+    }
+
+    /// The key that signs this deployment's logs.
+    pub fn evidence_key(&self) -> VerifierName {
+        VerifierName { name: self.evidence_name.clone(), key: self.evidence.verifying_key() }
     }
 
     /// How the witnesses are doing, in the order of their policy.

@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_keys::WitnessName;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
 
 use crate::witness::{Witness, WitnessAnswer, WitnessError};
@@ -28,7 +29,9 @@ pub enum HttpWitnessError {
     #[error("{0:?} is no address of a witness: it reads http://HOST:PORT/ or https://HOST/PATH/")]
     Url(String),
     /// This machine's roots cannot be read.
-    #[error("the certificate authorities of this machine cannot be read: {0}")]
+    #[error(
+        "an https:// witness needs the certificate authorities of this machine, which cannot be read: {0}"
+    )]
     Roots(#[from] std::io::Error),
 }
 
@@ -36,7 +39,33 @@ pub enum HttpWitnessError {
 pub struct HttpWitness {
     key: WitnessName,
     uri: Uri,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    way: Way,
+}
+
+/// How it is reached.
+enum Way {
+    Clear(Client<HttpConnector, Full<Bytes>>),
+    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
+
+impl Way {
+    /// The roots of this machine are read where they are needed only: a machine
+    /// may have none.
+    fn to(uri: &Uri) -> Result<Self, std::io::Error> {
+        let client = Client::builder(TokioExecutor::new());
+        if uri.scheme_str() != Some("https") {
+            return Ok(Self::Clear(client.build_http()));
+        }
+        let connector = HttpsConnectorBuilder::new().with_native_roots()?.https_only().enable_http1().build();
+        Ok(Self::Tls(client.build(connector)))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+        match self {
+            Self::Clear(client) => client.request(request).await,
+            Self::Tls(client) => client.request(request).await,
+        }
+    }
 }
 
 impl HttpWitness {
@@ -51,9 +80,7 @@ impl HttpWitness {
             .ok()
             .filter(|uri| uri.authority().is_some() && matches!(uri.scheme_str(), Some("http" | "https")));
         let uri = uri.ok_or_else(|| HttpWitnessError::Url(url.to_owned()))?;
-        let connector =
-            HttpsConnectorBuilder::new().with_native_roots()?.https_or_http().enable_http1().build();
-        Ok(Self { key, uri, client: Client::builder(TokioExecutor::new()).build(connector) })
+        Ok(Self { key, way: Way::to(&uri)?, uri })
     }
 }
 
@@ -70,7 +97,7 @@ impl Witness for HttpWitness {
     async fn add_checkpoint(&self, body: String) -> Result<WitnessAnswer, WitnessError> {
         let request = Request::builder().method(Method::POST).uri(&self.uri);
         let request = request.body(Full::new(Bytes::from(body))).map_err(unreachable)?;
-        let answer = self.client.request(request).await.map_err(unreachable)?;
+        let answer = self.way.send(request).await.map_err(unreachable)?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(unreachable)?.to_bytes();

@@ -8,8 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use coffer_client::Credentials;
+use coffer_proto::v1::SignRecordRequest;
 use coffer_server::{METRIC_FAMILIES, RepairRun, Service, serve_metrics};
-use coffer_tests::{Deployment, bucket_name, pattern};
+use coffer_tests::{Deployment, Wire, bucket_name, pattern};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -169,4 +170,27 @@ async fn nothing_else_is_served_there() {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (status, _) = ask(stream, "/metrics/../etc").await.unwrap();
     assert_eq!(status, "HTTP/1.1 404 Not Found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drills_that_are_signed_at_once_are_all_counted() {
+    const DRILLS: u16 = 24;
+    let deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("acme").await;
+    let wire = Wire::connect(deployment.endpoint(), &tenant.credentials).await.unwrap();
+    let signing = (0..DRILLS).map(|number| {
+        let mut wire = wire.clone();
+        let statement = serde_json::json!({
+            "_type": "https://in-toto.io/Statement/v1", "number": number, "predicateType": "urn:coffer:drill:1",
+        });
+        let request = SignRecordRequest { tenant: Default::default(), statement: statement.to_string().into() };
+        async move { wire.drills.sign_record(request).await.map(drop) }
+    });
+    for signed in futures::future::join_all(signing).await {
+        signed.unwrap();
+    }
+    let port = serve(deployment.service(), "127.0.0.1:0").await;
+    let text = figures(port).await;
+    let counted = samples(&text)[r#"coffer_drill_records{tenant="1"}"#];
+    assert!((counted - f64::from(DRILLS)).abs() < 0.5, "{counted} of {DRILLS}");
 }

@@ -8,6 +8,7 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "leases and endpoints are files that the story writes")]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -18,10 +19,12 @@ use coffer_custody::OsEntropy;
 use coffer_model::{BucketName, Clock as _};
 use coffer_server::{
     EndpointsFile, Host, HostSites, OpenError, OwnerLease, RecoverError, SiteAuthority, TakeUpError,
-    write_site_files,
+    serve_metrics, write_site_files,
 };
 use coffer_tests::{Deployment, Firewall, Pod, TenantClient, bucket_name, host, object_key, pattern};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-site");
 const COUNTRIES: [&str; 6] = ["DE", "FR", "NL", "CH", "SE", "ES"];
@@ -172,6 +175,21 @@ fn size_of(n: u64) -> usize {
     if n.is_multiple_of(2) { 300_000 } else { 3_000 }
 }
 
+/// How the calls of one method ended, by the service's own figures.
+async fn outcomes(deployment: &Deployment, method: &str) -> BTreeMap<String, u64> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let figures = tokio::spawn(serve_metrics(Arc::clone(deployment.service()), listener));
+    let request = b"GET /metrics HTTP/1.1\r\nhost: coffer\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    figures.abort();
+    let begins = format!("coffer_calls_total{{method=\"{method}\",code=\"");
+    let lines = text.lines().filter_map(|line| line.strip_prefix(&begins)?.split_once("\"} "));
+    lines.map(|(code, count)| (code.to_owned(), count.parse().unwrap())).collect()
+}
+
 fn is_not_owner(refused: Result<(), CallError>) -> bool {
     match refused {
         Err(CallError::Unavailable(text)) => text.contains("owner") || text.contains("lease"),
@@ -249,6 +267,12 @@ async fn an_owner_that_woke_up_late_is_refused_by_the_sites_and_says_so() {
     assert!(is_not_owner(at_late.put(101).await), "and then it knows");
     assert!(!at_late.has(0).await, "it does not answer from a catalogue that others have outrun");
     assert_eq!(owner.site("s0").await.records, held, "nothing of it lies at the site");
+    // Counted as they were told: of the first one nobody could say what became of it.
+    for (method, told) in [("PutObject", "Unknown"), ("PutSmall", "Unavailable")] {
+        let ended = outcomes(&late, &format!("coffer.v1.Objects/{method}")).await;
+        let codes: Vec<&str> = ended.keys().map(String::as_str).collect();
+        assert_eq!((codes, ended["Ok"]), (vec!["Ok", told], 2), "{method}: {ended:?}");
+    }
     at_owner.put(8).await.unwrap();
 
     // It comes back as the owner: what it knew is put aside, and made anew.
@@ -418,4 +442,45 @@ async fn a_pod_whose_lease_nobody_renews_takes_no_shard_and_gives_what_it_has() 
     read_only(false).await;
     things.put(8).await.unwrap();
     assert!(deployment.site("s0").await.records > records);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_take_up_that_a_bucket_refuses_leaves_no_note_and_is_repeated() {
+    let dir = TempDir::new().unwrap();
+    let mut pods = Pods::start(dir.path());
+    let lease = Told::of(1);
+    let mut deployment = Deployment::with_credentials_on(dir, pods.host(Some(&lease)), &pods.site_file).await;
+    let mut things = Things::of(&deployment).await;
+    let narrow = coffer_model::ResidencyPolicy {
+        geometry: coffer_model::Geometry::new(2, 1).unwrap(),
+        ..coffer_tests::policy(&["DE", "FR", "NL"])
+    };
+    things.tenant.client.create_bucket(&bucket_name("narrow"), Some(&narrow)).await.unwrap();
+    things.put(1).await.unwrap();
+    deployment.stop().await;
+    let note = deployment.data().join("service/owner-epoch");
+    // The epoch of the catalogues, and one to which sites are being raised.
+    let noted = || std::fs::read_to_string(&note).unwrap().split(' ').next().unwrap().to_owned();
+    assert_eq!(noted(), "1");
+    // As many as the deployment may lose, and one more than the bucket may.
+    pods.pods.iter_mut().skip(1).take(2).for_each(Pod::kill);
+    lease.grant(Some(2));
+    for _ in 0..2 {
+        let few = deployment.try_start().await;
+        let too_few = matches!(
+            &few,
+            Err(OpenError::TakeUp(TakeUpError::TooFewSites { missed, losable: 1 })) if missed.len() == 2
+        );
+        assert!(too_few, "{few:?}");
+        assert_eq!(noted(), "1", "what was refused is not believed by the next attempt");
+    }
+    pods.pods.iter_mut().skip(1).take(2).for_each(Pod::restart);
+    pods.tell();
+    deployment.start().await;
+    assert_eq!(noted(), "2");
+    let kept = std::fs::read_dir(deployment.data().join("service")).unwrap();
+    let mut names = kept.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.any(|name| name.contains("before-")), "nobody else was owner: nothing is made anew");
+    deployment.reconnect(&mut things.tenant).await;
+    assert!(things.has(1).await);
 }

@@ -58,7 +58,7 @@ async fn ask(tenant: &TenantClient) -> Result<(), LogError> {
     let mut watch = tenant.watch();
     watch.advance_cosigned(&tenant.client).await.unwrap();
     let policy = WitnessPolicy::all_of(vec![public()]);
-    Ok(policy.check(watch.remembered().unwrap()).map(drop)?)
+    Ok(policy.check(&watch.key(), watch.remembered().unwrap()).map(drop)?)
 }
 
 #[tokio::test(flavor = "multi_thread")]

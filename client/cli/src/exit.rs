@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt::Display;
 
+use coffer_client::keys::Unwitnessed;
 use coffer_client::{CallError, GetError, LogError, PutError};
 
 /// The exit codes, the same for every command.
@@ -82,6 +83,16 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
             },
         });
         let failure = Self::new(&error);
+        if let Some(LogError::Witnesses(unwitnessed)) = any.downcast_ref::<LogError>() {
+            let next = match unwitnessed {
+                Unwitnessed::OtherLog(_) => "name the policy that is for this log",
+                Unwitnessed::NoQuorum { .. } => {
+                    "ask the operator which witnesses the service shows its logs to, and why these are silent"
+                }
+            };
+            let safe = "nothing was done; the checkpoint that this profile remembers was kept";
+            return failure.exit(Exit::Differences).safe(safe).next(next);
+        }
         // A log that was answered, and is not believed: the service is refused.
         if call.is_none() && any.is::<LogError>() {
             return failure

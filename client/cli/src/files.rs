@@ -22,7 +22,18 @@ pub(crate) use removal::remove_tree;
 /// A failure about a path.
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
     let path = path.to_owned();
-    move |error| Failure::new(format!("{}: {error}", path.display()))
+    move |error| Failure::new(format!("{}: {error}", name_of(&path)))
+}
+
+/// How a path that people named is told.
+fn name_of(path: &Path) -> std::path::Display<'_> {
+    if path == Path::new("-") { Path::new("stdout").display() } else { path.display() }
+}
+
+/// Whether something is there that must be written in place, or not at all: a
+/// device or a pipe that a file in its place would destroy.
+pub(crate) fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
 /// A file for reading in small steps.
@@ -145,9 +156,11 @@ pub(crate) fn pieces(path: &Path, piece: usize) -> Result<ReceiverStream<io::Res
     Ok(ReceiverStream::new(receiver))
 }
 
-/// A file that gets its name only when it is whole; stdout for `-`.
+/// A file that gets its name only when it is whole; stdout for `-`; a device or
+/// a pipe as it is.
 pub(crate) enum Sink {
     Stdout,
+    Special(PathBuf, File),
     File { temporary: PathBuf, path: PathBuf, file: Option<File> },
 }
 
@@ -156,17 +169,21 @@ impl Sink {
         if path == Path::new("-") {
             return Ok(Self::Stdout);
         }
+        if is_special(path) {
+            let file = OpenOptions::new().write(true).open(path).map_err(at(path))?;
+            return Ok(Self::Special(path.to_owned(), file));
+        }
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".partial-{}", std::process::id()));
         let temporary = path.with_file_name(name);
-        let file =
-            OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(at(&temporary))?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(at(path))?;
         Ok(Self::File { temporary, path: path.to_owned(), file: Some(file) })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Stdout => io::stdout().write_all(bytes),
+            Self::Special(_, file) => file.write_all(bytes),
             Self::File { file: Some(file), .. } => file.write_all(bytes),
             Self::File { .. } => Ok(()),
         }
@@ -176,17 +193,18 @@ impl Sink {
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Stdout => io::stdout().flush(),
-            Self::File { .. } => Ok(()),
+            Self::Special(..) | Self::File { .. } => Ok(()),
         }
     }
 
     /// Gives the whole file its name.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         match &mut self {
-            Self::Stdout => io::stdout().flush().map_err(Failure::new),
+            Self::Stdout => io::stdout().flush().map_err(at(Path::new("-"))),
+            Self::Special(path, file) => file.flush().map_err(at(path)),
             Self::File { temporary, path, file } => {
                 if let Some(file) = file {
-                    file.sync_all().map_err(at(temporary))?;
+                    file.sync_all().map_err(at(path))?;
                 }
                 fs::rename(&*temporary, &*path).map_err(at(path))?;
                 *file = None;
@@ -202,5 +220,31 @@ impl Drop for Sink {
         if let Self::File { temporary, file: Some(_), .. } = self {
             drop(fs::remove_file(temporary));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_or_a_device_is_written_to_and_never_replaced_by_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        let mut sink = Sink::open(&pipe).unwrap();
+        sink.write(b"words").unwrap();
+        sink.finish().unwrap();
+        assert_eq!(reader.join().unwrap(), b"words");
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        let refused = coffer_client::profile::write_atomically(&pipe, b"words");
+        assert!(refused.unwrap_err().to_string().contains("not a regular file"));
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     }
 }

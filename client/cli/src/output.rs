@@ -34,6 +34,11 @@ impl Output {
         self.quiet
     }
 
+    /// Whether the reader of stdout has gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
     /// Whether bars may be drawn.
     pub(crate) fn shows_progress(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()

@@ -4,61 +4,16 @@
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test makes and damages files")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use coffer_client::PublicKit;
+use coffer_client::keys::VerifierName;
 
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
-    command
-}
+#[path = "support/running.rs"]
+mod running;
 
-fn coffer(dir: &Path, arguments: &[&str]) -> Output {
-    command(dir, &[&["--json", "-q"], arguments].concat()).output().unwrap()
-}
-
-fn good(dir: &Path, arguments: &[&str]) -> Value {
-    let output = coffer(dir, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().last().map(|line| serde_json::from_str(line).unwrap()).unwrap_or_default()
-}
-
-fn code(dir: &Path, arguments: &[&str]) -> Option<i32> {
-    coffer(dir, arguments).status.code()
-}
-
-/// A process that ends with its parent, and what it said when it was ready.
-struct Running(Child, Value);
-
-impl Running {
-    fn start(dir: &Path, arguments: &[&str]) -> Self {
-        let arguments = [&["--json", "-q"], arguments, &["--exit-with-stdin"]].concat();
-        let mut child =
-            command(dir, &arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let mut values = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let ready = values.find(|value| value["ready"] == true).unwrap();
-        Self(child, ready)
-    }
-
-    fn said(&self, field: &str) -> String {
-        self.1[field].as_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
-const SERVE: [&str; 7] = ["serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--repair-every", "0s"];
+use running::{Running, SERVE, code, coffer, command, good};
 
 fn witness(dir: &Path, name: &str) -> Running {
     let place = format!("witness-{name}");
@@ -87,6 +42,19 @@ fn furnish(dir: &Path) -> (Running, Running) {
     fs::write(dir.join("both.policy"), lines(&two.said("url"))).unwrap();
     fs::write(dir.join("one.policy"), lines("").replace("group both all", "group both any")).unwrap();
     (one, two)
+}
+
+/// The policy of both, for the log of that key.
+fn both_for(dir: &Path, log: &VerifierName) -> &'static str {
+    let policy = fs::read_to_string(dir.join("both.policy")).unwrap();
+    fs::write(dir.join("named.policy"), format!("log {log}\n{policy}")).unwrap();
+    "named.policy"
+}
+
+/// The key of the deployment's logs.
+fn log_key(dir: &Path) -> VerifierName {
+    let kit = fs::read_to_string(dir.join(".config/coffer/recovery-kit.json")).unwrap();
+    PublicKit::from_json(&kit).unwrap().evidence
 }
 
 fn serve(dir: &Path) -> Running {
@@ -177,4 +145,93 @@ fn a_service_that_goes_back_gets_no_cosignature_even_from_a_witness_that_was_sta
         String::from_utf8_lossy(&refused.stdout).into_owned() + &String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("cosigned by none of them"), "{said}");
     good(dir, &["log", "checkpoint"]);
+}
+
+#[test]
+fn the_services_own_log_is_exported_and_proven_with_its_witnesses() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _witnesses = furnish(dir);
+    let _service = serve(dir);
+    good(dir, &["audit", "export", "own", "--service", "--witnesses", "both.policy"]);
+    let kit = ".config/coffer/recovery-kit.json";
+    good(dir, &["audit", "verify", "own", "--kit", kit, "--witnesses", "both.policy"]);
+    good(dir, &["audit", "prove", "0", "--service", "-o", "plain.tlog-proof"]);
+    good(dir, &["audit", "prove", "0", "--service", "-o", "own.tlog-proof", "--witnesses", "both.policy"]);
+    good(dir, &["audit", "verify", "own.tlog-proof", "--kit", kit, "--witnesses", "both.policy"]);
+}
+
+#[test]
+fn a_proof_out_of_an_export_is_refused_without_the_witnesses_that_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _witnesses = furnish(dir);
+    let _service = serve(dir);
+    good(dir, &["audit", "export", "plain"]);
+    let prove = |export: &str| {
+        let rest = ["-o", "leaf.tlog-proof", "--witnesses", "both.policy"];
+        code(dir, &[&["audit", "prove", "1", "--export", export], &rest[..]].concat())
+    };
+    assert_eq!(prove("plain"), Some(4));
+    assert!(!dir.join("leaf.tlog-proof").exists());
+    good(dir, &["audit", "export", "cosigned", "--witnesses", "both.policy"]);
+    assert_eq!(prove("cosigned"), Some(0));
+}
+
+#[test]
+fn a_policy_for_another_log_is_refused_wherever_one_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _witnesses = furnish(dir);
+    let key = log_key(dir);
+    {
+        let _service = serve(dir);
+        let policy = both_for(dir, &key);
+        good(dir, &["log", "checkpoint", "--witnesses", policy]);
+        good(dir, &["audit", "export", "log", "--witnesses", policy]);
+        good(dir, &["audit", "prove", "1", "-o", "leaf.tlog-proof", "--witnesses", policy]);
+        good(dir, &["evidence", "export", "--out", "pack", "--witnesses", policy]);
+        let other = both_for(dir, &VerifierName { name: "log.example".to_owned(), ..key });
+        let kit = ".config/coffer/recovery-kit.json";
+        for refused in [
+            &["log", "checkpoint"][..],
+            &["audit", "export", "log-2"],
+            &["audit", "prove", "1", "-o", "leaf-2.tlog-proof"],
+            &["audit", "prove", "1", "--export", "log", "-o", "leaf-2.tlog-proof"],
+            &["audit", "verify", "log"],
+            &["audit", "verify", "leaf.tlog-proof"],
+            &["evidence", "export", "--out", "pack-2"],
+            &["evidence", "verify", "pack", "--kit", kit],
+            &["report", "--out", "report-2"],
+        ] {
+            let refused = [refused, &["--witnesses", other]].concat();
+            assert_eq!(code(dir, &refused), Some(4), "{refused:?}");
+        }
+        assert!(!dir.join("leaf-2.tlog-proof").exists());
+    }
+    let serve = [&SERVE[..], &["--witnesses", "named.policy"]].concat();
+    assert_eq!(code(dir, &serve), Some(2), "its witnesses would be shown another log");
+}
+
+#[test]
+fn witnesses_in_clear_are_asked_by_a_machine_without_certificate_authorities() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _witnesses = furnish(dir);
+    let bare = |policy: &str| {
+        let mut command = command(dir, &["--json", "-q"]);
+        command.args(SERVE).args(["--witnesses", policy, "--exit-with-stdin"]);
+        command.env("SSL_CERT_FILE", dir.join("none.pem")).env("SSL_CERT_DIR", dir.join("none"));
+        command
+    };
+    fs::create_dir(dir.join("none")).unwrap();
+    fs::write(dir.join("none.pem"), "").unwrap();
+    let ended = bare("both.policy").stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(said.contains("\"ready\":true"), "{said}{}", String::from_utf8_lossy(&ended.stderr));
+    let policy = fs::read_to_string(dir.join("both.policy")).unwrap();
+    fs::write(dir.join("tls.policy"), policy.replace("http://", "https://")).unwrap();
+    let refused = bare("tls.policy").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("certificate authorities"), "and says so");
 }

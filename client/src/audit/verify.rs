@@ -8,7 +8,8 @@ use std::io;
 use std::path::Path;
 
 use coffer_keys::{
-    Checkpoint, TILE_WIDTH, Tiles, VerifierName, WitnessPolicy, leaf_hash, open_checkpoint, parse_canonical,
+    Checkpoint, TILE_WIDTH, Tiles, Unwitnessed, VerifierName, WitnessPolicy, leaf_hash, open_checkpoint,
+    parse_canonical,
 };
 use coffer_model::Digest;
 
@@ -88,7 +89,10 @@ pub fn verify_export(
     let Some(checkpoint) = signed(dir, trusted, &mut report) else { return Ok(report) };
     present.remove(CHECKPOINT);
     key_file(dir, key, &mut present, &mut report);
-    let mut reading = Reading { dir, pinned, report, present, entries: Tiles::new(), tiles: Tiles::new() };
+    // Of another log it says nothing about these leaves.
+    let pinned = pinned.filter(|pinned| pinned.origin == checkpoint.origin);
+    let (entries, tiles) = (Tiles::new(), Tiles::new());
+    let mut reading = Reading { dir, pinned, report, present, entries, tiles, departed: [false; 2] };
     reading.leaves(&checkpoint, told);
     reading.settle(&checkpoint);
     let Reading { mut report, present, .. } = reading;
@@ -116,12 +120,15 @@ fn signed(dir: &Path, trusted: Trusted<'_>, report: &mut ExportReport) -> Option
             return None;
         }
     };
-    let cosigned = match witnesses.map(|policy| policy.check(&text)) {
+    let cosigned = match witnesses.map(|policy| policy.check(key, &text)) {
         None => 0,
         Some(Ok(names)) => names.len(),
-        Some(Err(few)) => {
-            let count = few.cosigned.len();
-            report.find(CHECKPOINT, few);
+        Some(Err(unwitnessed)) => {
+            let count = match &unwitnessed {
+                Unwitnessed::NoQuorum { cosigned, .. } => cosigned.len(),
+                Unwitnessed::OtherLog(_) => 0,
+            };
+            report.find(CHECKPOINT, unwitnessed);
             count
         }
     };
@@ -177,6 +184,8 @@ struct Reading<'a> {
     /// The tree that the leaves make, and the one that the hashes at level 0 make.
     entries: Tiles,
     tiles: Tiles,
+    /// Whether each was another one at the size of the pinned checkpoint.
+    departed: [bool; 2],
 }
 
 impl Reading<'_> {
@@ -190,11 +199,13 @@ impl Reading<'_> {
                 let place = usize::try_from(at).unwrap_or(usize::MAX);
                 let leaf = leaves.get(place);
                 let of_leaf = leaf.map_or(ABSENT, |leaf| leaf_hash(leaf));
-                let of_tile = hashed.get(place).copied().unwrap_or(ABSENT);
+                let hash = hashed.get(place).copied();
+                let of_tile = hash.unwrap_or(ABSENT);
                 if let Some(leaf) = leaf {
                     self.leaf(first + at, leaf, told);
                 }
-                if of_leaf != of_tile {
+                // What is not there was named with its file.
+                if leaf.is_some() && hash.is_some() && of_leaf != of_tile {
                     apart.push((first + at, tile));
                 }
                 self.entries.append(of_leaf);
@@ -203,12 +214,23 @@ impl Reading<'_> {
             }
         }
         self.blame(&apart, checkpoint.root);
+        self.forked(checkpoint.root);
     }
 
     /// At the size of the pinned checkpoint the tree must have been its own.
     fn look_back(&mut self) {
-        let Some(pinned) = self.pinned.filter(|pinned| pinned.size == self.entries.size()) else { return };
-        if self.entries.root() != pinned.root {
+        if let Some(pinned) = self.pinned.filter(|pinned| pinned.size == self.entries.size()) {
+            self.departed = [&self.entries, &self.tiles].map(|tree| tree.root() != pinned.root);
+        }
+    }
+
+    /// A tree that was signed, and was another one when the pinned checkpoint
+    /// was: only what leads to the signed root tells of a fork, and not what is
+    /// missing or was changed here.
+    fn forked(&mut self, root: Digest) {
+        let trees = [&self.entries, &self.tiles].into_iter().zip(self.departed);
+        let signed = trees.into_iter().find(|(tree, _)| tree.root() == root);
+        if let (Some((_, true)), Some(pinned)) = (signed, self.pinned) {
             let known = pinned.size;
             self.report.find(
                 CHECKPOINT,

@@ -8,6 +8,7 @@ use super::moment::Moment;
 use super::plan::{Person, Promise, ScenarioKind, Trigger};
 use super::planning::Wish;
 use super::shelf::{Shelf, ShelfError};
+use crate::call::CallError;
 
 /// The format of schedules that this program writes and reads.
 const SCHEDULE_FORMAT: u64 = 1;
@@ -50,6 +51,9 @@ pub enum ScheduleError {
     /// A name that is no file's.
     #[error("\"{0}\" is no name for a schedule: letters, digits, - and _ are")]
     Name(String),
+    /// There is none of that name.
+    #[error("there is no schedule {0}; `coffer drill schedule ls` lists them")]
+    None(String),
     /// A file that is no schedule of this format.
     #[error("the schedule {0} cannot be read; remove it and enter it again")]
     Damaged(String),
@@ -138,7 +142,10 @@ impl Schedule {
     /// # Errors
     /// [`ScheduleError`].
     pub async fn remove(shelf: &Shelf<'_>, name: &str) -> Result<(), ScheduleError> {
-        Ok(shelf.remove(&file(name)?).await?)
+        shelf.remove(&file(name)?).await.map_err(|error| match error {
+            ShelfError::Call(CallError::NotFound(_)) => ScheduleError::None(name.to_owned()),
+            error => error.into(),
+        })
     }
 
     /// All of them, in order of their names.

@@ -130,7 +130,7 @@ pub fn verify_pack(files: &Files, signer: &VerifierName, witnesses: Option<&Witn
     pack.signatures(&mut book);
     let log = pack.log(&mut book);
     if let (Some(log), Some(policy)) = (&log, witnesses) {
-        verified.witnesses = book.take("log/checkpoint", policy.check(&log.note)).unwrap_or_default();
+        verified.witnesses = book.take("log/checkpoint", policy.check(signer, &log.note)).unwrap_or_default();
     }
     if let Some(log) = &log {
         verified.leaves = log.checkpoint.size;

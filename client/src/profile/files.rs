@@ -30,6 +30,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ProfileError> {
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), ProfileError> {
     let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(disk(parent))?;
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        // A file in the place of a device or a pipe would destroy it.
+        return Err(disk(path)(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+    }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let new = path.with_file_name(name);

@@ -132,7 +132,7 @@ impl TenantProfile {
     pub fn log_watch(&self) -> Result<LogWatch, ProfileError> {
         let remembered = files::read(&self.dir.join("checkpoint"))?.map(|text| text.to_string());
         let watch = LogWatch::new(self.identity.log_origin.clone(), self.log_key()?.key, remembered);
-        watch.map_err(|_: LogError| self.damaged("checkpoint"))
+        watch.map_err(|_: LogError| ProfileError::Checkpoint(self.dir.join("checkpoint")))
     }
 
     /// Remembers the watch's last checkpoint, unless another run of the same

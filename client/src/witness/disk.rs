@@ -79,7 +79,12 @@ pub(super) struct Directory {
 pub(super) fn open(dir: &Path) -> Result<(Directory, String, Zeroizing<[u8; 32]>), WitnessBookError> {
     let path = dir.join(KEY);
     let damaged = || WitnessBookError::Damaged(path.clone());
-    let text = read(&path)?;
+    let text = read(&path).map_err(|error| match error {
+        WitnessBookError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            WitnessBookError::None(dir.to_owned())
+        }
+        error => error,
+    })?;
     let (name, seed) = text.trim_end().split_once('\n').ok_or_else(damaged)?;
     let decoded = Zeroizing::new(STANDARD.decode(seed).map_err(|_| damaged())?);
     let mut seed = Zeroizing::new([0; 32]);

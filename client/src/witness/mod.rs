@@ -30,6 +30,9 @@ pub enum WitnessBookError {
     /// There is a witness already.
     #[error("{} holds a witness already; its key is never written over", .0.display())]
     Exists(PathBuf),
+    /// There is none.
+    #[error("{} holds no witness; `coffer witness init` makes one", .0.display())]
+    None(PathBuf),
     /// Another process has it.
     #[error("{} is used by another process", .0.display())]
     Busy(PathBuf),

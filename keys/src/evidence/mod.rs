@@ -20,7 +20,7 @@ pub use merkle::{
     verify_inclusion,
 };
 pub use note::{Checkpoint, NoteError, VerifierName, VerifierNameError, open_checkpoint, sign_checkpoint};
-pub use policy::{ListedWitness, NoQuorum, POLICY_BYTES_MAX, PolicyError, WitnessPolicy};
+pub use policy::{ListedWitness, POLICY_BYTES_MAX, PolicyError, Unwitnessed, WitnessPolicy};
 pub use sign::{BadSignature, SigningKey, VerifyingKey};
 pub use statement::{STATEMENT_PAYLOAD_TYPE, STATEMENT_TYPE, statement, statement_kind, statement_subject};
 pub use submission::{PROOF_LINES_MAX, Refusal, SUBMISSION_BYTES_MAX, Submission, SubmissionError};

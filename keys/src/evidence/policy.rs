@@ -71,17 +71,23 @@ pub enum PolicyError {
     Quorum,
 }
 
-/// The cosignatures are too few.
+/// Why a checkpoint is not one that a policy trusts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the checkpoint lacks the quorum \"{quorum}\" of witnesses; cosigned by {}",
-    if cosigned.is_empty() { "none of them".to_owned() } else { cosigned.join(", ") }
-)]
-pub struct NoQuorum {
-    /// Its name in the policy.
-    pub quorum: String,
-    /// Names of the witnesses that did cosign.
-    pub cosigned: Vec<String>,
+pub enum Unwitnessed {
+    /// The policy names logs, and not this one.
+    #[error("the policy of witnesses is for other logs: it does not name {0}")]
+    OtherLog(VerifierName),
+    /// The cosignatures are too few.
+    #[error(
+        "the checkpoint lacks the quorum \"{quorum}\" of witnesses; cosigned by {}",
+        if cosigned.is_empty() { "none of them".to_owned() } else { cosigned.join(", ") }
+    )]
+    NoQuorum {
+        /// Its name in the policy.
+        quorum: String,
+        /// Names of the witnesses that did cosign.
+        cosigned: Vec<String>,
+    },
 }
 
 impl WitnessPolicy {
@@ -124,16 +130,22 @@ impl WitnessPolicy {
 
     /// Whether the policy trusts this log: one that names none trusts the one
     /// that is known from elsewhere.
-    pub fn admits(&self, log: &VerifierName) -> bool {
-        self.logs.is_empty() || self.logs.contains(log)
-    }
-
-    /// Whether enough of the witnesses cosigned the checkpoint; the names, in
-    /// the policy, of those that did.
     ///
     /// # Errors
-    /// [`NoQuorum`].
-    pub fn check(&self, note: &str) -> Result<Vec<String>, NoQuorum> {
+    /// [`Unwitnessed::OtherLog`].
+    pub fn admits(&self, log: &VerifierName) -> Result<(), Unwitnessed> {
+        let admitted = self.logs.is_empty() || self.logs.contains(log);
+        if admitted { Ok(()) } else { Err(Unwitnessed::OtherLog(log.clone())) }
+    }
+
+    /// Whether the policy trusts the log of this key and enough of the
+    /// witnesses cosigned its checkpoint; the names, in the policy, of those
+    /// that did.
+    ///
+    /// # Errors
+    /// [`Unwitnessed`].
+    pub fn check(&self, log: &VerifierName, note: &str) -> Result<Vec<String>, Unwitnessed> {
+        self.admits(log)?;
         let cosigned = |witness: &&ListedWitness| verify_cosignature(note, &witness.key).is_ok();
         let names = self.witnesses.iter().filter(cosigned).map(|witness| witness.name.clone());
         let names: Vec<String> = names.collect();
@@ -146,7 +158,7 @@ impl WitnessPolicy {
         }
         match &self.quorum {
             Some(quorum) if !reached.contains(quorum.as_str()) => {
-                Err(NoQuorum { quorum: quorum.clone(), cosigned: names })
+                Err(Unwitnessed::NoQuorum { quorum: quorum.clone(), cosigned: names })
             }
             _ => Ok(names),
         }

@@ -2,7 +2,7 @@
 
 use coffer_keys::{
     Checkpoint, CosignatureError, NoteError, PolicyError, Refusal, SigningKey, Submission, SubmissionError,
-    VerifierName, VerifierNameError, WitnessName, WitnessPolicy, consistency_proof, cosign,
+    Unwitnessed, VerifierName, VerifierNameError, WitnessName, WitnessPolicy, consistency_proof, cosign,
     cosignature_among, leaf_hash, open_checkpoint, root_of, sign_checkpoint, verify_cosignature,
 };
 use coffer_model::Digest;
@@ -209,20 +209,22 @@ fn a_quorum_counts_each_witness_once_and_groups_by_their_threshold() {
         })
     };
     let two = WitnessPolicy::parse(&policy("group g 2 a b c\nquorum g\n")).unwrap();
-    assert_eq!(two.check(&with(&["a", "c"])), Ok(vec!["a".to_owned(), "c".to_owned()]));
-    let few = two.check(&with(&["b"])).unwrap_err();
-    assert_eq!((few.quorum.as_str(), few.cosigned), ("g", vec!["b".to_owned()]));
-    assert!(two.check(&with(&["a", "a"])).is_err(), "one witness twice is one that chose");
+    assert_eq!(two.check(&log.name(), &with(&["a", "c"])), Ok(vec!["a".to_owned(), "c".to_owned()]));
+    let few = Unwitnessed::NoQuorum { quorum: "g".to_owned(), cosigned: vec!["b".to_owned()] };
+    assert_eq!(two.check(&log.name(), &with(&["b"])), Err(few));
+    assert!(two.check(&log.name(), &with(&["a", "a"])).is_err(), "one witness twice is one that chose");
     let nested = WitnessPolicy::parse(&policy("group x any a b\ngroup y all x c\nquorum y")).unwrap();
-    assert!(nested.check(&with(&["b", "c"])).is_ok());
-    assert!(nested.check(&with(&["a", "b"])).is_err());
+    assert!(nested.check(&log.name(), &with(&["b", "c"])).is_ok());
+    assert!(nested.check(&log.name(), &with(&["a", "b"])).is_err());
     let one = WitnessPolicy::parse(&policy("quorum a")).unwrap();
-    assert!(one.check(&with(&["a"])).is_ok() && one.check(&with(&["b"])).is_err());
+    assert!(one.check(&log.name(), &with(&["a"])).is_ok() && one.check(&log.name(), &with(&["b"])).is_err());
     let none = WitnessPolicy::parse(&policy("quorum none")).unwrap();
-    assert_eq!(none.check(&note), Ok(vec![]));
+    assert_eq!(none.check(&log.name(), &note), Ok(vec![]));
     let named = ["a", "b"].map(|name| witness(u64::from(name.as_bytes()[0]), &format!("w.example/{name}")).1);
     let all = WitnessPolicy::all_of(named.to_vec());
-    assert!(all.check(&with(&["a", "b"])).is_ok() && all.check(&with(&["a"])).is_err());
+    assert!(
+        all.check(&log.name(), &with(&["a", "b"])).is_ok() && all.check(&log.name(), &with(&["a"])).is_err()
+    );
 }
 
 #[test]
@@ -249,9 +251,15 @@ fn a_policy_that_means_two_things_or_nothing_is_refused() {
 fn a_policy_that_names_logs_admits_no_other() {
     let log = Log::new(1).name();
     let named = WitnessPolicy::parse(&policy(&format!("log {log} http://x\nquorum a"))).unwrap();
-    assert!(named.admits(&log));
+    assert_eq!(named.admits(&log), Ok(()));
     let other = VerifierName { name: "other".to_owned(), ..log.clone() };
-    assert!(!named.admits(&other));
-    assert!(WitnessPolicy::parse(&policy("quorum a")).unwrap().admits(&log));
+    let refused = Err(Unwitnessed::OtherLog(other.clone()));
+    assert_eq!(named.admits(&other), refused);
+    let (key, full) = witness(u64::from(b'a'), "w.example/a");
+    let note = Log::new(1).note(1);
+    let cosigned = format!("{note}{}", cosign(&note, &key, &full.name, 9).unwrap());
+    assert_eq!(named.check(&log, &cosigned), Ok(vec!["a".to_owned()]));
+    assert_eq!(named.check(&other, &cosigned), refused.map(|()| Vec::new()), "whoever cosigned it");
+    assert_eq!(WitnessPolicy::parse(&policy("quorum a")).unwrap().admits(&log), Ok(()));
     assert_eq!(named.witnesses()[0].url.as_deref(), Some("http://127.0.0.1:1/a"));
 }

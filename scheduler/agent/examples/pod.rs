@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         ["complain", line] => eprintln_and_flush(line),
         ["exit", code] => return ExitCode::from(code.parse().unwrap_or(99)),
         ["wait"] => wait(),
+        ["chatter", lines] => {
+            (0..lines.parse().unwrap_or(0)).for_each(|line: u64| println!("line {line}"));
+            wait();
+        }
         ["polite"] => polite(),
         ["spin"] => loop {
             std::hint::spin_loop();

@@ -2,7 +2,7 @@
 //! pseudo files of the kernel. Everything the agent reads and writes by name
 //! goes through here.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,29 @@ pub(crate) fn replace_json<T: Serialize>(path: &Path, value: &T) -> io::Result<(
 /// Writes to a pseudo file of the kernel, with one `write`.
 pub(crate) fn set(path: &Path, value: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+}
+
+/// Takes the lock of a file. It is held as long as the file that is returned is
+/// open anywhere, also in a process that inherited it.
+pub(crate) fn lock(path: &Path) -> io::Result<File> {
+    let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = options?;
+    file.lock()?;
+    Ok(file)
+}
+
+/// Whether somebody holds the lock of a file.
+pub(crate) fn is_locked(path: &Path) -> io::Result<bool> {
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Makes a directory and those above it, each with `mode`.

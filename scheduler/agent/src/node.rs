@@ -11,6 +11,7 @@ mod fence;
 mod health;
 mod ids;
 mod lease;
+mod losses;
 mod places;
 mod quantity;
 pub(crate) mod record;
@@ -170,7 +171,8 @@ impl Agent {
         workers.adopt().await;
         let node = register::keep(Arc::clone(&self.context));
         let lease = lease::keep(Arc::clone(&self.context));
-        tokio::join!(node, lease, workers.follow());
+        let losses = losses::keep(Arc::clone(&self.context));
+        tokio::join!(node, lease, losses, workers.follow());
     }
 }
 

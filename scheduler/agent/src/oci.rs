@@ -69,7 +69,7 @@ impl RuncRuntime {
             status: String,
         }
         loop {
-            match self.shimmed.state(id).map_err(|error| StartError::Container(error.to_string()))? {
+            match self.shimmed.state(id).await.map_err(|error| StartError::Container(error.to_string()))? {
                 State::Exited(Exit { not_started: Some(reason), .. }) => {
                     return Err(StartError::Container(reason));
                 }
@@ -172,7 +172,7 @@ impl Runtime for RuncRuntime {
     }
 
     async fn state(&self, id: &ContainerId) -> Result<State, RuntimeError> {
-        self.shimmed.state(id)
+        self.shimmed.state(id).await
     }
 
     async fn wait(&self, id: &ContainerId) -> Result<Exit, RuntimeError> {
@@ -183,6 +183,8 @@ impl Runtime for RuncRuntime {
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<Exit, RuntimeError> {
+        // One that is still starting would hear of no signal.
+        self.shimmed.state(id).await?;
         if !grace.is_zero() {
             // That it has ended meanwhile is what was wanted.
             drop(self.runc(&["kill", id.as_str(), "TERM"]).await);
@@ -196,7 +198,7 @@ impl Runtime for RuncRuntime {
     }
 
     async fn usage(&self, id: &ContainerId) -> Result<Usage, RuntimeError> {
-        match self.shimmed.state(id)? {
+        match self.shimmed.state(id).await? {
             State::Absent => return Err(RuntimeError::Absent(id.clone())),
             State::Exited(_) => return Ok(Usage::default()),
             State::Running { .. } => {}
@@ -219,7 +221,7 @@ impl Runtime for RuncRuntime {
         command: &[String],
         limit: Duration,
     ) -> Result<i32, RuntimeError> {
-        let State::Running { .. } = self.shimmed.state(id)? else {
+        let State::Running { .. } = self.shimmed.state(id).await? else {
             return Err(RuntimeError::Absent(id.clone()));
         };
         let note = self.shimmed.note(id, "exec-pid");
@@ -252,7 +254,7 @@ impl Runtime for RuncRuntime {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        if let State::Running { .. } = self.shimmed.state(id)? {
+        if let State::Running { .. } = self.shimmed.state(id).await? {
             return Err(RuntimeError::Runs(id.clone()));
         }
         drop(self.runc(&["delete", "--force", id.as_str()]).await);

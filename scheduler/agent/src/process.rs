@@ -246,7 +246,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn state(&self, id: &ContainerId) -> Result<State, RuntimeError> {
-        self.shimmed.state(id)
+        self.shimmed.state(id).await
     }
 
     async fn wait(&self, id: &ContainerId) -> Result<Exit, RuntimeError> {
@@ -257,6 +257,8 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<Exit, RuntimeError> {
+        // One that is still starting would hear of no signal.
+        self.shimmed.state(id).await?;
         if !grace.is_zero() {
             self.shimmed.signal(id, Signal::TERM)?;
             if let Ok(exit) = tokio::time::timeout(grace, self.wait(id)).await {
@@ -269,7 +271,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn usage(&self, id: &ContainerId) -> Result<Usage, RuntimeError> {
-        match self.shimmed.state(id)? {
+        match self.shimmed.state(id).await? {
             State::Absent => Err(RuntimeError::Absent(id.clone())),
             State::Exited(_) => Ok(Usage::default()),
             State::Running { .. } => {
@@ -285,7 +287,7 @@ impl Runtime for ProcessRuntime {
         command: &[String],
         limit: Duration,
     ) -> Result<i32, RuntimeError> {
-        let State::Running { .. } = self.shimmed.state(id)? else {
+        let State::Running { .. } = self.shimmed.state(id).await? else {
             return Err(RuntimeError::Absent(id.clone()));
         };
         let init = self.shimmed.running(id)?.ok_or_else(|| RuntimeError::Absent(id.clone()))?.init.pid;
@@ -310,7 +312,7 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        match self.shimmed.state(id)? {
+        match self.shimmed.state(id).await? {
             State::Running { .. } => Err(RuntimeError::Runs(id.clone())),
             State::Absent | State::Exited(_) => {
                 for _ in 0..50 {

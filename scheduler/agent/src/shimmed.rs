@@ -20,6 +20,8 @@ use crate::runtime::{ContainerId, Exit, RuntimeError, StartError, State};
 
 /// How long a shim may take to say that its container runs.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Containers in one directory, each under its shim.
 #[derive(Debug, Clone)]
@@ -73,11 +75,12 @@ impl Shimmed {
     /// Starts the shim with its task, and waits until the container has started.
     pub(crate) async fn launch(&self, id: &ContainerId, task: &Task) -> Result<(), StartError> {
         let directory = self.of(id);
+        let alive = files::lock(&directory.join(shim::ALIVE))?;
         files::replace_json(&directory.join(shim::TASK), task)?;
         let mut child = Command::new(&self.program)
             .arg(crate::stage::SHIM)
             .arg(&directory)
-            .stdin(Stdio::null())
+            .stdin(alive)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .current_dir("/")
@@ -111,26 +114,47 @@ impl Shimmed {
         files::read_json(&self.of(id).join(shim::ENDED))
     }
 
-    pub(crate) fn state(&self, id: &ContainerId) -> Result<State, RuntimeError> {
-        if !self.of(id).is_dir() {
-            return Ok(State::Absent);
+    /// How a container is. A shim that has not come to start it yet is waited
+    /// for: it may have been started by an agent that was killed since.
+    pub(crate) async fn state(&self, id: &ContainerId) -> Result<State, RuntimeError> {
+        let mut waited = Duration::ZERO;
+        while waited < START_LIMIT {
+            if let Some(state) = self.settled(id)? {
+                return Ok(state);
+            }
+            tokio::time::sleep(LOOK).await;
+            waited += LOOK;
+        }
+        let why = format!("the shim of {id} has not started its container within {START_LIMIT:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, why).into())
+    }
+
+    /// How a container is; nothing while its shim is still starting.
+    fn settled(&self, id: &ContainerId) -> io::Result<Option<State>> {
+        let directory = self.of(id);
+        if !directory.is_dir() {
+            return Ok(Some(State::Absent));
         }
         let running = self.running(id)?;
         // Asked before the note is looked for: a shim that has gone has written it.
-        let lives = running.as_ref().is_some_and(|running| running.shim.lives());
+        let lives = match &running {
+            Some(running) => running.shim.lives(),
+            None => files::is_locked(&directory.join(shim::ALIVE))?,
+        };
         if let Some(ended) = self.ended(id)? {
-            return Ok(State::Exited(exit(ended)));
+            return Ok(Some(State::Exited(exit(ended))));
         }
-        match running {
-            Some(running) if lives => Ok(State::Running { started_unix_ms: running.started_unix_ms }),
-            running => Ok(State::Exited(lost(running.map_or(0, |running| running.started_unix_ms)))),
-        }
+        Ok(match running {
+            None if lives => None,
+            Some(running) if lives => Some(State::Running { started_unix_ms: running.started_unix_ms }),
+            running => Some(State::Exited(lost(running.map_or(0, |running| running.started_unix_ms)))),
+        })
     }
 
     /// Waits until the container has ended.
     pub(crate) async fn wait(&self, id: &ContainerId) -> Result<Exit, RuntimeError> {
         loop {
-            match self.state(id)? {
+            match self.state(id).await? {
                 State::Absent => return Err(RuntimeError::Absent(id.clone())),
                 State::Exited(exit) => return Ok(exit),
                 State::Running { .. } => {}
@@ -178,5 +202,55 @@ fn lost(started_unix_ms: u64) -> Exit {
         not_started: None,
         started_unix_ms,
         finished_unix_ms: clock::millis(clock::wall()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says that it began, waits for a word, and ends like a container that never ran.
+    const SLOW: &str = r#"#!/bin/sh
+: > "$2/begun"
+read -r word < "$2/go"
+printf '{"code":9,"signal":null,"out_of_memory":false,"not_started":"%s","started_unix_ms":1,"finished_unix_ms":2}' "$word" > "$2/exit.json"
+"#;
+
+    fn ran(program: &str, args: &[&std::ffi::OsStr]) {
+        assert!(Command::new(program).args(args).status().unwrap().success());
+    }
+
+    #[tokio::test]
+    async fn a_shim_that_is_still_starting_has_not_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (text, program) = (dir.path().join("text"), dir.path().join("slow-shim"));
+        files::replace(&text, SLOW.as_bytes(), 0o600).unwrap();
+        // By another process: a program that this one holds open cannot be run.
+        ran("install", &["-m755".as_ref(), text.as_ref(), program.as_ref()]);
+        let shimmed = Shimmed::new(dir.path().join("containers"), program).unwrap();
+        let id = ContainerId::try_from("pod.0".to_owned()).unwrap();
+        let directory = shimmed.claim(&id).unwrap();
+        ran("mkfifo", &[directory.join("go").as_ref()]);
+        let task = Task {
+            command: Vec::new(),
+            pid_space: false,
+            reports: false,
+            log: shimmed.log(&id),
+            log_bytes: 1,
+            log_files: 1,
+            killed: None,
+            complaints: None,
+        };
+        let look = async {
+            while !directory.join("begun").exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let let_go = async { files::set(&directory.join("go"), "told\n").unwrap() };
+            tokio::join!(shimmed.state(&id), let_go).0
+        };
+        let (started, state) = tokio::join!(shimmed.launch(&id, &task), look);
+        assert!(started.is_err());
+        let State::Exited(exit) = state.unwrap() else { panic!("it runs") };
+        assert_eq!((exit.code, exit.not_started.as_deref()), (9, Some("told")), "it was waited for");
     }
 }

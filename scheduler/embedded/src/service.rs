@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::{Response, StatusCode};
 use hyper::body::Body as HttpBody;
+use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::audit::AuditEvent;
@@ -82,7 +84,8 @@ where
         Target::Discovery(page) => discovery::answer(page, &request.accept, &api.registry).into(),
         Target::OpenApi(page) => openapi::answer(page, &api.registry).into(),
         Target::Objects(objects) => {
-            let call = Call { api, identity, head, request, objects, named: OnceLock::new() };
+            let dry_run = AtomicBool::new(request.query.dry_run);
+            let call = Call { api, identity, head, request, objects, named: OnceLock::new(), dry_run };
             let outcome = call.carry_out(body).await;
             let status = outcome.as_ref().map_or_else(|refusal| refusal.code(), Response::status);
             call.write_down(status);
@@ -100,6 +103,8 @@ struct Call<'a> {
     objects: &'a Objects,
     /// The name of the object, where the path does not say it.
     named: OnceLock<String>,
+    /// Whether nothing is changed: the query says it, or the options in the body.
+    dry_run: AtomicBool,
 }
 
 impl Call<'_> {
@@ -150,7 +155,10 @@ impl Call<'_> {
                 authorize_body(self.identity, self.objects, &object)?;
                 match part {
                     Some(Part::Binding) => write.bind(&object).await,
-                    Some(Part::Eviction) => write.evict(&object).await,
+                    Some(Part::Eviction) => {
+                        let options = object.get("deleteOptions").cloned().unwrap_or_else(|| json!({}));
+                        write.evict(&object, &self.options(&options)?).await
+                    }
                     _ => write.create(object).await,
                 }
             }
@@ -165,8 +173,7 @@ impl Call<'_> {
                 }
             }
             (Verb::Delete | Verb::DeleteCollection, _) => {
-                let options = if bytes.is_empty() { serde_json::json!({}) } else { object()? };
-                let options = DeleteOptions::parse(&options)?;
+                let options = self.options(&if bytes.is_empty() { json!({}) } else { object()? })?;
                 if self.objects.verb == Verb::Delete {
                     write.delete(&options).await
                 } else {
@@ -176,6 +183,13 @@ impl Call<'_> {
             }
             (Verb::Get | Verb::List | Verb::Watch, _) => Err(Refusal::MethodNotAllowed),
         }
+    }
+
+    /// What a body asks for of a deletion.
+    fn options(&self, body: &Value) -> Result<DeleteOptions, Refusal> {
+        let options = DeleteOptions::parse(body)?;
+        self.dry_run.fetch_or(options.dry_run, Ordering::Relaxed);
+        Ok(options)
     }
 
     /// Who owns the fields, if the request does not say: the program that sent it.
@@ -200,7 +214,7 @@ impl Call<'_> {
             resource: self.objects.words(),
             namespace: self.objects.namespace.clone(),
             name: self.objects.name.as_ref().or_else(|| self.named.get()).cloned().unwrap_or_default(),
-            dry_run: self.request.query.dry_run,
+            dry_run: self.dry_run.load(Ordering::Relaxed),
             status,
         });
     }

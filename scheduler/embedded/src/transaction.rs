@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::api::{stored_form, view};
+use crate::api::view;
 use crate::embedded::Embedded;
 use crate::fields::Operation as Ownership;
 use crate::identity::Identity;
@@ -21,6 +21,7 @@ pub enum Change {
     /// A new object.
     Create(Value),
     /// The object in the place of the present one; with a `metadata.resourceVersion`, only of that one.
+    /// One that is being deleted goes when nothing holds it back any more.
     Replace(Value),
     /// Only the status of the object.
     ReplaceStatus(Value),
@@ -40,8 +41,8 @@ impl Change {
 }
 
 impl Embedded {
-    /// Carries out all changes or none, and returns the objects as they are then; an object whose
-    /// change was none is left out. Not for callers that the table of authorization restricts:
+    /// Carries out all changes or none, and returns the objects as they are then, or as they were
+    /// last if they go with the change; an object whose change was none is left out. Not for callers that the table of authorization restricts:
     /// whoever holds the API in process may do everything.
     ///
     /// # Errors
@@ -112,13 +113,7 @@ impl Embedded {
                 let old = view(write.resource(), &stored);
                 write.expect_preconditions(name, &old, "", revision(object))?;
                 let (new, _) = write.finish(name, &old, object.clone(), Ownership::Update)?;
-                let expect = Expect::Revision(stored.revision);
-                let key = write.key(name);
-                Ok((new != old).then(|| Operation::Put {
-                    key,
-                    object: stored_form(write.resource(), new),
-                    expect,
-                }))
+                Ok((new != old).then(|| write.replacement(name, new, stored.revision)))
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use coffer_model::{Operation, Role};
 use coffer_proto::own_or;
 use coffer_proto::v1::audit_server::Audit;
 use coffer_proto::v1::read_leaves_response::Part as WirePart;
@@ -11,10 +10,9 @@ use coffer_proto::v1::{LeafRange, LeafRun, ReadLeavesRequest, ReadLeavesResponse
 use futures::Stream;
 use tonic::{Request, Response, Status};
 
-use super::bearer;
 use super::log::proof;
 use super::status::status;
-use crate::authorize::Call;
+use super::{bearer, log_call};
 use crate::log_range::{Part, Range, ReadLeaves, read};
 use crate::service::Service;
 
@@ -50,8 +48,6 @@ impl Audit for AuditApi {
         let bearer = bearer(&request);
         let wire = request.into_inner();
         let tenant = own_or(&wire.tenant).map_err(status)?;
-        let caller = bearer.and_then(|print| self.0.principal(&print));
-        let role = caller.map_or(Role::Tenant, |caller| caller.role);
         let arguments = ReadLeaves {
             first: wire.first,
             limit: wire.limit,
@@ -62,9 +58,10 @@ impl Audit for AuditApi {
         };
         let subject = match arguments.last {
             Some(last) => format!("last {last}"),
+            None if wire.limit == u64::MAX => format!("from {} on", wire.first),
             None => format!("{} and {} more", wire.first, wire.limit),
         };
-        let call = Call { operation: Operation::LogRead, role, tenant, subject, arguments };
+        let call = log_call(&self.0, bearer, tenant, subject, arguments);
         let granted = self.0.authorize(bearer, call).await.map_err(status)?;
         let parts = read(&self.0, granted).await.map_err(status)?;
         let stream = futures::stream::unfold(parts, async |mut parts| {

@@ -12,7 +12,7 @@ use coffer_proto::{InvalidMessage, digest, own_or};
 use tonic::{Request, Response, Status};
 
 use super::status::status;
-use super::{bearer, tenant_call};
+use super::{bearer, log_call, tenant_call};
 use crate::audit::AuditError;
 use crate::service::Service;
 
@@ -57,7 +57,7 @@ impl Log for LogApi {
         let bearer = bearer(&request);
         let wire = request.into_inner();
         let tenant = own_or(&wire.tenant).map_err(status)?;
-        let call = tenant_call(Operation::LogRead, tenant, String::new(), ());
+        let call = log_call(&self.0, bearer, tenant, String::new(), ());
         let ((), grant) = self.0.authorize(bearer, call).await.map_err(status)?.into_parts();
         let event = grant.event(&self.0, None, Outcome::Done);
         grant.tenant().note(&event).await.map_err(status)?;
@@ -76,7 +76,7 @@ impl Log for LogApi {
         let bearer = bearer(&request);
         let wire = request.into_inner();
         let tenant = own_or(&wire.tenant).map_err(status)?;
-        let call = tenant_call(Operation::LogRead, tenant, wire.index.to_string(), ());
+        let call = log_call(&self.0, bearer, tenant, wire.index.to_string(), ());
         let ((), grant) = self.0.authorize(bearer, call).await.map_err(status)?.into_parts();
         let event = grant.event(&self.0, None, Outcome::Done);
         grant.tenant().note(&event).await.map_err(status)?;

@@ -62,31 +62,35 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let mut caller = Request::new(());
         caller.extensions_mut().clone_from(request.extensions());
-        if let Err(error) = self.service.sites.owner().check() {
-            // No leaf: the log is the owner's, and this replica's is not read.
-            return Box::pin(std::future::ready(Ok(status(error).into_http())));
-        }
         let uri = request.uri().clone();
         let counted = self.service.calls.begin(uri.path().trim_start_matches('/'));
+        if let Err(error) = self.service.sites.owner().check() {
+            // No leaf: the log is the owner's, and this replica's is not read.
+            let answer = counted.answered(status(error).into_http());
+            return Box::pin(std::future::ready(Ok(answer)));
+        }
         let (service, answer) = (Arc::clone(&self.service), self.inner.call(request));
         let seen = Arc::new(AtomicBool::new(false));
         Box::pin(SEEN.scope(Arc::clone(&seen), async move {
-            let answer = counted.answered(answer.await?);
+            let answer = answer.await?;
             if refused(&answer)
                 && !is_undecided(&answer)
                 && let Err(error) = service.sites.owner().check()
             {
-                return Ok(status(error).into_http());
+                return Ok(counted.answered(status(error).into_http()));
             }
             if seen.load(Ordering::Relaxed) {
-                return Ok(answer);
+                return Ok(counted.answered(answer));
             }
             let outcome = if refused(&answer) { Outcome::Failed } else { Outcome::Done };
             let method = method_of(uri.path());
-            match service.note_of_caller(bearer(&caller), Operation::Call, method, outcome).await {
-                Ok(()) => Ok(answer),
-                Err(error) => Ok(Status::into_http(status(error))),
-            }
+            let answer = match service.note_of_caller(bearer(&caller), Operation::Call, method, outcome).await
+            {
+                Ok(()) => answer,
+                Err(error) => status(error).into_http(),
+            };
+            // Last: what counts is what the caller is told.
+            Ok(counted.answered(answer))
         }))
     }
 }

@@ -21,6 +21,7 @@ use tonic::Request;
 use crate::authority::fingerprint;
 use crate::authorize::Call;
 use crate::in_process::InProcessCaller;
+use crate::service::Service;
 
 pub(crate) use audit::AuditApi;
 pub(crate) use buckets::BucketsApi;
@@ -48,6 +49,20 @@ fn bearer<T>(request: &Request<T>) -> Option<[u8; 32]> {
 /// A call that a tenant makes about itself.
 fn tenant_call<T>(operation: Operation, tenant: Option<TenantId>, subject: String, arguments: T) -> Call<T> {
     Call { operation, role: Role::Tenant, tenant, subject, arguments }
+}
+
+/// A reading of the caller's own log: a tenant's, or of an operator that of the
+/// service itself.
+fn log_call<T>(
+    service: &Service,
+    bearer: Option<[u8; 32]>,
+    tenant: Option<TenantId>,
+    subject: String,
+    arguments: T,
+) -> Call<T> {
+    let caller = bearer.and_then(|print| service.principal(&print));
+    let role = caller.map_or(Role::Tenant, |caller| caller.role);
+    Call { operation: Operation::LogRead, role, tenant, subject, arguments }
 }
 
 /// A call that an operator makes.

@@ -193,6 +193,7 @@ fn custody(flags: &ServeFlags) -> Custody {
 fn witness(service: &Service, flags: &ServeFlags) -> Result<(), Failure> {
     let Some(path) = &flags.witnesses else { return Ok(()) };
     let policy = read_policy(path)?;
+    policy.admits(&service.evidence_key()).map_err(Failure::usage)?;
     let mut witnesses: Vec<Arc<dyn Witness>> = Vec::new();
     for listed in policy.witnesses() {
         if let Some(url) = &listed.url {

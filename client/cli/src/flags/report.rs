@@ -27,7 +27,7 @@ pub(crate) struct ReportFlags {
     /// In which form.
     #[arg(long, value_enum, default_value = "html")]
     pub(crate) format: ReportFormat,
-    /// Where it goes: a file, or with --format oscal a new directory.
+    /// Where it goes: a file, "-" for stdout, or with --format oscal a new directory.
     #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
     #[command(flatten)]

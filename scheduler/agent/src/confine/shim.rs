@@ -79,6 +79,9 @@ pub(crate) const STARTED: &str = "started";
 pub(crate) const TASK: &str = "shim.json";
 pub(crate) const RUNNING: &str = "running.json";
 pub(crate) const ENDED: &str = "exit.json";
+/// Whose lock the shim holds as long as it lives: its standard input, locked by
+/// the agent before there is a shim, so that there is no moment in between.
+pub(crate) const ALIVE: &str = "alive";
 
 /// Runs the task in `directory` until its container has ended.
 pub(crate) fn run(directory: &Path) -> ExitCode {
@@ -178,7 +181,8 @@ fn carry(child: &mut Child, pid: Pid, mut log: LogWriter) -> io::Result<()> {
             break;
         }
     }
-    log.end()
+    log.end();
+    Ok(())
 }
 
 /// Moves what is there into the log; whether more may come.
@@ -187,7 +191,7 @@ fn drain(name: &'static str, stream: &mut File, log: &mut LogWriter) -> io::Resu
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => return Ok(false),
-            Ok(read) => log.write(name, buffer.get(..read).unwrap_or_default())?,
+            Ok(read) => log.write(name, buffer.get(..read).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -200,4 +204,27 @@ fn told(report: UnixStream) -> io::Result<Option<String>> {
     let mut said = Vec::new();
     report.take(4096).read_to_end(&mut said)?;
     Ok(Some(String::from_utf8_lossy(&said).into_owned()).filter(|said| !said.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_goes_on_while_the_disk_of_its_log_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let log = LogWriter::open(&path, 1 << 20, 2).unwrap();
+        let script = "i=0; while [ $i -lt 2000 ]; do echo $i || exit 9; i=$((i+1)); done; exit 7";
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        carry(&mut child, pid, log).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -63,7 +63,8 @@ async fn tell(context: &Context, nodes: &Api<Node>) -> kube::Result<()> {
     let name = &context.config.name;
     let metadata = metadata(context);
     let params = PatchParams { field_manager: Some("coffer-agent".to_owned()), ..PatchParams::default() };
-    if nodes.get_opt(name).await?.is_none() {
+    let before = nodes.get_opt(name).await?;
+    if before.is_none() {
         let mut fresh = metadata.clone();
         fresh["metadata"]["name"] = json!(name);
         let node: Node = serde_json::from_value(fresh).map_err(kube::Error::SerdeError)?;
@@ -71,7 +72,8 @@ async fn tell(context: &Context, nodes: &Api<Node>) -> kube::Result<()> {
     } else {
         nodes.patch(name, &params, &Patch::Merge(&metadata)).await?;
     }
-    nodes.patch_status(name, &params, &Patch::Merge(&status(context))).await.map(drop)
+    let before = before.and_then(|node| node.status?.conditions).unwrap_or_default();
+    nodes.patch_status(name, &params, &Patch::Merge(&status(context, &before))).await.map(drop)
 }
 
 fn metadata(context: &Context) -> Value {
@@ -105,12 +107,14 @@ fn architecture() -> &'static str {
     }
 }
 
-fn status(context: &Context) -> Value {
+fn status(context: &Context, before: &[NodeCondition]) -> Value {
     let capacity: BTreeMap<&String, String> =
         context.admission.capacity().iter().map(|(name, amount)| (name, amount.to_string())).collect();
     let had = context.probe.had();
     let lacking: Vec<&str> =
         Layer::ALL.into_iter().filter(|layer| !had.has(*layer)).map(Layer::name).collect();
+    let condition =
+        |kind: &str, holds, reason: &str, message| condition(before, kind, holds, reason, message);
     let confined = match lacking.as_slice() {
         [] => condition(
             "Confined",
@@ -158,12 +162,16 @@ fn text(path: &str) -> String {
     files::read_text(path.as_ref()).unwrap_or_default().trim().to_owned()
 }
 
-fn condition(kind: &str, holds: bool, reason: &str, message: String) -> Value {
+/// A condition, as old as its last change: the API knows it where this agent,
+/// which may be another one since, does not.
+fn condition(before: &[NodeCondition], kind: &str, holds: bool, reason: &str, message: String) -> Value {
     let now = clock::timestamp(std::time::Duration::from_secs(clock::wall().as_secs())).to_string();
     let status = if holds { "True" } else { "False" };
+    let same = before.iter().find(|one| one.type_ == kind && one.status == status);
+    let since = same.and_then(|one| one.last_transition_time.as_ref());
     json!({
         "type": kind, "status": status, "reason": reason, "message": message,
-        "lastHeartbeatTime": now, "lastTransitionTime": now,
+        "lastHeartbeatTime": now, "lastTransitionTime": since.map_or_else(|| json!(now), |since| json!(since)),
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
@@ -33,8 +33,14 @@ pub(crate) enum Shown {
 pub(crate) struct Since(BTreeMap<&'static str, (bool, String)>);
 
 impl Since {
-    fn condition(&mut self, kind: &'static str, holds: bool) -> Value {
-        let entry = self.0.entry(kind).or_insert_with(|| (holds, now()));
+    /// What the API knew before this agent did is not younger than it.
+    fn condition(&mut self, before: &[PodCondition], kind: &'static str, holds: bool) -> Value {
+        let known = || {
+            let holds = |one: &&PodCondition| (one.status == "True") == holds && one.status != "Unknown";
+            let same = before.iter().filter(|one| one.type_ == kind).find(holds);
+            same.and_then(|one| json!(one.last_transition_time).as_str().map(str::to_owned))
+        };
+        let entry = self.0.entry(kind).or_insert_with(|| (holds, known().unwrap_or_else(now)));
         if entry.0 != holds {
             *entry = (holds, now());
         }
@@ -90,13 +96,13 @@ pub(crate) fn status(context: &Context, record: &PodRecord, shown: &Shown, since
     let phase = over.map_or_else(|| phase(record, shown), |over| over.phase.as_str());
     let last = record.last_end.as_ref().map_or_else(|| json!({}), |end| json!({ "terminated": end }));
     let id = record.container().map(|id| format!("coffer://{id}")).unwrap_or_default();
+    let before = record.pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     let mut conditions = vec![
-        since.condition("Initialized", true),
-        since.condition("ContainersReady", ready),
-        since.condition("Ready", ready),
+        since.condition(&before, "Initialized", true),
+        since.condition(&before, "ContainersReady", ready),
+        since.condition(&before, "Ready", ready),
     ];
-    let others = record.pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-    for other in others {
+    for other in before {
         if !["Initialized", "ContainersReady", "Ready"].contains(&other.type_.as_str()) {
             conditions.extend(serde_json::to_value(other));
         }

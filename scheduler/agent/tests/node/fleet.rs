@@ -148,6 +148,7 @@ impl Fleet {
         config.subnet = Some(subnet(&self.node));
         config.attestation = Some("signed by somebody".to_owned());
         config.sized_disks = sized_disks;
+        config.status_every = Duration::from_millis(500);
         config.lease = LeaseTimes { duration: Duration::from_secs(2), renew: Duration::from_millis(100) };
         config.backoff =
             Backoff { first: Duration::from_millis(50), most: Duration::from_millis(400), reset: STUCK };

@@ -191,3 +191,78 @@ fn a_pod_lease_is_read_as_it_is_documented() {
     let lease: PodLease = serde_json::from_str(text).unwrap();
     assert_eq!((lease.epoch, lease.valid_until_unix_ms, lease.valid_until_boottime_ms), (7, 5, 6));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_of_a_node_is_as_old_as_its_last_change_also_under_the_next_agent() {
+    let Some(fleet) = Fleet::new("conditions").await else { return };
+    let times = async |after: Option<&str>| {
+        loop {
+            let node = fleet.nodes().get_opt("conditions").await.unwrap();
+            let conditions = node.and_then(|node| node.status?.conditions).unwrap_or_default();
+            let of = |one: &k8s_openapi::api::core::v1::NodeCondition| {
+                (one.type_.clone(), one.last_transition_time.as_ref().unwrap().0.to_string())
+            };
+            let ready = conditions.iter().find(|one| one.type_ == "Ready");
+            let beat = ready.map(|ready| ready.last_heartbeat_time.as_ref().unwrap().0.to_string());
+            if let Some(beat) = beat.filter(|beat| after != Some(beat.as_str())) {
+                return (beat, conditions.iter().map(of).collect::<Vec<_>>());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let agent = fleet.start();
+    let (first, began) = times(None).await;
+    let (second, told_again) = times(Some(&first)).await;
+    assert_eq!(told_again, began);
+    agent.abort().await;
+    let agent = fleet.start();
+    assert_eq!(times(Some(&second)).await.1, began);
+    agent.end_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_log_finds_no_room_runs_on_and_it_is_said() {
+    let Some(fleet) = Fleet::new("fulldisk").await else { return };
+    let room = SmallDisk::mount(&fleet.directory().join("agent/runtime"));
+    let agent = fleet.start();
+    // Some megabytes with their times, on a disk of one.
+    fleet.create("chatter", &["chatter", "50000"], json!({})).await;
+    let pods: kube::Api<k8s_openapi::api::core::v1::Event> =
+        kube::Api::namespaced(fleet.embedded().client(), "coffer");
+    let said = async {
+        loop {
+            let events = pods.list(&Default::default()).await.unwrap().items;
+            let lost = events.into_iter().find(|event| event.reason.as_deref() == Some("LogLost"));
+            if let Some(lost) = lost {
+                return lost;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let lost = tokio::time::timeout(std::time::Duration::from_secs(60), said).await.unwrap();
+    assert_eq!(lost.involved_object.name.as_deref(), Some("chatter"));
+    let pod = fleet.until("chatter", ready).await;
+    assert_eq!(restarts(&pod), 0, "it goes on");
+    assert!(fleet.log(&agent, "chatter").await.contains("line 0\n"));
+    agent.end_all().await;
+    drop(room);
+}
+
+/// One megabyte of disk.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(place: &std::path::Path) -> Self {
+        std::fs::create_dir_all(place).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=711", "small"]).arg(place);
+        assert!(mount.status().unwrap().success());
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(std::process::Command::new("umount").arg("-l").arg(&self.0).status());
+    }
+}

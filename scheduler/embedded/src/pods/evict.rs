@@ -2,7 +2,7 @@
 //! from their allowances in the same transaction.
 
 use http::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::api::view;
 use crate::moment;
@@ -19,7 +19,7 @@ const REASON: &str = "fleet.coffer/budget-reason";
 
 impl Write<'_> {
     /// Evicts the pod of the path.
-    pub(crate) async fn evict(&self, eviction: &Value) -> Result<Written, Refusal> {
+    pub(crate) async fn evict(&self, eviction: &Value, options: &DeleteOptions) -> Result<Written, Refusal> {
         let name = self.name()?;
         let given = meta(eviction, "name");
         if !given.is_empty() && given != name {
@@ -27,8 +27,6 @@ impl Write<'_> {
                 Malformed::Mismatch { field: "name", body: given.to_owned(), path: name.to_owned() }.into()
             );
         }
-        let options = eviction.get("deleteOptions").cloned().unwrap_or_else(|| json!({}));
-        let options = DeleteOptions::parse(&options)?;
         for _ in 0..ATTEMPTS {
             let stored = self
                 .api
@@ -37,7 +35,7 @@ impl Write<'_> {
                 .ok_or_else(|| Refusal::NotFound(self.resource().subject(name)))?;
             let pod = view(self.resource(), &stored);
             let mut operations = if is_live(&pod) { self.budgets(name, &pod)? } else { Vec::new() };
-            operations.extend(self.deletion(name, &stored, &options)?);
+            operations.extend(self.deletion(name, &stored, options)?);
             if options.dry_run || self.query.dry_run {
                 return Ok(evicted());
             }

@@ -13,7 +13,7 @@ use crate::object::{field, is_deleting, meta, set_meta, texts};
 use crate::refusal::{Malformed, Refusal, success};
 use crate::request::Propagation;
 use crate::rules;
-use crate::store::{Expect, Operation, PageRequest, Stored};
+use crate::store::{Operation, PageRequest, Stored};
 
 /// What a DELETE may ask for; what the body says goes before the query.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,10 +133,8 @@ impl Write<'_> {
         self.expect_preconditions(name, &old, &options.uid, &options.revision)?;
         rules::on_delete(self.api, self.resource(), name)?;
         let new = self.marked(&old, options);
-        if is_gone(&new) {
-            return Ok(Some(Operation::Delete { key: self.key(name), expect: stored.revision }));
-        }
-        Ok((new != old).then(|| self.put(name, new, Expect::Revision(stored.revision))))
+        // Also what only lies there still: it is to go.
+        Ok((new != old || is_gone(&new)).then(|| self.replacement(name, new, stored.revision)))
     }
 
     /// The object with its deletion written in.

@@ -57,9 +57,11 @@ impl Write<'_> {
         edit: impl Fn(&Value) -> Result<Edited, Refusal>,
     ) -> Result<Written, Refusal> {
         for _ in 0..ATTEMPTS {
-            let key = self.key(name);
-            let stored =
-                self.api.store.get(&key).ok_or_else(|| Refusal::NotFound(self.resource().subject(name)))?;
+            let stored = self
+                .api
+                .store
+                .get(&self.key(name))
+                .ok_or_else(|| Refusal::NotFound(self.resource().subject(name)))?;
             let old = view(self.resource(), &stored);
             let Edited { object, ownership, mut warnings } = edit(&old)?;
             let (new, unknown) = self.finish(name, &old, object, ownership)?;
@@ -68,16 +70,21 @@ impl Write<'_> {
             if new == old || self.query.dry_run {
                 return Ok(done(new));
             }
-            let operation = if is_gone(&new) {
-                Operation::Delete { key, expect: stored.revision }
-            } else {
-                self.put(name, new, Expect::Revision(stored.revision))
-            };
-            if let Some(stored) = self.commit(operation).await? {
+            if let Some(stored) = self.commit(self.replacement(name, new, stored.revision)).await? {
                 return Ok(done(view(self.resource(), &stored)));
             }
         }
         Err(self.contended(name))
+    }
+
+    /// What puts a new state in the place of that of a revision: an object
+    /// that is being deleted goes with what last held it back.
+    pub(crate) fn replacement(&self, name: &str, new: Value, revision: u64) -> Operation {
+        if is_gone(&new) {
+            Operation::Delete { key: self.key(name), expect: revision }
+        } else {
+            self.put(name, new, Expect::Revision(revision))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use coffer_embedded::{Audit, AuditEvent, Embedded, Identity};
 use kube::api::PostParams;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, node, options, pod};
 
@@ -146,4 +146,34 @@ async fn every_change_and_every_refusal_is_written_down_and_no_reading_is() {
         .map(|one| (one.user.as_str(), one.verb, one.name.as_str(), one.status.as_u16()))
         .collect();
     assert_eq!(lines, [("inside", "create", "a", 201), ("v", "delete", "a", 403), ("v", "get", "x", 403)]);
+}
+
+#[tokio::test]
+async fn a_deletion_that_only_its_body_calls_a_dry_run_is_written_down_as_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let kept = Arc::new(Kept::default());
+    let audit = Arc::clone(&kept);
+    let options = coffer_embedded::Options { audit, ..options(&directory) };
+    let fixture = Fixture { embedded: Embedded::open(options).await.unwrap(), directory };
+    let pods = "/api/v1/namespaces/default/pods";
+    fixture.send("POST", pods, "application/json", serde_json::to_vec(&pod("a")).unwrap()).await;
+    let dry = json!({"dryRun": ["All"]});
+    let body = |value: &Value| value.to_string();
+    let one = format!("{pods}/a");
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a"}, "deleteOptions": dry,
+    });
+    for (method, path, body) in [
+        ("DELETE", one.clone(), body(&dry)),
+        ("DELETE", pods.to_owned(), body(&dry)),
+        ("POST", format!("{one}/eviction"), body(&eviction)),
+    ] {
+        let (status, answer) = fixture.send(method, &path, "application/json", body).await;
+        assert!((200..300).contains(&status), "{path}: {answer}");
+    }
+    assert_eq!(fixture.send("GET", &one, "", "").await.0, 200, "nothing was deleted");
+    fixture.send("DELETE", &one, "application/json", "{}").await;
+    let events = kept.0.lock().unwrap();
+    let dry: Vec<_> = events.iter().map(|event| event.dry_run).collect();
+    assert_eq!(dry, [false, true, true, true, false]);
 }

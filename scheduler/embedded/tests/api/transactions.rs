@@ -54,3 +54,18 @@ async fn of_two_transactions_that_take_the_same_capacity_one_is_refused() {
         fixture.pods().list(&kube::api::ListParams::default().fields("spec.nodeName=n")).await.unwrap();
     assert_eq!(bound.items.len(), 1);
 }
+
+#[tokio::test]
+async fn a_transaction_that_takes_the_last_finalizer_off_deletes_what_is_being_deleted() {
+    let fixture = Fixture::new().await;
+    let metadata = json!({"name": "held", "namespace": "default", "finalizers": ["fleet.coffer/x"]});
+    let held = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+    fixture.embedded.transaction("coffer", &[Change::Create(held)]).await.unwrap();
+    let path = "/api/v1/namespaces/default/configmaps/held";
+    let (_, mut marked) = fixture.send("DELETE", path, "", "").await;
+    assert!(marked["metadata"]["deletionTimestamp"].is_string(), "{marked}");
+    marked["metadata"]["finalizers"] = json!([]);
+    let done = fixture.embedded.transaction("coffer", &[Change::Replace(marked), record("r")]).await.unwrap();
+    assert_eq!(done.len(), 2, "the object as it was last, and the record");
+    assert_eq!(fixture.send("GET", path, "", "").await.0, 404);
+}

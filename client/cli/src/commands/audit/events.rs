@@ -1,5 +1,6 @@
 //! Events of a log, shown: a line for people, an object for programs, or OCSF.
 
+use std::io;
 use std::path::Path;
 
 use coffer_client::audit::{EventFilter, LeafRange, LogEvent};
@@ -18,6 +19,8 @@ use super::syslog::Syslog;
 enum Way {
     File(Sink),
     Syslog(Syslog),
+    /// The reader of stdout or of a pipe has gone.
+    Gone,
 }
 
 /// Where events go.
@@ -62,9 +65,11 @@ impl<'a> Events<'a> {
         }
         self.shown += 1;
         match &mut self.ocsf {
-            Some(Way::File(sink)) => sink
-                .write(format!("{}\n", event.to_ocsf(log)).as_bytes())
-                .map_err(files::at(Path::new("the file of the events"))),
+            Some(Way::File(sink)) => {
+                let written = sink.write(format!("{}\n", event.to_ocsf(log)).as_bytes());
+                self.noted(written)
+            }
+            Some(Way::Gone) => Ok(()),
             Some(Way::Syslog(syslog)) => syslog.send(&event, &event.to_ocsf(log).to_string()).map_err(unsent),
             None => {
                 self.output.object(&object(&event));
@@ -76,8 +81,28 @@ impl<'a> Events<'a> {
 
     pub(super) fn flush(&mut self) -> Result<(), Failure> {
         match &mut self.ocsf {
-            Some(Way::File(sink)) => sink.flush().map_err(files::at(Path::new("the file of the events"))),
-            Some(Way::Syslog(_)) | None => Ok(()),
+            Some(Way::File(sink)) => {
+                let flushed = sink.flush();
+                self.noted(flushed)
+            }
+            Some(Way::Syslog(_) | Way::Gone) | None => Ok(()),
+        }
+    }
+
+    /// A reader that has gone is no failure, as it is none for lines of text.
+    fn noted(&mut self, written: io::Result<()>) -> Result<(), Failure> {
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.ocsf = Some(Way::Gone),
+            written => written.map_err(files::at(Path::new("the file of the events")))?,
+        }
+        Ok(())
+    }
+
+    /// Whether somebody took what was shown.
+    pub(super) fn is_heard(&self) -> bool {
+        match &self.ocsf {
+            Some(way) => !matches!(way, Way::Gone),
+            None => !self.output.is_closed(),
         }
     }
 
@@ -90,10 +115,12 @@ impl<'a> Events<'a> {
     }
 }
 
-fn unsent(error: std::io::Error) -> Failure {
+fn unsent(error: io::Error) -> Failure {
     Failure::new(format!("the syslog takes no events: {error}"))
         .safe("what was sent before is with it; the log itself has all")
-        .next("mend the way to it and run this again, with --resume FILE so that nothing is left out")
+        .next(
+            "mend the way to it and run this again, with --follow --resume FILE so that nothing is left out",
+        )
 }
 
 fn time_of(event: &LogEvent) -> Timestamp {
@@ -117,9 +144,9 @@ fn line(event: &LogEvent) -> String {
     let plain =
         |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
     format!(
-        "{:>8}  {}  {:<16} {:<11} {}  {}",
+        "{:>8}  {:<24}  {:<16} {:<11} {}  {}",
         event.index,
-        time_of(event),
+        time_of(event).to_string(),
         plain(&event.operation),
         plain(&event.outcome),
         plain(&event.actor),

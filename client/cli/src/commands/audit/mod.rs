@@ -11,7 +11,7 @@ use std::path::Path;
 use coffer_client::audit::{EventFilter, ExportError, RangeRequest, TlogProof, export_log};
 use coffer_client::backup::Progress as _;
 use coffer_client::keys::WitnessPolicy;
-use coffer_model::Timestamp;
+use coffer_model::{Operation, Timestamp};
 use serde_json::json;
 
 use super::witness::policy;
@@ -36,6 +36,9 @@ pub(super) async fn run(context: &Context<'_>, command: AuditCommand) -> Result<
         AuditCommand::Search { operation, actor, subject, outcome, from, to, log, events } => {
             let milliseconds = |at: Timestamp| at.0 / 1_000_000;
             let (from_ms, to_ms) = (from.map(milliseconds), to.map(milliseconds));
+            if from_ms.zip(to_ms).is_some_and(|(from, to)| to <= from) {
+                return Err(Failure::usage("--to is not after --from: no event could be in between"));
+            }
             let filter = EventFilter { operation, actor, subject, outcome, from_ms, to_ms };
             search(context, &filter, &log, &events).await
         }
@@ -49,8 +52,9 @@ pub(super) async fn run(context: &Context<'_>, command: AuditCommand) -> Result<
         AuditCommand::Prove { index, output, export: None, log, witnesses } => {
             prove(context, index, &output, &log, policy(&witnesses)?.as_ref()).await
         }
-        AuditCommand::Prove { index, output, export: Some(export), log, witnesses: _ } => {
-            offline::prove(context, index, &output, &export, &log.key)
+        AuditCommand::Prove { index, output, export: Some(export), log, witnesses } => {
+            let witnesses = policy(&witnesses)?;
+            offline::prove(context, index, &output, &export, &log.key, witnesses.as_ref())
         }
     }
 }
@@ -63,6 +67,11 @@ async fn tail(
     log: &LogFlags,
     flags: &OcsfFlags,
 ) -> Result<Exit, Failure> {
+    let named = flags.ocsf.as_deref().filter(|file| *file != Path::new("-") && !files::is_special(file));
+    if let Some(file) = named.filter(|_| follow) {
+        let what = format!("{} would get its name when it is whole, and a log has no end", file.display());
+        return Err(Failure::usage(what).next("follow with `--ocsf -` or --syslog"));
+    }
     let mut source = Source::open(context, log).await?;
     let everything = EventFilter::default();
     let mut events = Events::open(context, flags)?;
@@ -76,6 +85,10 @@ async fn tail(
             source.remember(context)?;
             events.show_range(&range, &everything, source.watch.origin())?;
             events.flush()?;
+            if !events.is_heard() {
+                // What nobody took was not handed on.
+                return Ok(Exit::Success);
+            }
             if let Some(bookmark) = &mut bookmark {
                 bookmark.keep(source.watch.origin(), range.first + range.leaves.len() as u64)?;
             }
@@ -117,7 +130,18 @@ async fn search(
     context
         .output
         .remark(format_args!("{shown} of {} events, each proven to be in the log", checkpoint.size));
+    if let Some(unknown) = filter.operation.as_deref().filter(|name| shown == 0 && !is_operation(name)) {
+        let example = "object_put, object_get or bucket_policy";
+        context.output.remark(format_args!(
+            "no operation that this program knows is called {unknown:?}; they are called {example}, for example"
+        ));
+    }
     Ok(Exit::Success)
+}
+
+/// Whether a leaf could be of an operation of this name.
+fn is_operation(name: &str) -> bool {
+    serde_json::from_value::<Operation>(json!(name)).is_ok()
 }
 
 async fn export(
@@ -171,7 +195,8 @@ async fn export(
         bytes_text(exported.bytes),
         directory.display()
     ));
-    context.output.text(format_args!("verify it with `coffer audit verify {}`", directory.display()));
+    let whose = if log.service { format!(" --key '{key}'") } else { String::new() };
+    context.output.text(format_args!("verify it with `coffer audit verify {}{whose}`", directory.display()));
     Ok(Exit::Success)
 }
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use coffer_client::audit::{
-    ExportReport, PROOF_BYTES_MAX, TlogProof, Trusted, prove_from_export, verify_export,
+    ExportReport, PROOF_BYTES_MAX, ProofFileError, TlogProof, Trusted, prove_from_export, verify_export,
 };
 use coffer_client::backup::Progress as _;
-use coffer_client::keys::{Checkpoint, VerifierName, WitnessPolicy, open_checkpoint};
+use coffer_client::keys::{Checkpoint, TileError, Unwitnessed, VerifierName, WitnessPolicy, open_checkpoint};
 use serde_json::json;
 
 use super::source::pinned;
@@ -55,11 +55,15 @@ pub(super) fn verify(
     witnesses: Option<&WitnessPolicy>,
 ) -> Result<Exit, Failure> {
     let (key, known) = trusted(context, flags, checkpoint)?;
-    if witnesses.is_some_and(|policy| !policy.admits(&key)) {
-        return Err(Failure::usage(format!("the policy does not name the log of {}", key.name)));
-    }
     if !path.is_dir() {
         return verify_proof(context, path, &key, witnesses);
+    }
+    if !path.join("checkpoint").exists() {
+        let what = format!("{} has no checkpoint, which is written last", path.display());
+        return Err(Failure::new(what)
+            .exit(Exit::Differences)
+            .safe("nothing was changed")
+            .next("it is no export of a log, or one that was broken off or changed: export it again"));
     }
     // An older export is no fault of its own: what the profile remembers of
     // the log since then is only told.
@@ -71,6 +75,16 @@ pub(super) fn verify(
         bars.advance(leaf.len() as u64, 1);
     })
     .map_err(files::at(path))?;
+    let of_export = report.checkpoint.as_ref().map(|of_export| of_export.origin.as_str());
+    if let (Some(known), Some(found)) = (&known, of_export)
+        && checkpoint.is_none()
+        && known.origin != found
+    {
+        let what = format!("{} is an export of log {found}, not of {}", path.display(), known.origin);
+        return Err(Failure::new(what).exit(Exit::Differences).safe("nothing was changed").next(
+            "to verify another log than that of this profile's tenant, name its key with --kit or --key",
+        ));
+    }
     if let (Some(newer), Some(of_export)) = (newer, report.checkpoint.as_ref().map(|known| known.size))
         && newer > of_export
     {
@@ -131,11 +145,9 @@ fn verify_proof(
     let (checkpoint, proof) = verified
         .advise("nothing was changed", "do not rely on this proof; ask its maker for another")
         .map_err(|failure| failure.exit(Exit::Differences))?;
-    let cosigned = witnesses.map(|policy| policy.check(&proof.checkpoint)).transpose();
-    let cosigned = cosigned
+    let cosigned = cosigned_by(witnesses, key, &proof)
         .advise("nothing was changed", "ask for a proof that these witnesses cosigned")
-        .map_err(|failure| failure.exit(Exit::Differences))?
-        .unwrap_or_default();
+        .map_err(|failure| failure.exit(Exit::Differences))?;
     let leaf = String::from_utf8_lossy(&proof.leaf);
     context.output.object(&json!({
         "verified": true,
@@ -157,15 +169,50 @@ fn verify_proof(
     Ok(Exit::Success)
 }
 
+/// The witnesses that cosigned the checkpoint of a proof; none if none are asked for.
+fn cosigned_by(
+    witnesses: Option<&WitnessPolicy>,
+    key: &VerifierName,
+    proof: &TlogProof,
+) -> Result<Vec<String>, Unwitnessed> {
+    witnesses.map_or(Ok(Vec::new()), |policy| policy.check(key, &proof.checkpoint))
+}
+
+fn unproven(export: &Path, error: &ProofFileError) -> Failure {
+    let shown = export.display();
+    let (what, exit) = match error {
+        ProofFileError::Export(TileError::OutOfRange { size, .. }) => {
+            return Failure::new(format!("the log of {shown} has {size} leaves, counted from 0"))
+                .safe("nothing was written")
+                .next("name one of these");
+        }
+        ProofFileError::Disk(error) => {
+            (format!("{shown} cannot be read as an export: {error}"), Exit::Failure)
+        }
+        error => (format!("{shown}: {error}"), Exit::Differences),
+    };
+    Failure::new(what)
+        .exit(exit)
+        .safe("nothing was written")
+        .next(format!("`coffer audit verify {shown}` says what is wrong with it"))
+}
+
 pub(super) fn prove(
     context: &Context<'_>,
     index: u64,
     output: &Path,
     export: &Path,
     flags: &KeyFlags,
+    witnesses: Option<&WitnessPolicy>,
 ) -> Result<Exit, Failure> {
     let (key, _) = trusted(context, flags, None)?;
-    let proof = prove_from_export(export, &key, index)?;
-    proof.verify(&key).advise("nothing was written", "verify the export with `coffer audit verify`")?;
+    let proof = prove_from_export(export, &key, index).map_err(|error| unproven(export, &error))?;
+    proof
+        .verify(&key)
+        .advise("nothing was written", "verify the export with `coffer audit verify`")
+        .map_err(|failure| failure.exit(Exit::Differences))?;
+    cosigned_by(witnesses, &key, &proof)
+        .advise("nothing was written", "take an export that these witnesses cosigned")
+        .map_err(|failure| failure.exit(Exit::Differences))?;
     write_proof(context, &proof, output)
 }

@@ -65,5 +65,6 @@ pub(in crate::commands) fn pinned(flags: &KeyFlags) -> Result<Option<VerifierNam
 pub(in crate::commands) fn kit_key(kit: &Path) -> Result<VerifierName, Failure> {
     let text = files::read_small(kit, KIT_LIMIT)?;
     let text = String::from_utf8(text).map_err(|_| Failure::new(format!("{}: not a kit", kit.display())))?;
-    Ok(PublicKit::from_json(&text)?.evidence)
+    let read = PublicKit::from_json(&text);
+    Ok(read.map_err(|error| Failure::new(format!("{}: {error}", kit.display())))?.evidence)
 }

@@ -111,7 +111,10 @@ impl Tree {
 }
 
 /// What the flags ask for.
-pub(super) fn wish_of(context: &Context<'_>, flags: &DrillWish) -> Wish {
+pub(super) fn wish_of(context: &Context<'_>, flags: &DrillWish) -> Result<Wish, Failure> {
+    if flags.as_of.is_some_and(|moment| moment > context.clock.now()) {
+        return Err(Failure::usage("the moment of --as-of is still to come: nothing is known of it"));
+    }
     let kind = match (&flags.scenario, flags.places.as_slice(), flags.sites.as_slice(), flags.as_of) {
         (Some(kind), ..) => (*kind).into(),
         (None, [_, ..], ..) => ScenarioKind::Jurisdiction,
@@ -120,7 +123,7 @@ pub(super) fn wish_of(context: &Context<'_>, flags: &DrillWish) -> Wish {
         (None, [], [], None) => ScenarioKind::Rehearsal,
     };
     let after = |seconds: u64| context.clock.now().plus(std::time::Duration::from_secs(seconds));
-    Wish {
+    Ok(Wish {
         bucket: flags.bucket.clone(),
         kind,
         sites: flags.sites.clone(),
@@ -136,7 +139,7 @@ pub(super) fn wish_of(context: &Context<'_>, flags: &DrillWish) -> Wish {
         people: flags.people.clone(),
         next_due: flags.every.map(|every| after(every.0)),
         calibrate: true,
-    }
+    })
 }
 
 /// Of what a bucket holds.
@@ -178,7 +181,7 @@ pub(super) async fn plan(context: &Context<'_>, flags: &DrillWish) -> Result<Exi
     let desk = Desk::open(context).await?;
     let scratch = Path::new(".").join(format!(".coffer-drill-{}", std::process::id()));
     let (planned, _) =
-        make_plan(context, &desk, &wish_of(context, flags), Which::of(flags), &scratch).await?;
+        make_plan(context, &desk, &wish_of(context, flags)?, Which::of(flags), &scratch).await?;
     context.output.object(&plan_json(&planned.plan));
     tell_plan(context, &planned.plan);
     let id = &planned.plan.drill;
@@ -286,9 +289,11 @@ pub(super) async fn run(
             (planned, tree)
         }
         (None, Some(wish)) => {
+            let which = Which::of(wish);
+            let wish = wish_of(context, wish)?;
+            refuse_to_try_nothing(wish.kind, flags)?;
             files::make_directory(&flags.out)?;
-            let scratch = flags.out.join("scratch");
-            make_plan(context, &desk, &wish_of(context, wish), Which::of(wish), &scratch).await?
+            make_plan(context, &desk, &wish, which, &flags.out.join("scratch")).await?
         }
         (None, None) => return Err(Failure::usage("name a plan with --plan, or a bucket with --bucket")),
     };
@@ -305,10 +310,19 @@ pub(super) async fn carry_out_new(
     which: Which,
     flags: &RunFlags,
 ) -> Result<Exit, Failure> {
+    refuse_to_try_nothing(wish.kind, flags)?;
     files::make_empty_directory(&flags.out)?;
     let (planned, tree) = make_plan(context, desk, wish, which, &flags.out.join("scratch")).await?;
     let drilled = carry_out(context, desk, &planned, tree.as_ref(), flags).await?;
     tell(context, desk, &drilled, flags)
+}
+
+fn refuse_to_try_nothing(kind: ScenarioKind, flags: &RunFlags) -> Result<(), Failure> {
+    if kind == ScenarioKind::Negative && flags.other_tenants.is_empty() && flags.deleted.is_empty() {
+        return Err(Failure::usage("a negative drill that tries nothing proves nothing")
+            .next("name what must not be possible with --deleted and --not-tenant"));
+    }
+    Ok(())
 }
 
 async fn carry_out(
@@ -321,11 +335,8 @@ async fn carry_out(
     let source = tree.map(Tree::source).transpose()?;
     let bucket = BucketName::new(&planned.plan.scope.bucket)?;
     let bars = Bars::new(context.output);
+    refuse_to_try_nothing(planned.plan.scenario.kind, flags)?;
     let negative = negative(desk, &bucket, &flags.other_tenants, &flags.deleted).await?;
-    if planned.plan.scenario.kind == ScenarioKind::Negative && negative.is_empty() {
-        return Err(Failure::usage("a negative drill that tries nothing proves nothing")
-            .next("name what must not be possible with --deleted and --not-tenant"));
-    }
     let mut ground = Ground::prepare(context, desk, planned, flags).await?;
     let conduct = Conduct {
         directory: flags.out.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use coffer_client::drill::{Schedule, Shelf};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::exercise::{Desk, Which, carry_out_new, wish_of};
 use crate::context::Context;
@@ -36,7 +37,12 @@ async fn add(context: &Context<'_>, name: &str, flags: &DrillWish) -> Result<Exi
         return Err(Failure::usage("a schedule restores the latest snapshot, whichever that is then"));
     }
     let desk = Desk::open(context).await?;
-    let wish = wish_of(context, flags);
+    let wish = wish_of(context, flags)?;
+    if !desk.client.list_buckets().await?.iter().any(|bucket| bucket.name == wish.bucket) {
+        return Err(Failure::new(format!("there is no bucket {}", wish.bucket))
+            .safe("nothing was entered")
+            .next("`coffer bucket ls` lists them"));
+    }
     let schedule = Schedule::new(name, &wish, flags.objects, every.0, context.clock.now())?;
     schedule.keep(&Shelf::open(&desk.client).await?).await?;
     tell(context, &schedule);
@@ -72,11 +78,13 @@ async fn list(context: &Context<'_>) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-/// Each due drill in a directory of its own; the worst exit is the command's.
+/// Each due drill in a directory of its own. One that fails stays due and keeps
+/// no other from its turn; the command's exit says that not all went well.
 async fn run_due(context: &Context<'_>, flags: &RunFlags) -> Result<Exit, Failure> {
     let mut desk = Desk::open(context).await?;
     files::make_directory(&flags.out)?;
     let now = context.clock.now();
+    let mut interrupts = signal(SignalKind::interrupt())?;
     let mut exit = Exit::Success;
     for mut schedule in Schedule::all(&Shelf::open(&desk.client).await?).await? {
         if !schedule.is_due(now) {
@@ -94,9 +102,22 @@ async fn run_due(context: &Context<'_>, flags: &RunFlags) -> Result<Exit, Failur
             left: flags.left.clone(),
         };
         let which = if schedule.objects { Which::Objects } else { Which::Tree(None) };
-        match carry_out_new(context, &mut desk, &wish, which, &own).await? {
-            Exit::Success => {}
-            other => exit = other,
+        match carry_out_new(context, &mut desk, &wish, which, &own).await {
+            Ok(Exit::Success) => {}
+            Ok(other) => exit = other,
+            Err(failure) => {
+                let stopped = tokio::select! {
+                    biased;
+                    _ = interrupts.recv() => true,
+                    () = std::future::ready(()) => false,
+                };
+                if stopped {
+                    return Err(failure);
+                }
+                exit = context.output.failure(&failure);
+                context.output.remark(format_args!("the schedule {} stays due", schedule.name));
+                continue;
+            }
         }
         schedule.next_due = next.into();
         schedule.keep(&Shelf::open(&desk.client).await?).await?;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use coffer_client::drill::{
-    AnyRecord, DrillRecord, DrillRecordV2, Phase, RECORD_BYTES_MAX, SampleFiles, Verdict, verify_any_record,
-    verify_noted, verify_sample,
+    AnyRecord, DrillRecord, DrillRecordV2, Phase, RECORD_BYTES_MAX, REGRESSION_MILLI, SampleFiles, Verdict,
+    verify_any_record, verify_noted, verify_sample,
 };
 use coffer_client::keys::VerifierName;
 use serde_json::{Value, json};
@@ -63,17 +63,24 @@ fn run_v2(
                 .next("do not rely on this drill's sample; ask for the files that its record binds")
                 .exit(Exit::Differences)
         };
-        let read = |name: &str| files::read_small(&directory.join(name), FILE_LIMIT).unwrap_or_default();
-        let text = |name: &str| String::from_utf8_lossy(&read(name)).into_owned();
+        let read = |name: &str| {
+            files::read_small(&directory.join(name), FILE_LIMIT).map_err(|failure| bad(&failure.what))
+        };
+        let text = |name: &str| read(name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        // Only a drill of a sample has these.
+        let drawn = |name: &str| match directory.join(name).exists() {
+            true => text(name),
+            false => Ok(String::new()),
+        };
         let found = SampleFiles {
-            plan: read("plan.json"),
-            population: text("population.txt"),
-            seed: text("seed.txt"),
-            sample: text("sample.txt"),
+            plan: read("plan.json")?,
+            population: text("population.txt")?,
+            seed: drawn("seed.txt")?,
+            sample: drawn("sample.txt")?,
         };
         verify_sample(record, &found).map_err(|error| bad(&error))?;
         let origin = format!("{}/log/{}", signer.name, record.tenant);
-        verify_noted(&text("record.tlog-proof"), record, signer, &origin).map_err(|error| bad(&error))?;
+        verify_noted(&text("record.tlog-proof")?, record, signer, &origin).map_err(|error| bad(&error))?;
         verified.extend(["plan", "population", "sample", "log proof"]);
     }
     let mut value = summary_v2(record);
@@ -116,8 +123,10 @@ pub(super) fn tell_v2(context: &Context<'_>, record: &DrillRecordV2) {
         let by = coverage.whole_by.as_ref().map(|by| format!(", all by {}", by.utc())).unwrap_or_default();
         line("coverage", format!("{} of {} objects{by}", coverage.restored, coverage.objects));
     }
-    if record.trend.as_ref().is_some_and(|trend| trend.regression) {
-        context.output.text("  REGRESSION: it took much longer than the drills before it");
+    if let Some(trend) = record.trend.as_ref().filter(|trend| trend.regression) {
+        let (usual, percent) = (seconds_text(trend.middle_ns), REGRESSION_MILLI / 10);
+        let before = format!("the middle of {} drills before it was {usual}", trend.earlier);
+        context.output.text(format_args!("  REGRESSION: more than {percent} % of what it took; {before}"));
     }
     record.deviations.iter().for_each(|what| line("deviation", what.clone()));
     context.output.text("it does not prove:");

@@ -3,7 +3,7 @@
 use coffer_client::Client;
 use coffer_client::backup::Progress as _;
 use coffer_client::drill::RECORD_BYTES_MAX;
-use coffer_client::evidence::{gather_facts, gather_log, read_record, stored_records};
+use coffer_client::evidence::{GatherError, gather_facts, gather_log, read_record, stored_records};
 use coffer_client::profile::TenantProfile;
 use coffer_client::report::{DrillItem, Material as ReportMaterial};
 
@@ -34,7 +34,7 @@ pub(crate) async fn material(
     let witnesses = policy(&flags.witnesses)?;
     let bars = Bars::new(context.output);
     bars.stage("records", None, None);
-    let mut drills = stored_records(client, &signer).await?;
+    let mut drills = stored_records(client, &signer).await.map_err(unbelieved)?;
     for path in &flags.records {
         let envelope = files::read_small(path, RECORD_LIMIT)?;
         let item = read_record(&path.display().to_string(), envelope, &signer)
@@ -49,15 +49,29 @@ pub(crate) async fn material(
         false => None,
     };
     bars.stage("facts", None, None);
-    let facts = gather_facts(client, &signer).await?;
+    let facts = gather_facts(client, &signer).await.map_err(unbelieved)?;
     let mut watch = tenant.log_watch()?;
     bars.stage("log", None, None);
-    let log = gather_log(client, &mut watch, witnesses.as_ref()).await?;
+    let log = gather_log(client, &mut watch, witnesses.as_ref()).await.map_err(unbelieved)?;
     tenant.remember(&watch)?;
     bars.finish();
     let material =
         ReportMaterial { period, facts: facts.facts, facts_envelope: facts.envelope, log, drills, residency };
     Ok(Material { material, ca_pem: facts.ca_pem })
+}
+
+/// What the service gave and does not verify is no failure of the command: it
+/// is what the command was to find.
+fn unbelieved(error: GatherError) -> Failure {
+    match error {
+        GatherError::Call(error) => error.into(),
+        GatherError::Log(error) => error.into(),
+        GatherError::Read { .. } => error.into(),
+        GatherError::Facts(_) | GatherError::Extract(_) | GatherError::Record { .. } => Failure::from(error)
+            .exit(Exit::Differences)
+            .safe("nothing was written")
+            .next("do not rely on this service before the cause is known"),
+    }
 }
 
 /// By time, then by id.

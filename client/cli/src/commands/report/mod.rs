@@ -14,10 +14,13 @@ pub(super) use gather::{Material, material};
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::files;
+use crate::files::{self, Sink};
 use crate::flags::{ReportFlags, ReportFormat};
 
 pub(super) async fn run(context: &Context<'_>, flags: ReportFlags) -> Result<Exit, Failure> {
+    if is_stdout(&flags.out) && flags.format == ReportFormat::Oscal {
+        return Err(Failure::usage("--format oscal writes a directory, which stdout is not"));
+    }
     let (client, tenant) = context.tenant().await?;
     let gathered = material(context, &client, &tenant, &flags.material).await?;
     let report = Report::new(&gathered.material);
@@ -27,7 +30,10 @@ pub(super) async fn run(context: &Context<'_>, flags: ReportFlags) -> Result<Exi
         ReportFormat::Oscal => oscal(&client, &report, &flags.out).await?,
         ReportFormat::Pdf => write(&flags.out, &report.pdf())?,
     }
-    tell(context, &report, &flags.out);
+    // Nothing else goes where the report went.
+    if !is_stdout(&flags.out) {
+        tell(context, &report, &flags.out);
+    }
     Ok(Exit::Success)
 }
 
@@ -44,8 +50,18 @@ async fn oscal(client: &Client, report: &Report<'_>, out: &Path) -> Result<(), F
     Ok(())
 }
 
+/// A report in one file, or to stdout or a device.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    Ok(write_atomically(path, bytes)?)
+    if !is_stdout(path) && !files::is_special(path) {
+        return Ok(write_atomically(path, bytes)?);
+    }
+    let mut sink = Sink::open(path)?;
+    sink.write(bytes).map_err(files::at(path))?;
+    sink.finish()
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 /// What was found, for people and for programs.
