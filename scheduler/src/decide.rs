@@ -78,7 +78,7 @@ impl<'a> View<'a> {
         let mut candidates = Vec::with_capacity(pods.len());
         let mut legal = Vec::with_capacity(pods.len());
         for pod in &pods {
-            let known = classes.iter().position(|(one, ..)| alike(one, pod));
+            let known = classes.iter().position(|(one, ..)| one.is_like(pod));
             let index = known.unwrap_or_else(|| {
                 let (best, count) = self.best_nodes(pod, pods.len());
                 classes.push((pod, best, count));
@@ -114,6 +114,11 @@ impl<'a> View<'a> {
         let in_domain = usize::try_from(spread.per_domain).unwrap_or(pods).min(pods).max(1);
         let taken: Vec<NodeName> = self.already().into_iter().map(|(node, _)| node).collect();
         let (most_nodes, most_domains) = (in_domain + taken.len(), pods + taken.len());
+        if self.relaxed.is_empty()
+            && let Some(ranking) = self.cluster.ranking(pod, &self.set.residency, self.costs)
+        {
+            return (ranking.best(&taken, most_nodes, most_domains), ranking.legal());
+        }
         // Of each domain the cheapest nodes so far, cheapest first.
         let mut found: BTreeMap<PlaceRef<'_>, Priced<'_>> = BTreeMap::new();
         let mut legal = 0;
@@ -152,11 +157,6 @@ impl<'a> View<'a> {
         }
         candidates
     }
-}
-
-/// Whether two pods may run on the same nodes at the same price, but for where their shards lie.
-fn alike(a: &Pod, b: &Pod) -> bool {
-    a.needs == b.needs && a.selector == b.selector && a.tolerations == b.tolerations
 }
 
 /// A country and a failure domain, the name of the node where nothing attests one.

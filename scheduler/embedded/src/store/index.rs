@@ -44,12 +44,18 @@ pub struct Stored {
     pub revision: u64,
     /// The object as JSON, its `metadata.resourceVersion` included.
     pub json: Bytes,
+    selected: Selected,
+}
+
+/// What selectors look at.
+#[derive(Debug)]
+pub(super) struct Selected {
     labels: BTreeMap<Box<str>, Box<str>>,
     fields: Vec<(&'static str, Box<str>)>,
 }
 
-impl Stored {
-    pub(super) fn new(key: Key, revision: u64, json: Bytes, object: &Value) -> Self {
+impl Selected {
+    pub(super) fn of(object: &Value) -> Self {
         let labels = object
             .pointer("/metadata/labels")
             .and_then(Value::as_object)
@@ -58,12 +64,18 @@ impl Stored {
             .filter_map(|(name, value)| Some((name.as_str().into(), value.as_str()?.into())))
             .collect();
         let fields = FIELDS.iter().filter_map(|path| Some((*path, text(object, path)?))).collect();
-        Self { key, revision, json, labels, fields }
+        Self { labels, fields }
+    }
+}
+
+impl Stored {
+    pub(super) fn new(key: Key, revision: u64, json: Bytes, selected: Selected) -> Self {
+        Self { key, revision, json, selected }
     }
 
     /// Its labels.
     pub fn label(&self, name: &str) -> Option<&str> {
-        self.labels.get(name).map(AsRef::as_ref)
+        self.selected.labels.get(name).map(AsRef::as_ref)
     }
 
     /// A field by its path; empty where the object does not have it.
@@ -71,7 +83,7 @@ impl Stored {
         match path {
             "metadata.name" => &self.key.name,
             "metadata.namespace" => &self.key.namespace,
-            _ => self.fields.iter().find(|(known, _)| *known == path).map_or("", |(_, value)| value),
+            _ => self.selected.fields.iter().find(|(known, _)| *known == path).map_or("", |(_, value)| value),
         }
     }
 

@@ -4,8 +4,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{ATTEMPTS, Write, Written};
-use crate::api::view;
+use super::{ATTEMPTS, Shown, Write, Written};
 use crate::fields::{self, Operation as Ownership};
 use crate::moment;
 use crate::object::{field, is_deleting, meta, set, set_meta};
@@ -33,11 +32,12 @@ impl Write<'_> {
                 if self.api.store.get(&self.key(&name)).is_some() {
                     return Err(exists());
                 }
-                return Ok(Written { status: StatusCode::CREATED, object: created, warnings });
+                let object = Shown::Made(created);
+                return Ok(Written { status: StatusCode::CREATED, object, warnings });
             }
             match self.commit(self.put(&name, created, Expect::Absent)).await? {
                 Some(stored) => {
-                    let object = view(self.resource(), &stored);
+                    let object = Shown::stored(self.resource(), &stored);
                     return Ok(Written { status: StatusCode::CREATED, object, warnings });
                 }
                 None if made_up => {}

@@ -4,7 +4,7 @@
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{ATTEMPTS, Write, Written};
+use super::{ATTEMPTS, Shown, Write, Written};
 use crate::api::view;
 use crate::fields::Operation as Ownership;
 use crate::object::{is_deleting, meta, revision};
@@ -66,7 +66,7 @@ impl Write<'_> {
             warnings.extend(unknown);
             let done = |object| Written { status: StatusCode::OK, object, warnings: warnings.clone() };
             if new == old || self.query.dry_run {
-                return Ok(done(new));
+                return Ok(done(Shown::Made(new)));
             }
             let operation = if is_gone(&new) {
                 Operation::Delete { key, expect: stored.revision }
@@ -74,7 +74,7 @@ impl Write<'_> {
                 self.put(name, new, Expect::Revision(stored.revision))
             };
             if let Some(stored) = self.commit(operation).await? {
-                return Ok(done(view(self.resource(), &stored)));
+                return Ok(done(Shown::stored(self.resource(), &stored)));
             }
         }
         Err(self.contended(name))
