@@ -2,13 +2,13 @@
 //! embedded API with its store on disk, every commit an fsync.
 //!
 //! `cargo run --release -p coffer-control --example throughput` prints the whole table, from 100 to 10,000 nodes, basic and
-//! with jurisdiction, hard spread and anti-affinity; `-- NODES PODS basic|hard` one case. Each case runs in a process of its own,
-//! on a store in the working directory: its disk is what is measured.
+//! with jurisdiction, hard spread and anti-affinity; `-- NODES PODS basic|hard [platform]` one case, with `platform` beside the platform
+//! controllers of the embedded home. Each case runs in a process of its own, on a store in the working directory: its disk is what is measured.
 //! Pods come in sets of six, as storage pods do. The time runs from the first create to the last pod seen bound.
 //!
 //! Clients, scheduler and API are in one process and one runtime. Objects go as JSON through the same `kube` client and the
 //! same service as over the network, authorization included, but not through TLS and sockets. The audit is the one that the
-//! fleet ships with, which keeps nothing; and the platform controllers do not run beside.
+//! fleet ships with, which keeps nothing.
 #![expect(clippy::unwrap_used, reason = "a measurement stops at the first failure")]
 #![expect(clippy::print_stdout, reason = "a measurement prints its findings")]
 #![expect(
@@ -86,10 +86,20 @@ async fn bound(client: Client, wanted: u64, times: Arc<Times>) {
     }
 }
 
-struct Found {
+/// What is measured.
+#[derive(Clone, Copy)]
+struct Case {
     nodes: u64,
     pods: u64,
+    /// With jurisdiction, hard spread and anti-affinity.
     hard: bool,
+    /// Beside the platform controllers.
+    platform: bool,
+}
+
+struct Found {
+    case: Case,
+    pods: u64,
     took: Duration,
     cpu: Duration,
     store_cpu: Duration,
@@ -111,8 +121,17 @@ async fn open(dir: &Path) -> Embedded {
     Embedded::open(options).await.unwrap()
 }
 
+/// What Kubernetes has of its own, as the embedded home runs it.
+async fn platform(client: Client) {
+    let told = Arc::new(|fault| println!("{fault}"));
+    let settings = coffer_embedded::platform::Settings::default();
+    let never = std::future::pending();
+    coffer_embedded::platform::run(client, Arc::new(SystemClock), settings, told, never).await;
+}
+
 /// A fleet with its scheduler at work.
-async fn case(nodes: u64, pods: u64, hard: bool) {
+async fn measure(case: Case) {
+    let Case { nodes, pods, hard, .. } = case;
     let dir = tempfile::tempdir_in(".").unwrap();
     let embedded = open(dir.path()).await;
     let client = embedded.client();
@@ -138,6 +157,7 @@ async fn case(nodes: u64, pods: u64, hard: bool) {
         measured: Some(measured.clone()),
     };
     let running = tokio::spawn(control.run());
+    let beside = case.platform.then(|| tokio::spawn(platform(client.clone())));
     // The scheduler is at work before the time runs: its first records hold all nodes.
     let records: Api<PlacementRecord> = Api::namespaced(client.clone(), NAMESPACE);
     let lines =
@@ -155,9 +175,8 @@ async fn case(nodes: u64, pods: u64, hard: bool) {
     create(&api, objects, &times).await;
     waiting.await.unwrap();
     let found = Found {
-        nodes,
+        case,
         pods: sets * PODS_OF_A_SET,
-        hard,
         took: start.elapsed(),
         cpu: machine::cpu("") - cpu,
         store_cpu: machine::cpu("fleet-store") - store_cpu,
@@ -167,6 +186,7 @@ async fn case(nodes: u64, pods: u64, hard: bool) {
         memory: machine::memory_mib(),
     };
     running.abort();
+    beside.inspect(|task| task.abort());
     print(&found, dir.path());
     replay(&records, found.pods).await;
 }
@@ -190,9 +210,9 @@ fn print(found: &Found, dir: &Path) {
     let limit = machine::rows_a_second(dir, &found.figures) * pods / rows as f64;
     println!(
         "{:6} {:6} {}  {:6.0}  {:7.3} {:7.3} {:7.3}  {:6.0}  {:5}  {:6.0}  {:6.0}",
-        found.nodes,
+        found.case.nodes,
         found.pods,
-        if found.hard { "hard " } else { "basic" },
+        if found.case.hard { "hard " } else { "basic" },
         pods / seconds,
         at(&decisions, 50),
         at(&decisions, 99),
@@ -240,19 +260,28 @@ fn table() {
         // As many as fit on a hundred nodes with room for others.
         let pods = (nodes * 10).min(10_000);
         for kind in ["basic", "hard"] {
-            let mut one = std::process::Command::new(std::env::current_exe().unwrap());
-            let ended = one.args([&nodes.to_string(), &pods.to_string(), kind]).status().unwrap();
-            assert!(ended.success());
+            alone(&[&nodes.to_string(), &pods.to_string(), kind]);
         }
     }
+    println!("\nThe same beside the platform controllers:");
+    for kind in ["basic", "hard"] {
+        alone(&["5000", "10000", kind, "platform"]);
+    }
+}
+
+fn alone(arguments: &[&str]) {
+    let mut one = std::process::Command::new(std::env::current_exe().unwrap());
+    assert!(one.args(arguments).status().unwrap().success());
 }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    if let [nodes, pods, kind] = texts[..] {
+    if let [nodes, pods, kind, ref beside @ ..] = texts[..] {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(case(nodes.parse().unwrap(), pods.parse().unwrap(), kind == "hard"));
+        let (nodes, pods) = (nodes.parse().unwrap(), pods.parse().unwrap());
+        let (hard, platform) = (kind == "hard", beside == ["platform"]);
+        runtime.block_on(measure(Case { nodes, pods, hard, platform }));
     } else {
         table();
     }

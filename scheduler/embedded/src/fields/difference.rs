@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::paths::{Path, Step, UNOWNED, walk};
 use super::tree::is_unowned;
@@ -21,13 +21,14 @@ pub(super) struct Difference {
 /// The difference between two states.
 pub(super) fn difference(schema: &Schema, old: &Value, new: &Value) -> Difference {
     let mut found = Difference::default();
-    for name in names(old, new).into_iter().filter(|name| !is_unowned(name)) {
+    for name in names(old.as_object(), new.as_object()).filter(|name| !is_unowned(name)) {
         let known = schema.member(name).map(AsRef::as_ref);
         let (was, is) = (old.get(name), new.get(name));
         let mut path = vec![Step::Field(name.clone())];
         if name == "metadata" {
             let (was, is) = (was.unwrap_or(&Value::Null), is.unwrap_or(&Value::Null));
-            for name in names(was, is).into_iter().filter(|name| !UNOWNED.contains(&name.as_str())) {
+            let owned = |name: &&String| !UNOWNED.contains(&name.as_str());
+            for name in names(was.as_object(), is.as_object()).filter(owned) {
                 let known = known.and_then(|known| known.member(name)).map(AsRef::as_ref);
                 path.push(Step::Field(name.clone()));
                 compare(known, was.get(name), is.get(name), &mut path, &mut found);
@@ -40,8 +41,13 @@ pub(super) fn difference(schema: &Schema, old: &Value, new: &Value) -> Differenc
     found
 }
 
-fn names<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a String> {
-    [old, new].into_iter().filter_map(Value::as_object).flat_map(|members| members.keys()).collect()
+/// The names of members of both, each once.
+fn names<'a>(
+    old: Option<&'a Map<String, Value>>,
+    new: Option<&'a Map<String, Value>>,
+) -> impl Iterator<Item = &'a String> {
+    let added = move |name: &&String| old.is_none_or(|old| !old.contains_key(*name));
+    old.into_iter().flat_map(Map::keys).chain(new.into_iter().flat_map(Map::keys).filter(added))
 }
 
 fn compare(
@@ -60,8 +66,7 @@ fn compare(
         && !was.is_empty()
         && !is.is_empty()
     {
-        let names: BTreeSet<&String> = was.keys().chain(is.keys()).collect();
-        for name in names {
+        for name in names(Some(was), Some(is)) {
             let known = schema.and_then(|schema| schema.member(name)).map(AsRef::as_ref);
             path.push(Step::Field(name.clone()));
             compare(known, was.get(name), is.get(name), path, found);

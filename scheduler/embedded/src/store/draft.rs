@@ -29,7 +29,7 @@ impl Draft {
         }
         let selected = Selected::of(&object);
         let members = object.as_object().ok_or(CommitError::Shapeless)?;
-        let mut bytes = Vec::with_capacity(2048);
+        let mut bytes = Vec::with_capacity(4096);
         let mut revision_at = 0;
         write_members(members, &mut bytes, |name, member, bytes| match member {
             Value::Object(metadata) if name == "metadata" => {
