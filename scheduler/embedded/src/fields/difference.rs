@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::paths::{Path, Step, UNOWNED, walk};
+use super::paths::{Path, Step, UNOWNED, key_text, walk};
 use super::tree::is_unowned;
-use crate::schema::Schema;
+use crate::schema::{ListType, Schema};
 
 /// Paths of fields that differ.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -74,6 +74,15 @@ fn compare(
         }
         return;
     }
+    if let Some(pairs) = pairs(schema, old, new) {
+        let items = schema.and_then(|schema| schema.items.as_ref()).map(AsRef::as_ref);
+        for (key, was, is) in pairs {
+            path.push(Step::Key(key));
+            compare(items, Some(was), Some(is), path, found);
+            path.pop();
+        }
+        return;
+    }
     let mut leaves = |value: Option<&Value>| {
         let mut leaves = BTreeMap::new();
         if let Some(value) = value {
@@ -85,4 +94,32 @@ fn compare(
     found.removed.extend(before.keys().filter(|path| !after.contains_key(*path)).cloned());
     let changed = after.into_iter().filter(|(path, value)| before.get(path) != Some(value));
     found.changed.extend(changed.map(|(path, _)| path));
+}
+
+/// The elements of two lists side by side under their keys, if both have elements with the same keys, and each is an
+/// object with fields of its own. Whatever else there is takes the long way.
+fn pairs<'a>(
+    schema: Option<&Schema>,
+    old: Option<&'a Value>,
+    new: Option<&'a Value>,
+) -> Option<Vec<(String, &'a Value, &'a Value)>> {
+    let schema = schema?;
+    let (Value::Array(was), Value::Array(is), ListType::Map(keys)) = (old?, new?, &schema.list) else {
+        return None;
+    };
+    let items = schema.items.as_ref();
+    let has_fields = |element: &Value| element.as_object().is_some_and(|members| !members.is_empty());
+    let whole = was.iter().chain(is).all(has_fields) && !items.is_some_and(|items| items.atomic);
+    if !whole || was.is_empty() {
+        return None;
+    }
+    let by_key = |list: &'a [Value]| -> Option<BTreeMap<String, &'a Value>> {
+        let keyed = list.iter().map(|element| (key_text(keys, items, element), element));
+        Some(keyed.collect()).filter(|keyed: &BTreeMap<String, &Value>| keyed.len() == list.len())
+    };
+    let (was, is) = (by_key(was)?, by_key(is)?);
+    if !was.keys().eq(is.keys()) {
+        return None;
+    }
+    Some(was.into_iter().zip(is.into_values()).map(|((key, was), is)| (key, was, is)).collect())
 }

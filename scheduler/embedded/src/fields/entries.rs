@@ -78,8 +78,10 @@ fn write(object: &mut Value, entries: Vec<Value>) {
 fn written(entry: &Entry, fields: Value) -> Value {
     let mut json = json!({
         "manager": entry.manager, "operation": name_of(entry.operation), "apiVersion": entry.version,
-        "time": entry.time, "fieldsType": "FieldsV1", "fieldsV1": fields,
+        "time": entry.time, "fieldsType": "FieldsV1",
     });
+    // Moved in: the macro would copy the tree.
+    set(&mut json, "fieldsV1", Some(fields));
     if !entry.part.is_empty() {
         set(&mut json, "subresource", Some(entry.part.clone().into()));
     }
