@@ -2,6 +2,8 @@
 //! knows. Whoever commits makes it: the one thread that writes has nothing to
 //! serialise.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
@@ -16,6 +18,8 @@ pub(super) struct Draft {
     bytes: Vec<u8>,
     /// Where in the bytes the digits of the revision belong.
     revision_at: usize,
+    /// Where the metadata is, before the digits are there.
+    metadata: Range<usize>,
     selected: Selected,
 }
 
@@ -30,9 +34,10 @@ impl Draft {
         let selected = Selected::of(&object);
         let members = object.as_object().ok_or(CommitError::Shapeless)?;
         let mut bytes = Vec::with_capacity(4096);
-        let mut revision_at = 0;
+        let (mut revision_at, mut range) = (0, 0..0);
         write_members(members, &mut bytes, |name, member, bytes| match member {
             Value::Object(metadata) if name == "metadata" => {
+                let start = bytes.len();
                 write_members(metadata, bytes, |name, member, bytes| {
                     write(member, bytes)?;
                     if name == REVISION {
@@ -40,12 +45,14 @@ impl Draft {
                         revision_at = bytes.len().saturating_sub(1);
                     }
                     Ok(())
-                })
+                })?;
+                range = start..bytes.len();
+                Ok(())
             }
             member => write(member, bytes),
         })
         .map_err(|_| CommitError::Shapeless)?;
-        Ok(Self { bytes, revision_at, selected })
+        Ok(Self { bytes, revision_at, metadata: range, selected })
     }
 
     pub(super) fn stored(self, key: Key, revision: u64) -> Result<Stored, CommitError> {
@@ -55,7 +62,8 @@ impl Draft {
         if whole.len() > OBJECT_BYTES_MAX {
             return Err(CommitError::Large);
         }
-        Ok(Stored::new(key, revision, Bytes::from(whole), self.selected))
+        let metadata = self.metadata.start..self.metadata.end + digits.len();
+        Ok(Stored::new(key, revision, Bytes::from(whole), self.selected).with_metadata(metadata))
     }
 }
 
@@ -110,6 +118,7 @@ mod tests {
             let stored = Draft::new(object.clone()).unwrap().stored(key(), 1234).unwrap();
             object["metadata"]["resourceVersion"] = json!("1234");
             assert_eq!(stored.json, object.to_string().as_bytes());
+            assert_eq!(stored.metadata(), Some(object["metadata"].to_string().as_bytes()));
         }
     }
 

@@ -1,6 +1,7 @@
 //! A stored object: its bytes, and what selectors look at, taken out once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub struct Stored {
     /// The object as JSON, its `metadata.resourceVersion` included.
     pub json: Bytes,
     selected: Selected,
+    /// Where in the JSON the metadata is; none of what was read from the file.
+    metadata: Option<Range<usize>>,
 }
 
 /// What selectors look at.
@@ -70,7 +73,16 @@ impl Selected {
 
 impl Stored {
     pub(super) fn new(key: Key, revision: u64, json: Bytes, selected: Selected) -> Self {
-        Self { key, revision, json, selected }
+        Self { key, revision, json, selected, metadata: None }
+    }
+
+    pub(super) fn with_metadata(self, metadata: Range<usize>) -> Self {
+        Self { metadata: Some(metadata), ..self }
+    }
+
+    /// The bytes of its metadata, where it is known at which place they are.
+    pub(crate) fn metadata(&self) -> Option<&[u8]> {
+        self.json.get(self.metadata.clone()?)
     }
 
     /// Its labels.

@@ -90,6 +90,16 @@ async fn a_pod_is_bound_once() {
     assert_eq!(pods.list(&mine).await.unwrap().items.len(), 1);
 }
 
+/// The client's worker holds the service until its task has ended.
+async fn opened_again(directory: &tempfile::TempDir) -> coffer_embedded::Embedded {
+    loop {
+        match coffer_embedded::Embedded::open(options(directory)).await {
+            Ok(embedded) => break embedded,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_the_store_is_opened_again() {
     let Fixture { embedded, directory } = Fixture::new().await;
@@ -105,13 +115,7 @@ async fn what_was_acknowledged_is_there_after_the_store_is_opened_again() {
         .unwrap();
     assert!(made.name_any().starts_with("site-") && made.name_any().len() == 10);
     drop((pods, embedded));
-    // The client's worker holds the service until its task has ended.
-    let embedded = loop {
-        match coffer_embedded::Embedded::open(options(&directory)).await {
-            Ok(embedded) => break embedded,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
+    let embedded = opened_again(&directory).await;
     let pods: kube::Api<Pod> = kube::Api::namespaced(embedded.client(), "default");
     assert_eq!(pods.get(&made.name_any()).await.unwrap(), made);
 }
@@ -167,4 +171,27 @@ async fn every_row_and_every_commit_is_counted() {
     // A refused change is no row.
     assert_eq!(code(pods.create(&params, &pod("p0")).await), 409);
     assert_eq!(store.figures().since(&before).rows, 40);
+}
+
+#[tokio::test]
+async fn metadata_alone_is_that_of_the_whole_object_before_and_after_a_start() {
+    let fixture = Fixture::new().await;
+    fixture.pods().create(&PostParams::default(), &pod("a")).await.unwrap();
+    let list = |pods: &kube::Api<Pod>| {
+        let pods = pods.clone();
+        async move {
+            let whole = pods.get("a").await.unwrap().metadata;
+            let params = WatchParams::default();
+            let mut watch = pods.watch_metadata(&params, "0").await.unwrap().boxed();
+            let Some(Ok(WatchEvent::Added(seen))) = watch.next().await else { panic!("nothing was there") };
+            (whole, seen.metadata, pods.get_metadata("a").await.unwrap().metadata)
+        }
+    };
+    let (whole, watched, read) = list(&fixture.pods()).await;
+    assert_eq!((&whole, &whole), (&watched, &read));
+    let directory = fixture.directory;
+    drop(fixture.embedded);
+    let again = opened_again(&directory).await;
+    let (stored, watched, read) = list(&kube::Api::namespaced(again.client(), "default")).await;
+    assert_eq!((&stored, &stored, &stored), (&whole, &watched, &read));
 }
