@@ -3,6 +3,7 @@
 //! node, a domain and a country may take are the capacities of its arcs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use coffer_model::{Country, FailureDomain};
 
@@ -27,8 +28,8 @@ pub(crate) struct Place {
 
 /// What is to be solved.
 pub(crate) struct Problem {
-    /// For each pod the nodes that it may have.
-    pub(crate) candidates: Vec<Vec<Candidate>>,
+    /// For each pod the nodes that it may have. Pods that are alike share one list.
+    pub(crate) candidates: Vec<Arc<[Candidate]>>,
     pub(crate) spread: Spread,
     /// Where pods of the set run already.
     pub(crate) already: Vec<(NodeName, Place)>,
@@ -66,7 +67,8 @@ impl Problem {
 
     /// Countries that could take a pod, or have one.
     fn countries(&self) -> BTreeSet<Country> {
-        let could = self.candidates.iter().flatten().filter_map(|candidate| candidate.place.country);
+        let could =
+            self.candidates.iter().flat_map(|one| one.iter()).filter_map(|candidate| candidate.place.country);
         could.chain(self.already.iter().filter_map(|(_, place)| place.country)).collect()
     }
 
@@ -115,6 +117,8 @@ struct Build<'a> {
     countries: BTreeMap<Country, usize>,
     /// Arcs that must be full.
     least: Vec<(ArcId, u32)>,
+    /// The list of the last pod, and the vertices of its nodes.
+    last: Option<(&'a Arc<[Candidate]>, Vec<usize>)>,
 }
 
 impl<'a> Build<'a> {
@@ -131,6 +135,7 @@ impl<'a> Build<'a> {
             domains: BTreeMap::new(),
             countries: BTreeMap::new(),
             least: Vec::new(),
+            last: None,
         };
         // Countries that must take pods are there whether anything leads to them or not.
         for country in bounds.keys() {
@@ -139,15 +144,16 @@ impl<'a> Build<'a> {
         build
     }
 
-    fn pod(&mut self, candidates: &'a [Candidate]) -> Vec<(ArcId, &'a Candidate)> {
+    fn pod(&mut self, candidates: &'a Arc<[Candidate]>) -> Vec<(ArcId, &'a Candidate)> {
         let pod = self.network.vertex();
         self.network.arc(self.source, pod, 1, 0);
-        let mut arcs = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
-            let node = self.node(candidate);
-            arcs.push((self.network.arc(pod, node, 1, candidate.cost), candidate));
+        if !self.last.as_ref().is_some_and(|(list, _)| Arc::ptr_eq(list, candidates)) {
+            let vertices = candidates.iter().map(|candidate| self.node(candidate)).collect();
+            self.last = Some((candidates, vertices));
         }
-        arcs
+        let vertices = self.last.iter().flat_map(|(_, vertices)| vertices);
+        let to = candidates.iter().zip(vertices);
+        to.map(|(candidate, node)| (self.network.arc(pod, *node, 1, candidate.cost), candidate)).collect()
     }
 
     fn node(&mut self, candidate: &'a Candidate) -> usize {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::Country;
 
-use crate::{Node, NodeName, PodId, Resources};
+use crate::ranking::{Ranking, Rankings};
+use crate::{Costs, Node, NodeName, Pod, PodId, Residency, Resources, SiteSet};
 
 /// Why a change does not fit the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,7 @@ pub struct Cluster {
     revision: u64,
     nodes: BTreeMap<NodeName, Held>,
     bound: BTreeMap<PodId, NodeName>,
+    rankings: Rankings,
 }
 
 impl Cluster {
@@ -66,12 +68,15 @@ impl Cluster {
         let name = node.name.clone();
         let before = self.nodes.remove(&name);
         let (used, pods) = before.map(|before| (before.used, before.pods)).unwrap_or_default();
-        self.nodes.insert(name, Held { node, used, pods });
+        let held = Held { node, used, pods };
+        self.rankings.rate(&held.node, &held.free());
+        self.nodes.insert(name, held);
     }
 
     /// Forgets a node; the pods that were bound to it, which run nowhere now.
     pub fn remove_node(&mut self, name: &NodeName) -> Vec<PodId> {
         let Some(held) = self.nodes.remove(name) else { return Vec::new() };
+        self.rankings.forget(name);
         held.pods.into_keys().inspect(|pod| drop(self.bound.remove(pod))).collect()
     }
 
@@ -89,6 +94,7 @@ impl Cluster {
         }
         held.used = held.used.plus(&needs);
         held.pods.insert(pod.clone(), needs);
+        self.rankings.rate(&held.node, &held.free());
         self.bound.insert(pod, name.clone());
         Ok(())
     }
@@ -103,8 +109,29 @@ impl Cluster {
             && let Some(needs) = held.pods.remove(pod)
         {
             held.used = held.used.minus(&needs).unwrap_or_default();
+            self.rankings.rate(&held.node, &held.free());
         }
         Ok(name)
+    }
+
+    /// Takes note that the pods of a set are to be placed that run nowhere: nodes are ranked for those
+    /// that are like others before them.
+    pub(crate) fn rank_for(&mut self, set: &SiteSet, costs: &Costs) {
+        let Self { nodes, bound, rankings, .. } = self;
+        let unbound = set.pods.iter().filter(|pod| !bound.contains_key(&set.id(pod)));
+        let mut noted: Vec<&Pod> = Vec::new();
+        for pod in unbound {
+            if noted.iter().all(|other| !other.is_like(pod)) {
+                noted.push(pod);
+                let nodes = || nodes.values().map(|held| (&held.node, held.free()));
+                rankings.note(pod, &set.residency, costs, nodes);
+            }
+        }
+    }
+
+    /// The ranking of nodes for such pods, if there is one.
+    pub(crate) fn ranking(&self, pod: &Pod, residency: &Residency, costs: &Costs) -> Option<&Ranking> {
+        self.rankings.get(pod, residency, costs)
     }
 
     /// The node that a pod is bound to.

@@ -2,6 +2,7 @@
 //! all of them or none. Every legal node is considered; none is sampled.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use coffer_model::{Country, FailureDomain};
 use serde::{Deserialize, Serialize};
@@ -74,14 +75,14 @@ impl<'a> View<'a> {
     /// The pods to place, how many nodes are legal for each, and the problem.
     pub(crate) fn problem(&self) -> (Vec<&'a Pod>, Vec<u64>, Problem) {
         let pods = self.unbound();
-        let mut classes: Vec<(&Pod, Vec<Candidate>, u64)> = Vec::new();
+        let mut classes: Vec<(&Pod, Arc<[Candidate]>, u64)> = Vec::new();
         let mut candidates = Vec::with_capacity(pods.len());
         let mut legal = Vec::with_capacity(pods.len());
         for pod in &pods {
-            let known = classes.iter().position(|(one, ..)| alike(one, pod));
+            let known = classes.iter().position(|(one, ..)| one.is_like(pod));
             let index = known.unwrap_or_else(|| {
                 let (best, count) = self.best_nodes(pod, pods.len());
-                classes.push((pod, best, count));
+                classes.push((pod, best.into(), count));
                 classes.len() - 1
             });
             if let Some((_, best, count)) = classes.get(index) {
@@ -114,6 +115,11 @@ impl<'a> View<'a> {
         let in_domain = usize::try_from(spread.per_domain).unwrap_or(pods).min(pods).max(1);
         let taken: Vec<NodeName> = self.already().into_iter().map(|(node, _)| node).collect();
         let (most_nodes, most_domains) = (in_domain + taken.len(), pods + taken.len());
+        if self.relaxed.is_empty()
+            && let Some(ranking) = self.cluster.ranking(pod, &self.set.residency, self.costs)
+        {
+            return (ranking.best(&taken, most_nodes, most_domains), ranking.legal());
+        }
         // Of each domain the cheapest nodes so far, cheapest first.
         let mut found: BTreeMap<PlaceRef<'_>, Priced<'_>> = BTreeMap::new();
         let mut legal = 0;
@@ -138,9 +144,9 @@ impl<'a> View<'a> {
     }
 
     /// The candidates of one pod: moving has its price, and its own disk is always among them.
-    fn with_home(&self, pod: &Pod, best: &[Candidate]) -> Vec<Candidate> {
+    fn with_home(&self, pod: &Pod, best: &Arc<[Candidate]>) -> Arc<[Candidate]> {
+        let Some(home) = &pod.home else { return Arc::clone(best) };
         let mut candidates = best.to_vec();
-        let Some(home) = &pod.home else { return candidates };
         candidates.retain(|candidate| candidate.node != home.node);
         candidates.iter_mut().for_each(|candidate| candidate.cost += self.costs.moving(pod, &candidate.node));
         if let Some(node) = self.cluster.node(&home.node) {
@@ -150,13 +156,8 @@ impl<'a> View<'a> {
                 candidates.push(Candidate { node: home.node.clone(), place: place(node), cost });
             }
         }
-        candidates
+        candidates.into()
     }
-}
-
-/// Whether two pods may run on the same nodes at the same price, but for where their shards lie.
-fn alike(a: &Pod, b: &Pod) -> bool {
-    a.needs == b.needs && a.selector == b.selector && a.tolerations == b.tolerations
 }
 
 /// A country and a failure domain, the name of the node where nothing attests one.

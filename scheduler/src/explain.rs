@@ -72,6 +72,11 @@ impl Relaxed {
         Self(Constraint::ALL.into_iter().filter(|constraint| !kept.contains(constraint)).collect())
     }
 
+    /// Whether nothing is left aside.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a pod may run on a node, leaving these aside.
     pub(crate) fn may_run(&self, pod: &Pod, residency: &Residency, node: &Node, free: &Resources) -> bool {
         obstacles(pod, residency, node, free).all(|obstacle| self.0.contains(&constraint(&obstacle)))

@@ -136,6 +136,7 @@ impl Ledger {
     /// [`ClusterError`], where a binding does not fit: a fault of the decision, which is then not taken in.
     pub fn decide(&mut self, set: SiteSet, costs: Costs) -> Result<(Option<Decision>, String), ClusterError> {
         self.cluster.set_revision(self.next);
+        self.cluster.rank_for(&set, &costs);
         let decision = decide(&self.cluster, &set, &costs).ok();
         let what = Line::Decided { set: Box::new(set), costs, decision: decision.clone() };
         self.take(&what)?;

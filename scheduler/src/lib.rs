@@ -19,6 +19,7 @@ mod names;
 mod node;
 mod plan;
 mod pod;
+mod ranking;
 mod resources;
 mod score;
 mod set;

@@ -74,6 +74,11 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Whether both may run on the same nodes at the same price, but for where their shards lie.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        self.needs == other.needs && self.selector == other.selector && self.tolerations == other.tolerations
+    }
+
     /// Whether it does not mind the taint.
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.tolerations.iter().any(|toleration| toleration.covers(taint))

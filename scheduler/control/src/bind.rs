@@ -15,7 +15,7 @@ use crate::names::DECISION;
 use crate::resources::{PlacementRecord, PlacementRecordSpec};
 
 pub use reserving::Reserving;
-pub use transactions::{Change, Transact, TransactionRefused, Transactions};
+pub use transactions::{Change, Transact, TransactionRefused, Transactions, Version};
 
 /// Lines of the ledger that are to be written down with the bindings that they decided.
 #[derive(Clone, Debug, PartialEq, Eq)]

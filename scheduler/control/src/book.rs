@@ -51,6 +51,8 @@ pub struct Book {
     /// Lines of the ledger that are not written down yet.
     lines: Vec<String>,
     nodes: BTreeMap<NodeName, SeenNode>,
+    /// Those of them that an operator wants empty.
+    drained: BTreeSet<NodeName>,
     /// Room that others take, by node and the pod's namespace and name.
     foreign: BTreeMap<NodeName, BTreeMap<(String, String), Resources>>,
     /// The uid of a foreign pod, and where it was last seen.
@@ -78,6 +80,7 @@ impl Book {
             ledger: Ledger::new(),
             lines: Vec::new(),
             nodes: BTreeMap::new(),
+            drained: BTreeSet::new(),
             foreign: BTreeMap::new(),
             foreign_at: BTreeMap::new(),
             sets: BTreeMap::new(),
@@ -332,12 +335,11 @@ impl Book {
                 standing.lost.insert(node.name.clone());
             }
         }
-        for (name, seen) in &self.nodes {
-            // Whoever cordons a node and takes its pods away wants it empty.
-            if seen.drain || seen.base.cordoned && deserted.contains(name) {
-                standing.drained.insert(name.clone());
-            }
-        }
+        // Whoever cordons a node and takes its pods away wants it empty.
+        let cordoned = |name: &&&NodeName| self.nodes.get(**name).is_some_and(|seen| seen.base.cordoned);
+        standing
+            .drained
+            .extend(self.drained.iter().chain(deserted.iter().filter(cordoned).copied()).cloned());
         standing
     }
 

@@ -24,6 +24,7 @@ mod watching;
 
 pub use bind::{
     Batch, Bind, BindError, Bound, Change, Record, Reserving, Transact, TransactionRefused, Transactions,
+    Version,
 };
 pub use book::{Binding, Book, BookError, Standing, Verdict};
 pub use leader::{LeaderError, Leadership, lead};

@@ -57,7 +57,7 @@ pub(crate) fn needs_view(resource: &Resource) -> bool {
 }
 
 /// Whether the resource is a second view of what another one stores.
-fn is_other_view(resource: &Resource) -> bool {
+pub(crate) fn is_other_view(resource: &Resource) -> bool {
     resource
         .kind
         .stored_as

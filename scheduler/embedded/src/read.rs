@@ -7,7 +7,7 @@ use coffer_model::Timestamp;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::api::{Api, view, view_bytes};
+use crate::api::{Api, is_other_view, view, view_bytes};
 use crate::refusal::{Malformed, Refusal};
 use crate::registry::Resource;
 use crate::reply::Reply;
@@ -36,7 +36,7 @@ pub(crate) fn get(api: &Api, objects: &Objects, query: &Query, accept: &Accept) 
             let options = table_options(query, version);
             Reply::json(&render(resource, &[view(resource, &stored)], metadata, &options, api.clock.now()))
         }
-        Form::Partial => Reply::json(&partial(&view(resource, &stored))),
+        Form::Partial => Reply::bytes(StatusCode::OK, partial_bytes(resource, &stored)),
         Form::Plain | Form::Discovery(_) => Reply::bytes(StatusCode::OK, view_bytes(resource, &stored)),
     })
 }
@@ -149,6 +149,17 @@ pub(crate) fn table_options(query: &Query, version: &'static str) -> TableOption
 /// The metadata of an object, for clients that want no more.
 pub(crate) fn partial(object: &Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object.get("metadata")})
+}
+
+/// The same as bytes. Where the metadata lies in what is stored, nothing else is read.
+pub(crate) fn partial_bytes(resource: &Resource, stored: &Stored) -> Bytes {
+    match stored.metadata().filter(|_| !is_other_view(resource)) {
+        Some(metadata) => {
+            let head = br#"{"apiVersion":"meta.k8s.io/v1","kind":"PartialObjectMetadata","metadata":"#;
+            [head, metadata, b"}"].concat().into()
+        }
+        None => partial(&view(resource, stored)).to_string().into(),
+    }
 }
 
 /// Where the next page begins: revision, namespace and name of the last one shown.

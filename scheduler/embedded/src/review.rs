@@ -8,7 +8,7 @@ use crate::authorize::{Ask, authorize};
 use crate::identity::Identity;
 use crate::object::{set, text};
 use crate::refusal::{Cause, Fault, Refusal, Subject};
-use crate::write::Written;
+use crate::write::{Shown, Written};
 
 pub(crate) fn answer(api: &Api, identity: &Identity, mut review: Value) -> Result<Written, Refusal> {
     let outcome = if review.pointer("/spec/resourceAttributes").is_some_and(Value::is_object) {
@@ -42,5 +42,5 @@ pub(crate) fn answer(api: &Api, identity: &Identity, mut review: Value) -> Resul
     set(&mut review, "status", Some(status));
     set(&mut review, "kind", Some("SelfSubjectAccessReview".into()));
     set(&mut review, "apiVersion", Some("authorization.k8s.io/v1".into()));
-    Ok(Written { status: StatusCode::CREATED, object: review, warnings: Vec::new() })
+    Ok(Written { status: StatusCode::CREATED, object: Shown::Made(review), warnings: Vec::new() })
 }

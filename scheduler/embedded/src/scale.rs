@@ -9,7 +9,7 @@ use crate::refusal::{Cause, Fault, Malformed, Refusal};
 use crate::registry::{Resource, ScalePaths};
 use crate::request::Objects;
 use crate::schema::{Schema, schema_of};
-use crate::write::{Edited, Patch, Write, Written};
+use crate::write::{Edited, Patch, Shown, Write, Written};
 
 impl Api {
     /// The `Scale` of an object.
@@ -65,7 +65,8 @@ impl Write<'_> {
             Ok(Edited::from(new))
         };
         let written = self.alter(name, edited).await?;
-        Ok(Written { object: scale(paths, &written.object), ..written })
+        let Written { status, object, warnings } = written;
+        Ok(Written { status, object: Shown::Made(scale(paths, &object.value())), warnings })
     }
 }
 

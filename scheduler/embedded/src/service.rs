@@ -19,7 +19,6 @@ use crate::audit::AuditEvent;
 use crate::authorize::{Ask, authorize, authorize_body};
 use crate::identity::Identity;
 use crate::kinds::Verb;
-use crate::object::meta;
 use crate::refusal::Refusal;
 use crate::reply::{Body, Reply};
 use crate::request::{Objects, Part, Request, Target};
@@ -137,7 +136,7 @@ impl Call<'_> {
             now: api.clock.now(),
         };
         let written = self.change(&write, &bytes).await?;
-        drop(self.named.set(meta(&written.object, "name").to_owned()));
+        drop(self.named.set(written.object.name().to_owned()));
         Ok(Reply::from(written).into())
     }
 

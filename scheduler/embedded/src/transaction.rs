@@ -2,6 +2,8 @@
 //! embedded home can do and a real cluster cannot. A binding goes with the
 //! record of its decision and the capacity that it takes.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::api::view;
@@ -12,7 +14,7 @@ use crate::kinds::Verb;
 use crate::object::{field, meta, revision};
 use crate::refusal::{Malformed, Refusal};
 use crate::request::{Objects, Part, Query};
-use crate::store::{CommitError, Expect, Operation};
+use crate::store::{CommitError, Expect, Operation, Stored};
 use crate::write::{ATTEMPTS, Write};
 
 /// One change of a transaction. Objects name their kind by `apiVersion` and `kind`.
@@ -47,7 +49,7 @@ impl Embedded {
     ///
     /// # Errors
     /// The [`Refusal`] of the first change that is refused.
-    pub async fn transaction(&self, manager: &str, changes: &[Change]) -> Result<Vec<Value>, Refusal> {
+    pub async fn transaction(&self, manager: &str, changes: &[Change]) -> Result<Vec<Arc<Stored>>, Refusal> {
         for _ in 0..ATTEMPTS {
             let mut operations = Vec::with_capacity(changes.len());
             for change in changes {
@@ -58,7 +60,7 @@ impl Embedded {
                     if stored.iter().any(|one| &*one.key.resource == crate::api::DEFINITIONS) {
                         self.api.refresh_definitions();
                     }
-                    return Ok(stored.iter().map(|one| one.value()).collect());
+                    return Ok(stored);
                 }
                 // Whoever came first is seen by the next attempt, which refuses if that is final.
                 Err(CommitError::Conflict { .. }) => {}

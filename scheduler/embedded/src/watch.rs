@@ -13,7 +13,7 @@ use tokio::time::{Interval, MissedTickBehavior, Sleep, interval, sleep};
 
 use crate::api::{Api, view, view_bytes};
 use crate::object::set_meta;
-use crate::read::{expect_selectable, form, is_selected, line, partial, table_options};
+use crate::read::{expect_selectable, form, is_selected, line, partial, partial_bytes, table_options};
 use crate::refusal::{Malformed, Refusal};
 use crate::registry::Resource;
 use crate::reply::{Body, JSON, stream};
@@ -183,7 +183,8 @@ impl Watching {
     fn shown(&mut self, stored: &Stored) -> Bytes {
         match self.form {
             Form::Plain | Form::Discovery(_) => view_bytes(&self.resource, stored),
-            Form::Table(_) | Form::Partial => self.formed(view(&self.resource, stored)),
+            Form::Partial => partial_bytes(&self.resource, stored),
+            Form::Table(_) => self.formed(view(&self.resource, stored)),
         }
     }
 

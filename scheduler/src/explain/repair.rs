@@ -5,6 +5,7 @@
 //! tier, has no price: that is never the advice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use coffer_model::{Country, FailureDomain, Jurisdiction};
 use serde::{Deserialize, Serialize};
@@ -102,8 +103,8 @@ fn of_nodes(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Option<Vec<Repai
     let view = View { cluster, set, costs, relaxed: Relaxed::default() };
     let pods = view.unbound();
     let new = new_nodes(cluster, set, &pods);
-    let candidates: Vec<Vec<Candidate>> =
-        pods.iter().map(|pod| candidates(cluster, set, pod, &new)).collect();
+    let candidates: Vec<Arc<[Candidate]>> =
+        pods.iter().map(|pod| candidates(cluster, set, pod, &new).into()).collect();
     let (_, _, problem) = view.problem();
     let problem = Problem { candidates, spread: set.spread, already: problem.already };
     let assignment = problem.solve()?;

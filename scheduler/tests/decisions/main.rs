@@ -4,5 +4,6 @@
 mod explain;
 mod instance;
 mod placement;
+mod ranking;
 mod replay;
 mod storm;

@@ -42,14 +42,25 @@ pub enum TransactionRefused {
     Unavailable(String),
 }
 
+/// An object as a transaction left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Plural name of its kind, with the group behind a point unless it is the core group.
+    pub resource: String,
+    /// Its name.
+    pub name: String,
+    /// Its resource version.
+    pub version: String,
+}
+
 /// An API with transactions.
 #[async_trait]
 pub trait Transact: Send + Sync {
-    /// Carries out all changes or none; the objects as they are then.
+    /// Carries out all changes or none; the versions that the objects have then.
     ///
     /// # Errors
     /// [`TransactionRefused`].
-    async fn transact(&self, changes: Vec<Change>) -> Result<Vec<Value>, TransactionRefused>;
+    async fn transact(&self, changes: Vec<Change>) -> Result<Vec<Version>, TransactionRefused>;
 }
 
 /// Binds by transactions.
@@ -108,10 +119,10 @@ impl<T: Transact> Bind for Transactions<T> {
         changes.extend(self.moves_head(batch).await?);
         match self.api.transact(changes).await {
             Ok(stored) => {
-                let head = stored.iter().find(|one| one.get("kind") == Some(&json!("ConfigMap")));
-                let version = head.and_then(|head| head.pointer("/metadata/resourceVersion")?.as_str());
-                if let Some(version) = version {
-                    self.set_head(Some(version.to_owned()));
+                if let Some(head) =
+                    stored.into_iter().find(|one| one.resource == "configmaps" && one.name == HEAD)
+                {
+                    self.set_head(Some(head.version));
                 }
                 Ok(Bound::All)
             }

@@ -67,6 +67,10 @@ impl Book {
             return Ok(Verdict::Nothing);
         }
         let mut bindings = self.returns(&managed, &unbound);
+        // Placed together: while some are still to come, how the fleet stands need not be asked.
+        if managed.set.pods.len() < managed.size {
+            return Ok(self.bound(bindings));
+        }
         let standing = self.standing(name);
         let staying = self.staying(&managed, &standing);
         let has_node = |id: &PodId| self.ledger.cluster().node_of(id).is_some();

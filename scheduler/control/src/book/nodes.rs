@@ -53,6 +53,11 @@ impl Book {
         let name = seen.base.name.clone();
         let before = self.nodes.get(&name).and_then(|before| before.silent_since);
         seen.silent_since = (!seen.base.ready).then(|| before.unwrap_or_else(|| self.clock.monotonic()));
+        if seen.drain {
+            self.drained.insert(name.clone());
+        } else {
+            self.drained.remove(&name);
+        }
         self.nodes.insert(name.clone(), seen);
         self.refresh(&name)
     }
@@ -64,6 +69,7 @@ impl Book {
     /// [`BookError`].
     pub fn lose_node(&mut self, name: &NodeName) -> Result<(), BookError> {
         self.nodes.remove(name);
+        self.drained.remove(name);
         if self.ledger.cluster().node(name).is_none() {
             return Ok(());
         }
@@ -94,7 +100,11 @@ impl Book {
     /// [`BookError`].
     pub fn time_passes(&mut self) -> Result<(), BookError> {
         self.waiting.append(&mut self.refused);
-        let names: Vec<NodeName> = self.nodes.keys().cloned().collect();
+        // What else there is to a node changes only when it is seen.
+        let before = |name: &NodeName| self.ledger.cluster().node(name).map(|node| node.attested.as_ref());
+        let other =
+            |(name, seen): &(&NodeName, &SeenNode)| before(name) != Some(self.attested(seen).ok().as_ref());
+        let names: Vec<NodeName> = self.nodes.iter().filter(other).map(|(name, _)| name.clone()).collect();
         names.iter().try_for_each(|name| self.refresh(name))
     }
 

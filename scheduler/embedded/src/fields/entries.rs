@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::Operation;
+use super::difference::Difference;
 use super::paths::{Path, from_fields, to_fields};
+use super::{Operation, tree};
 use crate::object::{elements, field, set, set_meta};
 
 /// Entries that an object keeps at most; the oldest `Update` entries are joined into one beyond that.
@@ -64,22 +65,104 @@ pub(crate) fn save(object: &mut Value, entries: &[Entry]) {
             entry.fields.extend(joined.fields);
         }
     }
-    let entries: Vec<Value> = entries
-        .iter()
-        .map(|entry| {
-            let operation = match entry.operation {
-                Operation::Apply => "Apply",
-                Operation::Update => "Update",
-            };
-            let mut json = json!({
-                "manager": entry.manager, "operation": operation, "apiVersion": entry.version,
-                "time": entry.time, "fieldsType": "FieldsV1", "fieldsV1": to_fields(&entry.fields),
-            });
-            if !entry.part.is_empty() {
-                set(&mut json, "subresource", Some(entry.part.clone().into()));
-            }
-            json
-        })
-        .collect();
+    let entries: Vec<Value> = entries.iter().map(|entry| written(entry, to_fields(&entry.fields))).collect();
+    write(object, entries);
+}
+
+/// Writes entries that are JSON already.
+fn write(object: &mut Value, entries: Vec<Value>) {
     set_meta(object, "managedFields", (!entries.is_empty()).then(|| entries.into()));
+}
+
+/// An entry as JSON, with these fields in place of its own.
+fn written(entry: &Entry, fields: Value) -> Value {
+    let mut json = json!({
+        "manager": entry.manager, "operation": name_of(entry.operation), "apiVersion": entry.version,
+        "time": entry.time, "fieldsType": "FieldsV1",
+    });
+    // Moved in: the macro would copy the tree.
+    set(&mut json, "fieldsV1", Some(fields));
+    if !entry.part.is_empty() {
+        set(&mut json, "subresource", Some(entry.part.clone().into()));
+    }
+    json
+}
+
+fn name_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Apply => "Apply",
+        Operation::Update => "Update",
+    }
+}
+
+/// Gives a new object one entry with these fields.
+pub(super) fn begin(object: &mut Value, own: &Entry, fields: Map<String, Value>) {
+    let entries = if fields.is_empty() { Vec::new() } else { vec![written(own, fields.into())] };
+    write(object, entries);
+}
+
+/// Gives `changed` to the writer's entry and takes it, and what was removed, from all others, in the
+/// entries as they are stored. `None`: there are so many that some have to be joined, see [`save`].
+pub(super) fn reassigned(entries: &[Value], own: &Entry, difference: &Difference) -> Option<Vec<Value>> {
+    if entries.len() >= ENTRIES_MAX {
+        return None;
+    }
+    let mut entries = entries.to_vec();
+    for entry in &mut entries {
+        if let Some(Value::Object(fields)) = entry.get_mut("fieldsV1") {
+            difference.changed.iter().chain(&difference.removed).for_each(|path| tree::take(fields, path));
+        }
+    }
+    if !difference.changed.is_empty() {
+        match entries.iter_mut().find(|entry| is_stored_of(entry, own)) {
+            Some(entry) => {
+                if let Some(Value::Object(fields)) = entry.get_mut("fieldsV1") {
+                    difference.changed.iter().for_each(|path| tree::add(fields, path));
+                }
+                set(entry, "time", Some(own.time.clone().into()));
+            }
+            None => {
+                let mut fields = Map::new();
+                difference.changed.iter().for_each(|path| tree::add(&mut fields, path));
+                entries.push(written(own, fields.into()));
+            }
+        }
+    }
+    entries
+        .retain(|entry| entry.get("fieldsV1").and_then(Value::as_object).is_some_and(|one| !one.is_empty()));
+    Some(entries)
+}
+
+fn is_stored_of(entry: &Value, own: &Entry) -> bool {
+    field(entry, "manager") == own.manager
+        && field(entry, "operation") == name_of(own.operation)
+        && field(entry, "subresource") == own.part
+        && field(entry, "apiVersion") == own.version
+}
+
+/// [`reassigned`], written into an object.
+pub(super) fn reassign(object: &mut Value, old: &Value, own: Entry, difference: Difference) {
+    match reassigned(elements(old, "/metadata/managedFields"), &own, &difference) {
+        Some(entries) => write(object, entries),
+        None => save(object, &reassigned_slowly(load(old), own, difference)),
+    }
+}
+
+/// The same as [`reassigned`], field by field: slow, obvious, and the oracle of its test.
+pub(super) fn reassigned_slowly(mut entries: Vec<Entry>, own: Entry, difference: Difference) -> Vec<Entry> {
+    let Difference { changed, removed } = difference;
+    for entry in &mut entries {
+        entry.fields.retain(|path| !changed.contains(path) && !removed.contains(path));
+    }
+    if !changed.is_empty() {
+        match entries.iter_mut().find(|entry| entry.is_of(&own)) {
+            Some(entry) => {
+                entry.fields.extend(changed);
+                entry.time = own.time;
+            }
+            None => entries.push(Entry { fields: changed, ..own }),
+        }
+    }
+    entries.retain(|entry| !entry.fields.is_empty());
+    entries
 }

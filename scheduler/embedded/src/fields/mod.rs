@@ -1,13 +1,16 @@
 //! Who owns which fields: `metadata.managedFields`. Every change is attributed
 //! to a manager; server-side apply asks here whose fields it would take.
 
+mod difference;
 mod entries;
 mod paths;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use difference::{Difference, difference};
 pub(crate) use entries::{Entry, load, save};
 pub(crate) use paths::{Path, Step, leaves, words};
 
@@ -31,64 +34,43 @@ pub(crate) fn owned(write: &Write<'_>, object: &Value) -> BTreeMap<Path, Value> 
 
 /// Attributes a new object to its creator; `given` is what the creator sent.
 pub(crate) fn on_create(write: &Write<'_>, given: &Value, object: &mut Value, operation: Operation) {
-    let there = owned(write, object);
-    let fields: BTreeSet<Path> =
-        owned(write, given).into_keys().filter(|path| there.contains_key(path)).collect();
-    let entry = Entry { fields, ..own(write, operation) };
-    save(object, &[entry]);
+    let schema = &write.resource().schema;
+    let mut fields = tree::tree_of(schema, given);
+    // What the server did not take over is nobody's.
+    difference(schema, given, object).removed.iter().for_each(|path| tree::take(&mut fields, path));
+    entries::begin(object, &own(write, operation), fields);
 }
 
 /// Attributes the difference between two states. After an apply the entries are those that it
 /// worked out, which the new state carries already.
 pub(crate) fn on_update(write: &Write<'_>, old: &Value, new: &mut Value, operation: Operation) {
-    let before = old.pointer("/metadata/managedFields").cloned();
-    let after = owned(write, new);
-    let entries = match operation {
-        Operation::Apply => {
-            let mut entries = load(new);
-            for entry in &mut entries {
-                entry.fields.retain(|path| after.contains_key(path));
-            }
-            entries.retain(|entry| !entry.fields.is_empty());
-            let same = |one: &Entry, other: &Entry| one.is_of(other) && one.fields == other.fields;
-            let past = load(old);
-            if past.len() == entries.len() && past.iter().zip(&entries).all(|(one, other)| same(one, other)) {
-                set_meta(new, "managedFields", before);
-                return;
-            }
-            entries
-        }
+    match operation {
+        Operation::Apply => on_apply(write, old, new),
         Operation::Update => {
-            let past = owned(write, old);
-            let changed: BTreeSet<Path> = after
-                .iter()
-                .filter(|(path, value)| past.get(*path) != Some(value))
-                .map(|(path, _)| path.clone())
-                .collect();
-            let removed: BTreeSet<&Path> = past.keys().filter(|path| !after.contains_key(*path)).collect();
-            if changed.is_empty() && removed.is_empty() {
-                set_meta(new, "managedFields", before);
-                return;
+            let difference = difference(&write.resource().schema, old, new);
+            if difference == Difference::default() {
+                set_meta(new, "managedFields", old.pointer("/metadata/managedFields").cloned());
+            } else {
+                entries::reassign(new, old, own(write, operation), difference);
             }
-            let mut entries = load(old);
-            let own = own(write, operation);
-            for entry in &mut entries {
-                entry.fields.retain(|path| !changed.contains(path) && !removed.contains(path));
-            }
-            if !changed.is_empty() {
-                match entries.iter_mut().find(|entry| entry.is_of(&own)) {
-                    Some(entry) => {
-                        entry.fields.extend(changed);
-                        entry.time = own.time;
-                    }
-                    None => entries.push(Entry { fields: changed, ..own }),
-                }
-            }
-            entries.retain(|entry| !entry.fields.is_empty());
-            entries
         }
-    };
-    save(new, &entries);
+    }
+}
+
+fn on_apply(write: &Write<'_>, old: &Value, new: &mut Value) {
+    let after = owned(write, new);
+    let mut entries = load(new);
+    for entry in &mut entries {
+        entry.fields.retain(|path| after.contains_key(path));
+    }
+    entries.retain(|entry| !entry.fields.is_empty());
+    let same = |one: &Entry, other: &Entry| one.is_of(other) && one.fields == other.fields;
+    let past = load(old);
+    if past.len() == entries.len() && past.iter().zip(&entries).all(|(one, other)| same(one, other)) {
+        set_meta(new, "managedFields", old.pointer("/metadata/managedFields").cloned());
+    } else {
+        save(new, &entries);
+    }
 }
 
 /// The writer's entry, still without fields.
@@ -102,3 +84,6 @@ pub(crate) fn own(write: &Write<'_>, operation: Operation) -> Entry {
         fields: BTreeSet::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ pub(crate) type Path = Vec<Step>;
 const DEPTH_MAX: usize = 64;
 
 /// Set by the server, and owned by nobody.
-const UNOWNED: &[&str] = &[
+pub(super) const UNOWNED: &[&str] = &[
     "creationTimestamp",
     "deletionGracePeriodSeconds",
     "deletionTimestamp",
@@ -43,7 +43,7 @@ const UNOWNED: &[&str] = &[
 pub(crate) fn leaves(schema: &Schema, object: &Value) -> BTreeMap<Path, Value> {
     let mut found = BTreeMap::new();
     for (name, member) in object.as_object().into_iter().flatten() {
-        if name == "apiVersion" || name == "kind" {
+        if super::tree::is_unowned(name) {
             continue;
         }
         let known = schema.member(name).map(AsRef::as_ref);
@@ -64,7 +64,12 @@ pub(crate) fn leaves(schema: &Schema, object: &Value) -> BTreeMap<Path, Value> {
     found
 }
 
-fn walk(schema: Option<&Schema>, value: &Value, path: &mut Path, found: &mut BTreeMap<Path, Value>) {
+pub(super) fn walk(
+    schema: Option<&Schema>,
+    value: &Value,
+    path: &mut Path,
+    found: &mut BTreeMap<Path, Value>,
+) {
     let is_atomic = schema.is_some_and(|schema| schema.atomic);
     match value {
         Value::Object(members) if !members.is_empty() && !is_atomic => {
@@ -124,24 +129,9 @@ pub(crate) fn words(path: &[Step]) -> String {
 pub(super) fn to_fields(paths: &BTreeSet<Path>) -> Value {
     let mut root = Map::new();
     for path in paths {
-        insert(&mut root, path);
+        super::tree::add(&mut root, path);
     }
     Value::Object(root)
-}
-
-fn insert(at: &mut Map<String, Value>, path: &[Step]) {
-    let Some((step, rest)) = path.split_first() else { return };
-    let name = match step {
-        Step::Field(name) => format!("f:{name}"),
-        Step::Key(key) => format!("k:{key}"),
-        Step::Value(value) => format!("v:{value}"),
-    };
-    let Value::Object(next) = at.entry(name).or_insert_with(|| Value::Object(Map::new())) else { return };
-    if let ([], Step::Key(_)) = (rest, step) {
-        // A path that others go on from says by a dot that it is meant itself.
-        next.insert(".".to_owned(), Value::Object(Map::new()));
-    }
-    insert(next, rest);
 }
 
 /// The set that `FieldsV1` stands for; what is no path is passed over.

@@ -9,7 +9,7 @@ use crate::moment;
 use crate::object::{elements, field, is_deleting, meta, set, set_meta, text};
 use crate::refusal::{Cause, Fault, Refusal, success};
 use crate::store::{Expect, Operation};
-use crate::write::{ATTEMPTS, Write, Written};
+use crate::write::{ATTEMPTS, Shown, Write, Written};
 
 impl Write<'_> {
     /// Binds the pod of the path.
@@ -19,7 +19,11 @@ impl Write<'_> {
             let operation = self.binding(name, binding)?;
             if self.query.dry_run || self.commit(operation).await?.is_some() {
                 let status = success(&self.resource().subject(name), None);
-                return Ok(Written { status: StatusCode::CREATED, object: status, warnings: Vec::new() });
+                return Ok(Written {
+                    status: StatusCode::CREATED,
+                    object: Shown::Made(status),
+                    warnings: Vec::new(),
+                });
             }
         }
         Err(self.contended(name))

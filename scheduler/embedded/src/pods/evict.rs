@@ -10,7 +10,7 @@ use crate::object::{elements, field, is_deleting, meta, set, text};
 use crate::refusal::{Cause, Fault, Malformed, Refusal, success};
 use crate::selector::Labels;
 use crate::store::{CommitError, Expect, Key, Operation, Stored};
-use crate::write::{ATTEMPTS, DeleteOptions, Write, Written};
+use crate::write::{ATTEMPTS, DeleteOptions, Shown, Write, Written};
 
 /// Where budgets are stored.
 const BUDGETS: &str = "poddisruptionbudgets.policy";
@@ -124,7 +124,7 @@ fn evicted() -> Written {
     let mut status = success(&crate::refusal::Subject::default(), None);
     set(&mut status, "details", None);
     set(&mut status, "code", Some(201.into()));
-    Written { status: StatusCode::CREATED, object: status, warnings: Vec::new() }
+    Written { status: StatusCode::CREATED, object: Shown::Made(status), warnings: Vec::new() }
 }
 
 /// Whether the pod counts for anything: not over, not yet running, not going already.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::place::Place;
 use super::{Checks, ListType, Schema, Type, element_key};
 use crate::refusal::{Cause, Fault};
 
@@ -11,7 +12,7 @@ const CAUSES_MAX: usize = 32;
 /// Names every field at fault.
 pub(crate) fn check(schema: &Schema, value: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
-    check_at(schema, value, "", &mut causes);
+    check_at(schema, value, &Place::Root, &mut causes);
     causes
 }
 
@@ -19,7 +20,7 @@ fn holds(schema: &Schema, value: &Value) -> bool {
     check(schema, value).is_empty()
 }
 
-fn check_at(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+fn check_at(schema: &Schema, value: &Value, path: &Place<'_>, causes: &mut Vec<Cause>) {
     if causes.len() >= CAUSES_MAX || (value.is_null() && schema.nullable) {
         return;
     }
@@ -44,12 +45,12 @@ fn check_at(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>)
         Value::Object(members) => {
             for name in &schema.checks.required {
                 if !members.contains_key(name) {
-                    causes.push(Cause::new(Fault::Required, join(path, name), "must be given"));
+                    causes.push(Cause::new(Fault::Required, path.member(name).to_string(), "must be given"));
                 }
             }
             for (name, member) in members {
                 if let Some(known) = schema.member(name) {
-                    check_at(known, member, &join(path, name), causes);
+                    check_at(known, member, &path.member(name), causes);
                 }
             }
         }
@@ -76,12 +77,16 @@ fn words(kind: Type) -> &'static str {
     }
 }
 
-fn check_elements(schema: &Schema, elements: &[Value], path: &str, causes: &mut Vec<Cause>) {
+fn check_elements(schema: &Schema, elements: &[Value], path: &Place<'_>, causes: &mut Vec<Cause>) {
     let items = schema.items.as_ref();
     for (at, element) in elements.iter().enumerate() {
         if let Some(items) = items {
-            check_at(items, element, &format!("{path}[{at}]"), causes);
+            check_at(items, element, &path.element(at), causes);
         }
+    }
+    // One element is like no other.
+    if elements.len() < 2 {
+        return;
     }
     let keys: Vec<String> = match &schema.list {
         ListType::Map(keys) => {
@@ -95,12 +100,12 @@ fn check_elements(schema: &Schema, elements: &[Value], path: &str, causes: &mut 
     let mut seen = std::collections::BTreeSet::new();
     for (at, key) in keys.iter().enumerate() {
         if !seen.insert(key) {
-            causes.push(Cause::new(Fault::Duplicate, format!("{path}[{at}]"), key.clone()));
+            causes.push(Cause::new(Fault::Duplicate, path.element(at).to_string(), key.clone()));
         }
     }
 }
 
-fn check_value(checks: &Checks, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+fn check_value(checks: &Checks, value: &Value, path: &Place<'_>, causes: &mut Vec<Cause>) {
     let mut fault = |fault: Fault, message: String| causes.push(Cause::new(fault, place(path), message));
     if !checks.values.is_empty() && !checks.values.contains(value) {
         let known: Vec<String> = checks.values.iter().map(Value::to_string).collect();
@@ -121,7 +126,8 @@ fn check_value(checks: &Checks, value: &Value, path: &str, causes: &mut Vec<Caus
             fault(Fault::Invalid, "must be a multiple of the stated number".to_owned());
         }
     }
-    if let Some((size, what)) = size(value) {
+    let is_bounded = checks.shortest.is_some() || checks.longest.is_some();
+    if is_bounded && let Some((size, what)) = size(value) {
         if let Some(least) = checks.shortest.filter(|least| size < *least) {
             fault(Fault::Invalid, format!("must have at least {least} {what}"));
         }
@@ -176,10 +182,6 @@ fn has_format(format: &str, text: &str) -> bool {
     }
 }
 
-fn place(path: &str) -> String {
-    if path.is_empty() { "<root>".to_owned() } else { path.to_owned() }
-}
-
-pub(super) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+fn place(path: &Place<'_>) -> String {
+    if matches!(path, Place::Root) { "<root>".to_owned() } else { path.to_string() }
 }

@@ -6,6 +6,7 @@ mod built_in;
 mod check;
 mod fit;
 mod parse;
+mod place;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, params};
 use serde_json::Value;
 
+use super::index::Selected;
 use super::state::{Event, EventKind, State};
 use super::{Key, Limits, OpenError, Stored};
 
@@ -155,7 +156,7 @@ fn replay(
         let object: Value = serde_json::from_slice(&json).map_err(|_| damaged())?;
         let kind = kind_of(row.get(1).map_err(disk)?).ok_or_else(damaged)?;
         let previous = state.get(&key).cloned();
-        let object = Arc::new(Stored::new(key, revision, Bytes::from(json), &object));
+        let object = Arc::new(Stored::new(key, revision, Bytes::from(json), Selected::of(&object)));
         state.apply(Event { kind, object, previous });
     }
     state.forget(compacted);

@@ -1,6 +1,7 @@
 //! A stored object: its bytes, and what selectors look at, taken out once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -44,12 +45,20 @@ pub struct Stored {
     pub revision: u64,
     /// The object as JSON, its `metadata.resourceVersion` included.
     pub json: Bytes,
+    selected: Selected,
+    /// Where in the JSON the metadata is; none of what was read from the file.
+    metadata: Option<Range<usize>>,
+}
+
+/// What selectors look at.
+#[derive(Debug)]
+pub(super) struct Selected {
     labels: BTreeMap<Box<str>, Box<str>>,
     fields: Vec<(&'static str, Box<str>)>,
 }
 
-impl Stored {
-    pub(super) fn new(key: Key, revision: u64, json: Bytes, object: &Value) -> Self {
+impl Selected {
+    pub(super) fn of(object: &Value) -> Self {
         let labels = object
             .pointer("/metadata/labels")
             .and_then(Value::as_object)
@@ -58,12 +67,27 @@ impl Stored {
             .filter_map(|(name, value)| Some((name.as_str().into(), value.as_str()?.into())))
             .collect();
         let fields = FIELDS.iter().filter_map(|path| Some((*path, text(object, path)?))).collect();
-        Self { key, revision, json, labels, fields }
+        Self { labels, fields }
+    }
+}
+
+impl Stored {
+    pub(super) fn new(key: Key, revision: u64, json: Bytes, selected: Selected) -> Self {
+        Self { key, revision, json, selected, metadata: None }
+    }
+
+    pub(super) fn with_metadata(self, metadata: Range<usize>) -> Self {
+        Self { metadata: Some(metadata), ..self }
+    }
+
+    /// The bytes of its metadata, where it is known at which place they are.
+    pub(crate) fn metadata(&self) -> Option<&[u8]> {
+        self.json.get(self.metadata.clone()?)
     }
 
     /// Its labels.
     pub fn label(&self, name: &str) -> Option<&str> {
-        self.labels.get(name).map(AsRef::as_ref)
+        self.selected.labels.get(name).map(AsRef::as_ref)
     }
 
     /// A field by its path; empty where the object does not have it.
@@ -71,7 +95,7 @@ impl Stored {
         match path {
             "metadata.name" => &self.key.name,
             "metadata.namespace" => &self.key.namespace,
-            _ => self.fields.iter().find(|(known, _)| *known == path).map_or("", |(_, value)| value),
+            _ => self.selected.fields.iter().find(|(known, _)| *known == path).map_or("", |(_, value)| value),
         }
     }
 

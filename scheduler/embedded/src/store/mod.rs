@@ -3,6 +3,8 @@
 //! the present and the newest events of every resource. `STORE.md` draws the
 //! file and argues why a crash loses nothing that was acknowledged.
 
+mod draft;
+mod figures;
 mod file;
 mod index;
 mod page;
@@ -13,9 +15,9 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use bytes::Bytes;
 use serde_json::Value;
 
+pub use figures::Figures;
 pub use index::Stored;
 pub(crate) use index::{EVENT_FIELDS, NAMESPACE_FIELDS, NODE_FIELDS, POD_FIELDS, SECRET_FIELDS};
 pub use page::{Page, PageRequest};
@@ -23,7 +25,7 @@ pub use state::{Event, EventKind};
 pub use watcher::{Watched, Watcher};
 
 use state::State;
-use writer::Writer;
+use writer::{Change, Writer};
 
 /// Where an object is: resource as the store calls it (`pods`,
 /// `sitesets.fleet.coffer`), namespace (empty for what has none), name.
@@ -79,21 +81,6 @@ pub enum Operation {
         /// Which condition.
         expect: Expect,
     },
-}
-
-impl Operation {
-    fn key(&self) -> &Key {
-        match self {
-            Self::Put { key, .. } | Self::Delete { key, .. } | Self::Require { key, .. } => key,
-        }
-    }
-
-    fn expect(&self) -> Expect {
-        match self {
-            Self::Put { expect, .. } | Self::Require { expect, .. } => *expect,
-            Self::Delete { expect, .. } => Expect::Revision(*expect),
-        }
-    }
 }
 
 /// Why a transaction was not carried out; nothing of it was.
@@ -248,7 +235,7 @@ impl Store {
     /// # Errors
     /// [`CommitError`].
     pub async fn commit(&self, operations: Vec<Operation>) -> Result<Vec<Arc<Stored>>, CommitError> {
-        self.writer.commit(operations).await
+        self.writer.commit(operations.into_iter().map(Change::new).collect::<Result<_, _>>()?).await
     }
 
     /// The object, if it is there.
@@ -259,6 +246,11 @@ impl Store {
     /// The revision of the last change.
     pub fn revision(&self) -> u64 {
         self.shared.read().revision
+    }
+
+    /// What was written since the store was opened.
+    pub fn figures(&self) -> Figures {
+        self.shared.read().figures
     }
 
     /// Whether there is any object of the resource.
@@ -307,23 +299,3 @@ impl Store {
 const DEPTH_MAX: usize = 100;
 /// Bytes of one object, as in Kubernetes.
 pub(crate) const OBJECT_BYTES_MAX: usize = 3 << 19;
-
-/// Whether a value is nested at most so deep.
-fn is_within(depth: usize, value: &Value) -> bool {
-    match value {
-        Value::Object(members) => depth > 0 && members.values().all(|member| is_within(depth - 1, member)),
-        Value::Array(elements) => depth > 0 && elements.iter().all(|element| is_within(depth - 1, element)),
-        _ => true,
-    }
-}
-
-/// The bytes of an object with its revision written in.
-fn with_revision(object: &mut Value, revision: u64) -> Result<Bytes, CommitError> {
-    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or(CommitError::Shapeless)?;
-    metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
-    if !is_within(DEPTH_MAX, object) {
-        return Err(CommitError::Deep);
-    }
-    let bytes = serde_json::to_vec(object).map_err(|_| CommitError::Shapeless)?;
-    if bytes.len() > OBJECT_BYTES_MAX { Err(CommitError::Large) } else { Ok(bytes.into()) }
-}

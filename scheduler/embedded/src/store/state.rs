@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Key, Stored};
+use super::{Figures, Key, Stored};
 
 /// What happened to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +65,20 @@ pub(super) struct State {
     pub(super) tables: HashMap<Arc<str>, Table>,
     /// Nothing is written any more: watches end.
     pub(super) closed: bool,
+    pub(super) figures: Figures,
     ring: usize,
 }
 
 impl State {
     pub(super) fn new(ring: usize, revision: u64, compacted: u64) -> Self {
-        Self { revision, compacted, tables: HashMap::new(), closed: false, ring: ring.max(1) }
+        Self {
+            revision,
+            compacted,
+            tables: HashMap::new(),
+            closed: false,
+            figures: Figures::default(),
+            ring: ring.max(1),
+        }
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Arc<Stored>> {

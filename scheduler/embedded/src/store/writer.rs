@@ -10,9 +10,10 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::draft::Draft;
 use super::file::File;
 use super::state::{Event, EventKind};
-use super::{CommitError, Expect, Key, Limits, Operation, Shared, Stored, with_revision};
+use super::{CommitError, Expect, Key, Limits, Operation, Shared, Stored};
 
 /// Transactions that share one fsync at most.
 const GROUP_MAX: usize = 256;
@@ -24,8 +25,36 @@ const QUEUE_MAX: usize = 1024;
 type Answer = Result<Vec<Arc<Stored>>, CommitError>;
 
 enum Message {
-    Commit(Vec<Operation>, oneshot::Sender<Answer>),
+    Commit(Vec<Change>, oneshot::Sender<Answer>),
     Compact(u64, oneshot::Sender<Result<(), CommitError>>),
+}
+
+/// An operation as the thread takes it.
+pub(super) struct Change {
+    key: Key,
+    expect: Expect,
+    what: What,
+}
+
+enum What {
+    Put(Draft),
+    Delete,
+    Nothing,
+}
+
+impl Change {
+    /// Serialises what is to be stored.
+    pub(super) fn new(operation: Operation) -> Result<Self, CommitError> {
+        Ok(match operation {
+            Operation::Put { key, object, expect } => {
+                Self { key, expect, what: What::Put(Draft::new(object)?) }
+            }
+            Operation::Delete { key, expect } => {
+                Self { key, expect: Expect::Revision(expect), what: What::Delete }
+            }
+            Operation::Require { key, expect } => Self { key, expect, what: What::Nothing },
+        })
+    }
 }
 
 /// The way to the thread. Whoever drops it waits until the file is closed.
@@ -46,9 +75,9 @@ impl Writer {
         Ok(Self { queue: Some(queue), thread: Some(thread) })
     }
 
-    pub(super) async fn commit(&self, operations: Vec<Operation>) -> Answer {
+    pub(super) async fn commit(&self, changes: Vec<Change>) -> Answer {
         let (answer, answered) = oneshot::channel();
-        self.send(Message::Commit(operations, answer)).await?;
+        self.send(Message::Commit(changes, answer)).await?;
         answered.await.map_err(|_| CommitError::Closed)?
     }
 
@@ -99,8 +128,8 @@ impl Thread {
             let mut next = Some(first);
             while let Some(message) = next {
                 match message {
-                    Message::Commit(operations, answer) => {
-                        let outcome = self.plan(&mut group, operations);
+                    Message::Commit(changes, answer) => {
+                        let outcome = self.plan(&mut group, changes);
                         group.answers.push((answer, outcome));
                     }
                     Message::Compact(revision, answer) => compactions.push((revision, answer)),
@@ -115,18 +144,18 @@ impl Thread {
     }
 
     /// Checks a transaction and adds it to the group, whole or not at all.
-    fn plan(&self, group: &mut Group, operations: Vec<Operation>) -> Answer {
-        let mut planned: Vec<Event> = Vec::with_capacity(operations.len());
+    fn plan(&self, group: &mut Group, changes: Vec<Change>) -> Answer {
+        let mut planned: Vec<Event> = Vec::with_capacity(changes.len());
         let mut touched: HashMap<Key, Option<Arc<Stored>>> = HashMap::new();
         let first = self.revision + u64::try_from(group.events.len()).unwrap_or(u64::MAX) + 1;
-        for (at, operation) in operations.into_iter().enumerate() {
-            let key = operation.key().clone();
+        for (at, change) in changes.into_iter().enumerate() {
+            let key = change.key.clone();
             let found = touched
                 .get(&key)
                 .or_else(|| group.present.get(&key))
                 .cloned()
                 .unwrap_or_else(|| self.shared.read().get(&key).cloned());
-            let holds = match operation.expect() {
+            let holds = match change.expect {
                 Expect::Absent => found.is_none(),
                 Expect::Revision(expected) => found.as_ref().is_some_and(|found| found.revision == expected),
             };
@@ -135,7 +164,7 @@ impl Thread {
                 return Err(CommitError::Conflict { operation: at, key, found });
             }
             let revision = first + u64::try_from(planned.len()).unwrap_or(u64::MAX);
-            let Some(event) = event_of(operation, found, revision)? else { continue };
+            let Some(event) = event_of(change, found, revision)? else { continue };
             let now = (event.kind != EventKind::Deleted).then(|| Arc::clone(&event.object));
             touched.insert(key, now);
             planned.push(event);
@@ -160,6 +189,7 @@ impl Thread {
             let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
             let resources: BTreeSet<Arc<str>> =
                 events.iter().map(|event| Arc::clone(&event.object.key.resource)).collect();
+            state.figures.add(events.iter().map(|event| event.object.json.len()));
             for event in events {
                 self.revision = event.object.revision;
                 state.apply(event);
@@ -208,20 +238,14 @@ impl Thread {
     }
 }
 
-fn event_of(
-    operation: Operation,
-    found: Option<Arc<Stored>>,
-    revision: u64,
-) -> Result<Option<Event>, CommitError> {
-    let (kind, key, mut object) = match (operation, &found) {
-        (Operation::Require { .. }, _) => return Ok(None),
-        (Operation::Put { key, object, .. }, None) => (EventKind::Added, key, object),
-        (Operation::Put { key, object, .. }, Some(_)) => (EventKind::Modified, key, object),
-        (Operation::Delete { key, .. }, Some(found)) => (EventKind::Deleted, key, found.value()),
-        (Operation::Delete { key, .. }, None) => {
-            return Err(CommitError::Conflict { operation: 0, key, found: None });
-        }
+fn event_of(change: Change, found: Option<Arc<Stored>>, revision: u64) -> Result<Option<Event>, CommitError> {
+    let Change { key, what, .. } = change;
+    let (kind, draft) = match (what, &found) {
+        (What::Nothing, _) => return Ok(None),
+        (What::Put(draft), None) => (EventKind::Added, draft),
+        (What::Put(draft), Some(_)) => (EventKind::Modified, draft),
+        (What::Delete, Some(found)) => (EventKind::Deleted, Draft::new(found.value())?),
+        (What::Delete, None) => return Err(CommitError::Conflict { operation: 0, key, found: None }),
     };
-    let json = with_revision(&mut object, revision)?;
-    Ok(Some(Event { kind, object: Arc::new(Stored::new(key, revision, json, &object)), previous: found }))
+    Ok(Some(Event { kind, object: Arc::new(draft.stored(key, revision)?), previous: found }))
 }

@@ -4,8 +4,7 @@
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{ATTEMPTS, Write, Written};
-use crate::api::view;
+use super::{ATTEMPTS, Shown, Write, Written};
 use crate::fields::{self, Operation as Ownership};
 use crate::moment;
 use crate::object::{field, is_deleting, meta, set, set_meta};
@@ -26,25 +25,36 @@ impl Write<'_> {
 
     pub(super) async fn create_owned(&self, object: Value, ownership: Ownership) -> Result<Written, Refusal> {
         let made_up = meta(&object, "name").is_empty() && self.objects.name.is_none();
+        if !made_up {
+            let name = meta(&object, "name").to_owned();
+            let name = self.objects.name.clone().unwrap_or(name);
+            let created = self.attempt(object, ownership).await?;
+            return created.ok_or_else(|| self.exists(&name));
+        }
         for _ in 0..ATTEMPTS {
-            let (name, created, warnings) = self.prepare(object.clone(), ownership)?;
-            let exists = || Refusal::AlreadyExists(self.resource().subject(&name));
-            if self.query.dry_run {
-                if self.api.store.get(&self.key(&name)).is_some() {
-                    return Err(exists());
-                }
-                return Ok(Written { status: StatusCode::CREATED, object: created, warnings });
-            }
-            match self.commit(self.put(&name, created, Expect::Absent)).await? {
-                Some(stored) => {
-                    let object = view(self.resource(), &stored);
-                    return Ok(Written { status: StatusCode::CREATED, object, warnings });
-                }
-                None if made_up => {}
-                None => return Err(exists()),
+            if let Some(created) = self.attempt(object.clone(), ownership).await? {
+                return Ok(created);
             }
         }
         Err(self.contended(meta(&object, "generateName")))
+    }
+
+    fn exists(&self, name: &str) -> Refusal {
+        Refusal::AlreadyExists(self.resource().subject(name))
+    }
+
+    /// Stores the object; none if another one has its name already.
+    async fn attempt(&self, object: Value, ownership: Ownership) -> Result<Option<Written>, Refusal> {
+        let (name, created, warnings) = self.prepare(object, ownership)?;
+        let written = |object| Written { status: StatusCode::CREATED, object, warnings };
+        if self.query.dry_run {
+            if self.api.store.get(&self.key(&name)).is_some() {
+                return Err(self.exists(&name));
+            }
+            return Ok(Some(written(Shown::Made(created))));
+        }
+        let stored = self.commit(self.put(&name, created, Expect::Absent)).await?;
+        Ok(stored.map(|stored| written(Shown::stored(self.resource(), &stored))))
     }
 
     /// The object as it will be stored, under its name.

@@ -8,6 +8,9 @@ mod finish;
 mod patch;
 mod update;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use coffer_model::Timestamp;
 use http::StatusCode;
 use serde_json::Value;
@@ -16,8 +19,9 @@ pub(crate) use delete::DeleteOptions;
 pub(crate) use patch::Patch;
 pub(crate) use update::Edited;
 
-use crate::api::{Api, DEFINITIONS, stored_form};
+use crate::api::{Api, DEFINITIONS, stored_form, view_bytes};
 use crate::identity::Identity;
+use crate::object::meta;
 use crate::refusal::{Malformed, Refusal};
 use crate::registry::Resource;
 use crate::reply::Reply;
@@ -43,19 +47,58 @@ pub(crate) struct Write<'a> {
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) status: StatusCode,
-    pub(crate) object: Value,
+    pub(crate) object: Shown,
     pub(crate) warnings: Vec<String>,
+}
+
+/// What a change is answered with.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// An object that was made for the answer.
+    Made(Value),
+    /// An object as it was stored: its bytes are there already.
+    Stored {
+        /// Its name.
+        name: Arc<str>,
+        /// As the resource shows it.
+        bytes: Bytes,
+    },
+}
+
+impl Shown {
+    pub(crate) fn stored(resource: &Resource, stored: &Stored) -> Self {
+        Self::Stored { name: Arc::clone(&stored.key.name), bytes: view_bytes(resource, stored) }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Made(object) => meta(object, "name"),
+            Self::Stored { name, .. } => name,
+        }
+    }
+
+    /// The object itself; what was stored is always JSON.
+    pub(crate) fn value(self) -> Value {
+        match self {
+            Self::Made(object) => object,
+            Self::Stored { bytes, .. } => serde_json::from_slice(&bytes).unwrap_or_default(),
+        }
+    }
 }
 
 impl Written {
     pub(crate) fn ok(object: Value) -> Self {
-        Self { status: StatusCode::OK, object, warnings: Vec::new() }
+        Self { status: StatusCode::OK, object: Shown::Made(object), warnings: Vec::new() }
     }
 }
 
 impl From<Written> for Reply {
     fn from(written: Written) -> Self {
-        Self::json(&written.object).status(written.status).warnings(written.warnings)
+        let reply = match written.object {
+            Shown::Made(object) => Self::json(&object),
+            Shown::Stored { bytes, .. } => Self::bytes(written.status, bytes),
+        };
+        reply.status(written.status).warnings(written.warnings)
     }
 }
 
@@ -87,10 +130,7 @@ impl Write<'_> {
     }
 
     /// Commits one operation; none if another change of the object came first.
-    pub(crate) async fn commit(
-        &self,
-        operation: Operation,
-    ) -> Result<Option<std::sync::Arc<Stored>>, Refusal> {
+    pub(crate) async fn commit(&self, operation: Operation) -> Result<Option<Arc<Stored>>, Refusal> {
         let outcome = self.api.store.commit(vec![operation]).await;
         let stored = match outcome {
             Ok(stored) => stored,

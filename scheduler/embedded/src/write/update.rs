@@ -4,7 +4,7 @@
 use http::StatusCode;
 use serde_json::Value;
 
-use super::{ATTEMPTS, Write, Written};
+use super::{ATTEMPTS, Shown, Write, Written};
 use crate::api::view;
 use crate::fields::Operation as Ownership;
 use crate::object::{is_deleting, meta, revision};
@@ -68,10 +68,10 @@ impl Write<'_> {
             warnings.extend(unknown);
             let done = |object| Written { status: StatusCode::OK, object, warnings: warnings.clone() };
             if new == old || self.query.dry_run {
-                return Ok(done(new));
+                return Ok(done(Shown::Made(new)));
             }
             if let Some(stored) = self.commit(self.replacement(name, new, stored.revision)).await? {
-                return Ok(done(view(self.resource(), &stored)));
+                return Ok(done(Shown::stored(self.resource(), &stored)));
             }
         }
         Err(self.contended(name))

@@ -90,6 +90,16 @@ async fn a_pod_is_bound_once() {
     assert_eq!(pods.list(&mine).await.unwrap().items.len(), 1);
 }
 
+/// The client's worker holds the service until its task has ended.
+async fn opened_again(directory: &tempfile::TempDir) -> coffer_embedded::Embedded {
+    loop {
+        match coffer_embedded::Embedded::open(options(directory)).await {
+            Ok(embedded) => break embedded,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_the_store_is_opened_again() {
     let Fixture { embedded, directory } = Fixture::new().await;
@@ -105,13 +115,83 @@ async fn what_was_acknowledged_is_there_after_the_store_is_opened_again() {
         .unwrap();
     assert!(made.name_any().starts_with("site-") && made.name_any().len() == 10);
     drop((pods, embedded));
-    // The client's worker holds the service until its task has ended.
-    let embedded = loop {
-        match coffer_embedded::Embedded::open(options(&directory)).await {
-            Ok(embedded) => break embedded,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
+    let embedded = opened_again(&directory).await;
     let pods: kube::Api<Pod> = kube::Api::namespaced(embedded.client(), "default");
     assert_eq!(pods.get(&made.name_any()).await.unwrap(), made);
+}
+
+#[tokio::test]
+async fn the_answer_to_a_change_is_what_a_get_shows_in_every_view() {
+    let fixture = Fixture::new().await;
+    let about = json!({"kind": "Pod", "name": "p", "namespace": "default"});
+    let newer = json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "newer"}, "regarding": about, "type": "Normal",
+        "reason": "r", "action": "a", "reportingController": "c", "reportingInstance": "i", "eventTime": "2026-01-01T00:00:00.000000Z",
+    });
+    let older = json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "older"}, "involvedObject": about, "type": "Normal", "reason": "r",
+    });
+    let config =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "b"}});
+    for (collection, object) in [
+        ("/apis/events.k8s.io/v1/namespaces/default/events", newer),
+        ("/api/v1/namespaces/default/events", older),
+        ("/api/v1/namespaces/default/configmaps", config),
+    ] {
+        let (status, made) = fixture.send("POST", collection, "application/json", object.to_string()).await;
+        assert_eq!(status, 201, "{made}");
+        let path = format!("{collection}/{}", object["metadata"]["name"].as_str().unwrap());
+        assert_eq!(fixture.send("GET", &path, "", "").await, (200, made));
+        let labels = json!({"metadata": {"labels": {"of": "here"}}}).to_string();
+        let (status, changed) =
+            fixture.send("PATCH", &path, "application/merge-patch+json", labels.clone()).await;
+        assert_eq!((status, &changed["metadata"]["labels"]["of"]), (200, &json!("here")));
+        assert_eq!(fixture.send("GET", &path, "", "").await, (200, changed.clone()));
+        // Nothing changes, and the answer is the same.
+        let again = fixture.send("PATCH", &path, "application/merge-patch+json", labels).await;
+        assert_eq!(again, (200, changed));
+    }
+}
+
+#[tokio::test]
+async fn every_row_and_every_commit_is_counted() {
+    let fixture = Fixture::new().await;
+    let (pods, store) = (fixture.pods(), fixture.embedded.store());
+    let before = store.figures();
+    let names: Vec<String> = (0..40).map(|n| format!("p{n}")).collect();
+    let params = PostParams::default();
+    let made = names.iter().map(|name| pod(name)).map(|pod| {
+        let (pods, params) = (&pods, &params);
+        async move { pods.create(params, &pod).await }
+    });
+    futures::future::try_join_all(made).await.unwrap();
+    let figures = store.figures().since(&before);
+    assert_eq!(figures.rows, 40);
+    assert!((1..=40).contains(&figures.groups) && figures.bytes > 40 * 100, "{figures:?}");
+    // A refused change is no row.
+    assert_eq!(code(pods.create(&params, &pod("p0")).await), 409);
+    assert_eq!(store.figures().since(&before).rows, 40);
+}
+
+#[tokio::test]
+async fn metadata_alone_is_that_of_the_whole_object_before_and_after_a_start() {
+    let fixture = Fixture::new().await;
+    fixture.pods().create(&PostParams::default(), &pod("a")).await.unwrap();
+    let list = |pods: &kube::Api<Pod>| {
+        let pods = pods.clone();
+        async move {
+            let whole = pods.get("a").await.unwrap().metadata;
+            let params = WatchParams::default();
+            let mut watch = pods.watch_metadata(&params, "0").await.unwrap().boxed();
+            let Some(Ok(WatchEvent::Added(seen))) = watch.next().await else { panic!("nothing was there") };
+            (whole, seen.metadata, pods.get_metadata("a").await.unwrap().metadata)
+        }
+    };
+    let (whole, watched, read) = list(&fixture.pods()).await;
+    assert_eq!((&whole, &whole), (&watched, &read));
+    let directory = fixture.directory;
+    drop(fixture.embedded);
+    let again = opened_again(&directory).await;
+    let (stored, watched, read) = list(&kube::Api::namespaced(again.client(), "default")).await;
+    assert_eq!((&stored, &stored, &stored), (&whole, &watched, &read));
 }

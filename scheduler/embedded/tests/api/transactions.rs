@@ -2,7 +2,7 @@
 
 use coffer_embedded::{Change, Refusal};
 use kube::api::PostParams;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::fixture::{Fixture, pod};
 
@@ -24,8 +24,8 @@ async fn a_binding_goes_with_its_record_or_not_at_all() {
     let fixture = Fixture::new().await;
     fixture.pods().create(&PostParams::default(), &pod("a")).await.unwrap();
     let done = fixture.embedded.transaction("coffer", &[binding("a"), record("r1")]).await.unwrap();
-    assert_eq!(done.iter().map(|one| &one["kind"]).collect::<Vec<&Value>>(), ["Pod", "ConfigMap"]);
-    assert_eq!(done[0]["spec"]["nodeName"], "n");
+    assert_eq!(done.iter().map(|one| &*one.key.resource).collect::<Vec<&str>>(), ["pods", "configmaps"]);
+    assert_eq!(done[0].value()["spec"]["nodeName"], "n");
     let before = fixture.embedded.store().revision();
     let again = fixture.embedded.transaction("coffer", &[record("r2"), binding("a")]).await;
     assert!(matches!(again, Err(Refusal::Conflict { .. })));
@@ -39,7 +39,7 @@ async fn of_two_transactions_that_take_the_same_capacity_one_is_refused() {
     let fixture = Fixture::new().await;
     let made = fixture.embedded.transaction("coffer", &[record("capacity")]).await.unwrap();
     let take = |by: &str| {
-        let mut object = made[0].clone();
+        let mut object = made[0].value();
         object["data"]["taken"] = json!(by);
         Change::Replace(object)
     };

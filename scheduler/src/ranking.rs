@@ -1,0 +1,223 @@
+//! What the nodes cost for pods of one shape, kept up to date while nodes and
+//! pods come and go: a decision looks at those that it can need, and not at
+//! every node again. Every legal node is ranked, none is sampled; the answer is
+//! that of looking at all of them, which a replay of the ledger does.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use coffer_model::{Country, FailureDomain};
+
+use crate::assign::{Candidate, Place};
+use crate::filter::obstacles;
+use crate::{Costs, Node, NodeName, Pod, Residency, Resources};
+
+/// Shapes that are ranked at a time: each costs a step for every change of a node.
+const KEPT_MAX: usize = 6;
+/// Shapes that are remembered: one is ranked when it comes for the second time, so that many that
+/// come in turn do not push each other out with a pass over all nodes for each.
+const SEEN_MAX: usize = 6;
+
+/// All that decides where a pod may run and at what price, but for where its shards lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Shape {
+    /// Its number is 0, and it has no home.
+    pod: Pod,
+    residency: Residency,
+    costs: Costs,
+}
+
+impl Shape {
+    fn of(pod: &Pod, residency: &Residency, costs: &Costs) -> Self {
+        let pod = Pod { ordinal: 0, home: None, ..pod.clone() };
+        Self { pod, residency: residency.clone(), costs: *costs }
+    }
+
+    fn is_of(&self, pod: &Pod, residency: &Residency, costs: &Costs) -> bool {
+        let own = &self.pod;
+        own.needs == pod.needs
+            && self.costs == *costs
+            && own.selector == pod.selector
+            && own.tolerations == pod.tolerations
+            && self.residency == *residency
+    }
+
+    /// Where the node stands and what it costs; `None` where such a pod may not run.
+    fn rated(&self, node: &Node, free: &Resources) -> Option<Rated> {
+        let stands = node.attested.as_ref()?;
+        let legal = obstacles(&self.pod, &self.residency, node, free).next().is_none();
+        legal.then(|| Rated {
+            country: stands.country,
+            domain: stands.domain.clone(),
+            cost: self.costs.room(&self.pod.needs, &node.total, free),
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rated {
+    country: Country,
+    domain: FailureDomain,
+    cost: i128,
+}
+
+/// The domains of one country.
+#[derive(Debug, Default)]
+struct Domains {
+    /// By the cost of the cheapest node of each.
+    by_cost: BTreeSet<(i128, FailureDomain)>,
+    /// The nodes of each, cheapest first, those that cost the same by name.
+    nodes: BTreeMap<FailureDomain, BTreeSet<(i128, NodeName)>>,
+}
+
+impl Domains {
+    /// Changes the nodes of a domain, and its place among the others.
+    fn change(&mut self, domain: &FailureDomain, change: impl FnOnce(&mut BTreeSet<(i128, NodeName)>)) {
+        let nodes = self.nodes.entry(domain.clone()).or_default();
+        let cheapest = |nodes: &BTreeSet<(i128, NodeName)>| nodes.first().map(|(cost, _)| *cost);
+        let before = cheapest(nodes);
+        change(nodes);
+        let after = cheapest(nodes);
+        if nodes.is_empty() {
+            self.nodes.remove(domain);
+        }
+        if before != after {
+            before.into_iter().for_each(|cost| _ = self.by_cost.remove(&(cost, domain.clone())));
+            after.into_iter().for_each(|cost| _ = self.by_cost.insert((cost, domain.clone())));
+        }
+    }
+}
+
+/// The nodes where pods of one shape may run.
+#[derive(Debug)]
+pub(crate) struct Ranking {
+    shape: Shape,
+    rated: BTreeMap<NodeName, Rated>,
+    countries: BTreeMap<Country, Domains>,
+}
+
+impl Ranking {
+    fn new<'a>(shape: Shape, nodes: impl Iterator<Item = (&'a Node, Resources)>) -> Self {
+        let mut ranking = Self { shape, rated: BTreeMap::new(), countries: BTreeMap::new() };
+        nodes.for_each(|(node, free)| ranking.rate(node, &free));
+        ranking
+    }
+
+    /// How many there are.
+    pub(crate) fn legal(&self) -> u64 {
+        u64::try_from(self.rated.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Of each country the `most_domains` domains with the cheapest nodes, of each domain the
+    /// `most_nodes` cheapest, as if those that are taken were not there.
+    pub(crate) fn best(&self, taken: &[NodeName], most_nodes: usize, most_domains: usize) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for (country, domains) in &self.countries {
+            let touched: BTreeSet<&FailureDomain> = taken
+                .iter()
+                .filter_map(|name| self.rated.get(name))
+                .filter(|rated| rated.country == *country)
+                .map(|rated| &rated.domain)
+                .collect();
+            let free = |(_, name): &&(i128, NodeName)| !taken.contains(name);
+            let untouched = domains.by_cost.iter().filter(|(_, domain)| !touched.contains(domain));
+            let mut best: Vec<(i128, &FailureDomain)> =
+                untouched.take(most_domains).map(|(cost, domain)| (*cost, domain)).collect();
+            best.extend(touched.iter().filter_map(|domain| {
+                let (cost, _) = domains.nodes.get(*domain)?.iter().find(free)?;
+                Some((*cost, *domain))
+            }));
+            best.sort_unstable();
+            best.truncate(most_domains);
+            for (_, domain) in best {
+                let nodes = domains.nodes.get(domain).into_iter().flatten().filter(free).take(most_nodes);
+                candidates.extend(nodes.map(|(cost, name)| Candidate {
+                    node: name.clone(),
+                    place: Place { country: Some(*country), domain: domain.clone() },
+                    cost: *cost,
+                }));
+            }
+        }
+        candidates
+    }
+
+    fn rate(&mut self, node: &Node, free: &Resources) {
+        self.enter(&node.name, self.shape.rated(node, free));
+    }
+
+    fn enter(&mut self, name: &NodeName, now: Option<Rated>) {
+        if self.rated.get(name) == now.as_ref() {
+            return;
+        }
+        if let Some(before) = self.rated.remove(name)
+            && let Some(domains) = self.countries.get_mut(&before.country)
+        {
+            domains.change(&before.domain, |nodes| _ = nodes.remove(&(before.cost, name.clone())));
+            if domains.nodes.is_empty() {
+                self.countries.remove(&before.country);
+            }
+        }
+        if let Some(now) = now {
+            let domains = self.countries.entry(now.country).or_default();
+            domains.change(&now.domain, |nodes| _ = nodes.insert((now.cost, name.clone())));
+            self.rated.insert(name.clone(), now);
+        }
+    }
+}
+
+/// The rankings of a cluster. A copy has none: whoever copies a cluster tries something out on it, once.
+#[derive(Debug, Default)]
+pub(crate) struct Rankings {
+    /// The last one was asked for last.
+    kept: Vec<Ranking>,
+    seen: VecDeque<Shape>,
+}
+
+impl Clone for Rankings {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Rankings {
+    /// The ranking for such pods, if there is one.
+    pub(crate) fn get(&self, pod: &Pod, residency: &Residency, costs: &Costs) -> Option<&Ranking> {
+        self.kept.iter().rev().find(|ranking| ranking.shape.is_of(pod, residency, costs))
+    }
+
+    /// Takes note that such pods are to be placed; ranks `nodes` for them if they come again.
+    pub(crate) fn note<'a, N: Iterator<Item = (&'a Node, Resources)>>(
+        &mut self,
+        pod: &Pod,
+        residency: &Residency,
+        costs: &Costs,
+        nodes: impl FnOnce() -> N,
+    ) {
+        if let Some(at) = self.kept.iter().position(|ranking| ranking.shape.is_of(pod, residency, costs)) {
+            let asked = self.kept.remove(at);
+            self.kept.push(asked);
+            return;
+        }
+        match self.seen.iter().position(|shape| shape.is_of(pod, residency, costs)) {
+            Some(at) => {
+                if self.kept.len() >= KEPT_MAX {
+                    self.kept.remove(0);
+                }
+                self.kept.extend(self.seen.remove(at).map(|shape| Ranking::new(shape, nodes())));
+            }
+            None => {
+                self.seen.truncate(SEEN_MAX - 1);
+                self.seen.push_front(Shape::of(pod, residency, costs));
+            }
+        }
+    }
+
+    /// A node came, or it or what is free there is not what it was.
+    pub(crate) fn rate(&mut self, node: &Node, free: &Resources) {
+        self.kept.iter_mut().for_each(|ranking| ranking.rate(node, free));
+    }
+
+    /// A node is gone.
+    pub(crate) fn forget(&mut self, name: &NodeName) {
+        self.kept.iter_mut().for_each(|ranking| ranking.enter(name, None));
+    }
+}
