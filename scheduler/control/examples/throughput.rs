@@ -180,6 +180,7 @@ async fn case(nodes: u64, pods: u64, hard: bool) {
         bind: Some(Arc::new(Transactions::new(client.clone(), InProcess(embedded)))),
         pace: Pace::default(),
         keeps_sets: false,
+        trouble: Arc::new(|what| eprintln!("{what}")),
         measured: Some(measured.clone()),
     };
     let running = tokio::spawn(control.run());

@@ -52,10 +52,22 @@ impl Look<'_> {
         })
     }
 
-    fn slice(&self, ordinal: u32, pod: &Pod) -> Option<Value> {
+    /// Where the site of a pod answers; an agent may have chosen its port.
+    fn answers_at(&self, pod: &Pod) -> Option<(String, u16)> {
         let address = pod.status.as_ref()?.pod_ip.clone()?;
         let chosen = pod.metadata.annotations.as_ref().and_then(|all| all.get(PORT)?.parse::<u16>().ok());
-        let port = chosen.unwrap_or(self.object.spec.template.port);
+        Some((address, chosen.unwrap_or(self.object.spec.template.port)))
+    }
+
+    /// The same as a URL.
+    pub(super) fn endpoint(&self, ordinal: u32) -> Option<String> {
+        let (address, port) = self.answers_at(self.pods.get(&ordinal)?)?;
+        let host = if address.contains(':') { format!("[{address}]") } else { address };
+        Some(format!("https://{host}:{port}"))
+    }
+
+    fn slice(&self, ordinal: u32, pod: &Pod) -> Option<Value> {
+        let (address, port) = self.answers_at(pod)?;
         let seen = translate::pod(pod);
         let family = if address.contains(':') { "IPv6" } else { "IPv4" };
         let name = self.id(ordinal).to_string();

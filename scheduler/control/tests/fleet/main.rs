@@ -2,6 +2,8 @@
 //! on a cluster, with a kubelet of the test's own that only marks pods.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
 
+mod reservations;
 mod storm;
 mod story;
+mod troubles;
 mod world;

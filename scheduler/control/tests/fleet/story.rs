@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::world::{SHARDS, World, home, name, signed};
 
 /// The set has so many pods, all of them serve, and none more.
-async fn serves(client: Client, wanted: usize) -> bool {
+pub(crate) async fn serves(client: Client, wanted: usize) -> bool {
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let sets: Api<SiteSet> = Api::namespaced(client, NAMESPACE);
     let pods = pods.list(&ListParams::default()).await.unwrap().items;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys, said_by};
 use coffer_control::{
-    ATTESTATION, Control, NAMESPACE, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards, SiteSet,
-    Transactions, Turns, translate,
+    ATTESTATION, Control, NAMESPACE, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards,
+    SiteIdentity, SiteSet, Transactions, Turns, translate,
 };
 use coffer_custody::OsEntropy;
 use coffer_embedded::Embedded;
@@ -85,8 +85,22 @@ impl ShardLedger for Objects {
         Ok(Shards { groups, held })
     }
 
-    async fn evacuate(&self, _: &PodId) -> Result<(), ShardLedgerError> {
+    async fn join(&self, _: &SiteIdentity, _: &str) -> Result<(), ShardLedgerError> {
         Ok(())
+    }
+
+    async fn evacuate(&self, _: &PodId, _: bool) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+
+    async fn keep(&self, _: &PodId) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+
+    async fn leave(&self, pod: &PodId) -> Result<(), ShardLedgerError> {
+        let holds = self.0.lock().unwrap().iter().any(|object| object.contains_key(pod));
+        let why = "it holds shards".to_owned();
+        if holds { Err(ShardLedgerError::Refused { pod: pod.clone(), why }) } else { Ok(()) }
     }
 }
 
@@ -124,12 +138,17 @@ pub(crate) fn home(n: usize) -> &'static str {
 
 impl World {
     pub(crate) async fn new(nodes: usize) -> Self {
+        Self::with(nodes, |control| control).await
+    }
+
+    /// With a control plane that is changed before it begins.
+    pub(crate) async fn with(nodes: usize, change: impl FnOnce(Control) -> Control) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(Hand(AtomicU64::new(0)));
         let embedded = embedded(&dir, clock.clone()).await;
         let client = embedded.client();
         let objects = Arc::new(Objects::default());
-        let control = control(embedded, clock.clone(), objects.clone());
+        let control = change(control(embedded, clock.clone(), objects.clone()));
         let turns = Turns::new(control).await.unwrap();
         let world = Self { client, clock, objects, turns, _dir: dir };
         for n in 0..nodes {
@@ -354,6 +373,7 @@ pub(crate) fn control(embedded: Embedded, clock: Arc<dyn Clock>, shards: Arc<dyn
         bind: Some(Arc::new(Transactions::new(client, InProcess(embedded)))),
         pace: Pace { busy: Duration::from_millis(20), calm: Duration::from_millis(100) },
         keeps_sets: true,
+        trouble: Arc::new(|what| eprintln!("{what}")),
         measured: None,
     }
 }

@@ -45,6 +45,9 @@ pub(super) async fn run(
         bind: None,
         pace: Pace::default(),
         keeps_sets: true,
+        trouble: Arc::new(|what| {
+            drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: {what}\n")));
+        }),
         measured: None,
     };
     context.output.object(&json!({ "holder": holder }));
