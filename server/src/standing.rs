@@ -162,7 +162,12 @@ impl Service {
 
     /// The same; with `anyway` a site goes on draining although a policy needs it: what that policy asks
     /// for is refused from then on, rather than written where it may not lie.
-    async fn drain(&self, name: &str, back: bool, anyway: bool) -> Result<SiteId, SiteChangeError> {
+    pub(crate) async fn drain(
+        &self,
+        name: &str,
+        back: bool,
+        anyway: bool,
+    ) -> Result<SiteId, SiteChangeError> {
         let _turn = self.changing_sites.lock().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;

@@ -151,3 +151,27 @@ async fn a_site_that_must_be_emptied_takes_no_new_byte_although_a_policy_needs_i
     stored.service.wish_of_site("par1", SiteWish::Keep).await.unwrap();
     stored.put("new", 100_000).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_is_told_the_same_over_the_wire_and_nobody_else_is() {
+    let stored = Stored::new().await;
+    let operator = stored.deployment.operator().await;
+    let told = operator.count_holders(std::time::Duration::ZERO).await.unwrap();
+    let counted = stored.service.holders().unwrap();
+    let groups = |of: &Holders| -> BTreeSet<(usize, BTreeSet<String>, u64)> {
+        of.groups.iter().map(|one| (one.needed, one.sites.clone(), one.versions)).collect()
+    };
+    let wire: BTreeSet<_> =
+        told.groups.iter().map(|one| (one.needed as usize, one.sites.clone(), one.versions)).collect();
+    assert_eq!(wire, groups(&counted));
+    let held = |site: &str| told.sites.iter().find(|one| one.name == site).unwrap().held;
+    assert_eq!(ALL.iter().map(|site| held(site)).sum::<u64>(), 9);
+    let refused = stored.tenant.client.count_holders(std::time::Duration::ZERO).await;
+    assert!(matches!(refused, Err(coffer_client::CallError::PermissionDenied(_))), "{refused:?}");
+
+    let refused = operator.change_site("par1", coffer_client::SiteChange::Drain).await;
+    assert!(matches!(refused, Err(coffer_client::CallError::Precondition(_))), "{refused:?}");
+    operator.drain_site_anyway("par1").await.unwrap();
+    let told = operator.count_holders(std::time::Duration::from_secs(600)).await.unwrap();
+    assert!(told.sites.iter().find(|one| one.name == "par1").unwrap().draining);
+}

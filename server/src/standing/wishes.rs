@@ -24,11 +24,6 @@ pub enum SiteWish<'a> {
 }
 
 impl Service {
-    /// Whether there is, or was, a site of this name: names are for life.
-    pub fn has_site(&self, name: &str) -> bool {
-        self.sites.listed().iter().any(|site| site.address.site.name == name)
-    }
-
     /// Does what is wished of the site of this name, unless it is so already.
     ///
     /// # Errors
@@ -37,6 +32,9 @@ impl Service {
         let listed = self.sites.listed().iter().find(|site| site.address.site.name == name);
         let word = match (wish, listed.map(|site| site.standing)) {
             (SiteWish::Join(_), None) => "add",
+            (SiteWish::Join(_), Some(Standing::Retired)) => {
+                return Err(SiteChangeError::NameTaken(name.to_owned()));
+            }
             (SiteWish::Empty { .. } | SiteWish::Leave, Some(Standing::Active)) => "drain",
             (SiteWish::Leave, Some(Standing::Draining)) => "retire",
             (SiteWish::Keep, Some(Standing::Draining)) => "undrain",

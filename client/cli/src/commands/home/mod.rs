@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::commands::fleet::attester;
+use crate::commands::fleet::{KeptLedger, attester};
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
 use crate::files;
@@ -33,7 +33,9 @@ use agents::Agents;
 use authority::FleetAuthority;
 use endpoints::Endpoints;
 use in_process::InProcess;
-use ledger::ServiceLedger;
+use ledger::OwnService;
+
+pub(super) use pods::{site_entry, site_id};
 
 /// The site set of a fleet at home.
 const SET: &str = "sites";
@@ -81,7 +83,7 @@ pub(super) struct Home {
     places: Vec<Place>,
     /// Nodes beyond those that the pods need.
     spare: usize,
-    ledger: ServiceLedger,
+    service: OwnService,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     control: AbortHandle,
@@ -120,13 +122,14 @@ impl Home {
         let attester = attester(context, &fleet_dir.join("attestation.key"))?;
         let client = embedded.client();
         install(&client, NAMESPACE).await.map_err(|error| Failure::new(format!("the fleet: {error}")))?;
-        let ledger = ServiceLedger::new(client.clone(), Arc::clone(&context.clock));
-        let control = control(context, &embedded, &attester, (&fleet_dir, &ledger), &mut tasks)?;
+        let service = OwnService::new(Arc::clone(&context.clock));
+        let control = control(context, &embedded, &attester, (&fleet_dir, &service), &mut tasks)?;
         platform(context, &client, stopped, &mut tasks);
         tasks.spawn(Endpoints::open(endpoints::file(data_dir))?.keep(client.clone()));
         let agents = Agents::find(context)?;
         let enrols = site_authority(&fleet_dir);
-        let mut home = Self { embedded, client, agents, places, spare, ledger, stop, tasks, control, enrols };
+        let mut home =
+            Self { embedded, client, agents, places, spare, service, stop, tasks, control, enrols };
         home.nodes(context, &dir, &authority, &attester, address)?;
         home.set().await?;
         Ok(home)
@@ -169,7 +172,7 @@ impl Home {
 
     /// The control plane asks this service from now on what may be taken down.
     pub(super) fn asks(&self, service: &Arc<Service>) {
-        self.ledger.serves(service);
+        self.service.serves(service);
     }
 
     /// The site set, as it is wanted.
@@ -260,7 +263,7 @@ fn control(
     context: &Context<'_>,
     embedded: &Embedded,
     attester: &Attester,
-    (fleet_dir, ledger): (&Path, &ServiceLedger),
+    (fleet_dir, service): (&Path, &OwnService),
     tasks: &mut JoinSet<()>,
 ) -> Result<AbortHandle, Failure> {
     let sites = SiteAuthority::open_or_create(&site_authority(fleet_dir))?;
@@ -273,7 +276,12 @@ fn control(
         holder: "home".to_owned(),
         lease: Duration::from_secs(10),
         trusted: TrustedKeys::new(&[attester.verifying_key()]).unwrap_or_default(),
-        shards: Arc::new(ledger.clone()),
+        shards: Arc::new(KeptLedger::new(
+            service.clone(),
+            embedded.client(),
+            NAMESPACE,
+            Arc::clone(&context.clock),
+        )),
         certificates: Arc::new(pods::Certificates::new(sites, Arc::clone(&context.entropy))),
         bind: Some(Arc::new(transactions)),
         pace: Pace::default(),

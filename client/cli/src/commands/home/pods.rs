@@ -53,13 +53,13 @@ impl SiteCertificates for Certificates {
 }
 
 /// The site that a certificate's secret is for.
-pub(super) fn site_id(secret: Secret) -> Option<String> {
+pub(in crate::commands) fn site_id(secret: Secret) -> Option<String> {
     let id = secret.data?.remove(SITE_ID)?;
     String::from_utf8(id.0).ok()
 }
 
 /// What a site file says of a pod that is a site.
-pub(super) fn site_entry(
+pub(in crate::commands) fn site_entry(
     name: &str,
     id: &str,
     (country, domain, tier): (Country, &FailureDomain, Tier),
