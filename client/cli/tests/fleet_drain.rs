@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -29,6 +30,9 @@ fn good(dir: &Path, arguments: &[&str]) -> Vec<Value> {
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
+
+/// One fleet at a time: their nodes have the same addresses.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// `coffer serve --fleet`, which ends in order when this is dropped.
 struct Fleet(Child);
@@ -120,8 +124,14 @@ fn blocked(dir: &Path, node: &str) -> String {
     why.unwrap()
 }
 
+/// Asks again and again, so often at most.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    assert!((0..3000).any(|_| holds()), "{what}");
+}
+
 #[test]
 fn a_drained_node_loses_its_pod_after_its_data_and_every_object_reads_back() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let fleet = Fleet::start(dir);
@@ -163,4 +173,39 @@ fn a_drained_node_loses_its_pod_after_its_data_and_every_object_reads_back() {
     let _fleet = Fleet::start(dir);
     assert_eq!(homes(dir), after);
     reads_back(dir, 8);
+}
+
+#[test]
+fn a_node_that_changes_country_takes_no_new_byte_and_what_it_held_is_rebuilt_elsewhere() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _fleet = Fleet::start(dir);
+    good(dir, &["tenant", "create", "demo"]);
+    good(dir, &["bucket", "create", "documents"]);
+    put(dir, 0, 6);
+    let node = &homes(dir)["sites-2"];
+    // The operator signs where it stands now.
+    let place = ["--country", "US", "--domain", node, "--tier", "III"];
+    let signed = good(dir, &[&["fleet", "attest", node], &place[..]].concat());
+    let annotations = serde_json::json!({ "fleet.coffer/attestation": signed[0]["attestation"] });
+    let object = serde_json::json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": { "name": node, "annotations": annotations },
+    });
+    fs::write(dir.join("node.json"), object.to_string()).unwrap();
+    good(dir, &["fleet", "apply", "node.json"]);
+    until("the site takes no new data", || standing(dir, "sites-2") != "active");
+    // While six places cannot be had a put is refused; where it is taken, it is somewhere else.
+    fs::write(dir.join("in-6"), [6; 300_000]).unwrap();
+    until("another site takes its place", || {
+        coffer(dir, &["object", "put", "in-6", "documents/6"]).status.success()
+    });
+    let lies = good(dir, &["object", "stat", "documents/6", "--shards"]);
+    assert!(!lies.is_empty() && !format!("{lies:?}").contains("sites-2"), "{lies:?}");
+    until("the site is retired", || standing(dir, "sites-2") == "retired");
+    let after = homes(dir);
+    assert!(after.len() == 6 && !after.contains_key("sites-2"), "{after:?}");
+    reads_back(dir, 7);
+    let plan = good(dir, &["repair", "plan"]);
+    assert_eq!((&plan[0]["steps"], &plan[0]["versions_short"]), (&0.into(), &0.into()), "{plan:?}");
 }

@@ -71,6 +71,7 @@ impl Look<'_> {
                 sets: &sets,
                 drained: &standing.drained,
                 lost: &standing.lost,
+                abroad: &standing.abroad,
                 groups: &shards.groups,
                 held: &shards.held,
                 restarting: &standing.restarting,
@@ -127,7 +128,7 @@ impl Look<'_> {
         let used = self.pods.keys().map(|ordinal| ordinal.saturating_add(1)).max();
         let ordinal = self.status.next_ordinal.max(next.unwrap_or(0)).max(used.unwrap_or(0));
         self.status.next_ordinal = ordinal.saturating_add(1);
-        self.status.members.push(Member { ordinal, node: None, leaves: None, epoch: 0 });
+        self.status.members.push(Member { ordinal, node: None, country: None, leaves: None, epoch: 0 });
     }
 
     /// Pods that serve are sites, but for those that go.
@@ -209,16 +210,19 @@ impl Look<'_> {
         }
     }
 
-    /// Where each member has its disk.
+    /// Where each member has its disk, and in which country it came there.
     pub(super) fn note_homes(&mut self) {
         for index in 0..self.status.members.len() {
             let Some(ordinal) = self.status.members.get(index).map(|member| member.ordinal) else { continue };
             let id = self.id(ordinal);
-            let known = self
-                .sets
-                .locked(|book| book.pod(&id).and_then(|pod| pod.node.as_ref().map(ToString::to_string)));
-            if let (Some(member), Some(node)) = (self.status.members.get_mut(index), known) {
+            let known = self.sets.locked(|book| {
+                let node = book.pod(&id)?.node.clone()?;
+                let stands = book.ledger().cluster().node(&node).and_then(|node| node.attested.clone());
+                Some((node.to_string(), stands.map(|stands| stands.country.to_string())))
+            });
+            if let (Some(member), Some((node, country))) = (self.status.members.get_mut(index), known) {
                 member.node = Some(node);
+                member.country = member.country.take().or(country);
             }
         }
     }

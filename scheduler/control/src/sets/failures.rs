@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn each_failure_in_a_row_doubles_the_wait_up_to_a_bound() {
         let (failures, calm) = (Failures::default(), Duration::from_secs(2));
-        let mut wait = || {
+        let wait = || {
             failures.is_to_be_told(&set(), "why");
             failures.wait(&set(), calm).as_secs()
         };

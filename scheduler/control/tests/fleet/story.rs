@@ -184,6 +184,26 @@ async fn a_forged_label_changes_nothing_and_a_lost_attestation_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_changes_country_loses_its_pod_although_the_set_may_stand_there() {
+    let mut world = founded(9, 6).await;
+    put(&world);
+    let n: usize = homes(&world).await["gold-1"][1..].parse().unwrap();
+    // Both are countries of the set.
+    world.attest(n, Some(home(n + 1))).await;
+    world
+        .until("the pod has left, and another serves", 12, |client| async move {
+            let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+            pods.get_opt("gold-1").await.unwrap().is_none() && is_serving(client, "gold-6").await
+        })
+        .await;
+    // Its successor came to where the node stands now.
+    for _ in 0..6 {
+        world.turn().await;
+    }
+    assert!(serves(world.client.clone(), 6).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_restarts_one_pod_after_the_other_where_it_is() {
     let mut world = founded(9, 6).await;
     put(&world);

@@ -12,12 +12,13 @@ use tokio::sync::watch;
 
 use crate::commands::fleet::{Keeper, Wish};
 
-/// What was counted is counted anew after this time, or after so many times as long as counting took.
+/// What was counted is counted anew after this time, or after so many times as long as counting took: where
+/// there is much to list, it takes a twentieth of the time at most.
 const FRESH: Duration = Duration::from_secs(2);
-const FRESH_TIMES: u32 = 4;
+const FRESH_TIMES: u32 = 20;
 /// What was counted longer ago is not believed.
 const BELIEVED: Duration = Duration::from_secs(60);
-const BELIEVED_TIMES: u32 = 10;
+const BELIEVED_TIMES: u32 = 60;
 /// A look waits so long for a count at most; the next look asks again.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two runs of a repair.
