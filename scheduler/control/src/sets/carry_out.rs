@@ -191,6 +191,7 @@ impl Look<'_> {
         }
         self.tell_of_pod(id, ("Leave", "Leaves"), &format!("{why:?}: nothing is lost without it")).await;
         self.delete(id).await?;
+        self.unpublish(id).await?;
         self.status.members.retain(|member| member.ordinal != id.ordinal);
         Ok(())
     }

@@ -125,6 +125,9 @@ async fn a_drain_moves_data_first_and_the_pod_waits_for_it() {
     }
     world.until("the drained pod has left", 12, |client| serves(client, 6)).await;
     assert!(world.pods().get_opt("gold-1").await.unwrap().is_none());
+    let slices: Api<EndpointSlice> = Api::namespaced(world.client.clone(), NAMESPACE);
+    assert!(slices.get_opt("gold-1").await.unwrap().is_none(), "nobody is sent there any more");
+    assert!(slices.get_opt("gold-6").await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
