@@ -71,6 +71,8 @@ struct Count {
 #[derive(Default)]
 pub(crate) struct HolderBook {
     known: Mutex<Known>,
+    /// One count at a time: what is noted meanwhile belongs to one of them.
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -158,6 +160,7 @@ impl Service {
     /// # Errors
     /// [`RepairError`]; then what was counted before stands.
     pub async fn count_holders(&self) -> Result<(), RepairError> {
+        let _turn = self.holders.turn.lock().await;
         let began = self.host.clock.monotonic();
         let news = {
             let mut known = self.holders.known();
