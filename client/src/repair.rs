@@ -295,8 +295,12 @@ impl Client {
             SiteChange::Retire => v1::SiteChange::Retire,
             SiteChange::Replace => v1::SiteChange::Replace,
         };
-        let request =
-            v1::ChangeSiteRequest { name: name.to_owned(), change: change.into(), certificate: None };
+        let request = v1::ChangeSiteRequest {
+            name: name.to_owned(),
+            change: change.into(),
+            certificate: None,
+            must: false,
+        };
         let answer = once(&self.patience, self.repair_calls().change_site(request)).await?.into_inner();
         sites::info(answer.site.ok_or_else(|| bad_answer("no site"))?)
     }
@@ -320,7 +324,12 @@ impl Client {
             until: until.to_string(),
         };
         let change = v1::SiteChange::Certify.into();
-        let request = v1::ChangeSiteRequest { name: name.to_owned(), change, certificate: Some(certificate) };
+        let request = v1::ChangeSiteRequest {
+            name: name.to_owned(),
+            change,
+            certificate: Some(certificate),
+            must: false,
+        };
         let answer = once(&self.patience, self.repair_calls().change_site(request)).await?.into_inner();
         sites::info(answer.site.ok_or_else(|| bad_answer("no site"))?)
     }

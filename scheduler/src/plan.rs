@@ -45,6 +45,8 @@ pub struct Fleet<'a> {
     pub drained: &'a BTreeSet<NodeName>,
     /// Nodes that were silent for longer than their grace period.
     pub lost: &'a BTreeSet<NodeName>,
+    /// Pods whose nodes changed country under them: a site stands where it came to be, for life.
+    pub abroad: &'a BTreeSet<PodId>,
     /// Where shards can be read now.
     pub groups: &'a [ShardGroup],
     /// How many shards should lie on each pod, readable or not.
@@ -59,7 +61,8 @@ pub struct Fleet<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// Its node is not, or not any more, where the set may stand, or nothing attests where it is.
+    /// Its node is not, or not any more, where the set may stand or where it stood when the pod came, or
+    /// nothing attests where it is.
     OutOfPlace,
     /// Its node is lost.
     NodeLost,

@@ -3,6 +3,7 @@
 //! here. In memory only: what is lost with it, the next scrub finds again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coffer_model::{BucketId, Manifest, RecordId, SiteId, TenantId, VersionId};
@@ -17,6 +18,7 @@ const REMEMBERED_MAX: usize = 1 << 20;
 #[derive(Default)]
 pub(crate) struct DamageBook {
     known: Mutex<BTreeMap<SiteId, BTreeSet<RecordId>>>,
+    news: AtomicU64,
 }
 
 impl DamageBook {
@@ -29,7 +31,14 @@ impl DamageBook {
     pub(crate) fn note(&self, site: SiteId, record: RecordId) -> bool {
         let mut known = self.known();
         let records = known.entry(site).or_default();
-        records.len() < REMEMBERED_MAX && records.insert(record)
+        let news = records.len() < REMEMBERED_MAX && records.insert(record);
+        self.news.fetch_add(u64::from(news), Ordering::SeqCst);
+        news
+    }
+
+    /// How often there was news: whoever counted before the last one counts again.
+    pub(crate) fn news(&self) -> u64 {
+        self.news.load(Ordering::SeqCst)
     }
 
     /// Forgets a record that was written anew and read back.

@@ -26,6 +26,7 @@ mod guard;
 mod hedge;
 mod history;
 mod hold;
+mod holders;
 mod home;
 mod in_process;
 mod inventory;
@@ -82,6 +83,7 @@ pub use coffer_site::{
 pub use authority::{AuthorityError, IssuedCredential};
 pub use custody::{Custody, CustodyKind};
 pub use hedge::{ReadLoad, SiteReading};
+pub use holders::{HolderGroup, HolderSite, Holders};
 pub use home::SiteHome;
 pub use in_process::{InProcess, InProcessCaller};
 pub use jobs::{
@@ -102,6 +104,6 @@ pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
 pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
 pub use site_authority::{CallerFiles, PodFiles, SiteAuthority, SiteAuthorityError, write_site_files};
 pub use site_file::{SiteFile, SiteFileError, SitePlace};
-pub use standing::SiteChangeError;
+pub use standing::{SiteChangeError, SiteWish};
 pub use witness::{Witness, WitnessAnswer, WitnessError, WitnessState, WitnessTrouble};
 pub use witness_http::{HttpWitness, HttpWitnessError};

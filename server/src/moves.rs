@@ -71,6 +71,7 @@ pub(crate) async fn relocate(
     let mut done = Done::default();
     confirm(service, row, sites, &mut done).await?;
     let (record, next) = next_record(service, tenant, row, from, sites, &mut done).await?;
+    let moved = next.manifest.layout.clone();
     let written = write(service, &record, &receivers, &mut done).await;
     let next = ManifestRow { reduced: short(sites, &receivers), ..next };
     let committed = match written {
@@ -85,6 +86,8 @@ pub(crate) async fn relocate(
         }
         return Err(error);
     }
+    let missed: Vec<SiteId> = sites.iter().filter(|id| !receivers.contains(id)).copied().collect();
+    service.holders.note(&moved, &missed);
     done.moved += 1;
     let holders: Vec<SiteId> = kept.iter().chain(sites).copied().collect();
     delete(service, &holders, row.record).await;

@@ -414,6 +414,7 @@ async fn commit(
     };
     let leaf = leaf(&outcome).map_err(AuditError::from)?;
     let audit_seq = tenant.catalog.commit_challenged(row, durable.challenges, leaf).await?;
+    service.holders.note(&manifest.layout, &durable.missed);
     Ok(Committed { manifest, audit_seq, reduced_by: durable.missed.len() })
 }
 

@@ -18,6 +18,7 @@ use crate::authority::{Authority, IssuedCredential};
 use crate::custody::Custody;
 use crate::damage::DamageBook;
 use crate::hedge::ReadHabits;
+use crate::holders::HolderBook;
 use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
@@ -98,6 +99,8 @@ pub struct Service {
     pub(crate) damage: DamageBook,
     /// What repair keeps between its rounds.
     pub(crate) repairs: Repairs,
+    /// From where versions can be read, as it was last counted.
+    pub(crate) holders: HolderBook,
     /// The calls of tenants, for repair to give way to.
     pub(crate) foreground: Arc<Foreground>,
     /// One change of the sites at a time.
@@ -279,6 +282,7 @@ impl Service {
             principals: RwLock::new(operators),
             damage: DamageBook::default(),
             repairs: Repairs::default(),
+            holders: HolderBook::default(),
             foreground,
             changing_sites: Mutex::new(()),
             reads: Arc::default(),

@@ -8,12 +8,17 @@ use coffer_regions::{Standing, Unmet, satisfiable};
 use coffer_site::OpenSiteError;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::AuditError;
 use crate::opener::OpenedSite;
 use crate::registry::{RegistryError, write_fact};
 use crate::service::{Service, write_topology};
 use crate::site_file::{SiteFile, SiteFileError};
 use crate::sites::ListedSite;
 use crate::stored::Fact;
+
+mod wishes;
+
+pub use wishes::SiteWish;
 
 /// The kind of fact in the catalogue of the service's realm.
 pub(crate) const SITES: &str = "sites";
@@ -48,6 +53,9 @@ pub enum SiteChangeError {
     /// The site file cannot be read.
     #[error(transparent)]
     Form(#[from] SiteFileError),
+    /// The log of the service does not take what is about to be done.
+    #[error("not changed, because the audit log cannot be written: {0}")]
+    Audit(#[from] AuditError),
     /// Its standing does not allow it.
     #[error("{name} is {}, and must be {} for that", have.name(), need.name())]
     Standing {
@@ -149,6 +157,17 @@ impl Service {
     /// # Errors
     /// [`SiteChangeError::Needed`] if a policy needs it.
     pub async fn drain_site(&self, name: &str, back: bool) -> Result<SiteId, SiteChangeError> {
+        self.drain(name, back, false).await
+    }
+
+    /// The same; with `anyway` a site goes on draining although a policy needs it: what that policy asks
+    /// for is refused from then on, rather than written where it may not lie.
+    pub(crate) async fn drain(
+        &self,
+        name: &str,
+        back: bool,
+        anyway: bool,
+    ) -> Result<SiteId, SiteChangeError> {
         let _turn = self.changing_sites.lock().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
@@ -159,7 +178,7 @@ impl Service {
         };
         require(site, need)?;
         site.standing = next;
-        if !back {
+        if !back && !anyway {
             self.refuse_if_needed(id, name).await?;
         }
         self.write_sites(list, None).await?;
@@ -225,6 +244,7 @@ impl Service {
         let site = list.get(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
         self.sites.replace_store(&self.host, &self.data_dir, id).await?;
+        self.holders.replaced();
         self.forget_disk(id).await;
         crate::repair::heal_slots(self).await;
         // Now, not in two seconds: a crash before that would hold the new

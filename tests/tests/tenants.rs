@@ -11,14 +11,14 @@ use coffer_model::TenantId;
 use coffer_proto::DESCRIPTORS;
 use coffer_proto::v1::put_object_request::Part;
 use coffer_proto::v1::{
-    AddSiteRequest, ChangeSiteRequest, CreateBucketRequest, CreateTenantRequest, DeleteObjectRequest,
-    GetCheckpointRequest, GetFactsRequest, GetLeafRequest, GetObjectRequest, GetRepairStatusRequest,
-    GetScrubStatusRequest, ListBucketsRequest, ListHoldsRequest, ListObjectsRequest, ListResidencyRequest,
-    ListShortRequest, ListSitesRequest, NoteDigestRequest, PlaceHoldRequest, PlanRepairRequest, Policy,
-    PutEnd, PutHeader, PutObjectRequest, PutSmallRequest, ReadLeavesRequest, ReleaseHoldRequest,
-    RemoveBucketRequest, RunChallengesRequest, RunRepairRequest, RunScrubRequest, SetBucketPolicyRequest,
-    SetSiteAliveRequest, SignCaseRequest, SignRecordRequest, SignStatementRequest, StatObjectRequest,
-    StatShardsRequest,
+    AddSiteRequest, ChangeSiteRequest, CountHoldersRequest, CreateBucketRequest, CreateTenantRequest,
+    DeleteObjectRequest, GetCheckpointRequest, GetFactsRequest, GetLeafRequest, GetObjectRequest,
+    GetRepairStatusRequest, GetScrubStatusRequest, ListBucketsRequest, ListHoldsRequest, ListObjectsRequest,
+    ListResidencyRequest, ListShortRequest, ListSitesRequest, NoteDigestRequest, PlaceHoldRequest,
+    PlanRepairRequest, Policy, PutEnd, PutHeader, PutObjectRequest, PutSmallRequest, ReadLeavesRequest,
+    ReleaseHoldRequest, RemoveBucketRequest, RunChallengesRequest, RunRepairRequest, RunScrubRequest,
+    SetBucketPolicyRequest, SetSiteAliveRequest, SignCaseRequest, SignRecordRequest, SignStatementRequest,
+    StatObjectRequest, StatShardsRequest,
 };
 use coffer_tests::{Deployment, Files, Wire, bucket_name, copy_tree, object_key, pattern, replace_tree};
 use prost::Message as _;
@@ -179,12 +179,14 @@ async fn maintain(
         }
         "Repair/AddSite" => wire.repair.add_site(AddSiteRequest::default()).await.map(drop),
         "Repair/ChangeSite" => {
-            let request = ChangeSiteRequest { name: "fra1".to_owned(), change: 1, certificate: None };
+            let request =
+                ChangeSiteRequest { name: "fra1".to_owned(), change: 1, certificate: None, must: false };
             wire.repair.change_site(request).await.map(drop)
         }
         "Repair/PlanRepair" => wire.repair.plan_repair(PlanRepairRequest::default()).await.map(drop),
         "Repair/RunRepair" => wire.repair.run_repair(RunRepairRequest::default()).await.map(drop),
         "Repair/GetRepairStatus" => wire.repair.get_repair_status(GetRepairStatusRequest {}).await.map(drop),
+        "Repair/CountHolders" => wire.repair.count_holders(CountHoldersRequest::default()).await.map(drop),
         "Repair/ListShort" => wire.repair.list_short(ListShortRequest { tenant }).await.map(drop),
         "Repair/StatShards" => {
             let request = StatShardsRequest { tenant, bucket, key, ..Default::default() };
@@ -211,7 +213,7 @@ const OPEN_TO_ALL: &str = "Sites/ListSites";
 /// What an operator may ask too, of the log of the service itself.
 const OWN_LOG: [&str; 3] = ["Audit/ReadLeaves", "Log/GetCheckpoint", "Log/GetLeaf"];
 /// What only operators may ask.
-const OPERATORS: [&str; 10] = [
+const OPERATORS: [&str; 11] = [
     "Tenants/CreateTenant",
     "Sites/SetSiteAlive",
     "Repair/AddSite",
@@ -219,6 +221,7 @@ const OPERATORS: [&str; 10] = [
     "Repair/PlanRepair",
     "Repair/RunRepair",
     "Repair/GetRepairStatus",
+    "Repair/CountHolders",
     "Scrub/GetScrubStatus",
     "Scrub/RunScrub",
     "Scrub/RunChallenges",
@@ -230,7 +233,7 @@ const FAMILIES: [(&str, usize); 7] = [
     ("facts_read", 2),
     ("object_stat", 2),
     ("sites", 3),
-    ("repair", 4),
+    ("repair", 5),
     ("scrub", 2),
 ];
 

@@ -248,6 +248,9 @@ pub(crate) struct ServeFlags {
     /// Where the fleet's API listens; it stays there for the agents' sake.
     #[arg(long, default_value = "127.0.0.1:7421", value_name = "ADDRESS", requires = "fleet")]
     pub(crate) fleet_listen: std::net::SocketAddr,
+    /// So many of the fleet's nodes carry no pod: room for the pods of a node that is drained or lost.
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "fleet")]
+    pub(crate) fleet_spare: usize,
     /// Who gives the root key at later starts.
     #[arg(long, value_enum, default_value = "passphrase")]
     pub(crate) custodian: CustodianKind,

@@ -38,6 +38,8 @@ pub struct Standing {
     pub drained: BTreeSet<NodeName>,
     /// Nodes that were silent for longer than the set's grace.
     pub lost: BTreeSet<NodeName>,
+    /// Pods whose node is attested in another country than the one in which they came there.
+    pub abroad: BTreeSet<PodId>,
     /// Pods of the set that do not serve: told to end, or not ready yet.
     pub restarting: BTreeSet<PodId>,
 }
@@ -330,6 +332,12 @@ impl Book {
             let Some(node) = self.ledger.cluster().node_of(&id) else { continue };
             if !self.pods.contains_key(&id) {
                 deserted.insert(&node.name);
+            }
+            let stands = node.attested.as_ref().map(|stands| stands.country);
+            if let (Some(now), Some(came)) = (stands, set.countries.get(ordinal))
+                && now != *came
+            {
+                standing.abroad.insert(id.clone());
             }
             if self.is_lost(&node.name, grace) {
                 standing.lost.insert(node.name.clone());

@@ -30,7 +30,7 @@ pub use book::{Binding, Book, BookError, Standing, Verdict};
 pub use leader::{LeaderError, Leadership, lead};
 pub use names::*;
 pub use resources::*;
-pub use run::{Control, ControlError, Pace, install};
+pub use run::{Control, ControlError, Pace, Trouble, install};
 pub use schedule::Measured;
 pub use sets::{CertificateError, NoCertificates, SiteCertificates, SiteIdentity};
 pub use shards::{Presumed, ShardLedger, ShardLedgerError, Shards};

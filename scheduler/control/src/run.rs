@@ -20,7 +20,7 @@ use crate::events::Teller;
 use crate::leader::{LeaderError, Leadership, lead};
 use crate::resources::{PlacementRecord, definitions};
 use crate::schedule::{Measured, Scheduler};
-use crate::sets::{Sets, SiteCertificates};
+use crate::sets::{Failures, Sets, SiteCertificates};
 use crate::shards::ShardLedger;
 use crate::watching;
 
@@ -62,6 +62,9 @@ impl Default for Pace {
     }
 }
 
+/// Takes a sentence about what went wrong.
+pub type Trouble = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// A control plane.
 #[derive(Clone)]
 pub struct Control {
@@ -87,6 +90,8 @@ pub struct Control {
     pub pace: Pace,
     /// Whether pods of site sets are made and kept; `false`: only placed, whoever makes them.
     pub keeps_sets: bool,
+    /// Who is told of what went wrong, and is tried again.
+    pub trouble: Trouble,
     /// Where the times of decisions go.
     pub measured: Option<Arc<Measured>>,
 }
@@ -174,7 +179,8 @@ impl Control {
             measured: self.measured.clone(),
             seen,
         };
-        let sets = Sets { control: self.clone(), book, teller, seen: saw };
+        let failures = Failures::default();
+        let sets = Sets { control: self.clone(), book, teller, seen: saw, failures };
         Ok((scheduler, sets))
     }
 

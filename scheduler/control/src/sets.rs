@@ -6,6 +6,7 @@ mod carry_out;
 mod certificates;
 mod discovery;
 mod disruption;
+mod failures;
 mod pods;
 mod status;
 
@@ -17,7 +18,8 @@ use coffer_scheduler::{PodId, SetName};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::controller::{self, Action, Config, Controller};
+use kube::runtime::events::EventType;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
@@ -30,6 +32,8 @@ use crate::resources::{SiteSet, SiteSetStatus};
 use crate::run::Control;
 use crate::shards::ShardLedgerError;
 use crate::translate::{self, SetRefusal};
+
+pub(crate) use failures::Failures;
 
 pub use certificates::{CertificateError, NoCertificates, SiteCertificates, SiteIdentity};
 
@@ -55,6 +59,8 @@ pub(crate) struct Sets {
     pub(crate) teller: Teller,
     /// Whether everything was seen once.
     pub(crate) seen: watch::Receiver<bool>,
+    /// Looks that failed.
+    pub(crate) failures: Failures,
 }
 
 /// One look at one set.
@@ -79,11 +85,20 @@ impl Sets {
         let client = self.control.client.clone();
         let all: Api<SiteSet> = Api::all(client.clone());
         let owned = watcher::Config::default().labels(LABEL_SET);
+        let trouble = Arc::clone(&self.control.trouble);
         Controller::new(all, watcher::Config::default())
             .owns(Api::<Pod>::all(client), owned)
             .with_config(Config::default().concurrency(4).debounce(Duration::from_millis(20)))
-            .run(reconcile, error_policy, Arc::new(self))
-            .for_each(|_| std::future::ready(()))
+            .run(look_and_tell, error_policy, Arc::new(self))
+            .for_each(|done| {
+                // What a look ran into was told where it happened.
+                if let Err(error) = done
+                    && !matches!(error, controller::Error::ReconcilerFailed(..))
+                {
+                    trouble(&format!("site sets are not watched as they should be: {error}"));
+                }
+                std::future::ready(())
+            })
             .await;
     }
 
@@ -93,11 +108,30 @@ impl Sets {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the controller hands its objects over")]
-fn error_policy(_: Arc<SiteSet>, _: &SetError, sets: Arc<Sets>) -> Action {
-    Action::requeue(sets.control.pace.calm)
+fn error_policy(object: Arc<SiteSet>, _: &SetError, sets: Arc<Sets>) -> Action {
+    Action::requeue(sets.failures.wait(&object, sets.control.pace.calm))
 }
 
-pub(crate) async fn reconcile(object: Arc<SiteSet>, sets: Arc<Sets>) -> Result<Action, SetError> {
+/// One look. What it runs into is an event on the set and a line for whoever runs the control plane.
+pub(crate) async fn look_and_tell(object: Arc<SiteSet>, sets: Arc<Sets>) -> Result<Action, SetError> {
+    let looked = reconcile(Arc::clone(&object), Arc::clone(&sets)).await;
+    match &looked {
+        Ok(_) => sets.failures.over(&object),
+        Err(error) => {
+            let text = error.to_string();
+            if sets.failures.is_to_be_told(&object, &text) {
+                (sets.control.trouble)(&format!(
+                    "the site set {} is left as it is: {text}",
+                    object.name_any()
+                ));
+                sets.teller.tell(object.as_ref(), EventType::Warning, ("Look", "LeftAsItIs"), &text).await;
+            }
+        }
+    }
+    looked
+}
+
+async fn reconcile(object: Arc<SiteSet>, sets: Arc<Sets>) -> Result<Action, SetError> {
     let namespace = object.namespace().unwrap_or_default();
     let api: Api<SiteSet> = Api::namespaced(sets.control.client.clone(), &namespace);
     // The newest one: what was carried out last is in its status.

@@ -1,11 +1,13 @@
 //! The port to the ledger of shards: where shards can be read now, how many lie
-//! on each pod, and the wish that they lie elsewhere. Whoever serves the objects
-//! knows; the fleet sees counts, never data.
+//! on each pod, and which pods are sites, are to be emptied, or go. Whoever serves
+//! the objects knows; the fleet sees counts, never data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use coffer_scheduler::{PodId, SetName, ShardGroup};
+
+use crate::sets::SiteIdentity;
 
 /// What the ledger says of one set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +24,14 @@ pub enum ShardLedgerError {
     /// Whoever keeps it does not answer.
     #[error("the ledger of shards does not answer ({0}); nothing is taken down meanwhile")]
     Silent(String),
+    /// It does not do what is wished for a pod.
+    #[error("{pod}: {why}")]
+    Refused {
+        /// The pod.
+        pod: PodId,
+        /// What it says.
+        why: String,
+    },
 }
 
 /// Where shards lie.
@@ -39,11 +49,31 @@ pub trait ShardLedger: Send + Sync {
         serving: &BTreeSet<PodId>,
     ) -> Result<Shards, ShardLedgerError>;
 
-    /// The shards on this pod are to lie on others of its set. Asked for again and again until none is left.
+    /// This pod serves, on a node that is attested, at this `https://HOST:PORT`: it is a site from now on. Told
+    /// with every look; only the first time of a site is news.
     ///
     /// # Errors
     /// [`ShardLedgerError`].
-    async fn evacuate(&self, pod: &PodId) -> Result<(), ShardLedgerError>;
+    async fn join(&self, site: &SiteIdentity, endpoint: &str) -> Result<(), ShardLedgerError>;
+
+    /// No new shard is to come to this pod, and those on it are to lie on others of its set. Told with every
+    /// look until none is left. With `must` no byte may go there any more, whatever else cannot be kept then.
+    ///
+    /// # Errors
+    /// [`ShardLedgerError`].
+    async fn evacuate(&self, pod: &PodId, must: bool) -> Result<(), ShardLedgerError>;
+
+    /// This pod was to be emptied, and stays after all.
+    ///
+    /// # Errors
+    /// [`ShardLedgerError`].
+    async fn keep(&self, pod: &PodId) -> Result<(), ShardLedgerError>;
+
+    /// This pod, which holds nothing, goes for good.
+    ///
+    /// # Errors
+    /// [`ShardLedgerError`] if something lies there after all: then it stays.
+    async fn leave(&self, pod: &PodId) -> Result<(), ShardLedgerError>;
 }
 
 /// Where no ledger can be asked: every pod is presumed to hold a shard of every
@@ -69,7 +99,19 @@ impl ShardLedger for Presumed {
         Ok(Shards { groups: vec![group], held })
     }
 
-    async fn evacuate(&self, _: &PodId) -> Result<(), ShardLedgerError> {
+    async fn join(&self, _: &SiteIdentity, _: &str) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+
+    async fn evacuate(&self, _: &PodId, _: bool) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+
+    async fn keep(&self, _: &PodId) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+
+    async fn leave(&self, _: &PodId) -> Result<(), ShardLedgerError> {
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::names::REVOCATIONS;
 use crate::resources::SiteSet;
 use crate::run::{Control, ControlError, install};
 use crate::schedule::{Scheduler, order};
-use crate::sets::{Sets, reconcile};
+use crate::sets::{Sets, look_and_tell};
 use crate::watching::{Change, node_changes, pod_changes, revoked, set_changes};
 
 /// A control plane between two turns.
@@ -69,7 +69,7 @@ impl Turns {
         while self.scheduler.round().await? {}
         for set in sets {
             // What is refused, or cannot be had now, is in the set's status and events.
-            drop(reconcile(Arc::new(set), Arc::clone(&self.sets)).await);
+            drop(look_and_tell(Arc::new(set), Arc::clone(&self.sets)).await);
         }
         Ok(())
     }

@@ -40,7 +40,8 @@ pub(super) fn leaving(fleet: &Fleet<'_>, managed: &Managed) -> Leaving {
 }
 
 fn must_go(fleet: &Fleet<'_>, managed: &Managed, pod: &Pod) -> Option<Why> {
-    let node = fleet.cluster.node_of(&managed.set.id(pod))?;
+    let id = managed.set.id(pod);
+    let node = fleet.cluster.node_of(&id)?;
     let legal = |node: &Node| {
         let residency = &managed.set.residency;
         node.attested.as_ref().is_some_and(|stands| residency.admits(stands))
@@ -49,7 +50,7 @@ fn must_go(fleet: &Fleet<'_>, managed: &Managed, pod: &Pod) -> Option<Why> {
         let mut taints = node.taints.iter().filter(|taint| taint.effect == Effect::NoExecute);
         taints.any(|taint| !pod.tolerates(taint))
     };
-    if !legal(node) {
+    if !legal(node) || fleet.abroad.contains(&id) {
         Some(Why::OutOfPlace)
     } else if fleet.lost.contains(&node.name) {
         Some(Why::NodeLost)

@@ -138,6 +138,7 @@ impl World {
             sets: &self.sets,
             drained: &self.drained,
             lost: &self.lost,
+            abroad: &BTreeSet::new(),
             groups: &self.groups(),
             held: &held,
             restarting: &self.restarting,

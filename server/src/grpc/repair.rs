@@ -3,13 +3,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coffer_model::{Operation, Outcome, SiteId, TierCertificate};
 use coffer_proto::v1::repair_server::Repair;
 use coffer_proto::v1::{
-    AddSiteRequest, ChangeSiteRequest, ChangeSiteResponse, GetRepairStatusRequest, GetRepairStatusResponse,
-    ListShortRequest, ListShortResponse, PlanRepairRequest, PlanRepairResponse, RepairPlan, RepairRound,
-    RepairStep, RepairSums, RepairTrouble, RunRepairRequest, RunRepairResponse, SetBucketPolicyRequest,
+    AddSiteRequest, ChangeSiteRequest, ChangeSiteResponse, CountHoldersRequest, CountHoldersResponse,
+    GetRepairStatusRequest, GetRepairStatusResponse, HolderGroup, HolderSite, ListShortRequest,
+    ListShortResponse, PlanRepairRequest, PlanRepairResponse, RepairPlan, RepairRound, RepairStep,
+    RepairSums, RepairTrouble, RunRepairRequest, RunRepairResponse, SetBucketPolicyRequest,
     SetBucketPolicyResponse, ShardState, ShortVersion, SiteChange, StatShardsRequest, StatShardsResponse,
 };
 use coffer_proto::{InvalidMessage, bucket_name, object_key, own_or, policy};
@@ -25,6 +27,7 @@ use super::{bearer, operator_call, tenant_call};
 use crate::authorize::Grant;
 use crate::bucket::{SetPolicy, set_policy};
 use crate::facts::certificate_digest;
+use crate::holders::Holders;
 use crate::ledger::{StatShards, list_short, stat_shards};
 use crate::repair::{RepairBudget, RepairProgress, RepairReport, RepairRun};
 use crate::service::Service;
@@ -135,6 +138,30 @@ fn plan_message(service: &Service, plan: &Plan, lines: usize) -> RepairPlan {
     }
 }
 
+fn holders(known: Holders) -> CountHoldersResponse {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let place = |name: &String| known.sites.iter().position(|site| site.name == *name).map(number);
+    let groups = known.groups.iter().map(|group| HolderGroup {
+        needed: number(group.needed),
+        sites: group.sites.iter().filter_map(place).collect(),
+        versions: group.versions,
+    });
+    let groups = groups.collect();
+    let sites = known.sites.iter().map(|site| HolderSite {
+        name: site.name.clone(),
+        standing: site.standing.name().to_owned(),
+        answers: site.answers,
+        held: site.held,
+    });
+    CountHoldersResponse {
+        age_ms: millis(known.age),
+        took_ms: millis(known.took),
+        groups,
+        sites: sites.collect(),
+    }
+}
+
 fn round(service: &Service, report: &RepairReport) -> RepairRound {
     let mut plan = plan_message(service, &report.plan, LINES_MAX.min(1000));
     plan.steps = Vec::new();
@@ -228,7 +255,7 @@ impl Repair for RepairApi {
         let (wire, grant) = self.operator(request, Operation::Sites, |wire| wire.name.clone()).await?;
         let (name, change) = (wire.name.as_str(), wire.change());
         let changed = match change {
-            SiteChange::Drain => self.0.drain_site(name, false).await,
+            SiteChange::Drain => self.0.drain(name, false, wire.must).await,
             SiteChange::Undrain => self.0.drain_site(name, true).await,
             SiteChange::Retire => self.0.retire_site(name).await,
             SiteChange::Replace => self.0.replace_site(name).await,
@@ -288,6 +315,23 @@ impl Repair for RepairApi {
             ended_ns: status.ended.map_or(0, |time| time.0),
             last_round: status.last.map(|report| round(&self.0, &report)),
         }))
+    }
+
+    async fn count_holders(
+        &self,
+        request: Request<CountHoldersRequest>,
+    ) -> Result<Response<CountHoldersResponse>, Status> {
+        let (wire, grant) = self.operator(request, Operation::Repair, |_| "holders".to_owned()).await?;
+        let age = Duration::from_millis(wire.max_age_ms);
+        let counted = match self.0.holders().filter(|known| known.age <= age) {
+            Some(known) => Ok(Some(known)),
+            None => self.0.count_holders().await.map(|()| self.0.holders()),
+        };
+        let known = self.ended(&grant, None, counted).await?;
+        // Something was found to be wrong while it was counted.
+        let known =
+            known.ok_or_else(|| Status::unavailable("what was counted is not so any more; ask again"))?;
+        Ok(Response::new(holders(known)))
     }
 
     async fn list_short(

@@ -123,6 +123,7 @@ impl Coded for SiteChangeError {
             }
             Self::Store(_) => Code::FailedPrecondition,
             Self::Registry(error) => error.code(),
+            Self::Audit(error) => error.code(),
             Self::Encode | Self::Disk(_) | Self::Catalog(_) => Code::Internal,
         }
     }

@@ -90,6 +90,11 @@ impl Service {
         outcome.map(|report| (report, progress))
     }
 
+    /// Whether a repair runs now.
+    pub fn is_repairing(&self) -> bool {
+        self.repair_status_mut().running
+    }
+
     async fn rounds(
         &self,
         run: RepairRun,

@@ -74,7 +74,8 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
 /// The fleet whose pods are the sites: a node for each site of the site file.
 async fn fleet(context: &Context<'_>, flags: &ServeFlags) -> Result<Home, Failure> {
     let sites = sites(flags)?;
-    Home::start(context, &flags.data_dir, flags.fleet_listen, Place::of(&sites)).await
+    let nodes = (Place::of(&sites), flags.fleet_spare);
+    Home::start(context, &flags.data_dir, flags.fleet_listen, nodes).await
 }
 
 async fn serve(
@@ -86,7 +87,7 @@ async fn serve(
     (terminate, interrupt): (tokio::signal::unix::Signal, tokio::signal::unix::Signal),
 ) -> Result<Exit, Failure> {
     let pods = match home {
-        Some(home) => home.serving(context).await?,
+        Some(home) => home.serving(context, Service::is_founded(&flags.data_dir)).await?,
         None => Vec::new(),
     };
     let own = home.map(|_| Home::endpoints_file(&flags.data_dir)).filter(|path| path.exists());
@@ -123,6 +124,9 @@ async fn serve(
         "make room for the service's own log, then start it again",
     )?;
     witness(&service, flags)?;
+    if let Some(home) = home {
+        home.asks(&service);
+    }
     let metrics = metrics.map(|listener| figures(&service, listener)).transpose()?;
     let told = metrics.as_ref().map(|figures| &figures.url);
     context.output.object(&json!({ "ready": true, "endpoint": endpoint, "metrics": told }));

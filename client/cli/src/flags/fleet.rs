@@ -94,7 +94,7 @@ pub(crate) enum FleetCommand {
     /// Run scheduler and controllers against a cluster, until stopped.
     ///
     /// Without a kubeconfig it takes the account that its own pod has in the cluster. Several may run: one
-    /// leads. Where shards lie is not asked: every pod is presumed to hold a shard of every object.
+    /// leads. Unless the service is asked, every pod is presumed to hold a shard of every object.
     #[command(after_help = "Example: coffer fleet control --trust 5f0c... --needed 4")]
     Control {
         /// A public key whose attestations are believed, 64 hexadecimal digits; repeat it for several.
@@ -103,6 +103,9 @@ pub(crate) enum FleetCommand {
         /// Shards that suffice to read an object.
         #[arg(long, default_value_t = 4, value_name = "K")]
         needed: u32,
+        /// Ask the service of the profile where shards lie, as its operator, and tell it which pods are sites.
+        #[arg(long, conflicts_with = "needed")]
+        ask_service: bool,
         /// Its name among the control planes of the fleet [default: a random one].
         #[arg(long, value_name = "NAME", env = "COFFER_HOLDER")]
         holder: Option<String>,

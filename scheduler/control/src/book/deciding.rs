@@ -99,6 +99,7 @@ impl Book {
             sets: &[],
             drained: &standing.drained,
             lost: &standing.lost,
+            abroad: &standing.abroad,
             groups: &[],
             held: &BTreeMap::new(),
             restarting: &standing.restarting,

@@ -137,6 +137,7 @@ impl World {
             sets: &[managed],
             drained: &standing.drained,
             lost: &standing.lost,
+            abroad: &standing.abroad,
             groups: &[],
             held: &BTreeMap::new(),
             restarting: &standing.restarting,

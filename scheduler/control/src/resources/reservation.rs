@@ -1,5 +1,5 @@
-//! What is promised of a node before pods are bound to it, where binding and
-//! counting cannot be one transaction.
+//! What is promised of a node to pods that are about to be bound to it, where
+//! binding and counting cannot be one transaction.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What pods hold of one node. Changed only by comparison of its resource
+/// What pods that wait for their binding hold of one node. Changed only by comparison of its resource
 /// version: of two schedulers that reserve at once, one tries again.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[kube(
@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
     category = "coffer",
     namespaced,
     derive = "PartialEq",
-    doc = "What storage pods hold of one node, reserved before they are bound to it",
+    doc = "What storage pods hold of one node while they are being bound to it",
     printcolumn = r#"{"name":"Age", "type":"date", "jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ReservationSpec {
-    /// What each pod holds, by its name.
+    /// What each pod holds, by its namespace and name, `NAMESPACE/NAME`.
     #[serde(default)]
     pub pods: BTreeMap<String, Held>,
 }

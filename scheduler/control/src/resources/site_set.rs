@@ -209,6 +209,9 @@ pub struct Member {
     /// The node with its disk, once it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The country in which its node stood when it came there: for life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
     /// Why it is to go, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaves: Option<String>,

@@ -5,9 +5,58 @@ use std::collections::BTreeMap;
 use coffer_scheduler::{Fleet, PodId, ShardGroup, Step, Why, plan};
 use kube::runtime::events::EventType;
 
-use super::{Look, SetError};
+use super::{Look, SetError, SiteIdentity};
 use crate::resources::Member;
-use crate::shards::Shards;
+use crate::shards::{ShardLedgerError, Shards};
+
+/// More shards than there ever are: nothing is spared of what is not known.
+const UNKNOWN: u32 = u32::MAX - 1;
+
+/// What became of the wishes of one look.
+#[derive(Default)]
+struct Moving {
+    /// What lies on pods that go, and moves.
+    moves: Vec<String>,
+    /// What is not done, and why.
+    refused: Vec<String>,
+}
+
+impl Moving {
+    /// Whether it was done; if not, why not is kept.
+    fn tried(&mut self, wish: Result<(), ShardLedgerError>) -> bool {
+        if let Err(error) = &wish {
+            self.refused.push(error.to_string());
+        }
+        wish.is_ok()
+    }
+}
+
+/// The pod that goes by this step.
+fn leaver(step: &Step) -> Option<&PodId> {
+    match step {
+        Step::Evacuate(id, _) | Step::Leave(id, _) => Some(id),
+        _ => None,
+    }
+}
+
+/// What would be lost if a pod went now, for people.
+fn at_stake(id: &PodId, shards: &Shards) -> String {
+    let hit = || shards.groups.iter().filter(|group| group.readable.contains(id));
+    let objects: u64 = hit().map(|group| group.objects).sum();
+    let held = shards.held.get(id).copied().unwrap_or(0);
+    let spare = |group: &&ShardGroup| {
+        u32::try_from(group.readable.len()).unwrap_or(u32::MAX).saturating_sub(group.needed.saturating_add(1))
+    };
+    match hit().min_by_key(spare) {
+        Some(unknown) if unknown.needed == UNKNOWN => format!("nothing is known of what {id} holds"),
+        None => format!("{id} should hold shards of {held} objects, and none can be read there"),
+        Some(worst) => format!(
+            "{id} holds shards of {objects} objects; without it one would be left with {} readable shards, and {} must be left",
+            worst.readable.len().saturating_sub(1),
+            worst.needed.saturating_add(1),
+        ),
+    }
+}
 
 impl Look<'_> {
     /// Makes a plan and does what it says.
@@ -22,28 +71,34 @@ impl Look<'_> {
                 sets: &sets,
                 drained: &standing.drained,
                 lost: &standing.lost,
+                abroad: &standing.abroad,
                 groups: &shards.groups,
                 held: &shards.held,
                 restarting: &standing.restarting,
                 costs: book.costs(),
             }))
         });
-        self.status.members.iter_mut().for_each(|member| member.leaves = None);
+        // Without its book nothing is known of the set, and nothing is wished.
+        let Some(steps) = steps else { return Ok(()) };
+        let mut moving = Moving::default();
+        self.sites_join(&steps, &mut moving).await;
+        self.some_stay(&steps, &mut moving).await;
         self.allow(&shards);
         let mut waits = Vec::new();
-        for step in steps.unwrap_or_default() {
+        for step in steps {
             self.busy |= !matches!(step, Step::Wait(..) | Step::Unplaceable(..));
             match step {
                 // The scheduler's part.
                 Step::Bind(_) | Step::Unplaceable(..) => {}
                 Step::Join(..) => self.join(),
-                Step::Evacuate(id, why) => self.evacuate(&id, why).await?,
-                Step::Leave(id, why) => self.leave(&id, why).await?,
+                Step::Evacuate(id, why) => self.evacuate(&id, why, &shards, &mut moving).await,
+                Step::Leave(id, why) => self.leave(&id, why, &shards, &mut moving).await?,
                 Step::Restart(id, version) => self.restart(&id, version).await?,
                 Step::Wait(id, why) => waits.push(format!("{id} waits: {why}")),
             }
         }
         self.rollout_waits(&waits);
+        self.data_moves(&moving.refused, &moving.moves);
         Ok(())
     }
 
@@ -61,7 +116,7 @@ impl Look<'_> {
                 let ids = self.status.members.iter().map(|member| self.id(member.ordinal));
                 let held: BTreeMap<PodId, u64> = ids.map(|id| (id, 1)).collect();
                 let readable = held.keys().cloned().collect();
-                let group = ShardGroup { needed: u32::MAX - 1, readable, objects: 1 };
+                let group = ShardGroup { needed: UNKNOWN, readable, objects: 1 };
                 Shards { groups: vec![group], held }
             }
         }
@@ -73,22 +128,70 @@ impl Look<'_> {
         let used = self.pods.keys().map(|ordinal| ordinal.saturating_add(1)).max();
         let ordinal = self.status.next_ordinal.max(next.unwrap_or(0)).max(used.unwrap_or(0));
         self.status.next_ordinal = ordinal.saturating_add(1);
-        self.status.members.push(Member { ordinal, node: None, leaves: None, epoch: 0 });
+        self.status.members.push(Member { ordinal, node: None, country: None, leaves: None, epoch: 0 });
     }
 
-    async fn evacuate(&mut self, id: &PodId, why: Why) -> Result<(), SetError> {
-        let member = self.status.members.iter_mut().find(|member| member.ordinal == id.ordinal);
-        if let Some(member) = member {
-            member.leaves = Some(format!("{why:?}"));
+    /// Pods that serve are sites, but for those that go.
+    async fn sites_join(&self, steps: &[Step], moving: &mut Moving) {
+        let goes = |id: &PodId| steps.iter().any(|step| leaver(step) == Some(id));
+        let serving = self.sets.locked(|book| {
+            let stands = |id: PodId| {
+                let node = book.ledger().cluster().node_of(&id)?;
+                Some(SiteIdentity { pod: id, stands: node.attested.clone()? })
+            };
+            book.serving(&self.name).into_iter().filter_map(stands).collect::<Vec<_>>()
+        });
+        for site in serving.into_iter().filter(|site| !goes(&site.pod)) {
+            let Some(endpoint) = self.endpoint(site.pod.ordinal) else { continue };
+            moving.tried(self.sets.control.shards.join(&site, &endpoint).await);
         }
-        self.sets.control.shards.evacuate(id).await?;
-        self.tell_of_pod(id, ("Evacuate", "DataMoves"), &format!("{why:?}: its shards move to others")).await;
-        Ok(())
     }
 
-    async fn leave(&mut self, id: &PodId, why: Why) -> Result<(), SetError> {
+    /// Those that were to go, and are not any more, take data again.
+    async fn some_stay(&mut self, steps: &[Step], moving: &mut Moving) {
+        for index in 0..self.status.members.len() {
+            let Some(member) = self.status.members.get(index) else { continue };
+            let id = self.id(member.ordinal);
+            if member.leaves.is_none() || steps.iter().any(|step| leaver(step) == Some(&id)) {
+                continue;
+            }
+            let kept = moving.tried(self.sets.control.shards.keep(&id).await);
+            if let Some(member) = self.status.members.get_mut(index).filter(|_| kept) {
+                member.leaves = None;
+            }
+        }
+    }
+
+    async fn evacuate(&mut self, id: &PodId, why: Why, shards: &Shards, moving: &mut Moving) {
+        let news = format!("{why:?}");
+        let member = self.status.members.iter_mut().find(|member| member.ordinal == id.ordinal);
+        let told = member.is_some_and(|member| member.leaves.replace(news.clone()).as_ref() == Some(&news));
+        if !told {
+            let note = format!("{why:?}: its shards move to others");
+            self.tell_of_pod(id, ("Evacuate", "DataMoves"), &note).await;
+        }
+        let at_stake = at_stake(id, shards);
+        match self.sets.control.shards.evacuate(id, why == Why::OutOfPlace).await {
+            Ok(()) => moving.moves.push(at_stake),
+            Err(error) => moving.refused.push(format!("{at_stake}; they cannot move: {error}")),
+        }
+    }
+
+    async fn leave(
+        &mut self,
+        id: &PodId,
+        why: Why,
+        shards: &Shards,
+        moving: &mut Moving,
+    ) -> Result<(), SetError> {
+        // Of one that holds shards it is known that it may not take any more, and that they can be read without it.
+        let holds = shards.held.get(id).is_some_and(|held| *held > 0);
+        if !holds && !moving.tried(self.sets.control.shards.leave(id).await) {
+            return Ok(());
+        }
         self.tell_of_pod(id, ("Leave", "Leaves"), &format!("{why:?}: nothing is lost without it")).await;
         self.delete(id).await?;
+        self.unpublish(id).await?;
         self.status.members.retain(|member| member.ordinal != id.ordinal);
         Ok(())
     }
@@ -108,16 +211,19 @@ impl Look<'_> {
         }
     }
 
-    /// Where each member has its disk.
+    /// Where each member has its disk, and in which country it came there.
     pub(super) fn note_homes(&mut self) {
         for index in 0..self.status.members.len() {
             let Some(ordinal) = self.status.members.get(index).map(|member| member.ordinal) else { continue };
             let id = self.id(ordinal);
-            let known = self
-                .sets
-                .locked(|book| book.pod(&id).and_then(|pod| pod.node.as_ref().map(ToString::to_string)));
-            if let (Some(member), Some(node)) = (self.status.members.get_mut(index), known) {
+            let known = self.sets.locked(|book| {
+                let node = book.pod(&id)?.node.clone()?;
+                let stands = book.ledger().cluster().node(&node).and_then(|node| node.attested.clone());
+                Some((node.to_string(), stands.map(|stands| stands.country.to_string())))
+            });
+            if let (Some(member), Some((node, country))) = (self.status.members.get_mut(index), known) {
                 member.node = Some(node);
+                member.country = member.country.take().or(country);
             }
         }
     }

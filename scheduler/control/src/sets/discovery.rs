@@ -1,9 +1,10 @@
 //! Where each site answers: a headless Service for the set, and for each pod an
 //! EndpointSlice of its own, so that a server finds its sites wherever they are.
 
+use coffer_scheduler::PodId;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Resource as _};
 use serde_json::{Value, json};
 
@@ -22,6 +23,10 @@ impl Look<'_> {
         }
         let slices: Api<EndpointSlice> = Api::namespaced(client, &self.namespace);
         for (ordinal, pod) in &self.pods {
+            // One that has left is nobody's site any more, although it has not ended yet.
+            if !self.status.members.iter().any(|member| member.ordinal == *ordinal) {
+                continue;
+            }
             let Some(wanted) = self.slice(*ordinal, pod) else { continue };
             let name = self.id(*ordinal).to_string();
             let known = slices.get_opt(&name).await?.map(serde_json::to_value).transpose()?;
@@ -33,6 +38,16 @@ impl Look<'_> {
             }
         }
         self.keep_budget().await
+    }
+
+    /// Nobody answers there any more.
+    pub(super) async fn unpublish(&self, id: &PodId) -> Result<(), SetError> {
+        let slices: Api<EndpointSlice> = Api::namespaced(self.sets.control.client.clone(), &self.namespace);
+        match slices.delete(&id.to_string(), &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn service(&self) -> Value {
@@ -52,10 +67,22 @@ impl Look<'_> {
         })
     }
 
-    fn slice(&self, ordinal: u32, pod: &Pod) -> Option<Value> {
+    /// Where the site of a pod answers; an agent may have chosen its port.
+    fn answers_at(&self, pod: &Pod) -> Option<(String, u16)> {
         let address = pod.status.as_ref()?.pod_ip.clone()?;
         let chosen = pod.metadata.annotations.as_ref().and_then(|all| all.get(PORT)?.parse::<u16>().ok());
-        let port = chosen.unwrap_or(self.object.spec.template.port);
+        Some((address, chosen.unwrap_or(self.object.spec.template.port)))
+    }
+
+    /// The same as a URL.
+    pub(super) fn endpoint(&self, ordinal: u32) -> Option<String> {
+        let (address, port) = self.answers_at(self.pods.get(&ordinal)?)?;
+        let host = if address.contains(':') { format!("[{address}]") } else { address };
+        Some(format!("https://{host}:{port}"))
+    }
+
+    fn slice(&self, ordinal: u32, pod: &Pod) -> Option<Value> {
+        let (address, port) = self.answers_at(pod)?;
         let seen = translate::pod(pod);
         let family = if address.contains(':') { "IPv6" } else { "IPv4" };
         let name = self.id(ordinal).to_string();

@@ -57,6 +57,17 @@ impl Look<'_> {
         }
     }
 
+    /// What moves away from pods that go, or why it does not.
+    pub(super) fn data_moves(&mut self, refused: &[String], moves: &[String]) {
+        match (refused.first(), moves.first()) {
+            (Some(why), _) => self.condition("DataMoves", false, ("Refused", why)),
+            (None, Some(what)) => {
+                self.condition("DataMoves", true, ("Moving", &format!("{what}; they move first")));
+            }
+            (None, None) => self.condition("DataMoves", true, ("AtRest", "nothing has to move")),
+        }
+    }
+
     /// Whether every pod has its node; the scheduler's reasons are in its event.
     fn placed(&mut self) {
         let unbound: Vec<String> = self

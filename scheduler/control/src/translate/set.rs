@@ -1,8 +1,8 @@
 //! A site set of the API.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_model::{Jurisdiction, PlaceError, Tier};
+use coffer_model::{Country, Jurisdiction, PlaceError, Tier};
 use coffer_scheduler::{Effect, Pod, Residency, Resources, SetName, Spread, Toleration};
 
 use super::{QuantityError, millis, whole};
@@ -63,6 +63,8 @@ pub struct SeenSet {
     pub version: u64,
     /// Its sites, whether pods of theirs exist or not, as its status says.
     pub members: BTreeSet<u32>,
+    /// The countries that its sites stand in for life.
+    pub countries: BTreeMap<u32, Country>,
     /// For how long a silent node is waited for, in seconds.
     pub grace_seconds: u32,
 }
@@ -101,6 +103,8 @@ pub fn site_set(object: &SiteSet) -> Result<SeenSet, SetRefusal> {
     let tier_min: Tier = spec.residency.tier_min.parse().map_err(SetRefusal::Place)?;
     let residency =
         Residency { allow: list(&spec.residency.allow)?, deny: list(&spec.residency.deny)?, tier_min };
+    let all = object.status.iter().flat_map(|status| &status.members);
+    let countries = all.filter_map(|one| Some((one.ordinal, one.country.as_ref()?.parse().ok()?)));
     let members = object.status.iter().flat_map(|status| &status.members).map(|member| member.ordinal);
     Ok(SeenSet {
         name,
@@ -112,6 +116,7 @@ pub fn site_set(object: &SiteSet) -> Result<SeenSet, SetRefusal> {
         template: template(&spec.template)?,
         version: version(&spec.template),
         members: members.collect(),
+        countries: countries.collect(),
         grace_seconds: spec.grace_seconds,
     })
 }

@@ -4,6 +4,8 @@
 
 mod home;
 mod leaders;
+mod reservations;
 mod storm;
 mod story;
+mod troubles;
 mod world;

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::world::{Place, SHARDS, World, home, name, signed};
 
 /// The set has so many pods, all of them serve, and none more.
-async fn serves(Place { pods, sets }: Place, wanted: usize) -> bool {
+pub(crate) async fn serves(Place { pods, sets }: Place, wanted: usize) -> bool {
     let pods = pods.list(&ListParams::default()).await.unwrap().items;
     let status = sets.get("gold").await.unwrap().status.unwrap_or_default();
     let ready = pods.iter().filter(|pod| coffer_control::translate::pod(pod).ready).count();
@@ -122,6 +122,9 @@ async fn a_drain_moves_data_first_and_the_pod_waits_for_it() {
     }
     world.until("the drained pod has left", 12, |place| serves(place, 6)).await;
     assert!(world.pods().get_opt("gold-1").await.unwrap().is_none());
+    let slices = world.api::<EndpointSlice>();
+    assert!(slices.get_opt("gold-1").await.unwrap().is_none(), "nobody is sent there any more");
+    assert!(slices.get_opt("gold-6").await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,6 +177,26 @@ async fn a_forged_label_changes_nothing_and_a_lost_attestation_everything() {
         .await;
     let homes = homes(&world).await;
     assert!(homes.values().all(|node| *node != name(n)), "{homes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_changes_country_loses_its_pod_although_the_set_may_stand_there() {
+    let mut world = founded(9, 6).await;
+    put(&world);
+    let n: usize = homes(&world).await["gold-1"][1..].parse().unwrap();
+    // Both are countries of the set.
+    world.attest(n, Some(home(n + 1))).await;
+    world
+        .until("the pod has left, and another serves", 12, |client| async move {
+            let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+            pods.get_opt("gold-1").await.unwrap().is_none() && is_serving(client, "gold-6").await
+        })
+        .await;
+    // Its successor came to where the node stands now.
+    for _ in 0..6 {
+        world.turn().await;
+    }
+    assert!(serves(world.client.clone(), 6).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys, said_by};
 use coffer_control::{
-    ATTESTATION, Control, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards, SiteSet, Turns,
-    translate,
+    ATTESTATION, Control, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards, SiteIdentity, SiteSet,
+    Turns, translate,
 };
 use coffer_model::{Clock, FailureDomain, Tier, Timestamp};
 use coffer_scheduler::{PodId, Resources, SetName, ShardGroup};
@@ -80,8 +80,22 @@ impl ShardLedger for Objects {
         Ok(Shards { groups, held })
     }
 
-    async fn evacuate(&self, _: &PodId) -> Result<(), ShardLedgerError> {
+    async fn join(&self, _: &SiteIdentity, _: &str) -> Result<(), ShardLedgerError> {
         Ok(())
+    }
+
+    async fn evacuate(&self, _: &PodId, _: bool) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+
+    async fn keep(&self, _: &PodId) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+
+    async fn leave(&self, pod: &PodId) -> Result<(), ShardLedgerError> {
+        let holds = self.0.lock().unwrap().iter().any(|object| object.contains_key(pod));
+        let why = "it holds shards".to_owned();
+        if holds { Err(ShardLedgerError::Refused { pod: pod.clone(), why }) } else { Ok(()) }
     }
 }
 
@@ -124,10 +138,16 @@ pub(crate) fn home(n: usize) -> &'static str {
 
 impl World {
     pub(crate) async fn new(nodes: usize) -> Self {
+        Self::with(nodes, |control| control).await
+    }
+
+    /// With a control plane that is changed before it begins.
+    pub(crate) async fn with(nodes: usize, change: impl FnOnce(Control) -> Control) -> Self {
         let clock = Arc::new(Hand(AtomicU64::new(0)));
         let home = Home::find(clock.clone()).await;
         let objects = Arc::new(Objects::default());
-        let turns = Turns::new(control(&home, clock.clone(), objects.clone())).await.unwrap();
+        let control = change(control(&home, clock.clone(), objects.clone()));
+        let turns = Turns::new(control).await.unwrap();
         let world = Self { client: home.client.clone(), clock, objects, turns, home };
         for n in 0..nodes {
             world.register(n).await;
@@ -153,6 +173,11 @@ impl World {
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &self.home.namespace)
+    }
+
+    /// NAMESPACE/NAME of a pod of the fleet.
+    pub(crate) fn path(&self, pod: &str) -> String {
+        format!("{}/{pod}", self.home.namespace)
     }
 
     pub(crate) fn nodes(&self) -> Api<Node> {
@@ -352,6 +377,7 @@ pub(crate) fn control(home: &Home, clock: Arc<dyn Clock>, shards: Arc<dyn ShardL
         bind: home.bind.clone(),
         pace: Pace { busy: Duration::from_millis(20), calm: Duration::from_millis(100) },
         keeps_sets: true,
+        trouble: Arc::new(|what| eprintln!("{what}")),
         measured: None,
     }
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use coffer_client::{from_hex, hex};
 use coffer_control::attestation::TrustedKeys;
-use coffer_control::{Control, ControlError, NoCertificates, Pace, Presumed};
+use coffer_control::{Control, ControlError, NoCertificates, Pace, Presumed, ShardLedger};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Fleet;
+use super::ledger::KeptLedger;
+use super::operator::Operator;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 
@@ -20,7 +22,7 @@ pub(super) async fn run(
     context: &Context<'_>,
     fleet: Fleet,
     trust: &[String],
-    needed: u32,
+    needed: Option<u32>,
     holder: Option<String>,
 ) -> Result<Exit, Failure> {
     let keys: Option<Vec<[u8; 32]>> = trust.iter().map(|text| from_hex(&text.to_ascii_lowercase())).collect();
@@ -33,6 +35,14 @@ pub(super) async fn run(
         context.entropy.fill(&mut name);
         hex(&name)
     });
+    let shards: Arc<dyn ShardLedger> = match needed {
+        Some(needed) => Arc::new(Presumed { needed }),
+        None => {
+            let operator = Operator::new(context.operator().await?, Arc::clone(&context.clock));
+            let (client, clock) = (fleet.client.clone(), Arc::clone(&context.clock));
+            Arc::new(KeptLedger::new(operator, client, &fleet.namespace, clock))
+        }
+    };
     let control = Control {
         client: fleet.client,
         clock: Arc::clone(&context.clock),
@@ -40,11 +50,14 @@ pub(super) async fn run(
         holder: holder.clone(),
         lease: Duration::from_secs(10),
         trusted,
-        shards: Arc::new(Presumed { needed }),
+        shards,
         certificates: Arc::new(NoCertificates),
         bind: None,
         pace: Pace::default(),
         keeps_sets: true,
+        trouble: Arc::new(|what| {
+            drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: {what}\n")));
+        }),
         measured: None,
     };
     context.output.object(&json!({ "holder": holder }));

@@ -88,11 +88,11 @@ async fn until_empty(
                 left.remove(&pod.name_any());
                 context.output.remark(format_args!("{} has left", pod.name_any()));
             }
-            Ok(Ok(Some(watcher::Event::Init))) => left.clear(),
             Ok(Ok(Some(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)))) => {
                 drop(left.insert(pod.name_any(), pod));
             }
-            // The list is whole, the watch begins anew, or nothing happened for a while.
+            // The watch begins, or begins anew: what left meanwhile is not told of.
+            Ok(Ok(Some(watcher::Event::InitDone))) => left = pods_on(fleet, node).await?,
             Ok(_) => {}
             Err(_) => {
                 if let Some(why) = held_up(fleet, &left).await? {
@@ -115,12 +115,17 @@ async fn held_up(fleet: &Fleet, left: &BTreeMap<String, Pod>) -> Result<Option<S
         let Some(set) = pod.labels().get(LABEL_SET) else { continue };
         let set = api.get_opt(set).await.map_err(|error| failed(&error))?;
         let conditions = set.and_then(|set| set.status).map(|status| status.conditions).unwrap_or_default();
-        let bad = |type_: &str, status: &str| {
+        let says = |type_: &str, status: &str| {
             let mut all = conditions.iter();
             all.find(|one| one.type_ == type_ && one.status == status).map(|one| one.message.clone())
         };
-        if let Some(why) = bad("ShardsKnown", "False").or_else(|| bad("Placed", "False")) {
-            return Ok(Some(why));
+        let refused = [says("ShardsKnown", "False"), says("DataMoves", "False"), says("Placed", "False")];
+        let refused: Vec<String> = refused.into_iter().flatten().collect();
+        if !refused.is_empty() {
+            return Ok(Some(refused.join("; ")));
+        }
+        if let Some(moves) = says("DataMoves", "True").filter(|text| text.contains(&pod.name_any())) {
+            return Ok(Some(moves));
         }
     }
     Ok(left.keys().next().map(|pod| format!("the data on {pod} is moving")))

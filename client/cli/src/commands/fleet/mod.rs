@@ -7,13 +7,16 @@ mod control;
 mod drain;
 mod events;
 mod explain;
+mod ledger;
 mod nodes;
+mod operator;
 mod pods;
 mod top;
 
 use std::path::PathBuf;
 
 pub(super) use attest::attester;
+pub(super) use ledger::{Keeper, KeptLedger, Wish};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -38,7 +41,8 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetFlags) -> Result<Exit
     };
     let fleet = connect(context, flags.kubeconfig, flags.namespace).await?;
     match command {
-        FleetCommand::Control { trust, needed, holder } => {
+        FleetCommand::Control { trust, needed, ask_service, holder } => {
+            let needed = (!ask_service).then_some(needed);
             control::run(context, fleet, &trust, needed, holder).await
         }
         // Answered above, without a fleet.

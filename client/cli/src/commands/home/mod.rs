@@ -6,6 +6,7 @@ mod agents;
 mod authority;
 mod endpoints;
 mod in_process;
+mod ledger;
 mod pods;
 
 use std::net::SocketAddr;
@@ -15,22 +16,26 @@ use std::time::Duration;
 
 use coffer_client::profile::write_atomically;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys};
-use coffer_control::{Control, FIELD_MANAGER, NAMESPACE, Pace, Presumed, Transactions, install};
+use coffer_control::{Control, FIELD_MANAGER, NAMESPACE, Pace, Transactions, install};
 use coffer_embedded::platform::{Settings, Told};
 use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options, Tls};
-use coffer_server::{SiteAuthority, SiteFile, SitePlace};
+use coffer_server::{Service, SiteAuthority, SiteFile, SitePlace};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::commands::fleet::attester;
+use crate::commands::fleet::{KeptLedger, attester};
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
 use crate::files;
 use agents::Agents;
 use authority::FleetAuthority;
+use endpoints::Endpoints;
 use in_process::InProcess;
+use ledger::OwnService;
+
+pub(super) use pods::{site_entry, site_id};
 
 /// The site set of a fleet at home.
 const SET: &str = "sites";
@@ -76,6 +81,9 @@ pub(super) struct Home {
     client: kube::Client,
     agents: Agents,
     places: Vec<Place>,
+    /// Nodes beyond those that the pods need.
+    spare: usize,
+    service: OwnService,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     control: AbortHandle,
@@ -89,7 +97,7 @@ impl Home {
         context: &Context<'_>,
         data_dir: &Path,
         listen: SocketAddr,
-        places: Vec<Place>,
+        (places, spare): (Vec<Place>, usize),
     ) -> Result<Self, Failure> {
         let dir = data_dir.join("fleet");
         files::make_directory(&dir)?;
@@ -114,12 +122,14 @@ impl Home {
         let attester = attester(context, &fleet_dir.join("attestation.key"))?;
         let client = embedded.client();
         install(&client, NAMESPACE).await.map_err(|error| Failure::new(format!("the fleet: {error}")))?;
-        let control = control(context, &embedded, &attester, &fleet_dir, &mut tasks)?;
+        let service = OwnService::new(Arc::clone(&context.clock));
+        let control = control(context, &embedded, &attester, (&fleet_dir, &service), &mut tasks)?;
         platform(context, &client, stopped, &mut tasks);
-        tasks.spawn(endpoints::keep(client.clone(), endpoints::file(data_dir)));
+        tasks.spawn(Endpoints::open(endpoints::file(data_dir))?.keep(client.clone()));
         let agents = Agents::find(context)?;
         let enrols = site_authority(&fleet_dir);
-        let mut home = Self { embedded, client, agents, places, stop, tasks, control, enrols };
+        let mut home =
+            Self { embedded, client, agents, places, spare, service, stop, tasks, control, enrols };
         home.nodes(context, &dir, &authority, &attester, address)?;
         home.set().await?;
         Ok(home)
@@ -155,6 +165,16 @@ impl Home {
         Ok(())
     }
 
+    /// How many pods there should be.
+    fn replicas(&self) -> usize {
+        self.places.len().saturating_sub(self.spare)
+    }
+
+    /// The control plane asks this service from now on what may be taken down.
+    pub(super) fn asks(&self, service: &Arc<Service>) {
+        self.service.serves(service);
+    }
+
     /// The site set, as it is wanted.
     async fn set(&self) -> Result<(), Failure> {
         let image = self.agents.image();
@@ -173,7 +193,7 @@ impl Home {
             "kind": "SiteSet",
             "metadata": { "name": SET, "namespace": NAMESPACE },
             "spec": {
-                "replicas": self.places.len(),
+                "replicas": self.replicas(),
                 "dataShards": DATA_SHARDS,
                 "parityShards": PARITY_SHARDS,
                 "template": {
@@ -243,7 +263,7 @@ fn control(
     context: &Context<'_>,
     embedded: &Embedded,
     attester: &Attester,
-    fleet_dir: &Path,
+    (fleet_dir, service): (&Path, &OwnService),
     tasks: &mut JoinSet<()>,
 ) -> Result<AbortHandle, Failure> {
     let sites = SiteAuthority::open_or_create(&site_authority(fleet_dir))?;
@@ -256,11 +276,19 @@ fn control(
         holder: "home".to_owned(),
         lease: Duration::from_secs(10),
         trusted: TrustedKeys::new(&[attester.verifying_key()]).unwrap_or_default(),
-        shards: Arc::new(Presumed { needed: DATA_SHARDS }),
+        shards: Arc::new(KeptLedger::new(
+            service.clone(),
+            embedded.client(),
+            NAMESPACE,
+            Arc::clone(&context.clock),
+        )),
         certificates: Arc::new(pods::Certificates::new(sites, Arc::clone(&context.entropy))),
         bind: Some(Arc::new(transactions)),
         pace: Pace::default(),
         keeps_sets: true,
+        trouble: Arc::new(|what| {
+            drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: {what}\n")));
+        }),
         measured: None,
     };
     let running = tasks.spawn(async move {

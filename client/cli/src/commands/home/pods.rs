@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coffer_control::{CertificateError, LABEL_SET, NAMESPACE, SiteCertificates, SiteIdentity, translate};
-use coffer_model::Entropy;
+use coffer_control::{
+    CertificateError, LABEL_SET, NAMESPACE, SiteCertificates, SiteIdentity, SiteSet, translate,
+};
+use coffer_model::{Country, Entropy, FailureDomain, Tier};
 use coffer_server::{SiteAuthority, SiteFile, write_site_files};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
@@ -51,9 +53,22 @@ impl SiteCertificates for Certificates {
 }
 
 /// The site that a certificate's secret is for.
-pub(super) fn site_id(secret: Secret) -> Option<String> {
+pub(in crate::commands) fn site_id(secret: Secret) -> Option<String> {
     let id = secret.data?.remove(SITE_ID)?;
     String::from_utf8(id.0).ok()
+}
+
+/// What a site file says of a pod that is a site.
+pub(in crate::commands) fn site_entry(
+    name: &str,
+    id: &str,
+    (country, domain, tier): (Country, &FailureDomain, Tier),
+    endpoint: &str,
+) -> String {
+    format!(
+        "[[site]]\nname = \"{name}\"\ncountry = \"{country}\"\ndomain = {:?}\ntier = \"{tier}\"\nid = \"{id}\"\npod = \"{endpoint}\"\n",
+        domain.0
+    )
 }
 
 fn failed(error: &kube::Error) -> Failure {
@@ -65,14 +80,33 @@ impl Home {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
-    /// Until every pod of the set serves.
-    pub(in crate::commands) async fn serving(&self, context: &Context<'_>) -> Result<Vec<Pod>, Failure> {
-        context.output.remark(format_args!("waiting for {} storage pods", self.places.len()));
+    /// How many pods of a set that was there before can come back: not those whose nodes take none now.
+    async fn coming_back(&self) -> Result<usize, Failure> {
+        let sets: Api<SiteSet> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let set = sets.get_opt(SET).await.map_err(|error| failed(&error))?;
+        let nodes = nodes.list(&ListParams::default()).await.map_err(|error| failed(&error))?;
+        let takes = |name: &String| {
+            let node = nodes.iter().find(|node| node.name_any() == *name);
+            node.is_some_and(|node| node.spec.as_ref().and_then(|spec| spec.unschedulable) != Some(true))
+        };
+        let members = set.and_then(|set| set.status).map(|status| status.members).unwrap_or_default();
+        Ok(members.iter().filter(|member| member.node.as_ref().is_some_and(takes)).count())
+    }
+
+    /// Until every pod of the set serves; of one that was there before, every pod that can come back.
+    pub(in crate::commands) async fn serving(
+        &self,
+        context: &Context<'_>,
+        founded: bool,
+    ) -> Result<Vec<Pod>, Failure> {
+        let wanted = if founded { self.coming_back().await? } else { self.replicas() };
+        context.output.remark(format_args!("waiting for {wanted} storage pods"));
         let all = async {
             let config = watcher::Config::default().labels(&format!("{LABEL_SET}={SET}"));
             let mut events = std::pin::pin!(watcher(self.pods(), config).default_backoff());
             let mut ready = BTreeMap::new();
-            while ready.len() < self.places.len() {
+            while ready.len() < wanted {
                 match events.next().await {
                     Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => {
                         if translate::pod(&pod).ready {
@@ -121,10 +155,8 @@ impl Home {
             let place = self.places.iter().find(|place| place.name == node.name_any());
             let place = place.ok_or_else(|| Failure::new(format!("{name} runs on an unknown node")))?;
             let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
-            text.push_str(&format!(
-                "[[site]]\nname = \"{name}\"\ncountry = \"{}\"\ndomain = {:?}\ntier = \"{}\"\nid = \"{id}\"\npod = \"https://{address}:{PORT}\"\n",
-                place.country, place.domain.0, place.tier
-            ));
+            let stands = (place.country, &place.domain, place.tier);
+            text.push_str(&site_entry(&name, &id, stands, &format!("https://{address}:{PORT}")));
         }
         SiteFile::parse(&text).advise("nothing was founded", "this is a fault of the program")
     }

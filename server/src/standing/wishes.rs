@@ -1,0 +1,89 @@
+//! What whoever runs the sites' pods wishes of the sites: told again and again, done
+//! once, and then with a leaf of its own in the log of the service.
+
+use coffer_model::{Operation, Outcome};
+use coffer_regions::Standing;
+
+use super::SiteChangeError;
+use crate::service::Service;
+
+/// A wish for one site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteWish<'a> {
+    /// It is one of the sites; the site file that describes it.
+    Join(&'a str),
+    /// It takes no new data, and what it holds moves away.
+    Empty {
+        /// Although a policy needs it: no byte may go there any more.
+        must: bool,
+    },
+    /// It takes data again.
+    Keep,
+    /// It goes for good, as soon as nothing has a place there.
+    Leave,
+}
+
+impl Service {
+    /// Does what is wished of the site of this name, unless it is so already.
+    ///
+    /// # Errors
+    /// [`SiteChangeError`]; the wish is to be told again.
+    pub async fn wish_of_site(&self, name: &str, wish: SiteWish<'_>) -> Result<(), SiteChangeError> {
+        let listed = self.sites.listed().iter().find(|site| site.address.site.name == name);
+        let word = match (wish, listed.map(|site| site.standing)) {
+            (SiteWish::Join(_), None) => "add",
+            (SiteWish::Join(_), Some(Standing::Retired)) => {
+                return Err(SiteChangeError::NameTaken(name.to_owned()));
+            }
+            (SiteWish::Empty { .. } | SiteWish::Leave, Some(Standing::Active)) => "drain",
+            (SiteWish::Leave, Some(Standing::Draining)) => "retire",
+            (SiteWish::Keep, Some(Standing::Draining)) => "undrain",
+            // It is so, or there is nothing of that name that it could be asked of.
+            _ => return Ok(()),
+        };
+        // Told with every look: only what will be done enters the log.
+        match (word, wish) {
+            ("retire", _) => self.refuse_if_occupied(name).await?,
+            ("drain", SiteWish::Empty { must: true }) => {}
+            ("drain", _) => {
+                let (list, at) = self.find(name)?;
+                let site = list.get(at).ok_or(SiteChangeError::Encode)?;
+                self.refuse_if_needed(site.address.site.id, name).await?;
+            }
+            _ => {}
+        }
+        self.note_wish(name, word, Outcome::Intent).await?;
+        let done = match wish {
+            SiteWish::Join(file) => self.add_site(file, Some(name)).await.map(drop),
+            SiteWish::Keep => self.drain_site(name, true).await.map(drop),
+            SiteWish::Empty { must } => self.drain(name, false, must).await.map(drop),
+            SiteWish::Leave if word == "drain" => self.drain(name, false, false).await.map(drop),
+            SiteWish::Leave => self.retire_site(name).await.map(drop),
+        };
+        let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
+        self.note_wish(name, word, outcome).await?;
+        done?;
+        // Nothing new comes now; so it may go, if nothing is there.
+        match wish {
+            SiteWish::Leave if word == "drain" => Box::pin(self.wish_of_site(name, wish)).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn refuse_if_occupied(&self, name: &str) -> Result<(), SiteChangeError> {
+        let (list, at) = self.find(name)?;
+        let site = list.get(at).ok_or(SiteChangeError::Encode)?;
+        match self.versions_at(site.address.site.id).await? {
+            0 => Ok(()),
+            versions => Err(SiteChangeError::Occupied { name: name.to_owned(), versions }),
+        }
+    }
+
+    async fn note_wish(&self, name: &str, word: &str, outcome: Outcome) -> Result<(), SiteChangeError> {
+        let Some(realm) = self.service_realm() else { return Ok(()) };
+        let subject = format!("{word} {name}, as the fleet asks");
+        let event = self.own_event(Some(realm.id), Operation::Sites, subject, outcome);
+        realm.note(&event).await?;
+        Ok(())
+    }
+}
