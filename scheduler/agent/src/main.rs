@@ -3,7 +3,7 @@
 mod arguments;
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,7 +11,7 @@ use coffer_agent::{Agent, NodeTls, Probe};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 
-use arguments::{Arguments, Command, Run};
+use arguments::{Arguments, Command, Run, Runs};
 
 /// An error of any step, for the one who started the program.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Probe { json, dir } => probe(json, &dir),
         Command::Run(run) => start(*run),
+        Command::End { dir, runtime, subnet } => end(dir, runtime, subnet.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,11 +48,36 @@ fn probe(json: bool, dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+fn end(dir: PathBuf, runtime: Runs, subnet: Option<&str>) -> Result<(), Failure> {
+    let config = arguments::leftovers(dir, runtime, subnet)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        // Nothing of this is told to an API, nor asked of one.
+        let nobody = tower::service_fn(|_: hyper::Request<kube::client::Body>| async {
+            Err::<hyper::Response<kube::client::Body>, _>(io::Error::from(io::ErrorKind::NotConnected))
+        });
+        let client = kube::Client::new(nobody, "default");
+        let agent = tokio::task::spawn_blocking(move || Agent::new(config, client)).await??;
+        let left = agent.end_leftovers().await;
+        if left.is_empty() { Ok(()) } else { Err(left.join("; ").into()) }
+    })
+}
+
+/// Ends this process when its parent has gone; pods run on, and the next agent finds them.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
+        std::process::exit(0);
+    });
+}
+
 fn start(run: Run) -> Result<(), Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(run))
 }
 
 async fn serve(run: Run) -> Result<(), Failure> {
+    if run.exit_with_stdin {
+        end_with_stdin();
+    }
     let config = run.config()?;
     let client = client(&run).await?;
     // What the machine can do is tried before anything else is done.

@@ -6,8 +6,11 @@ mod agents;
 mod authority;
 mod endpoints;
 mod in_process;
+mod loopback;
+mod loss;
 mod pods;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use coffer_client::profile::write_atomically;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys};
 use coffer_control::{Control, FIELD_MANAGER, NAMESPACE, Pace, Presumed, Transactions, install};
 use coffer_embedded::platform::{Settings, Told};
-use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options, Tls};
+use coffer_embedded::{AgentAccess, Embedded, NoAudit, Options, Tls};
 use coffer_server::{SiteAuthority, SiteFile, SitePlace};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -28,9 +31,10 @@ use crate::commands::fleet::attester;
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
 use crate::files;
-use agents::Agents;
+use agents::{Agent, Agents};
 use authority::FleetAuthority;
 use in_process::InProcess;
+use loopback::Loopback;
 
 /// The site set of a fleet at home.
 const SET: &str = "sites";
@@ -70,12 +74,36 @@ impl Place {
     }
 }
 
+/// What a fleet at home is to be.
+pub(super) struct Wanted {
+    /// Its nodes.
+    pub(super) places: Vec<Place>,
+    /// Where its API listens.
+    pub(super) listen: SocketAddr,
+    /// Nodes beyond those that its pods need.
+    pub(super) spare: usize,
+    /// The disk of each pod.
+    pub(super) disk_bytes: u64,
+    /// Whether the nodes' agents are started here.
+    pub(super) agents: bool,
+}
+
+impl Wanted {
+    /// A node and a pod for each site of a site file.
+    pub(super) fn of(sites: &SiteFile, listen: SocketAddr) -> Self {
+        Self { places: Place::of(sites), listen, spare: 0, disk_bytes: NODE_DISK_BYTES, agents: true }
+    }
+}
+
 /// A fleet at home.
 pub(super) struct Home {
-    embedded: Embedded,
     client: kube::Client,
     agents: Agents,
-    places: Vec<Place>,
+    wanted: Wanted,
+    /// The directory of the fleet.
+    dir: PathBuf,
+    /// Nodes that were given up.
+    lost: BTreeSet<String>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     control: AbortHandle,
@@ -88,17 +116,17 @@ impl Home {
     pub(super) async fn start(
         context: &Context<'_>,
         data_dir: &Path,
-        listen: SocketAddr,
-        places: Vec<Place>,
+        wanted: Wanted,
     ) -> Result<Self, Failure> {
         let dir = data_dir.join("fleet");
         files::make_directory(&dir)?;
+        let access = FleetAuthority::open_or_create(&dir.join("access"))?;
         let embedded = Embedded::open(Options {
             path: dir.join("fleet.sqlite"),
             limits: coffer_embedded::store::Limits::default(),
             clock: Arc::clone(&context.clock),
             entropy: Arc::clone(&context.entropy),
-            nodes: Arc::new(NoNodeAccess),
+            nodes: Arc::new(AgentAccess::new(&access.caller()?)?),
             audit: Arc::new(NoAudit),
         })
         .await
@@ -106,7 +134,7 @@ impl Home {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let authority = FleetAuthority::open_or_create(&dir.join("authority"))?;
-        let address = serve_api(&embedded, &authority, listen, stopped.clone(), &mut tasks).await?;
+        let address = serve_api(&embedded, &authority, wanted.listen, stopped.clone(), &mut tasks).await?;
         let operator = authority.kubeconfig(address, "operator", "system:masters")?;
         let fleet_dir = context.profile.dir().join("fleet");
         files::make_directory(&fleet_dir)?;
@@ -119,8 +147,9 @@ impl Home {
         tasks.spawn(endpoints::keep(client.clone(), endpoints::file(data_dir)));
         let agents = Agents::find(context)?;
         let enrols = site_authority(&fleet_dir);
-        let mut home = Self { embedded, client, agents, places, stop, tasks, control, enrols };
-        home.nodes(context, &dir, &authority, &attester, address)?;
+        let lost = BTreeSet::new();
+        let mut home = Self { client, agents, wanted, dir, lost, stop, tasks, control, enrols };
+        home.nodes(context, (&authority, &access), &attester, address)?;
         home.set().await?;
         Ok(home)
     }
@@ -129,14 +158,14 @@ impl Home {
     fn nodes(
         &mut self,
         context: &Context<'_>,
-        dir: &Path,
-        authority: &FleetAuthority,
+        (authority, access): (&FleetAuthority, &FleetAuthority),
         attester: &Attester,
         api: SocketAddr,
     ) -> Result<(), Failure> {
         let now = context.clock.now().0 / 1_000_000_000;
-        for (number, place) in self.places.iter().enumerate() {
-            let own = dir.join("nodes").join(&place.name);
+        let loopback = Loopback::open_or_choose(&self.dir, context.entropy.as_ref())?;
+        for (number, place) in self.wanted.places.iter().enumerate() {
+            let own = self.node_dir(&place.name);
             files::make_directory(&own)?;
             let statement = Statement {
                 node: place.name.parse().map_err(Failure::usage)?,
@@ -150,9 +179,30 @@ impl Home {
             let user = format!("system:node:{}", place.name);
             let kubeconfig = authority.kubeconfig(api, &user, "system:nodes")?;
             write_atomically(&own.join("kubeconfig"), kubeconfig.to_string().as_bytes())?;
-            self.agents.start(&place.name, &own, number)?;
+            let (certificate, key) = access.node(&place.name)?;
+            write_atomically(&own.join("access.pem"), certificate.as_bytes())?;
+            write_atomically(&own.join("access.key"), key.as_bytes())?;
+            write_atomically(&own.join("access-ca.pem"), access.ca_pem().as_bytes())?;
+            if self.wanted.agents {
+                self.agents.start(&Agent {
+                    name: &place.name,
+                    dir: &own,
+                    address: loopback.node(number)?,
+                    disk_bytes: self.wanted.disk_bytes,
+                })?;
+            }
         }
         Ok(())
+    }
+
+    /// Where everything of a node is.
+    fn node_dir(&self, name: &str) -> PathBuf {
+        self.dir.join("nodes").join(name)
+    }
+
+    /// How many pods there should be.
+    fn replicas(&self) -> usize {
+        self.wanted.places.len().saturating_sub(self.wanted.spare)
     }
 
     /// The site set, as it is wanted.
@@ -173,14 +223,14 @@ impl Home {
             "kind": "SiteSet",
             "metadata": { "name": SET, "namespace": NAMESPACE },
             "spec": {
-                "replicas": self.places.len(),
+                "replicas": self.replicas(),
                 "dataShards": DATA_SHARDS,
                 "parityShards": PARITY_SHARDS,
                 "template": {
                     "image": image,
                     "args": args,
                     "port": PORT,
-                    "resources": { "cpu": "100m", "memory": "256Mi", "diskBytes": NODE_DISK_BYTES, "iops": 1000 },
+                    "resources": { "cpu": "100m", "memory": "256Mi", "diskBytes": self.wanted.disk_bytes, "iops": 1000 },
                 },
             },
         });
@@ -197,15 +247,18 @@ impl Home {
 
     /// Ends pods, agents and API, in this order: the pods come back to their disks with the next start.
     pub(super) async fn stop(mut self, context: &Context<'_>) {
+        self.end_in_order(context).await;
+    }
+
+    async fn end_in_order(&mut self, context: &Context<'_>) {
         // The control plane first: it would make the pods anew. Agents need the API until their pods have ended.
         self.control.abort();
-        if let Err(error) = pods::end_all(&self.client).await {
+        if let Err(error) = pods::end_all(&self.client, &self.lost).await {
             context.output.remark(format_args!("remark: some pods may still run: {}", error.what));
         }
         self.agents.stop().await;
         self.stop.send_replace(true);
         self.tasks.abort_all();
-        drop(self.embedded);
     }
 }
 
@@ -223,7 +276,7 @@ async fn serve_api(
             .next("stop what listens there, or choose another address with --fleet-listen")
     })?;
     let address = listener.local_addr()?;
-    let (certificate, key) = authority.server()?;
+    let (certificate, key) = authority.server(address.ip())?;
     let tls = Tls { certificate, key, clients: authority.ca_pem().to_owned() };
     let serving = embedded.clone();
     tasks.spawn(async move {
