@@ -3,7 +3,6 @@
 #![cfg(feature = "embedded")]
 #![expect(
     clippy::disallowed_methods,
-    clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test makes files and looks at them"
@@ -95,7 +94,7 @@ fn more_than_is_read_of_stdin_is_refused_and_never_applied_in_part() {
 }
 
 /// A process as its number and its start name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Process {
     pid: i32,
     start: u64,
@@ -132,10 +131,25 @@ fn containers(data: &Path) -> Vec<(PathBuf, Process, Process)> {
     containers.filter_map(read).collect()
 }
 
+/// Every directory below, so many levels deep; some go while this looks.
+fn directories_of(dir: &Path, levels: u32, found: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        found.push(entry.path());
+        if let Some(levels) = levels.checked_sub(1) {
+            directories_of(&entry.path(), levels, found);
+        }
+    }
+}
+
 /// Nothing of the fleet runs any more, and nothing of it is mounted.
 fn nothing_is_left(dir: &Path, containers: &[(PathBuf, Process, Process)]) {
+    let mut groups = Vec::new();
+    directories_of(Path::new("/sys/fs/cgroup"), 6, &mut groups);
     for (container, shim, init) in containers {
         assert!(!shim.lives() && !init.lives(), "{} lives", container.display());
+        let group = groups.iter().find(|group| group.file_name() == container.file_name());
+        assert_eq!(group, None, "the control group of a container is there");
     }
     let (name, own) = (dir.display().to_string(), std::process::id().to_string());
     for process in fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap()) {
@@ -168,9 +182,27 @@ fn pods_that_are_killed_in_a_trial_cost_no_file_and_nothing_of_the_fleet_is_left
     assert_eq!((told["differences"].as_u64(), told["sites_lost"].as_u64()), (Some(0), Some(2)), "{told}");
     assert_eq!(told["pods_killed"], serde_json::json!(["sites-0", "sites-1"]));
     nothing_is_left(dir.path(), &[]);
-    assert!(!dir.path().join("data").exists() && dir.path().join("out/record.json").exists());
+    assert!(!dir.path().join("data").exists(), "{}", text(&tried.stderr));
+    assert!(dir.path().join("out/record.json").exists());
     let verify = ["drill", "verify", "out/record.json", "--kit", "out/recovery-kit.json"];
     assert_eq!(command(dir.path(), &verify).output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn a_trial_without_the_programs_of_nodes_and_pods_says_so_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    tree(dir.path());
+    let (own, other) = (Path::new(env!("CARGO_BIN_EXE_coffer")), dir.path().join("coffer"));
+    fs::hard_link(own, &other).or_else(|_| fs::copy(own, &other).map(drop)).unwrap();
+    let mut command = Command::new(&other);
+    let tried =
+        command.args(TRY).current_dir(dir.path()).env_clear().env("HOME", dir.path()).output().unwrap();
+    assert_eq!(tried.status.code(), Some(1));
+    assert!(text(&tried.stderr).contains("coffer-node is not beside"), "{}", text(&tried.stderr));
+    nothing_is_left(dir.path(), &[]);
+    fs::remove_file(&other).unwrap();
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["tree"]);
 }
 
 #[test]
@@ -241,6 +273,23 @@ impl Drop for Served {
     }
 }
 
+#[test]
+fn a_killed_service_takes_no_pod_with_it_and_the_next_one_finds_them() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let mut served = Served::start(dir.path());
+    let before = containers(&dir.path().join("data"));
+    served.child.kill().unwrap();
+    served.child.wait().unwrap();
+    assert!(before.iter().all(|(_, shim, init)| shim.lives() && init.lives()), "pods outlive their service");
+    drop(served);
+    let served = Served::start(dir.path());
+    let after = containers(&dir.path().join("data"));
+    assert_eq!(after.iter().collect::<std::collections::BTreeSet<_>>(), before.iter().collect());
+    served.end();
+    nothing_is_left(dir.path(), &before);
+}
+
 /// The kubectl of this machine, past a dispatcher that would choose a version.
 fn kubectl() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -293,6 +342,13 @@ fn the_log_of_a_pod_is_shown_followed_to_its_end_and_kept_for_one_restart() {
             assert!(text(&asked.stdout).contains("ready: "), "{}", text(&asked.stderr));
         }
     }
+
+    let top = command(dir.path(), &["--json", "fleet", "top"]).output().unwrap();
+    let used = text(&top.stdout);
+    assert_eq!(used.lines().count(), 12, "six nodes and six pods: {used}");
+    // Whoever may have no control groups cannot count.
+    let counted = !used.contains("\"memory_bytes\":0");
+    assert!(counted || !rustix::process::geteuid().is_root(), "{used}");
 
     // Followed until its container ends, which the shim sees.
     let mut command = command(dir.path(), &["fleet", "logs", "sites-0", "--follow"]);

@@ -33,6 +33,9 @@ pub(crate) enum Command {
     ///
     /// For a node that is given up. Its agent must have ended before, else it starts them again.
     End {
+        /// Name of the node.
+        #[arg(long)]
+        name: String,
         /// The agent's directory.
         #[arg(long, default_value = "/var/lib/coffer-node")]
         dir: PathBuf,
@@ -142,11 +145,12 @@ impl Runs {
 
 /// The configuration that finds what an agent left.
 pub(crate) fn leftovers(
+    name: String,
     dir: PathBuf,
     runtime: Runs,
     subnet: Option<&str>,
 ) -> Result<AgentConfig, ArgumentError> {
-    let mut config = AgentConfig::new("leftovers", dir);
+    let mut config = AgentConfig::new(name, dir);
     config.runtime = runtime.kind();
     config.subnet = subnet.map(Subnet::parse).transpose()?;
     Ok(config)

@@ -3,15 +3,15 @@
 mod arguments;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use coffer_agent::{Agent, NodeTls, Probe};
+use coffer_agent::{Agent, AgentConfig, NodeTls, Probe};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 
-use arguments::{Arguments, Command, Run, Runs};
+use arguments::{Arguments, Command, Run};
 
 /// An error of any step, for the one who started the program.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -24,7 +24,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Probe { json, dir } => probe(json, &dir),
         Command::Run(run) => start(*run),
-        Command::End { dir, runtime, subnet } => end(dir, runtime, subnet.as_deref()),
+        Command::End { name, dir, runtime, subnet } => {
+            arguments::leftovers(name, dir, runtime, subnet.as_deref()).map_err(Failure::from).and_then(end)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,8 +50,7 @@ fn probe(json: bool, dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn end(dir: PathBuf, runtime: Runs, subnet: Option<&str>) -> Result<(), Failure> {
-    let config = arguments::leftovers(dir, runtime, subnet)?;
+fn end(config: AgentConfig) -> Result<(), Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         // Nothing of this is told to an API, nor asked of one.
         let nobody = tower::service_fn(|_: hyper::Request<kube::client::Body>| async {

@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pod_that_could_not_be_stopped_is_not_gone() {
-        let stop = || Wish::Stop(Box::new(Pod::default()), Duration::from_secs(1));
+        let stop = || Wish::Stop(Box::<Pod>::default(), Duration::from_secs(1));
         for (mute, refuses) in [(0, 3), (3, 0), (2, 2)] {
             for wish in [stop(), Wish::Gone] {
                 let stubborn = Stubborn::new(mute, refuses);

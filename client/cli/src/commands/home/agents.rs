@@ -150,9 +150,10 @@ impl Agents {
     /// with SIGKILL, and its disks are unmounted. Returns what could not be ended.
     pub(super) async fn end_leftovers(&self, dirs: &[PathBuf]) -> Vec<String> {
         let mut ending = JoinSet::new();
-        for dir in dirs.iter().map(|dir| dir.join("agent")).filter(|dir| dir.exists()) {
+        for (name, dir) in dirs.iter().map(|dir| (dir.file_name(), dir.join("agent"))) {
+            let Some(name) = name.filter(|_| dir.exists()) else { continue };
             let mut command = Command::new(&self.node);
-            command.arg("end").arg("--dir").arg(&dir).stdin(Stdio::null());
+            command.arg("end").arg("--name").arg(name).arg("--dir").arg(&dir).stdin(Stdio::null());
             command.process_group(0);
             ending.spawn_blocking(move || match command.output() {
                 Ok(done) if done.status.success() => None,

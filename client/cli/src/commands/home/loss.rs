@@ -31,10 +31,10 @@ impl Home {
     }
 
     /// Ends the fleet for good: in order where that is possible, and whatever is left then by SIGKILL.
-    pub(in crate::commands) async fn end(mut self, context: &Context<'_>) {
+    pub(in crate::commands) async fn end(self, context: &Context<'_>) {
         let dirs: Vec<_> = self.wanted.places.iter().map(|place| self.node_dir(&place.name)).collect();
-        self.end_in_order(context).await;
-        for left in self.agents.end_leftovers(&dirs).await {
+        let agents = self.end_in_order(context).await;
+        for left in agents.end_leftovers(&dirs).await {
             context.output.remark(format_args!("remark: not ended: {left}; end it by hand"));
         }
     }

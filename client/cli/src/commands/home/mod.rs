@@ -22,6 +22,8 @@ use coffer_control::{Control, FIELD_MANAGER, NAMESPACE, Pace, Presumed, Transact
 use coffer_embedded::platform::{Settings, Told};
 use coffer_embedded::{AgentAccess, Embedded, NoAudit, Options, Tls};
 use coffer_server::{SiteAuthority, SiteFile, SitePlace};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -46,6 +48,8 @@ const DATA_SHARDS: u32 = 4;
 const PARITY_SHARDS: u32 = 2;
 /// Between a failure of the control plane and its next attempt.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long the API may take to close its store.
+const CLOSING: Duration = Duration::from_secs(10);
 /// The lease that a node's agent keeps for each of its pods, as the pod sees it.
 const LEASE_FILE: &str = "/run/coffer/lease/lease.json";
 /// What a node of this machine offers, unless the machine says otherwise.
@@ -107,6 +111,8 @@ pub(super) struct Home {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     control: AbortHandle,
+    /// Done when the API has closed its store.
+    closed: BoxFuture<'static, ()>,
     /// The directory of the authority of the sites' certificates.
     enrols: PathBuf,
 }
@@ -147,8 +153,9 @@ impl Home {
         tasks.spawn(endpoints::keep(client.clone(), endpoints::file(data_dir)));
         let agents = Agents::find(context)?;
         let enrols = site_authority(&fleet_dir);
-        let lost = BTreeSet::new();
-        let mut home = Self { client, agents, wanted, dir, lost, stop, tasks, control, enrols };
+        let (lost, closed) = (BTreeSet::new(), embedded.closed().boxed());
+        drop(embedded);
+        let mut home = Self { client, agents, wanted, dir, lost, stop, tasks, control, closed, enrols };
         home.nodes(context, (&authority, &access), &attester, address)?;
         home.set().await?;
         Ok(home)
@@ -246,11 +253,12 @@ impl Home {
     }
 
     /// Ends pods, agents and API, in this order: the pods come back to their disks with the next start.
-    pub(super) async fn stop(mut self, context: &Context<'_>) {
+    pub(super) async fn stop(self, context: &Context<'_>) {
         self.end_in_order(context).await;
     }
 
-    async fn end_in_order(&mut self, context: &Context<'_>) {
+    /// The same; who has the agents may end what they left.
+    async fn end_in_order(mut self, context: &Context<'_>) -> Agents {
         // The control plane first: it would make the pods anew. Agents need the API until their pods have ended.
         self.control.abort();
         if let Err(error) = pods::end_all(&self.client, &self.lost).await {
@@ -259,6 +267,12 @@ impl Home {
         self.agents.stop().await;
         self.stop.send_replace(true);
         self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        let Self { client, agents, closed, .. } = self;
+        drop(client);
+        // Whoever removes the directory must not be overtaken. Somebody may keep a connection open; who waits for him waits long.
+        drop(tokio::time::timeout(CLOSING, closed).await);
+        agents
     }
 }
 
