@@ -145,8 +145,8 @@ async fn rebuild(
         );
         tenant.catalog.skip_orders(orders::GAP).await?;
         tenant.note(&event).await?;
-        mark_whole(&tenant.catalog).await?;
         tenant.catalog.finish_loading().await?;
+        mark_whole(&tenant.catalog).await?;
     }
     Ok(())
 }
@@ -265,6 +265,7 @@ fn batch_of(facts: Vec<(coffer_model::RecordId, Fact)>) -> Result<RebuildBatch, 
                 let body = crate::hold::index(&hold).map_err(|_| RebuildError::Serialise)?;
                 batch.facts.push(FactRow { kind: crate::hold::HOLD.to_owned(), id, body });
             }
+            Fact::TenantMade { id } => batch.facts.push(crate::roll::index(id)),
             Fact::Orders { floor } => batch.order_floor = batch.order_floor.max(floor),
             Fact::BucketCreated { .. }
             | Fact::BucketRemoved { .. }
@@ -317,6 +318,7 @@ fn time_of(fact: &Fact) -> Option<Timestamp> {
         | Fact::Sites { .. }
         | Fact::HoldPlaced(_)
         | Fact::HoldReleased { .. }
+        | Fact::TenantMade { .. }
         | Fact::Orders { .. } => None,
     }
 }

@@ -32,7 +32,6 @@ use crate::site_file::SiteFile;
 use crate::sites::Sites;
 use crate::stored::Principal;
 use crate::strangers::Strangers;
-use crate::sweep::sweep;
 use crate::tenant::{NewTenantKeys, OpenTenantError, Tenant, TenantSecrets, mark_whole, open_or_create};
 use crate::witness::Witnesses;
 
@@ -189,7 +188,8 @@ impl Service {
             geometry: service_geometry(addresses.len()),
             degraded: coffer_model::Degraded::Refuse,
         };
-        service.add_tenant("service".to_owned(), policy, true, root, root_key).await?;
+        let realm = service.add_tenant("service".to_owned(), policy, true, root, root_key).await?;
+        service.enter_on_roll(&realm, realm.id).await?;
         write_topology(data_dir, &addresses).map_err(disk(&topology_path(data_dir)))?;
         Ok((Arc::new(service), credential))
     }
@@ -249,68 +249,7 @@ impl Service {
         Ok((Arc::new(service), report))
     }
 
-    async fn start(
-        host: Host,
-        data_dir: &Path,
-        addresses: Vec<SiteAddress>,
-        root: &RootKey,
-        progress: RecoveryProgress<'_>,
-    ) -> Result<(Self, RecoveryReport), OpenError> {
-        let state = data_dir.join("service").join("catalogues");
-        std::fs::create_dir_all(&state).map_err(|source| OpenError::Disk { path: state, source })?;
-        progress("sites", addresses.len() as u64);
-        let sites = Sites::open(&host, data_dir, &addresses).await?;
-        progress("keys", 0);
-        let found = keystore::read(&sites, root).await?;
-        let missed = sites.take_up(scope_of(&found.deployment.deployment), data_dir).await?;
-        let key_pem = zeroize::Zeroizing::new(found.deployment.authority_key_pem.clone());
-        let authority = Authority::load(found.deployment.authority_ca_pem.clone(), key_pem)?;
-        let service = Self::assemble(host, data_dir, sites, authority, found.deployment, root);
-        let mut report = RecoveryReport {
-            tenants: 0,
-            versions: 0,
-            unreadable: 0,
-            newest_write: None,
-            missing_sites: Vec::new(),
-            unsettled: 0,
-        };
-        // The service's own realm comes first: its log says how far the sites
-        // were seen to reach, where nothing else does any more.
-        let (mut realm, mut lost) = (Vec::new(), Vec::new());
-        for keys in &found.tenants {
-            let (secrets, catalog, whole) =
-                open_or_create(data_dir, keys, root, service.host.catalogues).await?;
-            let tenant = service.insert_tenant(service.tenant_of(keys, secrets, catalog));
-            report.tenants += usize::from(!tenant.service);
-            match (whole, tenant.service) {
-                (true, _) => {}
-                (false, true) => realm.push(tenant),
-                (false, false) => lost.push(tenant),
-            }
-        }
-        let held = service.hold_sites_against_the_last_run().await;
-        service.rebuild_lost(&realm, progress, &mut report).await?;
-        // It also knows which sites there are: what they hold is looked at
-        // when all of them are open.
-        let others = service.adopt_sites().await?;
-        if !held {
-            service.hold_sites_against_the_log().await.map_err(OpenError::Catalog)?;
-        } else if others {
-            service.hold_sites_against_the_last_run().await;
-        }
-        report.missing_sites = service.missing_sites();
-        service.rebuild_lost(&lost, progress, &mut report).await?;
-        service.load_principals().await?;
-        report.unsettled = sweep(&service).await?;
-        for tenant in service.all_tenants() {
-            crate::open_intents::close(&service, &tenant).await?;
-        }
-        service.note_reach().await?;
-        service.took_up(&missed).await?;
-        Ok((service, report))
-    }
-
-    fn assemble(
+    pub(crate) fn assemble(
         host: Host,
         data_dir: &Path,
         sites: Sites,
@@ -369,12 +308,15 @@ impl Service {
         let keys = TenantSecrets::generate(new, root, root_key, entropy);
         let slot = SlotId::generate(entropy);
         keystore::write_tenant(&self.sites, &self.deployment, slot, 1, &keys, entropy).await?;
+        if let Some(realm) = self.service_realm() {
+            self.enter_on_roll(&realm, id).await?;
+        }
         let (secrets, catalog, _) = open_or_create(&self.data_dir, &keys, root, self.host.catalogues).await?;
         mark_whole(&catalog).await.map_err(OpenTenantError::Catalog)?;
         Ok(self.insert_tenant(self.tenant_of(&keys, secrets, catalog)))
     }
 
-    fn tenant_of(
+    pub(crate) fn tenant_of(
         &self,
         keys: &TenantKeys,
         secrets: TenantSecrets,
@@ -397,7 +339,7 @@ impl Service {
         }
     }
 
-    fn insert_tenant(&self, tenant: Tenant) -> Arc<Tenant> {
+    pub(crate) fn insert_tenant(&self, tenant: Tenant) -> Arc<Tenant> {
         let tenant = Arc::new(tenant);
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         tenants.insert(tenant.id, Arc::clone(&tenant));
@@ -413,17 +355,6 @@ impl Service {
         outcome: Outcome,
     ) -> AuditEvent {
         AuditEvent { time: self.host.clock.now(), tenant, actor: Actor::Service, operation, subject, outcome }
-    }
-
-    async fn load_principals(&self) -> Result<(), OpenError> {
-        for tenant in self.all_tenants() {
-            for (_, body) in tenant.catalog.facts("principal").await? {
-                if let Ok(principal) = postcard::from_bytes::<Principal>(&body) {
-                    self.insert_principal(principal);
-                }
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn insert_principal(&self, principal: Principal) {

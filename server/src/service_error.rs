@@ -1,6 +1,7 @@
 //! Why a deployment was not founded, opened or recovered: one enum for each,
 //! split by whose move is next.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use coffer_catalog::CatalogError;
@@ -15,6 +16,10 @@ use crate::rebuild::RebuildError;
 use crate::registry::RegistryError;
 use crate::sweep::SweepError;
 use crate::tenant::OpenTenantError;
+
+fn ids(tenants: &BTreeSet<TenantId>) -> String {
+    tenants.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
 
 /// Why a deployment was not founded. What was begun is named and can be removed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +53,9 @@ pub enum FoundError {
     /// The tenant's catalogue could not be made.
     #[error(transparent)]
     Tenant(#[from] OpenTenantError),
+    /// The roll of tenants did not take it.
+    #[error(transparent)]
+    Roll(#[from] RegistryError),
 }
 
 /// Why a deployment did not open. Nothing was changed.
@@ -89,6 +97,21 @@ pub enum OpenError {
         missing: Vec<String>,
         /// How many of them must come back.
         more: usize,
+    },
+    /// No site that answers has the keys of the service's own realm.
+    #[error("none of the sites that answer has the keys of the service's own log; these do not answer: {}. Nothing was changed: bring one of them back", silent.join(", "))]
+    NoRealm {
+        /// Names of the sites that do not answer.
+        silent: Vec<String>,
+    },
+    /// There are tenants whose keys no site gave: without them their callers
+    /// would be strangers.
+    #[error("none of the sites that answer has the keys of {}; these sites do not answer: {}. No key and no object was changed: bring one of them back", ids(tenants), silent.join(", "))]
+    NoKeys {
+        /// Whose keys.
+        tenants: BTreeSet<TenantId>,
+        /// Names of the sites that do not answer.
+        silent: Vec<String>,
     },
     /// A catalogue failed.
     #[error("a catalogue failed: {0}")]

@@ -106,6 +106,10 @@ pub(crate) enum Fact {
     Orders {
         floor: u64,
     },
+    /// There is this tenant, in the realm of the service.
+    TenantMade {
+        id: TenantId,
+    },
 }
 
 /// A run of leaves of a tenant's log.

@@ -506,20 +506,22 @@ impl Catalog {
     }
 
     /// Readies the catalogue for many loads: until [`Self::finish_loading`] it
-    /// keeps up to `cache_mib` of its pages in memory.
+    /// keeps up to `cache_mib` of its pages in memory, and nothing that is
+    /// written is safe from a power cut.
     ///
     /// # Errors
     /// [`CatalogError`].
     pub async fn begin_loading(&self, cache_mib: u16) -> Result<(), CatalogError> {
-        self.writer.write(move |db| rebuild::begin(db, cache_mib)).await
+        self.writer.alone(move |db| rebuild::begin(db, cache_mib)).await
     }
 
-    /// Gives the memory of the loads back.
+    /// Gives the memory of the loads back; returns when everything that was
+    /// loaded is fsynced. Whoever marks the catalogue as whole does it after this.
     ///
     /// # Errors
     /// [`CatalogError`].
     pub async fn finish_loading(&self) -> Result<(), CatalogError> {
-        self.writer.write(rebuild::finish).await
+        self.writer.alone(rebuild::finish).await
     }
 
     /// Loads a part of what the sites hold, in one transaction and without

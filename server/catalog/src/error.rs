@@ -18,6 +18,9 @@ pub enum CatalogError {
     /// The catalogue was closed; open it again.
     #[error("the catalogue is closed; open it again")]
     Closed,
+    /// Somebody reads, so that what was loaded cannot be brought into the file.
+    #[error("the catalogue is being read, so that what was loaded is not safe yet; try again")]
+    Busy,
     /// The file or its disk failed. After a commit that failed it is unknown
     /// whether the change stands; see [`CatalogError::ReadOnly`].
     #[error(

@@ -23,7 +23,9 @@ const PLAIN_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const READERS: usize = 3;
 /// Pages in the wal before they are copied into the file: a page that many
 /// commits change is copied once. 16 MiB of wal.
-const WAL_PAGES: i64 = 4096;
+pub(crate) const WAL_PAGES: i64 = 4096;
+/// The same while much is loaded: 128 MiB of wal.
+pub(crate) const WAL_PAGES_OF_LOADS: i64 = 32_768;
 /// Pages that the writer keeps decrypted at most, 16 MiB: ids are random, so
 /// that each put changes pages all over the tables.
 pub(crate) const WRITER_CACHE_PAGES: i64 = 4096;

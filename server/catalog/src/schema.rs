@@ -139,6 +139,19 @@ CREATE INDEX version_object ON version (object);
 CREATE INDEX version_unchallenged ON version (id) WHERE challenged = 0 AND inline = 0;
 ";
 
+/// An index that a load of many rows does without.
+pub(crate) struct Late {
+    pub(crate) name: &'static str,
+    /// Its table, columns and condition.
+    pub(crate) on: &'static str,
+}
+
+/// As they stand in the newest format.
+pub(crate) const LATE_INDICES: [Late; 2] = [
+    Late { name: "name_live", on: "name (bucket, key) WHERE latest IS NOT NULL" },
+    Late { name: "version_object", on: "version (object)" },
+];
+
 /// Brings a file from its format to the newest one.
 pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -77,6 +77,8 @@ where
 pub(crate) enum Message {
     /// Work for the next group.
     Do(Box<dyn Job>),
+    /// Work outside any transaction, after the group before it.
+    Alone(Box<dyn Job>),
     /// Nothing comes any more.
     Close(oneshot::Sender<()>),
 }
@@ -169,16 +171,30 @@ impl Writer {
         E: From<CatalogError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Operation { work: Some(work), result: None, reply });
+        self.send(Message::Do(Box::new(Operation { work: Some(work), result: None, reply }))).await?;
+        answer.await.map_err(|_| CatalogError::Closed)?
+    }
+
+    /// Runs `work` outside any transaction, for what SQLite does only there.
+    pub(crate) async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Alone(Box::new(Operation { work: Some(work), result: None, reply }))).await?;
+        answer.await.map_err(|_| CatalogError::Closed)?
+    }
+
+    async fn send(&self, message: Message) -> Result<(), CatalogError> {
         match self {
-            Self::Thread(writer) => writer.send(Message::Do(job)).await?,
+            Self::Thread(writer) => writer.send(message).await,
             Self::Inline(inline) => {
                 // Others go first, as they do before a queue.
                 yield_now().await;
-                lock(inline).run(job);
+                lock(inline).run(message);
+                Ok(())
             }
         }
-        answer.await.map_err(|_| CatalogError::Closed)?
     }
 
     /// Lets what waits finish, then ends the thread; returns when the
@@ -201,13 +217,18 @@ fn lock(inline: &Mutex<Inline>) -> MutexGuard<'_, Inline> {
 }
 
 impl Inline {
-    fn run(&mut self, job: Box<dyn Job>) {
+    fn run(&mut self, message: Message) {
+        let (job, commit): (_, fn(&Connection, Box<dyn Job>) -> bool) = match message {
+            Message::Do(job) => (job, |connection, job| commit_group(connection, vec![job])),
+            Message::Alone(job) => (job, run_alone),
+            Message::Close(_) => return drop(self.connection.take()),
+        };
         match &self.connection {
             None => job.answer(Err(CatalogError::Closed)),
             Some(_) if self.poisoned => job.answer(Err(CatalogError::ReadOnly)),
             Some(connection) => {
                 self.operations += 1;
-                self.poisoned = !commit_group(connection, vec![job]);
+                self.poisoned = !commit(connection, job);
             }
         }
     }
@@ -217,14 +238,15 @@ fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>, counters:
     let mut poisoned = false;
     while let Some(first) = waiting.blocking_recv() {
         let mut group = Vec::new();
-        let mut closing = None;
+        let (mut closing, mut alone) = (None, None);
         let mut next = Some(first);
         while let Some(message) = next.take() {
             match message {
                 Message::Do(job) => group.push(job),
+                Message::Alone(job) => alone = Some(job),
                 Message::Close(reply) => closing = Some(reply),
             }
-            if closing.is_none() && group.len() < GROUP_MAX {
+            if closing.is_none() && alone.is_none() && group.len() < GROUP_MAX {
                 next = waiting.try_recv().ok();
             }
         }
@@ -234,6 +256,13 @@ fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>, counters:
             counters.operations.fetch_add(group.len() as u64, Ordering::Relaxed);
             counters.commits.fetch_add(1, Ordering::Relaxed);
             poisoned = !commit_group(&connection, group);
+        }
+        if let Some(job) = alone {
+            if poisoned {
+                job.answer(Err(CatalogError::ReadOnly));
+            } else {
+                poisoned = !run_alone(&connection, job);
+            }
         }
         if let Some(reply) = closing {
             waiting.close();
@@ -266,6 +295,14 @@ fn commit_group(connection: &Connection, mut group: Vec<Box<dyn Job>>) -> bool {
     let trusted = trusted && connection.is_autocommit();
     group.into_iter().for_each(|job| job.answer(fate.clone()));
     trusted
+}
+
+/// Runs what is no part of a transaction; whether the connection is still to
+/// be trusted, which it is unless a transaction was left open.
+fn run_alone(connection: &Connection, mut job: Box<dyn Job>) -> bool {
+    job.run(connection);
+    job.answer(Ok(()));
+    connection.is_autocommit()
 }
 
 /// What a group leaves to be committed.

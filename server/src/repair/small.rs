@@ -326,8 +326,8 @@ async fn fact_stands(tenant: &Tenant, record: RecordId, fact: Fact) -> Result<bo
             let known = crate::hold::all(tenant).await?;
             known.iter().any(|hold| hold.id == id && hold.released.is_some())
         }
-        // A floor that is too high does no harm.
-        Fact::Orders { .. } => true,
+        // A floor that is too high does no harm; tenants are not unmade.
+        Fact::Orders { .. } | Fact::TenantMade { .. } => true,
         Fact::Sites { generation, .. } => {
             let known = catalog.facts(crate::standing::SITES).await?;
             known.iter().any(|(id, _)| *id == crate::standing::generation_id(generation))
