@@ -216,9 +216,12 @@ fn lock(inline: &Mutex<Inline>) -> MutexGuard<'_, Inline> {
     inline.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Carries a job out; whether the connection may be used again.
+type Commit = fn(&Connection, Box<dyn Job>) -> bool;
+
 impl Inline {
     fn run(&mut self, message: Message) {
-        let (job, commit): (_, fn(&Connection, Box<dyn Job>) -> bool) = match message {
+        let (job, commit): (_, Commit) = match message {
             Message::Do(job) => (job, |connection, job| commit_group(connection, vec![job])),
             Message::Alone(job) => (job, run_alone),
             Message::Close(_) => return drop(self.connection.take()),
