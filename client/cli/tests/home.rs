@@ -206,6 +206,22 @@ fn a_trial_without_the_programs_of_nodes_and_pods_says_so_and_leaves_nothing() {
 }
 
 #[test]
+fn a_fleet_too_small_for_its_shards_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    tree(dir.path());
+    let site =
+        |n| format!("[[site]]\nname = \"s{n}\"\ncountry = \"DE\"\ndomain = \"d{n}\"\ntier = \"III\"\n");
+    fs::write(dir.path().join("five.toml"), (0..5).map(site).collect::<String>()).unwrap();
+    let small = [&TRY[..], &["--sites", "five.toml"]].concat();
+    for refused in [&small[..], &["fleet", "serve", "--data-dir", "data", "--spare", "1"]] {
+        let refused = command(dir.path(), refused).output().unwrap();
+        let said = text(&refused.stderr);
+        assert!(refused.status.code() == Some(2) && said.contains("6 shards"), "{said}");
+        assert!(!dir.path().join("data").exists() && !dir.path().join("out").exists());
+    }
+}
+
+#[test]
 fn a_trial_that_loses_too_many_pods_says_so_and_leaves_nothing() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();

@@ -4,9 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::DeleteParams;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
@@ -18,6 +16,8 @@ use coffer_regions::SiteError;
 const LEASE: Duration = Duration::from_secs(10);
 /// What a replacement may take beyond it.
 const REPLACEMENT: Duration = Duration::from_secs(10);
+/// Where pods of a fleet at home listen.
+const POD_PORT: u16 = 7441;
 /// How much later than a lease's end it is seen that it has ended.
 const SEEN: Duration = Duration::from_secs(2);
 
@@ -198,13 +198,7 @@ impl Story {
     /// Somebody who writes to a pod from beside it.
     async fn beside(&self, node: usize, pod: &str, incarnation: Option<u64>) -> Writer {
         let site = self.fleet.deployment().site(pod).await;
-        let api: Api<Pod> = self.fleet.pods();
-        let listed = api.list(&ListParams::default()).await.unwrap();
-        let own = listed.items.iter().find(|one| one.metadata.name.as_deref() == Some(pod));
-        let port =
-            own.and_then(|pod| pod.spec.as_ref()?.containers.first()?.ports.as_ref()?.first().cloned());
-        let port = port.map_or(7441, |port| port.container_port);
-        let endpoint = format!("https://{}:{port}", self.fleet.nodes[node].address());
+        let endpoint = format!("https://{}:{POD_PORT}", self.fleet.nodes[node].address());
         let credentials = self.fleet.deployment().data().join("credentials/pods");
         Writer::begin(self.fleet.namespaces.get(node), &site, endpoint, &credentials, incarnation)
     }

@@ -30,7 +30,6 @@ pub struct Traffic {
 
 struct Shared {
     tenant: TenantClient,
-    /// The same with patience: a read must come back, at once or not.
     bucket: BucketName,
     /// Numbers of objects that were acknowledged.
     acknowledged: Mutex<Vec<u64>>,

@@ -15,13 +15,6 @@ use crate::flags::FleetServeFlags;
 pub(super) async fn run(context: &Context<'_>, flags: FleetServeFlags) -> Result<Exit, Failure> {
     let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut wanted = Wanted::of(&sites(flags.sites.as_deref())?, flags.listen);
-    if flags.spare >= wanted.places.len() {
-        return Err(Failure::usage(format!(
-            "--spare {} leaves none of the {} nodes for a pod",
-            flags.spare,
-            wanted.places.len()
-        )));
-    }
     wanted.spare = flags.spare;
     wanted.disk_bytes = flags.disk.unwrap_or(wanted.disk_bytes);
     wanted.agents = !flags.no_agents;

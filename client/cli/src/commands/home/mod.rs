@@ -97,6 +97,24 @@ impl Wanted {
     pub(super) fn of(sites: &SiteFile, listen: SocketAddr) -> Self {
         Self { places: Place::of(sites), listen, spare: 0, disk_bytes: NODE_DISK_BYTES, agents: true }
     }
+
+    /// How many pods there should be.
+    fn replicas(&self) -> usize {
+        self.places.len().saturating_sub(self.spare)
+    }
+
+    /// Nobody waits for a set that no controller takes.
+    fn check(&self) -> Result<(), Failure> {
+        let (nodes, pods, least) = (self.places.len(), self.replicas(), DATA_SHARDS + PARITY_SHARDS);
+        if u32::try_from(pods).is_ok_and(|pods| pods < least) {
+            return Err(Failure::usage(format!(
+                "{nodes} nodes, {} to spare, are for {pods} pods; objects have {least} shards",
+                self.spare
+            ))
+            .next("name more sites in the site file, or spare fewer"));
+        }
+        Ok(())
+    }
 }
 
 /// A fleet at home.
@@ -124,6 +142,7 @@ impl Home {
         data_dir: &Path,
         wanted: Wanted,
     ) -> Result<Self, Failure> {
+        wanted.check()?;
         let dir = data_dir.join("fleet");
         files::make_directory(&dir)?;
         let access = FleetAuthority::open_or_create(&dir.join("access"))?;
@@ -207,11 +226,6 @@ impl Home {
         self.dir.join("nodes").join(name)
     }
 
-    /// How many pods there should be.
-    fn replicas(&self) -> usize {
-        self.wanted.places.len().saturating_sub(self.wanted.spare)
-    }
-
     /// The site set, as it is wanted.
     async fn set(&self) -> Result<(), Failure> {
         let image = self.agents.image();
@@ -230,7 +244,7 @@ impl Home {
             "kind": "SiteSet",
             "metadata": { "name": SET, "namespace": NAMESPACE },
             "spec": {
-                "replicas": self.replicas(),
+                "replicas": self.wanted.replicas(),
                 "dataShards": DATA_SHARDS,
                 "parityShards": PARITY_SHARDS,
                 "template": {

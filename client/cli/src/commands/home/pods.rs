@@ -67,12 +67,12 @@ impl Home {
 
     /// Until every pod of the set serves.
     pub(in crate::commands) async fn serving(&self, context: &Context<'_>) -> Result<Vec<Pod>, Failure> {
-        context.output.remark(format_args!("waiting for {} storage pods", self.replicas()));
+        context.output.remark(format_args!("waiting for {} storage pods", self.wanted.replicas()));
         let all = async {
             let config = watcher::Config::default().labels(&format!("{LABEL_SET}={SET}"));
             let mut events = std::pin::pin!(watcher(self.pods(), config).default_backoff());
             let mut ready = BTreeMap::new();
-            while ready.len() < self.replicas() {
+            while ready.len() < self.wanted.replicas() {
                 match events.next().await {
                     Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => {
                         if translate::pod(&pod).ready {
