@@ -11,6 +11,11 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// Time since an arbitrary origin; never goes back. For measuring.
     fn monotonic(&self) -> Duration;
+    /// Time since the machine started, suspended time included, as other
+    /// programs of this machine count it too; `None` where nobody counts it.
+    fn since_boot(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Where random numbers come from. An adapter must be cryptographically

@@ -8,6 +8,7 @@ mod clock;
 mod deployment;
 pub mod drills;
 mod files;
+pub mod fleet;
 mod ledger;
 mod lying;
 mod measure;

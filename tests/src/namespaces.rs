@@ -1,14 +1,31 @@
 //! Network namespaces with a link to this one, cut by the packet filter of
 //! their own kernel: for stories that want the real thing, where it may be had.
 
+use std::fs::File;
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd as _;
 use std::process::{Command, Output, Stdio};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// One namespace; gone when this is dropped.
 pub struct Namespace {
     name: String,
     /// The address of whoever listens in it.
     pub address: Ipv4Addr,
+    /// The address of this end of its link; from the others it is reached too.
+    pub gateway: Ipv4Addr,
+}
+
+/// The way of a thread into a namespace.
+pub(crate) struct Door(File);
+
+impl Door {
+    /// The thread that calls this is in the namespace from now on, with every
+    /// socket that it makes. What it has already stays where it is.
+    pub(crate) fn enter(&self) {
+        move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+    }
 }
 
 /// Runs a command; why it could not be done.
@@ -37,13 +54,14 @@ impl Namespace {
         let (outer, inner) = (format!("cf{process:x}h{n}"), format!("cf{process:x}p{n}"));
         run("ip", &["netns", "add", &name])?;
         // From here on dropping it removes whatever was made.
-        let made = Self { name: name.clone(), address };
+        let made = Self { name: name.clone(), address, gateway: here };
         run("ip", &["link", "add", &outer, "type", "veth", "peer", "name", &inner, "netns", &name])?;
         run("ip", &["addr", "add", &format!("{here}/30"), "dev", &outer])?;
         run("ip", &["link", "set", &outer, "up"])?;
         run("ip", &["-n", &name, "addr", "add", &format!("{address}/30"), "dev", &inner])?;
         run("ip", &["-n", &name, "link", "set", &inner, "up"])?;
         run("ip", &["-n", &name, "link", "set", "lo", "up"])?;
+        run("ip", &["-n", &name, "route", "add", "default", "via", &here.to_string()])?;
         made.filter("add table inet probe; delete table inet probe")?;
         Ok(made)
     }
@@ -59,16 +77,27 @@ impl Namespace {
         }
     }
 
-    /// What starts a program in it, in the place of the program.
+    fn file(&self) -> String {
+        format!("/run/netns/{}", self.name)
+    }
+
+    /// What starts a program in it, in the place of the program. Its network is
+    /// another one, and nothing else: mounts, control groups and processes are the machine's.
     pub fn launcher(&self) -> Vec<String> {
-        ["ip", "netns", "exec", &self.name].map(str::to_owned).to_vec()
+        ["nsenter".to_owned(), format!("--net={}", self.file()), "--".to_owned()].to_vec()
+    }
+
+    /// A way into it for a thread.
+    #[expect(clippy::disallowed_methods, reason = "a namespace has a file by which it is entered")]
+    pub(crate) fn door(&self) -> Door {
+        Door(File::open(self.file()).unwrap())
     }
 
     fn filter(&self, rules: &str) -> Result<(), String> {
         run("ip", &["netns", "exec", &self.name, "nft", rules]).map(drop)
     }
 
-    /// Drops every packet in either direction from now on.
+    /// Drops every packet to and from other networks from now on; who is inside still hears himself.
     ///
     /// # Panics
     /// If the packet filter, which was asked before, does not do it.
@@ -76,7 +105,8 @@ impl Namespace {
         let chain = |hook| {
             format!("add chain inet cut {hook} {{ type filter hook {hook} priority 0; policy drop; }}")
         };
-        self.filter(&format!("add table inet cut; {}; {}", chain("input"), chain("output"))).unwrap();
+        let own = "add rule inet cut input iif lo accept; add rule inet cut output oif lo accept";
+        self.filter(&format!("add table inet cut; {}; {}; {own}", chain("input"), chain("output"))).unwrap();
     }
 
     /// Lets everything through again.

@@ -55,14 +55,20 @@ pub(crate) fn finish(path: &Path, writer: BufWriter<File>) -> Result<(), Failure
 
 /// The bytes of a small file.
 pub(crate) fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    read_small_from(File::open(path).map_err(at(path))?, path, limit)
+}
+
+/// The bytes of something small that is open already and known by this name.
+/// What is longer is refused, never cut.
+pub(crate) fn read_small_from(from: impl Read, name: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(at(path))?;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(at(path))?;
+    from.take(limit + 1).read_to_end(&mut bytes).map_err(at(name))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > limit {
         return Err(Failure::new(format!(
             "{}: longer than {limit} bytes; is it the right file?",
-            path.display()
-        )));
+            name.display()
+        ))
+        .safe("nothing was changed"));
     }
     Ok(bytes)
 }

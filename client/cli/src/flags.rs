@@ -27,7 +27,7 @@ pub(crate) use drill::{RecoverFlags, StandInFlags};
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;
 #[cfg(feature = "embedded")]
-pub(crate) use fleet::{FleetCommand, FleetFlags};
+pub(crate) use fleet::{FleetCommand, FleetFlags, FleetServeFlags, LogsFlags};
 pub(crate) use hold::{CaseCommand, HoldCommand};
 pub(crate) use report::{MaterialFlags, ReportFlags, ReportFormat};
 pub(crate) use scrub::{JobFlags, ScrubCommand};
@@ -204,6 +204,12 @@ pub(crate) struct TryFlags {
     /// New directory for manifest, kit, shares, record and restored tree [default: ./coffer-try-ID/out].
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Run the sites as storage pods of an embedded fleet, and lose them by killing pods.
+    ///
+    /// The pods and their nodes' agents get SIGKILL; of the sites nothing is deleted. The programs coffer-node
+    /// and coffer-site must be beside this one; as root the pods are confined in full.
+    #[arg(long)]
+    pub(crate) fleet: bool,
     /// Keep the data directory and the restored tree.
     #[arg(long)]
     pub(crate) keep: bool,

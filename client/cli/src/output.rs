@@ -71,6 +71,14 @@ impl Output {
         self.line(text.trim_end());
     }
 
+    /// Bytes of somebody else, as they are; silent with `--json`.
+    pub(crate) fn raw(&self, bytes: &[u8]) {
+        if !self.json && !self.closed.get() {
+            let mut stdout = io::stdout().lock();
+            self.note(stdout.write_all(bytes).and_then(|()| stdout.flush()));
+        }
+    }
+
     fn line(&self, line: &str) {
         if self.closed.get() {
             return;

@@ -24,6 +24,21 @@ impl Clock for SystemClock {
     fn monotonic(&self) -> Duration {
         ORIGIN.get_or_init(Instant::now).elapsed()
     }
+
+    fn since_boot(&self) -> Option<Duration> {
+        since_boot()
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn since_boot() -> Option<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Some(Duration::new(u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Option<Duration> {
+    None
 }
 
 /// The random numbers of `aws-lc-rs`, seeded by the operating system.

@@ -29,7 +29,9 @@ pub enum LeaseError {
         source: io::Error,
     },
     /// It is no lease.
-    #[error("{path} is no lease: it reads {{\"version\":1,\"epoch\":N,\"valid_until_unix_ms\":N}}")]
+    #[error(
+        "{path} is no lease: it reads {{\"version\":1,\"epoch\":N,\"valid_until_unix_ms\":N}}, and may have \"valid_until_boottime_ms\""
+    )]
     Form {
         /// The file.
         path: PathBuf,
@@ -54,6 +56,10 @@ struct Text {
     #[serde(default)]
     epoch: u64,
     valid_until_unix_ms: u64,
+    /// On the clock that counts from the machine's start, suspended time
+    /// included; whoever grants leases elsewhere leaves it out.
+    #[serde(default)]
+    valid_until_boottime_ms: Option<u64>,
 }
 
 /// The lease as it was last read.
@@ -63,6 +69,8 @@ struct Seen {
     until: Timestamp,
     /// By the monotonic clock: a wall clock that is put back lengthens nothing.
     ends: Duration,
+    /// By the time since the machine's start, which counts suspended time too.
+    boot: Option<Duration>,
 }
 
 /// The file of a lease.
@@ -123,7 +131,9 @@ impl LeaseFile {
     /// Its epoch while it is held.
     pub fn held(&self) -> Option<u64> {
         let seen = *self.seen();
-        let held = self.clock.now() < seen.until && self.clock.monotonic() < seen.ends;
+        let since_boot = self.clock.since_boot();
+        let awake = seen.boot.zip(since_boot).is_none_or(|(until, now)| now < until);
+        let held = awake && self.clock.now() < seen.until && self.clock.monotonic() < seen.ends;
         held.then_some(seen.epoch)
     }
 }
@@ -136,31 +146,37 @@ fn read(path: &Path, clock: &dyn Clock, before: Option<Seen>) -> Result<Seen, Le
     if text.version != VERSION {
         return Err(form());
     }
+    let boot = text.valid_until_boottime_ms.map(Duration::from_millis);
     let until = Timestamp(text.valid_until_unix_ms.saturating_mul(1_000_000));
     if let Some(before) = before {
         if text.epoch < before.epoch {
             let (found, known) = (text.epoch, before.epoch);
             return Err(LeaseError::Older { path: path.to_owned(), found, known });
         }
-        if (text.epoch, until) == (before.epoch, before.until) {
+        if (text.epoch, until, boot) == (before.epoch, before.until, before.boot) {
             return Ok(before);
         }
     }
     let ends = clock.monotonic().saturating_add(until.since(clock.now()));
-    Ok(Seen { epoch: text.epoch, until, ends })
+    Ok(Seen { epoch: text.epoch, until, ends, boot })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A clock that stands still until it is moved.
+    /// A clock that stands still until it is moved: by the wall, of this
+    /// process, and since the machine's start if that is counted.
     #[derive(Default)]
-    struct Hand(Mutex<(u64, u64)>);
+    struct Hand(Mutex<(u64, u64, Option<u64>)>);
 
     impl Hand {
         fn set(&self, wall_ms: u64, run_ms: u64) {
-            *self.0.lock().unwrap() = (wall_ms, run_ms);
+            *self.0.lock().unwrap() = (wall_ms, run_ms, None);
+        }
+
+        fn set_with_boot(&self, wall_ms: u64, run_ms: u64, boot_ms: u64) {
+            *self.0.lock().unwrap() = (wall_ms, run_ms, Some(boot_ms));
         }
     }
 
@@ -170,6 +186,9 @@ mod tests {
         }
         fn monotonic(&self) -> Duration {
             Duration::from_millis(self.0.lock().unwrap().1)
+        }
+        fn since_boot(&self) -> Option<Duration> {
+            self.0.lock().unwrap().2.map(Duration::from_millis)
         }
     }
 
@@ -215,6 +234,44 @@ mod tests {
         assert_eq!(lease.held(), None, "five seconds have passed, whatever the wall says");
         clock.set(15_000, 600);
         assert_eq!(lease.held(), None);
+    }
+
+    #[test]
+    fn a_machine_that_slept_holds_no_lease_whose_time_since_boot_is_over_whatever_its_other_clocks_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, clock) = (dir.path().join("lease"), Arc::new(Hand::default()));
+        clock.set_with_boot(10_000, 500, 3_000);
+        let until = "\"valid_until_unix_ms\":15000,\"valid_until_boottime_ms\":8000";
+        write(&path, &format!("{{\"version\":1,\"epoch\":7,{until}}}"));
+        let lease = LeaseFile::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        assert_eq!(lease.held(), Some(7));
+        // Suspended for an hour, and the wall clock set back meanwhile.
+        clock.set_with_boot(10_100, 600, 3_603_000);
+        assert_eq!(lease.held(), None);
+        // A daemon that starts just now is not fooled either.
+        let fresh = LeaseFile::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        assert_eq!(fresh.held(), None);
+        // Where nobody counts that time, the other two stand alone.
+        clock.set(10_100, 600);
+        assert_eq!(lease.held(), Some(7));
+    }
+
+    #[test]
+    fn a_renewal_of_the_time_since_boot_alone_is_a_renewal() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, clock) = (dir.path().join("lease"), Arc::new(Hand::default()));
+        clock.set_with_boot(10_000, 500, 3_000);
+        let text = |boot: u64| {
+            format!(
+                "{{\"version\":1,\"epoch\":7,\"valid_until_unix_ms\":15000,\"valid_until_boottime_ms\":{boot}}}"
+            )
+        };
+        write(&path, &text(3_000));
+        let lease = LeaseFile::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        assert_eq!(lease.held(), None);
+        write(&path, &text(4_000));
+        lease.look().unwrap();
+        assert_eq!(lease.held(), Some(7));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What only the node can tell: the logs of its pods, and what they use, as a
 //! kubelet's summary has it. Whoever serves it decides who may ask.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,15 +12,21 @@ use crate::clock;
 use crate::logs::{LogOptions, LogReader};
 use crate::node::Context;
 use crate::node::record::PodRecord;
-use crate::runtime::ContainerId;
+use crate::runtime::{ContainerId, Usage};
 
 /// How often a log that is followed is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Between two looks where nobody has asked before.
+const WHILE: Duration = Duration::from_millis(500);
+/// Over how long a rate says something of now.
+const SPANS: RangeInclusive<Duration> = Duration::from_millis(250)..=Duration::from_secs(120);
 
 /// The logs and the usage of one node.
 #[derive(Clone)]
 pub struct NodeLogs {
     context: Arc<Context>,
+    samples: Arc<Mutex<Samples>>,
 }
 
 /// There is no such pod, container or log on this node.
@@ -71,7 +79,7 @@ impl LogStream {
 
 impl NodeLogs {
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context }
+        Self { context, samples: Arc::default() }
     }
 
     /// The log of a container, or of the one before it.
@@ -115,45 +123,95 @@ impl NodeLogs {
         Ok(LogStream { reader: LogReader::new(&path, options), follow, begun: false, id, context })
     }
 
-    /// What the node and its pods use, as the `Summary` of a kubelet.
+    /// What the node and its pods use, as the `Summary` of a kubelet. The rates
+    /// are those since the last question, or else of a short while.
     pub async fn usage(&self) -> Value {
-        let now = clock::timestamp(Duration::from_secs(clock::wall().as_secs())).to_string();
-        let mut pods = Vec::new();
-        let (mut cpu, mut memory) = (Duration::ZERO, 0_u64);
+        let mut before = self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut seen = self.look().await;
+        if seen.iter().any(|pod| pod.nanocores(&before).is_none()) {
+            for pod in &seen {
+                if pod.nanocores(&before).is_none() {
+                    before.insert(pod.id.clone(), pod.sample);
+                }
+            }
+            tokio::time::sleep(WHILE).await;
+            seen = self.look().await;
+        }
+        *self.samples.lock().unwrap_or_else(PoisonError::into_inner) =
+            seen.iter().map(|pod| (pod.id.clone(), pod.sample)).collect();
+        summary(&self.context.config.name, &seen, &before)
+    }
+
+    /// Every pod that runs, with what it has used so far.
+    async fn look(&self) -> Vec<Seen> {
+        let mut seen = Vec::new();
         for record in PodRecord::all(&self.context.places) {
             let Ok(id) = record.container() else { continue };
             let Ok(usage) = self.context.runtime.usage(&id).await else { continue };
-            cpu += usage.cpu;
-            memory = memory.saturating_add(usage.memory);
-            let containers = record.pod.spec.iter().flat_map(|spec| &spec.containers);
-            let used = json!({
-                "time": now, "usageCoreNanoSeconds": nanos(usage.cpu), "workingSetBytes": usage.memory,
-            });
-            let containers: Vec<Value> = containers
-                .map(|container| {
-                    json!({
-                        "name": container.name,
-                        "cpu": { "time": now, "usageCoreNanoSeconds": nanos(usage.cpu) },
-                        "memory": { "time": now, "workingSetBytes": usage.memory },
-                    })
-                })
-                .collect();
-            pods.push(json!({
-                "podRef": { "name": record.name(), "namespace": record.namespace(), "uid": record.uid() },
-                "cpu": used, "memory": { "time": now, "workingSetBytes": usage.memory },
-                "process_stats": { "process_count": usage.pids },
-                "containers": containers,
-            }));
+            let sample = Sample { at: clock::boottime(), cpu: usage.cpu };
+            seen.push(Seen { id: id.as_str().to_owned(), record, usage, sample });
         }
-        json!({
-            "node": {
-                "nodeName": self.context.config.name,
-                "cpu": { "time": now, "usageCoreNanoSeconds": nanos(cpu) },
-                "memory": { "time": now, "workingSetBytes": memory },
-            },
-            "pods": pods,
-        })
+        seen
     }
+}
+
+/// How much time on processors a container had used at a moment.
+#[derive(Clone, Copy)]
+struct Sample {
+    at: Duration,
+    cpu: Duration,
+}
+
+/// The samples of the last question, by container.
+type Samples = BTreeMap<String, Sample>;
+
+/// A pod that runs.
+struct Seen {
+    id: String,
+    record: PodRecord,
+    usage: Usage,
+    sample: Sample,
+}
+
+impl Seen {
+    /// Nanoseconds on processors in each second since a sample; `None` if that is no good measure.
+    fn nanocores(&self, before: &Samples) -> Option<u64> {
+        let before = before.get(&self.id)?;
+        let span = self.sample.at.checked_sub(before.at).filter(|span| SPANS.contains(span))?;
+        let used = self.sample.cpu.saturating_sub(before.cpu);
+        u64::try_from(used.as_nanos().saturating_mul(1_000_000_000) / span.as_nanos()).ok()
+    }
+}
+
+fn summary(node: &str, seen: &[Seen], before: &Samples) -> Value {
+    let now = clock::timestamp(Duration::from_secs(clock::wall().as_secs())).to_string();
+    let cpu = |all: Duration, rate: u64| json!({ "time": now, "usageNanoCores": rate, "usageCoreNanoSeconds": nanos(all) });
+    let memory = |bytes: u64| json!({ "time": now, "workingSetBytes": bytes });
+    let rate = |pod: &Seen| pod.nanocores(before).unwrap_or(0);
+    let pod = |pod: &Seen| {
+        let (cpu, memory) = (cpu(pod.usage.cpu, rate(pod)), memory(pod.usage.memory));
+        let containers = pod.record.pod.spec.iter().flat_map(|spec| &spec.containers);
+        let containers: Vec<Value> = containers
+            .map(|container| json!({ "name": container.name, "cpu": cpu, "memory": memory }))
+            .collect();
+        let record = &pod.record;
+        json!({
+            "podRef": { "name": record.name(), "namespace": record.namespace(), "uid": record.uid() },
+            "cpu": cpu, "memory": memory,
+            "process_stats": { "process_count": pod.usage.pids },
+            "containers": containers,
+        })
+    };
+    let all: Duration = seen.iter().map(|pod| pod.usage.cpu).sum();
+    let bytes = seen.iter().map(|pod| pod.usage.memory).fold(0, u64::saturating_add);
+    json!({
+        "node": {
+            "nodeName": node,
+            "cpu": cpu(all, seen.iter().map(rate).fold(0, u64::saturating_add)),
+            "memory": memory(bytes),
+        },
+        "pods": seen.iter().map(pod).collect::<Vec<_>>(),
+    })
 }
 
 fn nanos(span: Duration) -> u64 {

@@ -28,6 +28,24 @@ pub(crate) enum Command {
     },
     /// Runs the pods that are bound to this node.
     Run(Box<Run>),
+    /// Kills every pod that an agent left running, unmounts their disks and takes their networks
+    /// away; the bytes stay.
+    ///
+    /// For a node that is given up. Its agent must have ended before, else it starts them again.
+    End {
+        /// Name of the node.
+        #[arg(long)]
+        name: String,
+        /// The agent's directory.
+        #[arg(long, default_value = "/var/lib/coffer-node")]
+        dir: PathBuf,
+        /// What ran the pods.
+        #[arg(long, value_enum, default_value = "process")]
+        runtime: Runs,
+        /// Addresses of the pods, if they had some of their own.
+        #[arg(long)]
+        subnet: Option<String>,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -94,6 +112,9 @@ pub(crate) struct Run {
     /// How often it is renewed, in seconds.
     #[arg(long, default_value_t = 10)]
     pub renew_seconds: u64,
+    /// End when stdin closes: for an agent that lives no longer than its parent. Its pods run on.
+    #[arg(long, hide = true)]
+    pub exit_with_stdin: bool,
 }
 
 /// A word of the command line that means nothing.
@@ -113,13 +134,32 @@ pub(crate) enum ArgumentError {
     File(PathBuf, std::io::Error),
 }
 
+impl Runs {
+    fn kind(self) -> RuntimeKind {
+        match self {
+            Self::Process => RuntimeKind::Process,
+            Self::Runc => RuntimeKind::Runc,
+        }
+    }
+}
+
+/// The configuration that finds what an agent left.
+pub(crate) fn leftovers(
+    name: String,
+    dir: PathBuf,
+    runtime: Runs,
+    subnet: Option<&str>,
+) -> Result<AgentConfig, ArgumentError> {
+    let mut config = AgentConfig::new(name, dir);
+    config.runtime = runtime.kind();
+    config.subnet = subnet.map(Subnet::parse).transpose()?;
+    Ok(config)
+}
+
 impl Run {
     pub(crate) fn config(&self) -> Result<AgentConfig, ArgumentError> {
         let mut config = AgentConfig::new(self.name.clone(), self.dir.clone());
-        config.runtime = match self.runtime {
-            Runs::Process => RuntimeKind::Process,
-            Runs::Runc => RuntimeKind::Runc,
-        };
+        config.runtime = self.runtime.kind();
         config.demanded = demanded(&self.demand)?;
         config.executables.clone_from(&self.executable);
         config.layouts.clone_from(&self.layout);

@@ -117,7 +117,7 @@ impl Homes {
         }
         for controller in Controller::ALL {
             let Some(home) = self.of.get(&controller) else { continue };
-            if let Err(error) = files::make_dirs(&home.directory, 0o755) {
+            if let Err(error) = make(&home.directory) {
                 reasons.insert(controller, error);
                 self.of.remove(&controller);
             }
@@ -135,7 +135,7 @@ impl Homes {
 
     fn prepare_second(&mut self, unified: &Path, reasons: &mut BTreeMap<Controller, io::Error>) {
         let Some(parent) = unified.parent() else { return };
-        if files::make_dirs(unified, 0o755).is_err() {
+        if make(unified).is_err() {
             self.unified = None;
             return;
         }
@@ -162,6 +162,13 @@ impl Homes {
             }
         }
     }
+}
+
+/// Makes a group in which others can be made. One that is there already may be
+/// another user's: of an agent that was root, say.
+fn make(directory: &Path) -> io::Result<()> {
+    files::make_dirs(directory, 0o755)?;
+    Ok(rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)?)
 }
 
 /// Lets groups below `directory` use a controller. A group that has processes

@@ -18,6 +18,10 @@ impl Clock for KernelClock {
     fn monotonic(&self) -> Duration {
         span(clock_gettime(ClockId::Monotonic))
     }
+
+    fn since_boot(&self) -> Option<Duration> {
+        Some(boottime())
+    }
 }
 
 /// The wall clock, as time since 1970.

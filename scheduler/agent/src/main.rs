@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use coffer_agent::{Agent, NodeTls, Probe};
+use coffer_agent::{Agent, AgentConfig, NodeTls, Probe};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 
@@ -24,6 +24,9 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Probe { json, dir } => probe(json, &dir),
         Command::Run(run) => start(*run),
+        Command::End { name, dir, runtime, subnet } => {
+            arguments::leftovers(name, dir, runtime, subnet.as_deref()).map_err(Failure::from).and_then(end)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,11 +50,35 @@ fn probe(json: bool, dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+fn end(config: AgentConfig) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        // Nothing of this is told to an API, nor asked of one.
+        let nobody = tower::service_fn(|_: hyper::Request<kube::client::Body>| async {
+            Err::<hyper::Response<kube::client::Body>, _>(io::Error::from(io::ErrorKind::NotConnected))
+        });
+        let client = kube::Client::new(nobody, "default");
+        let agent = tokio::task::spawn_blocking(move || Agent::new(config, client)).await??;
+        let left = agent.end_leftovers().await;
+        if left.is_empty() { Ok(()) } else { Err(left.join("; ").into()) }
+    })
+}
+
+/// Ends this process when its parent has gone; pods run on, and the next agent finds them.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
+        std::process::exit(0);
+    });
+}
+
 fn start(run: Run) -> Result<(), Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(run))
 }
 
 async fn serve(run: Run) -> Result<(), Failure> {
+    if run.exit_with_stdin {
+        end_with_stdin();
+    }
     let config = run.config()?;
     let client = client(&run).await?;
     // What the machine can do is tried before anything else is done.

@@ -7,10 +7,12 @@ mod backoff;
 mod claims;
 mod config;
 mod describe;
+mod ending;
 mod fence;
 mod health;
 mod ids;
 mod lease;
+mod leftovers;
 mod losses;
 mod places;
 mod quantity;
@@ -161,6 +163,13 @@ impl Agent {
     /// The content of the node's logs and usage, for whoever may read them.
     pub fn access(&self) -> crate::access::NodeLogs {
         crate::access::NodeLogs::new(Arc::clone(&self.context))
+    }
+
+    /// In place of running: kills every pod that an agent of this directory left,
+    /// unmounts their disks and takes their networks away; the bytes stay. The
+    /// agent must have ended, else it starts them again. Returns what could not be ended.
+    pub async fn end_leftovers(self) -> Vec<String> {
+        leftovers::end(&self.context).await
     }
 
     /// Runs until it is dropped. Pods that an earlier agent left are taken over

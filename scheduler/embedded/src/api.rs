@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffer_model::{Clock, Entropy};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::audit::Audit;
 use crate::convert;
@@ -21,6 +22,8 @@ pub(crate) struct Api {
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) nodes: Arc<dyn NodeAccess>,
     pub(crate) audit: Arc<dyn Audit>,
+    /// Last, so that who waits for its end waits for that of the store.
+    pub(crate) here: watch::Sender<()>,
 }
 
 /// Where definitions of custom resources are stored.

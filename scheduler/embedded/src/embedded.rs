@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use coffer_model::{Clock, Entropy};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::FIRST_NAMESPACES;
 use crate::api::Api;
@@ -63,7 +64,8 @@ impl Embedded {
     pub async fn open(options: Options) -> Result<Self, StartError> {
         let Options { path, limits, clock, entropy, nodes, audit } = options;
         let store = Store::open(&path, limits)?;
-        let api = Arc::new(Api { store, registry: Registry::new(), clock, entropy, nodes, audit });
+        let (here, _) = watch::channel(());
+        let api = Arc::new(Api { store, registry: Registry::new(), clock, entropy, nodes, audit, here });
         api.refresh_definitions();
         for name in FIRST_NAMESPACES {
             first_namespace(&api, name).await.map_err(StartError::First)?;
@@ -84,6 +86,13 @@ impl Embedded {
     /// A client for this caller. Needs a tokio runtime.
     pub fn client_as(&self, identity: Identity) -> kube::Client {
         kube::Client::new(self.service(identity), DEFAULT_NAMESPACE)
+    }
+
+    /// Until the last clone, client and service is gone and the store is closed:
+    /// from then on nothing is written to its directory.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut here = self.api.here.subscribe();
+        async move { while here.changed().await.is_ok() {} }
     }
 
     /// The store, for whoever measures or compacts it.

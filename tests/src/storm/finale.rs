@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::director::{come_back, restart};
 use super::merkle::{leaf_hash, tree_hash};
-use super::register::Value;
+use super::register::{Register, Value};
 use super::siege::silence;
 use super::stage::{Loss, Stage};
 use super::trial::stand_trial;
@@ -48,8 +48,9 @@ pub(crate) async fn finale(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents
         return settled;
     }
     // A change of unknown outcome settles at a start, unless the catalogue that
-    // knew of it was lost.
-    let lossless = stage.losses() == 0;
+    // knew of it was lost, or a holder whose word a deletion needs is gone for good.
+    let whole = stage.machines().iter().all(|machine| !machine.is_destroyed());
+    let lossless = stage.losses() == 0 && whole;
     let unsure: Vec<BTreeSet<ObjectKey>> =
         workers.iter().map(|worker| worker.unsure_keys(lossless)).collect();
     let loss = if stage.chance.permille(400) { Loss::Everything } else { Loss::Catalogues };
@@ -128,7 +129,8 @@ pub(crate) async fn read_all(stage: &Arc<Stage>, workers: &[Worker]) -> Settled 
         let mut values = BTreeMap::new();
         for key in keys {
             let seen = worker.read_whole(&key).await;
-            let weak = worker.tenant.registers().get(&key).is_some_and(|register| register.is_weak());
+            let may_be_lost = |register: &Register| register.is_weak() || register.owes_nothing();
+            let weak = worker.tenant.registers().get(&key).is_some_and(may_be_lost);
             match seen {
                 Seen::Value(value, version) => {
                     let (before, possible) = {

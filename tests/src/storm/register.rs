@@ -153,6 +153,12 @@ impl Register {
         value.is_none_or(|value| seen.contains(&value))
     }
 
+    /// Whether nothing was ever acknowledged that a read could owe: what shows
+    /// is a write of unknown outcome, of which one site may have the only copy.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.base == Value::Absent && self.ghosts.iter().any(|ghost| *ghost != Value::Absent)
+    }
+
     /// Whether a loss within the budget may take it.
     pub(crate) fn is_weak(&self) -> bool {
         self.weak
@@ -194,6 +200,22 @@ mod tests {
         register.write_begins(Value::Content(3));
         register.refused();
         assert!(!register.read_by_writer(Value::Content(3), None));
+    }
+
+    #[test]
+    fn only_a_write_of_unknown_outcome_over_nothing_may_be_lost() {
+        let mut register = Register::default();
+        assert!(!register.owes_nothing());
+        register.write_begins(Value::Content(1));
+        register.unknown();
+        assert!(register.owes_nothing());
+        assert!(register.read_by_writer(Value::Content(1), Some(version(1))));
+        assert!(!register.owes_nothing(), "it was seen: it stays");
+        register.write_begins(Value::Content(2));
+        register.acknowledged(version(2), false);
+        register.write_begins(Value::Content(3));
+        register.unknown();
+        assert!(!register.owes_nothing(), "what was acknowledged is not hidden by what was not");
     }
 
     #[test]

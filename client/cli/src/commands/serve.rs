@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::home::{Home, Place};
+use super::home::{Home, Wanted};
 use super::site::SITE_FILE_LIMIT;
 use super::witness::read_policy;
 use super::{stdin_closed, until_told};
@@ -73,9 +73,9 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
 
 /// The fleet whose pods are the sites: a node for each site of the site file.
 async fn fleet(context: &Context<'_>, flags: &ServeFlags) -> Result<Home, Failure> {
-    let sites = sites(flags)?;
-    let nodes = (Place::of(&sites), flags.fleet_spare);
-    Home::start(context, &flags.data_dir, flags.fleet_listen, nodes).await
+    let sites = sites(flags.sites.as_deref())?;
+    let wanted = Wanted { spare: flags.fleet_spare, ..Wanted::of(&sites, flags.fleet_listen) };
+    Home::start(context, &flags.data_dir, wanted).await
 }
 
 async fn serve(
@@ -102,7 +102,7 @@ async fn serve(
     } else {
         let sites = match home {
             Some(home) => home.site_file(context, &flags.data_dir, &pods).await?,
-            None => sites(flags)?,
+            None => sites(flags.sites.as_deref())?,
         };
         found(context, flags, places, host, (&endpoint, &sites)).await?
     };
@@ -267,8 +267,8 @@ fn unlock(flags: &ServeFlags, places: &Places) -> Result<RootKey, Failure> {
 }
 
 /// The site file of a new deployment.
-fn sites(flags: &ServeFlags) -> Result<SiteFile, Failure> {
-    match &flags.sites {
+pub(super) fn sites(file: Option<&Path>) -> Result<SiteFile, Failure> {
+    match file {
         None => Ok(SiteFile::shipped()?),
         Some(path) => {
             let text = files::read_small(path, SITE_FILE_LIMIT)?;

@@ -25,6 +25,9 @@ pub(crate) enum FleetCommand {
     /// List the storage pods, with their nodes.
     #[command(after_help = "Example: coffer fleet pods")]
     Pods,
+    /// Show what a pod writes, from its node.
+    #[command(after_help = "Example: coffer fleet logs sites-0 --tail 20 --follow")]
+    Logs(LogsFlags),
     /// Empty a node: its data moves first, then its pods go.
     ///
     /// Nothing is taken down that would leave an object with fewer shards than the loss budget demands.
@@ -110,6 +113,12 @@ pub(crate) enum FleetCommand {
         #[arg(long, value_name = "NAME", env = "COFFER_HOLDER")]
         holder: Option<String>,
     },
+    /// Run a fleet on this machine without the service: its API, its controllers and its nodes.
+    ///
+    /// `coffer serve --sites FILE --endpoints-file FILE` runs the service beside it, and lives on when this one
+    /// is stopped or restarted: pods then serve reads, and writes until their leases end.
+    #[command(after_help = "Example: coffer fleet serve --data-dir /srv/coffer")]
+    Serve(Box<FleetServeFlags>),
     /// Apply objects from a file of YAML or JSON documents.
     #[command(after_help = "Example: coffer fleet apply site-set.yaml")]
     Apply {
@@ -119,4 +128,49 @@ pub(crate) enum FleetCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// Flags of `fleet logs`.
+#[derive(Args)]
+pub(crate) struct LogsFlags {
+    /// Name of the pod.
+    pub(crate) pod: String,
+    /// Go on as the log grows, until stopped or the pod ends.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// The last so many lines [default: all that the node keeps].
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<u32>,
+    /// Of the container before the pod's last restart.
+    #[arg(long, short)]
+    pub(crate) previous: bool,
+    /// Each line with its time.
+    #[arg(long)]
+    pub(crate) timestamps: bool,
+}
+
+/// Flags of `fleet serve`.
+#[derive(Args)]
+pub(crate) struct FleetServeFlags {
+    /// The directory; what is the fleet's goes to fleet/ in it.
+    #[arg(long, default_value = "coffer-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Where the fleet's API listens; it stays there for the agents' sake.
+    #[arg(long, default_value = "127.0.0.1:7421", value_name = "ADDRESS")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// A node for each site of this site file [default: six].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sites: Option<PathBuf>,
+    /// So many of the nodes have no pod, and take one when another node is lost.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) spare: usize,
+    /// Bytes of each pod's disk [default: 1 TiB, taken as it is used].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) disk: Option<u64>,
+    /// Start no node agents: somebody else does, with what lies in fleet/nodes/NAME.
+    #[arg(long)]
+    pub(crate) no_agents: bool,
+    /// Stop when stdin closes.
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_stdin: bool,
 }

@@ -167,6 +167,10 @@ async fn map_content(
 
 fn fill(directory: &Path, content: &BTreeMap<String, Vec<u8>>, user: u32) -> io::Result<()> {
     files::make_dirs(directory, 0o711)?;
+    if !rustix::process::geteuid().is_root() {
+        // The agent is the pod's user then, and closed it the last time to itself.
+        files::open_up(directory)?;
+    }
     for name in files::names(directory)?.into_iter().filter(|name| !content.contains_key(name)) {
         std::fs::remove_file(directory.join(name))?;
     }

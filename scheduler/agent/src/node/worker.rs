@@ -358,7 +358,7 @@ impl Worker {
             Wish::Run(_) | Wish::Gone => Duration::from_secs(30),
         };
         if let Ok(id) = self.record.container()
-            && let Some(exit) = self.stop(&id, grace).await
+            && let Some(exit) = self.until_ended(&id, grace).await
         {
             self.record.last_end = Some(report::terminated(&exit));
             self.record.over.get_or_insert_with(|| report::over(&exit));
@@ -368,30 +368,10 @@ impl Worker {
         self.delete().await;
     }
 
-    async fn stop(&mut self, id: &crate::ContainerId, grace: Duration) -> Option<Exit> {
-        let context = Arc::clone(&self.context);
-        match context.runtime.state(id).await {
-            Ok(State::Running { .. }) => {}
-            Ok(State::Exited(exit)) => return Some(exit),
-            Ok(State::Absent) | Err(_) => return None,
-        }
-        let stop = context.runtime.stop(id, grace);
-        tokio::pin!(stop);
-        loop {
-            tokio::select! {
-                exit = &mut stop => return exit.ok(),
-                changed = self.wishes.changed() => {
-                    let forced = match &*self.wishes.borrow_and_update() {
-                        Wish::Gone => true,
-                        Wish::Stop(_, grace) => grace.is_zero(),
-                        Wish::Run(_) => false,
-                    };
-                    if forced || changed.is_err() {
-                        return context.runtime.kill(id).await.ok();
-                    }
-                }
-            }
-        }
+    async fn until_ended(&mut self, id: &crate::ContainerId, grace: Duration) -> Option<Exit> {
+        let (context, record) = (Arc::clone(&self.context), self.record.clone());
+        let told = |why: &str| context.note(&record, "Warning", "FailedKillPod", why);
+        super::ending::until_ended(context.runtime.as_ref(), id, grace, &mut self.wishes, told).await
     }
 
     async fn clear(&mut self) {

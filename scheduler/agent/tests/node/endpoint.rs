@@ -97,6 +97,9 @@ async fn logs_and_usage_are_told_to_who_has_a_certificate_and_to_nobody_else() {
     let summary: Value = serde_json::from_str(summary.split_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!(summary["pods"][0]["podRef"]["name"], "talks");
     assert!(summary["pods"][0]["memory"]["workingSetBytes"].as_u64().unwrap() > 0);
+    // What the API asks for: rates, of each container and of the node.
+    assert!(summary["pods"][0]["containers"][0]["cpu"]["usageNanoCores"].is_u64(), "{summary}");
+    assert!(summary["node"]["cpu"]["usageNanoCores"].is_u64(), "{summary}");
     for own in [None, Some(&strangers), Some(&nodes)] {
         let told = get(address, &nodes, own, path).await;
         assert!(told.as_ref().is_err() || told.as_ref().is_ok_and(String::is_empty), "{told:?}");

@@ -65,6 +65,9 @@ fn command(fleet: &Fleet, kubeconfig: &Path, program: &Path, sample: &Path) -> C
 async fn an_agent_that_is_not_root_runs_pods_with_what_it_has_and_says_what_it_lacks() {
     use std::os::unix::process::CommandExt;
     let Some(fleet) = Fleet::new("modest").await else { return };
+    // A node that was root's before: its control groups are there, and somebody else's.
+    fleet.start().abort().await;
+    std::fs::remove_dir_all(fleet.directory().join("agent")).unwrap();
     let kubeconfig = kubeconfig(&fleet, plain(&fleet).await);
     // Where anybody can execute them; the build's own directory may be closed.
     let place = |from: PathBuf| {
@@ -95,10 +98,17 @@ async fn an_agent_that_is_not_root_runs_pods_with_what_it_has_and_says_what_it_l
         node.status.unwrap().conditions.unwrap().into_iter().find(|one| one.type_ == "Confined").unwrap();
     assert_eq!(lacks.status, "False");
     assert!(lacks.message.unwrap().contains("mount"));
-    for name in ["writes", "reads"] {
+    // Its secret is closed even to its owner, who comes back all the same, and takes it away.
+    fleet.secret("tls", "key", "dGhlIGtleQ==").await;
+    let mounts = json!({ "volumeMounts": [{ "name": "tls", "mountPath": "/tls" }] });
+    let secret = json!({ "volumes": [{ "name": "tls", "secret": { "secretName": "tls" } }] });
+    fleet.create_with("returns", &["exit", "3"], mounts, secret).await;
+    fleet.until("returns", |pod| restarts(pod) > 1).await;
+    for name in ["writes", "reads", "returns"] {
         fleet.delete(name).await;
         fleet.until_gone(name).await;
     }
+    assert!(std::fs::read_dir(directory.join("pods")).unwrap().next().is_none());
     drop(agent);
 }
 
@@ -139,4 +149,43 @@ async fn a_killed_agent_takes_no_pod_with_it_and_the_next_one_finds_them() {
     }
     assert!(rustix::process::test_kill_process(process).is_err(), "the pod outlived its deletion");
     drop(second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_that_was_given_up_left_is_ended_without_an_api_and_its_bytes_stay() {
+    let Some(fleet) = Fleet::new("givenup").await else { return };
+    if !fleet.probe().had().has(coffer_agent::Layer::Disk) {
+        return;
+    }
+    let agent = fleet.start_sized();
+    let limits = json!({ "resources": { "limits": { "fleet.coffer/disk-bytes": "8Mi" } } });
+    fleet.create("holds", &["wait"], limits).await;
+    let pod = fleet.until("holds", ready).await;
+    let process = fleet.process(&pod, 0);
+    let directory = fleet.directory().join("agent");
+    let data = directory.join("data/site-data/holds");
+    let kept = std::fs::OpenOptions::new().write(true).create_new(true).open(data.join("shard"));
+    std::io::Write::write_all(&mut kept.unwrap(), b"bytes").unwrap();
+    let mounted = || text(Path::new("/proc/self/mountinfo")).contains(&data.display().to_string());
+    assert!(mounted());
+    agent.abort().await;
+
+    let end = || {
+        let mut command = Command::new(bench::node_program());
+        command.args(["end", "--name", fleet.node()]).arg("--dir").arg(&directory).output().unwrap()
+    };
+    let ended = end();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(rustix::process::test_kill_process(process).is_err(), "the pod runs");
+    assert!(!mounted() && std::fs::read_dir(directory.join("runtime")).unwrap().next().is_none());
+    assert!(std::fs::read_dir(directory.join("pods")).unwrap().next().is_none());
+    let mut find = Command::new("find");
+    find.args(["/sys/fs/cgroup", "-name"]).arg(format!("coffer-{}", fleet.node()));
+    let groups = find.output().unwrap().stdout;
+    assert_eq!(String::from_utf8_lossy(&groups), "", "its control groups are there");
+    // Once more, nothing is to be done.
+    assert!(end().status.success());
+    coffer_agent::mount_sized(&data, 8 << 20).unwrap();
+    assert_eq!(text(&data.join("shard")), "bytes");
+    coffer_agent::unmount_sized(&data).unwrap();
 }

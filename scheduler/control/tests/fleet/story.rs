@@ -187,16 +187,15 @@ async fn a_node_that_changes_country_loses_its_pod_although_the_set_may_stand_th
     // Both are countries of the set.
     world.attest(n, Some(home(n + 1))).await;
     world
-        .until("the pod has left, and another serves", 12, |client| async move {
-            let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-            pods.get_opt("gold-1").await.unwrap().is_none() && is_serving(client, "gold-6").await
+        .until("the pod has left, and another serves", 12, |place| async move {
+            place.pods.get_opt("gold-1").await.unwrap().is_none() && is_serving(place, "gold-6").await
         })
         .await;
     // Its successor came to where the node stands now.
     for _ in 0..6 {
         world.turn().await;
     }
-    assert!(serves(world.client.clone(), 6).await);
+    assert!(serves(world.place(), 6).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,5 @@
 //! `coffer fleet apply`: server-side apply of the documents of a file.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use coffer_control::FIELD_MANAGER;
@@ -25,9 +24,8 @@ pub(super) async fn apply(
     dry_run: bool,
 ) -> Result<Exit, Failure> {
     let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().lock().take(FILE_MAX).read_to_string(&mut text)?;
-        text
+        String::from_utf8_lossy(&files::read_small_from(std::io::stdin().lock(), file, FILE_MAX)?)
+            .into_owned()
     } else {
         String::from_utf8_lossy(&files::read_small(file, FILE_MAX)?).into_owned()
     };

@@ -8,9 +8,11 @@ mod drain;
 mod events;
 mod explain;
 mod ledger;
+mod logs;
 mod nodes;
 mod operator;
 mod pods;
+mod serve;
 mod top;
 
 use std::path::PathBuf;
@@ -37,6 +39,7 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetFlags) -> Result<Exit
             let wish = attest::Wish { node, country, domain, tier, days };
             return attest::attest(context, &wish, key);
         }
+        FleetCommand::Serve(flags) => return serve::run(context, *flags).await,
         other => other,
     };
     let fleet = connect(context, flags.kubeconfig, flags.namespace).await?;
@@ -46,7 +49,8 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetFlags) -> Result<Exit
             control::run(context, fleet, &trust, needed, holder).await
         }
         // Answered above, without a fleet.
-        FleetCommand::Attest { .. } => Ok(Exit::Success),
+        FleetCommand::Attest { .. } | FleetCommand::Serve(_) => Ok(Exit::Success),
+        FleetCommand::Logs(flags) => logs::show(context, &fleet, &flags).await,
         FleetCommand::Nodes => nodes::list(context, &fleet).await,
         FleetCommand::Pods => pods::list(context, &fleet).await,
         FleetCommand::Drain { node, no_wait } => drain::drain(context, &fleet, &node, !no_wait).await,

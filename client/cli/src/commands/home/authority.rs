@@ -1,5 +1,6 @@
 //! Who may call the fleet's API: an authority of its own, which certifies the
-//! listener, the node agents and the operator.
+//! listener, the node agents and the operator. A second one certifies the way
+//! back, from the API to the nodes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coffer_client::profile::write_atomically;
+use coffer_embedded::Tls;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
@@ -55,13 +57,35 @@ impl FleetAuthority {
         &self.ca_pem
     }
 
-    /// Certificate and key of the listener, on this machine.
-    pub(super) fn server(&self) -> Result<(String, Zeroizing<String>), Failure> {
+    /// Certificate and key of the listener, on this machine and at this address.
+    pub(super) fn server(&self, at: IpAddr) -> Result<(String, Zeroizing<String>), Failure> {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
-        params.subject_alt_names.push(SanType::IpAddress(IpAddr::from([127, 0, 0, 1])));
+        let here = IpAddr::from([127, 0, 0, 1]);
+        params.subject_alt_names.push(SanType::IpAddress(here));
+        if at != here && !at.is_unspecified() {
+            params.subject_alt_names.push(SanType::IpAddress(at));
+        }
         params.distinguished_name.push(DnType::CommonName, "coffer fleet");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue(params)
+    }
+
+    /// Certificate and key of a node, under which the API asks it for logs and usage.
+    pub(super) fn node(&self, name: &str) -> Result<(String, Zeroizing<String>), Failure> {
+        let mut params = CertificateParams::new(vec![name.to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.issue(params)
+    }
+
+    /// What the API shows to the nodes. Of this authority nobody else has a
+    /// certificate that asks: neither people nor other nodes read logs past the API.
+    pub(super) fn caller(&self) -> Result<Tls, Failure> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "coffer fleet API");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let (certificate, key) = self.issue(params)?;
+        Ok(Tls { certificate, key, clients: self.ca_pem.clone() })
     }
 
     /// How a caller reaches the API: a kubeconfig, in the JSON that is YAML too.

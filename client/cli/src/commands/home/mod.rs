@@ -7,8 +7,11 @@ mod authority;
 mod endpoints;
 mod in_process;
 mod ledger;
+mod loopback;
+mod loss;
 mod pods;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,8 +21,10 @@ use coffer_client::profile::write_atomically;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys};
 use coffer_control::{Control, FIELD_MANAGER, NAMESPACE, Pace, Transactions, install};
 use coffer_embedded::platform::{Settings, Told};
-use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options, Tls};
+use coffer_embedded::{AgentAccess, Embedded, NoAudit, Options, Tls};
 use coffer_server::{Service, SiteAuthority, SiteFile, SitePlace};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,11 +34,12 @@ use crate::commands::fleet::{KeptLedger, attester};
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
 use crate::files;
-use agents::Agents;
+use agents::{Agent, Agents};
 use authority::FleetAuthority;
 use endpoints::Endpoints;
 use in_process::InProcess;
 use ledger::OwnService;
+use loopback::Loopback;
 
 pub(super) use pods::{site_entry, site_id};
 
@@ -47,6 +53,8 @@ const DATA_SHARDS: u32 = 4;
 const PARITY_SHARDS: u32 = 2;
 /// Between a failure of the control plane and its next attempt.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long the API may take to close its store.
+const CLOSING: Duration = Duration::from_secs(10);
 /// The lease that a node's agent keeps for each of its pods, as the pod sees it.
 const LEASE_FILE: &str = "/run/coffer/lease/lease.json";
 /// What a node of this machine offers, unless the machine says otherwise.
@@ -75,18 +83,60 @@ impl Place {
     }
 }
 
+/// What a fleet at home is to be.
+pub(super) struct Wanted {
+    /// Its nodes.
+    pub(super) places: Vec<Place>,
+    /// Where its API listens.
+    pub(super) listen: SocketAddr,
+    /// Nodes beyond those that its pods need.
+    pub(super) spare: usize,
+    /// The disk of each pod.
+    pub(super) disk_bytes: u64,
+    /// Whether the nodes' agents are started here.
+    pub(super) agents: bool,
+}
+
+impl Wanted {
+    /// A node and a pod for each site of a site file.
+    pub(super) fn of(sites: &SiteFile, listen: SocketAddr) -> Self {
+        Self { places: Place::of(sites), listen, spare: 0, disk_bytes: NODE_DISK_BYTES, agents: true }
+    }
+
+    /// How many pods there should be.
+    fn replicas(&self) -> usize {
+        self.places.len().saturating_sub(self.spare)
+    }
+
+    /// Nobody waits for a set that no controller takes.
+    fn check(&self) -> Result<(), Failure> {
+        let (nodes, pods, least) = (self.places.len(), self.replicas(), DATA_SHARDS + PARITY_SHARDS);
+        if u32::try_from(pods).is_ok_and(|pods| pods < least) {
+            return Err(Failure::usage(format!(
+                "{nodes} nodes, {} to spare, are for {pods} pods; objects have {least} shards",
+                self.spare
+            ))
+            .next("name more sites in the site file, or spare fewer"));
+        }
+        Ok(())
+    }
+}
+
 /// A fleet at home.
 pub(super) struct Home {
-    embedded: Embedded,
     client: kube::Client,
     agents: Agents,
-    places: Vec<Place>,
-    /// Nodes beyond those that the pods need.
-    spare: usize,
+    wanted: Wanted,
+    /// The directory of the fleet.
+    dir: PathBuf,
+    /// Nodes that were given up.
+    lost: BTreeSet<String>,
     service: OwnService,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     control: AbortHandle,
+    /// Done when the API has closed its store.
+    closed: BoxFuture<'static, ()>,
     /// The directory of the authority of the sites' certificates.
     enrols: PathBuf,
 }
@@ -96,17 +146,18 @@ impl Home {
     pub(super) async fn start(
         context: &Context<'_>,
         data_dir: &Path,
-        listen: SocketAddr,
-        (places, spare): (Vec<Place>, usize),
+        wanted: Wanted,
     ) -> Result<Self, Failure> {
+        wanted.check()?;
         let dir = data_dir.join("fleet");
         files::make_directory(&dir)?;
+        let access = FleetAuthority::open_or_create(&dir.join("access"))?;
         let embedded = Embedded::open(Options {
             path: dir.join("fleet.sqlite"),
             limits: coffer_embedded::store::Limits::default(),
             clock: Arc::clone(&context.clock),
             entropy: Arc::clone(&context.entropy),
-            nodes: Arc::new(NoNodeAccess),
+            nodes: Arc::new(AgentAccess::new(&access.caller()?)?),
             audit: Arc::new(NoAudit),
         })
         .await
@@ -114,7 +165,7 @@ impl Home {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let authority = FleetAuthority::open_or_create(&dir.join("authority"))?;
-        let address = serve_api(&embedded, &authority, listen, stopped.clone(), &mut tasks).await?;
+        let address = serve_api(&embedded, &authority, wanted.listen, stopped.clone(), &mut tasks).await?;
         let operator = authority.kubeconfig(address, "operator", "system:masters")?;
         let fleet_dir = context.profile.dir().join("fleet");
         files::make_directory(&fleet_dir)?;
@@ -128,9 +179,11 @@ impl Home {
         tasks.spawn(Endpoints::open(endpoints::file(data_dir))?.keep(client.clone()));
         let agents = Agents::find(context)?;
         let enrols = site_authority(&fleet_dir);
+        let (lost, closed) = (BTreeSet::new(), embedded.closed().boxed());
+        drop(embedded);
         let mut home =
-            Self { embedded, client, agents, places, spare, service, stop, tasks, control, enrols };
-        home.nodes(context, &dir, &authority, &attester, address)?;
+            Self { client, agents, wanted, dir, lost, service, stop, tasks, control, closed, enrols };
+        home.nodes(context, (&authority, &access), &attester, address)?;
         home.set().await?;
         Ok(home)
     }
@@ -139,14 +192,14 @@ impl Home {
     fn nodes(
         &mut self,
         context: &Context<'_>,
-        dir: &Path,
-        authority: &FleetAuthority,
+        (authority, access): (&FleetAuthority, &FleetAuthority),
         attester: &Attester,
         api: SocketAddr,
     ) -> Result<(), Failure> {
         let now = context.clock.now().0 / 1_000_000_000;
-        for (number, place) in self.places.iter().enumerate() {
-            let own = dir.join("nodes").join(&place.name);
+        let loopback = Loopback::open_or_choose(&self.dir, context.entropy.as_ref())?;
+        for (number, place) in self.wanted.places.iter().enumerate() {
+            let own = self.node_dir(&place.name);
             files::make_directory(&own)?;
             let statement = Statement {
                 node: place.name.parse().map_err(Failure::usage)?,
@@ -160,19 +213,30 @@ impl Home {
             let user = format!("system:node:{}", place.name);
             let kubeconfig = authority.kubeconfig(api, &user, "system:nodes")?;
             write_atomically(&own.join("kubeconfig"), kubeconfig.to_string().as_bytes())?;
-            self.agents.start(&place.name, &own, number)?;
+            let (certificate, key) = access.node(&place.name)?;
+            write_atomically(&own.join("access.pem"), certificate.as_bytes())?;
+            write_atomically(&own.join("access.key"), key.as_bytes())?;
+            write_atomically(&own.join("access-ca.pem"), access.ca_pem().as_bytes())?;
+            if self.wanted.agents {
+                self.agents.start(&Agent {
+                    name: &place.name,
+                    dir: &own,
+                    address: loopback.node(number)?,
+                    disk_bytes: self.wanted.disk_bytes,
+                })?;
+            }
         }
         Ok(())
-    }
-
-    /// How many pods there should be.
-    fn replicas(&self) -> usize {
-        self.places.len().saturating_sub(self.spare)
     }
 
     /// The control plane asks this service from now on what may be taken down.
     pub(super) fn asks(&self, service: &Arc<Service>) {
         self.service.serves(service);
+    }
+
+    /// Where everything of a node is.
+    fn node_dir(&self, name: &str) -> PathBuf {
+        self.dir.join("nodes").join(name)
     }
 
     /// The site set, as it is wanted.
@@ -193,14 +257,14 @@ impl Home {
             "kind": "SiteSet",
             "metadata": { "name": SET, "namespace": NAMESPACE },
             "spec": {
-                "replicas": self.replicas(),
+                "replicas": self.wanted.replicas(),
                 "dataShards": DATA_SHARDS,
                 "parityShards": PARITY_SHARDS,
                 "template": {
                     "image": image,
                     "args": args,
                     "port": PORT,
-                    "resources": { "cpu": "100m", "memory": "256Mi", "diskBytes": NODE_DISK_BYTES, "iops": 1000 },
+                    "resources": { "cpu": "100m", "memory": "256Mi", "diskBytes": self.wanted.disk_bytes, "iops": 1000 },
                 },
             },
         });
@@ -216,16 +280,26 @@ impl Home {
     }
 
     /// Ends pods, agents and API, in this order: the pods come back to their disks with the next start.
-    pub(super) async fn stop(mut self, context: &Context<'_>) {
+    pub(super) async fn stop(self, context: &Context<'_>) {
+        self.end_in_order(context).await;
+    }
+
+    /// The same; who has the agents may end what they left.
+    async fn end_in_order(mut self, context: &Context<'_>) -> Agents {
         // The control plane first: it would make the pods anew. Agents need the API until their pods have ended.
         self.control.abort();
-        if let Err(error) = pods::end_all(&self.client).await {
+        if let Err(error) = pods::end_all(&self.client, &self.lost).await {
             context.output.remark(format_args!("remark: some pods may still run: {}", error.what));
         }
         self.agents.stop().await;
         self.stop.send_replace(true);
         self.tasks.abort_all();
-        drop(self.embedded);
+        while self.tasks.join_next().await.is_some() {}
+        let Self { client, agents, closed, .. } = self;
+        drop(client);
+        // Whoever removes the directory must not be overtaken. Somebody may keep a connection open; who waits for him waits long.
+        drop(tokio::time::timeout(CLOSING, closed).await);
+        agents
     }
 }
 
@@ -243,7 +317,7 @@ async fn serve_api(
             .next("stop what listens there, or choose another address with --fleet-listen")
     })?;
     let address = listener.local_addr()?;
-    let (certificate, key) = authority.server()?;
+    let (certificate, key) = authority.server(address.ip())?;
     let tls = Tls { certificate, key, clients: authority.ca_pem().to_owned() };
     let serving = embedded.clone();
     tasks.spawn(async move {

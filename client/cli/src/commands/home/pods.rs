@@ -1,7 +1,7 @@
 //! The pods of a fleet at home: their certificates, when all of them serve, what
 //! the site file of a new deployment says of them, and their end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use coffer_model::{Country, Entropy, FailureDomain, Tier};
 use coffer_server::{SiteAuthority, SiteFile, write_site_files};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, ObjectList};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt as _};
@@ -100,7 +100,7 @@ impl Home {
         context: &Context<'_>,
         founded: bool,
     ) -> Result<Vec<Pod>, Failure> {
-        let wanted = if founded { self.coming_back().await? } else { self.replicas() };
+        let wanted = if founded { self.coming_back().await? } else { self.wanted.replicas() };
         context.output.remark(format_args!("waiting for {wanted} storage pods"));
         let all = async {
             let config = watcher::Config::default().labels(&format!("{LABEL_SET}={SET}"));
@@ -136,6 +136,17 @@ impl Home {
         data_dir: &Path,
         pods: &[Pod],
     ) -> Result<SiteFile, Failure> {
+        let text = self.site_text(context, data_dir, pods).await?;
+        SiteFile::parse(&text).advise("nothing was founded", "this is a fault of the program")
+    }
+
+    /// The same as a site file's text.
+    pub(in crate::commands) async fn site_text(
+        &self,
+        context: &Context<'_>,
+        data_dir: &Path,
+        pods: &[Pod],
+    ) -> Result<String, Failure> {
         // What the service shows to its pods.
         let shown = data_dir.join("credentials").join("pods");
         if !shown.exists() {
@@ -152,23 +163,30 @@ impl Home {
             let id = site_id(secret).unwrap_or_default();
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
             let node = nodes.get(&node).await.map_err(|error| failed(&error))?;
-            let place = self.places.iter().find(|place| place.name == node.name_any());
+            let place = self.wanted.places.iter().find(|place| place.name == node.name_any());
             let place = place.ok_or_else(|| Failure::new(format!("{name} runs on an unknown node")))?;
             let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
             let stands = (place.country, &place.domain, place.tier);
             text.push_str(&site_entry(&name, &id, stands, &format!("https://{address}:{PORT}")));
         }
-        SiteFile::parse(&text).advise("nothing was founded", "this is a fault of the program")
+        Ok(text)
     }
 }
 
-/// Tells every pod to end, and waits until none is left.
-pub(super) async fn end_all(client: &Client) -> Result<(), Failure> {
+/// Tells every pod to end, and waits until none is left but those of lost nodes,
+/// which nobody can tell anything.
+pub(super) async fn end_all(client: &Client, lost: &BTreeSet<String>) -> Result<(), Failure> {
     let api: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     let ours = ListParams::default().labels(LABEL_SET);
     let found = api.list(&ours).await.map_err(|error| failed(&error))?;
-    let mut left: std::collections::BTreeSet<String> =
-        found.iter().map(kube::ResourceExt::name_any).collect();
+    let remain = |pods: &ObjectList<Pod>| -> BTreeSet<String> {
+        let stays = |pod: &&Pod| {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+            !node.is_some_and(|node| lost.contains(node))
+        };
+        pods.iter().filter(stays).map(kube::ResourceExt::name_any).collect()
+    };
+    let mut left = remain(&found);
     let config = watcher::Config::default().labels(LABEL_SET);
     let mut events = std::pin::pin!(watcher(api.clone(), config).default_backoff());
     for name in &left {
@@ -181,7 +199,7 @@ pub(super) async fn end_all(client: &Client) -> Result<(), Failure> {
                 // Those that were gone before the watch began.
                 Some(Ok(watcher::Event::InitDone)) => {
                     let now = api.list(&ours).await.map_err(|error| failed(&error))?;
-                    left = now.iter().map(kube::ResourceExt::name_any).collect();
+                    left = remain(&now);
                 }
                 Some(_) => {}
                 None => break,

@@ -10,10 +10,12 @@ use coffer_client::profile::{Profile, read_text, write_atomically};
 use coffer_model::{BucketName, Degraded, Geometry, ResidencyPolicy, Tier};
 use serde_json::Value;
 
+use super::fleet::{self, Pods};
 use super::loss;
 use super::places::Places;
 use crate::commands::backup::{note_manifest, open_or_init, run_backup, tell_problems};
 use crate::commands::child::Child;
+use crate::commands::home::Home;
 use crate::commands::tenant;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -42,10 +44,15 @@ pub(super) async fn back_up(
     outer: &Context<'_>,
     flags: &TryFlags,
     places: &Places,
+    home: Option<&Home>,
 ) -> Result<BackedUp, Failure> {
     let bars = Bars::new(outer.output);
     bars.stage("found a deployment", None, None);
-    let mut service = start_service(flags, places).await?;
+    let pods = match home {
+        Some(home) => Some(fleet::sites(outer, places, home).await?),
+        None => None,
+    };
+    let mut service = start_service(flags, places, pods).await?;
     loss::check(places, flags.lose)?;
     let context = Context::new(outer.output, Profile::at(places.profile()), None);
     let (profile, people) = tenant::create(&context, TENANT, policy()?, &places.people()).await?;
@@ -93,7 +100,7 @@ fn policy() -> Result<ResidencyPolicy, Failure> {
     })
 }
 
-async fn start_service(flags: &TryFlags, places: &Places) -> Result<Child, Failure> {
+async fn start_service(flags: &TryFlags, places: &Places, pods: Option<Pods>) -> Result<Child, Failure> {
     let mut arguments: Vec<std::ffi::OsString> =
         ["--json", "--quiet", "serve", "--exit-with-stdin"].map(Into::into).to_vec();
     let mut flag = |name: &str, value: PathBuf| {
@@ -107,8 +114,13 @@ async fn start_service(flags: &TryFlags, places: &Places) -> Result<Child, Failu
     flag("--custodian", "quorum".into());
     flag("--shares-out", places.custodians());
     flag("--kit-out", places.kit());
-    if let Some(sites) = &flags.sites {
-        flag("--sites", sites.clone());
+    match (pods, &flags.sites) {
+        (Some(pods), _) => {
+            flag("--sites", pods.sites);
+            flag("--endpoints-file", pods.endpoints);
+        }
+        (None, Some(sites)) => flag("--sites", sites.clone()),
+        (None, None) => {}
     }
     let mut child = Child::spawn(&arguments)?;
     while let Some(event) = child.next_event().await {

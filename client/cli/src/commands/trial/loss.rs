@@ -1,8 +1,9 @@
-//! The loss: what is deleted, and nothing else.
+//! The loss: what is deleted or killed, and nothing else.
 
 use coffer_server::RecoveryKit;
 
 use super::places::Places;
+use crate::commands::home::Home;
 use crate::exit::Failure;
 use crate::files;
 
@@ -32,21 +33,30 @@ fn read_kit(places: &Places) -> Result<RecoveryKit, Failure> {
     Ok(RecoveryKit::from_json(&text)?)
 }
 
-/// Deletes the first `count` sites of the topology, whose shards carry data
+/// Deletes, or in a fleet kills, the first `count` sites of the topology, whose shards carry data
 /// and not only parity, and everything that the service and the client kept.
-pub(super) fn destroy(places: &Places, count: usize) -> Result<Loss, Failure> {
+pub(super) async fn destroy(places: &Places, count: usize, home: Option<&mut Home>) -> Result<Loss, Failure> {
     let kit = read_kit(places)?;
     let sites: Vec<String> = kit.sites.iter().take(count).map(|address| address.site.name.clone()).collect();
-    for site in &sites {
-        files::remove_tree(&places.data.join("sites").join(site))?;
-    }
+    let how = match home {
+        Some(home) => {
+            home.lose(&sites).await?;
+            "sites lost by SIGKILL to their pods and their nodes' agents"
+        }
+        None => {
+            for site in &sites {
+                files::remove_tree(&places.data.join("sites").join(site))?;
+            }
+            "sites deleted"
+        }
+    };
     // Catalogues, key slots' caches and topology of the service; credentials
     // and repository key of the client.
     files::remove_tree(&places.data.join("service"))?;
     files::remove_tree(&places.data.join("topology.json"))?;
     files::remove_tree(&places.profile())?;
     let scenario = format!(
-        "trial: {} of {} sites deleted, every catalogue deleted, the key service killed, the client's keys deleted",
+        "trial: {} of {} {how}, every catalogue deleted, the key service killed, the client's keys deleted",
         sites.len(),
         kit.sites.len()
     );

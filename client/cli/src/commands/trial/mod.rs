@@ -1,9 +1,11 @@
 //! `coffer try`: found a deployment, back a tree up, destroy sites, catalogue
 //! and key service, recover in a new process, compare every file, and show
 //! the signed record. Everything is real: real processes, a real socket, real
-//! files; only the distance between the sites is simulated.
+//! files; only the distance between the sites is simulated. With `--fleet` the
+//! sites are storage pods, and are lost by killing them.
 
 mod before;
+mod fleet;
 mod loss;
 mod places;
 mod report;
@@ -16,6 +18,7 @@ use coffer_model::Timestamp;
 use serde_json::{Value, json};
 
 use crate::commands::drill::verify_against_kit;
+use crate::commands::home::Home;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
 use crate::files;
@@ -31,14 +34,26 @@ const SHARES_USED: usize = 3;
 
 pub(super) async fn run(context: &Context<'_>, flags: TryFlags) -> Result<Exit, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let places = Places::prepare(context, &flags)?;
-    // Dropping the story ends its children.
-    let told = tokio::select! {
-        told = story(context, &flags, &places) => told,
-        _ = tokio::signal::ctrl_c() => Err(interrupted()),
-        _ = terminate.recv() => Err(interrupted()),
+    let mut home = None;
+    // Not interrupted: whoever has begun a fleet ends it in order.
+    let begun = match flags.fleet {
+        true => fleet::start(context, &flags, &places).await.map(|started| home = Some(started)),
+        false => Ok(()),
     };
+    // Dropping the story ends its children.
+    let told = match begun {
+        Err(failure) => Err(failure),
+        Ok(()) => tokio::select! {
+            told = story(context, &flags, &places, home.as_mut()) => told,
+            _ = interrupt.recv() => Err(interrupted()),
+            _ = terminate.recv() => Err(interrupted()),
+        },
+    };
+    if let Some(home) = home {
+        home.end(context).await;
+    }
     let refused = told.as_ref().is_err_and(|failure| failure.exit == Exit::Usage);
     if !flags.keep || refused {
         // The record is signed, or the failure known: what stays behind
@@ -54,12 +69,18 @@ fn interrupted() -> Failure {
     Failure::new("interrupted").safe("the directory that was backed up was only read")
 }
 
-async fn story(context: &Context<'_>, flags: &TryFlags, places: &Places) -> Result<Exit, Failure> {
-    let backed_up = before::back_up(context, flags, places).await?;
-    let lost = loss::destroy(places, flags.lose)?;
+async fn story(
+    context: &Context<'_>,
+    flags: &TryFlags,
+    places: &Places,
+    home: Option<&mut Home>,
+) -> Result<Exit, Failure> {
+    let backed_up = before::back_up(context, flags, places, home.as_deref()).await?;
+    let lost = loss::destroy(places, flags.lose, home).await?;
     let declared = context.clock.now();
     context.output.remark(format_args!(
-        "lost: {}, every catalogue, the key service and the client's keys",
+        "{}: {}, every catalogue, the key service and the client's keys",
+        if flags.fleet { "killed with their nodes' agents, and lost" } else { "lost" },
         loss::names(&lost.sites)
     ));
     let result = recover(context, flags, places, &backed_up, declared, &lost.scenario).await?;

@@ -44,6 +44,9 @@ pub(super) fn tell(
     });
     value["problems"] = recovered.problems.clone();
     value["record_verified"] = json!(true);
+    if flags.fleet {
+        value["pods_killed"] = json!(record.sites_lost);
+    }
     if flags.keep {
         value["restored"] = json!(places.restored().display().to_string());
     }

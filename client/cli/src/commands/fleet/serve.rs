@@ -1,0 +1,47 @@
+//! `coffer fleet serve`: a fleet on this machine, without the service. So the
+//! service outlives its control plane, as it does on a cluster.
+
+use coffer_client::profile::write_atomically;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::commands::home::{Home, Wanted};
+use crate::commands::serve::sites;
+use crate::commands::{stdin_closed, until_told};
+use crate::context::Context;
+use crate::exit::{Exit, Failure};
+use crate::flags::FleetServeFlags;
+
+pub(super) async fn run(context: &Context<'_>, flags: FleetServeFlags) -> Result<Exit, Failure> {
+    let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut wanted = Wanted::of(&sites(flags.sites.as_deref())?, flags.listen);
+    wanted.spare = flags.spare;
+    wanted.disk_bytes = flags.disk.unwrap_or(wanted.disk_bytes);
+    wanted.agents = !flags.no_agents;
+    let home = Home::start(context, &flags.data_dir, wanted).await?;
+    let nodes = flags.data_dir.join("fleet").join("nodes");
+    context.output.object(&json!({ "nodes": nodes.display().to_string() }));
+    context.output.text(format_args!("what the nodes' agents need is in {}", nodes.display()));
+    let stdin = flags.exit_with_stdin.then(stdin_closed);
+    let told = tokio::select! {
+        told = serve(context, &flags, &home) => told,
+        () = until_told(terminate, interrupt, stdin) => Ok(()),
+    };
+    home.stop(context).await;
+    told.map(|()| Exit::Success)
+}
+
+async fn serve(context: &Context<'_>, flags: &FleetServeFlags, home: &Home) -> Result<(), Failure> {
+    let file = flags.data_dir.join("fleet").join("sites.toml");
+    // Written once all pods served for the first time.
+    let pods = home.serving(context, file.exists()).await?;
+    let text = home.site_text(context, &flags.data_dir, &pods).await?;
+    write_atomically(&file, text.as_bytes())?;
+    let endpoints = Home::endpoints_file(&flags.data_dir);
+    let (sites, places) = (file.display().to_string(), endpoints.display().to_string());
+    context.output.object(&json!({ "ready": true, "sites": sites, "endpoints": places }));
+    context.output.text(format_args!(
+        "the pods serve; run `coffer serve --sites {sites} --endpoints-file {places}` beside this"
+    ));
+    std::future::pending().await
+}
