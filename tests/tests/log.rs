@@ -1,15 +1,21 @@
 //! The log outlives its catalogue, extends what was signed, and a service that
 //! went back in time is refused.
-#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "steps of stories: what fails here fails the test")]
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_client::{LogError, LogWatch, note_subject_names};
 use coffer_model::{Digest, RecordId};
-use coffer_regions::{RecordKind, Site};
-use coffer_server::{OpenError, RecoverError, RecoveryKit, Service};
-use coffer_tests::{Deployment, TenantClient, bucket_name, copy_tree, pattern, replace_tree};
+use coffer_regions::{Record, RecordKind, Site, SiteError};
+use coffer_server::{OpenError, OpenedSite, RecoverError, RecoveryKit, Service};
+use coffer_tests::{
+    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, copy_tree, host, pattern,
+    replace_tree,
+};
 
 const SITES: [&str; 6] = ["fra1", "par1", "ams1", "zrh1", "sto1", "mad1"];
 
@@ -211,4 +217,59 @@ async fn a_checkpoint_is_not_signed_while_too_few_sites_can_keep_its_leaves() {
         operator.set_site_alive(name, true).await.unwrap();
     }
     assert!(wire.log.get_checkpoint(request).await.is_ok());
+}
+
+/// Gives each run of leaves once, and answers nothing when it is asked again.
+struct FallsSilent {
+    inner: Arc<dyn Site>,
+    now: Arc<AtomicBool>,
+    given: Arc<Mutex<BTreeSet<RecordId>>>,
+}
+
+#[async_trait]
+impl Twist for FallsSilent {
+    fn inner(&self) -> &dyn Site {
+        self.inner.as_ref()
+    }
+
+    async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
+        let record = self.inner.get(id).await?;
+        let is_run = self.now.load(Ordering::Relaxed) && record.kind() == RecordKind::Log;
+        if is_run && !self.given.lock().unwrap().insert(id) {
+            return Err(SiteError::Unreachable);
+        }
+        Ok(record)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_sites_fall_silent_between_two_looks_at_it_is_not_rebuilt_shorter() {
+    let (now, given) = (Arc::new(AtomicBool::new(false)), Arc::default());
+    let mut host = host();
+    let twist = (Arc::clone(&now), Arc::clone(&given));
+    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
+        let (now, given) = (Arc::clone(&twist.0), Arc::clone(&twist.1));
+        OpenedSite {
+            site: Arc::new(Twisted(FallsSilent { inner: opened.site, now, given })),
+            link: opened.link,
+        }
+    }));
+    let mut deployment = Deployment::six_sites_on(host).await;
+    let mut tenant = deployment.tenant("acme").await;
+    let mut watch = tenant.watch();
+    let signed = watch.advance(&tenant.client).await.unwrap();
+    let kit = deployment.service().kit().await.unwrap();
+    deployment.stop().await;
+    deployment.lose_all_but_sites();
+    now.store(true, Ordering::Relaxed);
+    match deployment.try_recover(&kit).await {
+        Err(RecoverError::Open(OpenError::Rebuild(refused))) => {
+            assert!(refused.to_string().contains("fell silent"), "{refused}");
+        }
+        other => panic!("recovered with a log that nobody read: {other:?}"),
+    }
+    now.store(false, Ordering::Relaxed);
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(watch.advance(&tenant.client).await.unwrap().size > signed.size);
 }

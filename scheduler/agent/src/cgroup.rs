@@ -79,6 +79,14 @@ pub(crate) struct Homes {
     pub unified: Option<PathBuf>,
 }
 
+/// Whether a group has neither processes nor groups of its own.
+fn is_empty(group: &Path) -> bool {
+    let processes = files::read_text(&group.join("cgroup.procs")).unwrap_or_default();
+    let groups = std::fs::read_dir(group).into_iter().flatten().flatten();
+    let mut groups = groups.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    processes.trim().is_empty() && groups.next().is_none()
+}
+
 impl Homes {
     /// Looks at the machine. `node` becomes part of the groups' names, so that
     /// several agents can share a machine.
@@ -125,12 +133,19 @@ impl Homes {
         reasons
     }
 
-    /// Takes the agent's own groups away again, as far as they are empty.
-    pub(crate) fn clear(&self) {
+    /// Takes the agent's own groups away again, as far as they are empty;
+    /// whether it is to be tried again, because one is that the kernel still
+    /// holds for a moment: it counts the memory of a group of the first kind
+    /// down after its last process has gone.
+    pub(crate) fn clear(&self) -> bool {
+        let mut again = false;
         for directory in self.of.values().map(|home| &home.directory).chain(&self.unified) {
             // Somebody is in it, or it has gone already: both are well.
-            drop(std::fs::remove_dir(directory));
+            let busy = std::fs::remove_dir(directory)
+                .is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
+            again |= busy && is_empty(directory);
         }
+        again
     }
 
     fn prepare_second(&mut self, unified: &Path, reasons: &mut BTreeMap<Controller, io::Error>) {

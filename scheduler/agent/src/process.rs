@@ -145,9 +145,6 @@ impl ProcessRuntime {
         group.kill();
         group.remove()?;
         self.shimmed.remove(id)?;
-        if self.shimmed.list()?.is_empty() {
-            self.homes.clear();
-        }
         Ok(())
     }
 }
@@ -315,14 +312,18 @@ impl Runtime for ProcessRuntime {
         match self.shimmed.state(id).await? {
             State::Running { .. } => Err(RuntimeError::Runs(id.clone())),
             State::Absent | State::Exited(_) => {
+                let mut cleared = self.clear(id);
                 for _ in 0..50 {
-                    if self.clear(id).is_ok() {
+                    if cleared.is_ok() && !(self.shimmed.list()?.is_empty() && self.homes.clear()) {
                         return Ok(());
                     }
                     // Killed processes leave their group a moment later.
                     tokio::time::sleep(Duration::from_millis(10)).await;
+                    if cleared.is_err() {
+                        cleared = self.clear(id);
+                    }
                 }
-                Ok(self.clear(id)?)
+                Ok(cleared?)
             }
         }
     }

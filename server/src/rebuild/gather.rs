@@ -95,7 +95,8 @@ pub(crate) async fn each<T: Send + 'static, E>(
 /// What one batch brought.
 pub(crate) struct Batch<T> {
     pub(crate) found: Vec<Found<T>>,
-    silent: BTreeSet<SiteId>,
+    /// Sites that did not answer.
+    pub(crate) silent: BTreeSet<SiteId>,
     unreadable: u64,
 }
 
@@ -215,10 +216,10 @@ async fn others<T>(
         }
         let look = match first.take() {
             Some(look) => look,
-            None => {
-                let Some(site) = sites.get(*site_id) else { continue };
-                Look::at(site.get(id).await, open)
-            }
+            None => match sites.get(*site_id) {
+                Some(site) => Look::at(site.get(id).await, open),
+                None => Look::Silent,
+            },
         };
         match look {
             Look::Good(value, bytes) => {

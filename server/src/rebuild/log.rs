@@ -2,12 +2,12 @@
 //! of leaves lies where, a second reads them in order. In memory are some
 //! sixty bytes for each run, and the leaves of a few.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use coffer_catalog::{Leaf, RebuildBatch};
 use coffer_keys::leaf_hash;
-use coffer_model::{Digest, RecordId};
+use coffer_model::{Digest, RecordId, SiteId};
 use coffer_regions::{Record, RecordKind};
 
 use super::gather::{Found, Open, Opened, Walk, each, read};
@@ -41,14 +41,17 @@ struct Segment {
 
 /// Fills the logs of these tenants, each up to its first gap.
 pub(super) async fn load(service: &Service, lost: &[Lost]) -> Result<Walk, RebuildError> {
-    let (walk, runs) = find(service, lost).await?;
+    let (mut walk, runs) = find(service, lost).await?;
     for (lost, mut runs) in lost.iter().zip(runs) {
         runs.sort_unstable_by_key(|run| run.first);
         let segments = segments(&runs);
         let open = leaves_of(&lost.tenant);
         let mut size = 0;
         for some in segments.chunks(RUNS_AT_ONCE) {
-            let leaves = take(service, some, &runs, &open).await;
+            let (leaves, silent) = take(service, some, &runs, &open).await;
+            // Sites that were there a moment ago: a log that ends where they
+            // fell silent must not pass for the whole one.
+            walk.silent.extend(silent);
             size += leaves.len() as u64;
             lost.tenant.catalog.load(RebuildBatch { leaves, ..RebuildBatch::default() }).await?;
             if some.last().is_some_and(|last| size < last.to) {
@@ -128,13 +131,14 @@ fn leaves_of(tenant: &Arc<Tenant>) -> Open<(u64, Vec<Leaf>)> {
     })
 }
 
-/// The leaves of some segments, up to the first run that cannot be read again.
+/// The leaves of some segments, up to the first run that cannot be read again,
+/// and the sites that did not answer.
 async fn take(
     service: &Service,
     segments: &[Segment],
     runs: &[Run],
     open: &Open<(u64, Vec<Leaf>)>,
-) -> Vec<Leaf> {
+) -> (Vec<Leaf>, BTreeSet<SiteId>) {
     let topology = &service.sites.topology().sites;
     let listed = segments.iter().filter_map(|segment| runs.get(segment.run)).map(|run| {
         let holders = run.holders.iter().filter_map(|place| topology.get(usize::from(*place)));
@@ -142,8 +146,8 @@ async fn take(
         let holders = holders.map(|site| (site.id, Digest([0; 32]))).collect();
         Listed { id: run.id, holders, body_bytes: 0 }
     });
-    let found = read(&service.sites, listed.collect(), Arc::clone(open)).await.found;
-    let mut found = found.into_iter().peekable();
+    let batch = read(&service.sites, listed.collect(), Arc::clone(open)).await;
+    let mut found = batch.found.into_iter().peekable();
     let mut leaves = Vec::new();
     for segment in segments {
         let run = runs.get(segment.run).map(|run| run.id);
@@ -154,7 +158,7 @@ async fn take(
         let count = usize::try_from(segment.to - segment.from).unwrap_or(usize::MAX);
         leaves.extend(all.into_iter().skip(skip).take(count));
     }
-    leaves
+    (leaves, batch.silent)
 }
 
 #[cfg(test)]

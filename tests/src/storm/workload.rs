@@ -319,13 +319,16 @@ impl Worker {
             register.standing()
         });
         let seen = self.stage.ledger.tombstones_seen(self.tenant.owner);
+        let policy = self.policy();
         match timeout(PATIENCE, self.client.delete(&self.tenant.bucket, &key)).await {
             Ok(Ok(removed)) => {
                 self.tenant.with(&key, |register| register.deleted(removed.version));
                 self.done("delete", "ok", &format!("{key:?} {}", removed.version));
                 let content = known.filter(|(_, version)| *version == removed.version);
                 let length = content.map(|(number, _)| self.contents.body(number).len());
-                self.check_tombstone(removed.version, length, seen);
+                // Under which of two policies it was counted, nobody outside knows.
+                let policy = policy.filter(|before| self.policy().as_ref() == Some(before));
+                self.check_tombstone(removed.version, length.zip(policy), seen);
             }
             Ok(Err(CallError::NotFound(text))) if text.contains("no such object") => {
                 self.tenant.with(&key, Register::refused);
@@ -342,10 +345,19 @@ impl Worker {
         }
     }
 
+    /// The policy that holds for this tenant's objects, where that is certain.
+    fn policy(&self) -> Option<ResidencyPolicy> {
+        match &self.tenant.estate {
+            None => Some(self.tenant.policy.clone()),
+            Some(estate) => estate.certain().cloned(),
+        }
+    }
+
     /// Every recovery meets a tombstone, and so does every holder of a small
-    /// object: the receipts that sites gave, honest or not. The length is
-    /// there where the version is known to have its whole redundancy.
-    fn check_tombstone(&self, version: VersionId, length: Option<usize>, seen: usize) {
+    /// object: the receipts that sites gave, honest or not. Length and policy
+    /// are there where the version is known to have its whole redundancy, and
+    /// the policy was one from the beginning of the deletion to its end.
+    fn check_tombstone(&self, version: VersionId, known: Option<(usize, ResidencyPolicy)>, seen: usize) {
         let ledger = &self.stage.ledger;
         let needed = self.tenant.policy.geometry.m() + 1;
         let tombstones = ledger.tombstone_holders(self.tenant.owner, seen);
@@ -354,15 +366,7 @@ impl Worker {
             let finding = format!("a deletion was acknowledged with tombstones at {most} of {needed} sites");
             return self.violated("receipts", finding);
         }
-        let Some(length) = length.filter(|_| ledger.never_moved(version)) else { return };
-        // Where the policy changed meanwhile, it says who still counts.
-        let policy = match &self.tenant.estate {
-            None => &self.tenant.policy,
-            Some(estate) => match estate.certain() {
-                Some(policy) => policy,
-                None => return,
-            },
-        };
+        let Some((length, policy)) = known.filter(|_| ledger.never_moved(version)) else { return };
         let mut holders = ledger.manifest_holders(version);
         for machine in self.stage.machines() {
             if !policy.admits(&machine.description) {
