@@ -83,11 +83,14 @@ impl Sets {
             return;
         }
         let client = self.control.client.clone();
-        let all: Api<SiteSet> = Api::all(client.clone());
+        // Those of this fleet: another one's control plane looks at its own.
+        let namespace = &self.control.namespace;
+        let all: Api<SiteSet> = Api::namespaced(client.clone(), namespace);
+        let pods: Api<Pod> = Api::namespaced(client, namespace);
         let owned = watcher::Config::default().labels(LABEL_SET);
         let trouble = Arc::clone(&self.control.trouble);
         Controller::new(all, watcher::Config::default())
-            .owns(Api::<Pod>::all(client), owned)
+            .owns(pods, owned)
             .with_config(Config::default().concurrency(4).debounce(Duration::from_millis(20)))
             .run(look_and_tell, error_policy, Arc::new(self))
             .for_each(|done| {

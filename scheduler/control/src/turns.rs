@@ -51,7 +51,7 @@ impl Turns {
         let all = ListParams::default();
         let nodes = Api::<Node>::all(self.client.clone()).list(&all).await?.items;
         let pods = Api::<Pod>::all(self.client.clone()).list(&all).await?.items;
-        let sets = Api::<SiteSet>::all(self.client.clone()).list(&all).await?.items;
+        let sets = Api::<SiteSet>::namespaced(self.client.clone(), &self.namespace).list(&all).await?.items;
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let map = maps.get_opt(REVOCATIONS).await?;
         let mut changes = vec![Change::Revocations(map.as_ref().map(revoked).unwrap_or_default())];
