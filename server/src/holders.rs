@@ -134,13 +134,6 @@ pub struct HolderSite {
     pub held: u64,
 }
 
-impl HolderSite {
-    /// Whether it takes new data.
-    pub fn takes(&self) -> bool {
-        self.standing == Standing::Active
-    }
-}
-
 /// From which sites the versions can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holders {
@@ -150,7 +143,7 @@ pub struct Holders {
     pub took: Duration,
     /// Versions by where they can be read.
     pub groups: Vec<HolderGroup>,
-    /// Every site that is not retired.
+    /// Every site, those that are retired too: one that is not listed is not known here at all.
     pub sites: Vec<HolderSite>,
 }
 
@@ -225,18 +218,21 @@ impl Service {
             sites: sites.iter().map(name).collect(),
             versions,
         });
-        let listed = self.sites.listed().iter().filter(|site| site.standing != Standing::Retired);
         let since = |id: SiteId| {
             let noted = known.since.each().chain(known.before.each());
             noted.filter(|(_, sites, _)| sites.contains(&id)).map(|(_, _, versions)| versions).sum::<u64>()
         };
-        let sites = listed.map(|site| {
+        let sites = self.sites.listed().iter().map(|site| {
             let id = site.address.site.id;
             HolderSite {
                 name: site.address.site.name.clone(),
                 standing: site.standing,
                 answers: counts(id),
-                held: last.held.get(&id).copied().unwrap_or(0) + since(id),
+                // Before it went nothing had a place there any more, whatever was counted earlier.
+                held: match site.standing {
+                    Standing::Retired => 0,
+                    _ => last.held.get(&id).copied().unwrap_or(0) + since(id),
+                },
             }
         });
         let age = self.host.clock.monotonic().saturating_sub(last.began);

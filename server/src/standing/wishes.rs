@@ -38,6 +38,8 @@ impl Service {
             (SiteWish::Empty { .. } | SiteWish::Leave, Some(Standing::Active)) => "drain",
             (SiteWish::Leave, Some(Standing::Draining)) => "retire",
             (SiteWish::Keep, Some(Standing::Draining)) => "undrain",
+            // Whose disk that is nobody here can tell, nor what lies there.
+            (SiteWish::Leave, None) => return Err(SiteChangeError::NoSite(name.to_owned())),
             // It is so, or there is nothing of that name that it could be asked of.
             _ => return Ok(()),
         };

@@ -1,6 +1,6 @@
 //! The steps of a plan, carried out.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use coffer_scheduler::{Fleet, PodId, ShardGroup, Step, Why, plan};
 use kube::runtime::events::EventType;
@@ -19,6 +19,8 @@ struct Moving {
     moves: Vec<String>,
     /// What is not done, and why.
     refused: Vec<String>,
+    /// Pods that were not told to be emptied: they may take new shards still.
+    stuck: BTreeSet<PodId>,
 }
 
 impl Moving {
@@ -37,6 +39,24 @@ fn leaver(step: &Step) -> Option<&PodId> {
         Step::Evacuate(id, _) | Step::Leave(id, _) => Some(id),
         _ => None,
     }
+}
+
+/// The same with pods of which nothing is known: each holds what nothing else does.
+fn with_unknown(mut shards: Shards, unknown: BTreeSet<PodId>) -> Shards {
+    if !unknown.is_empty() {
+        shards.held.extend(unknown.iter().map(|id| (id.clone(), 1)));
+        shards.groups.push(ShardGroup { needed: UNKNOWN, readable: unknown, objects: 1 });
+    }
+    shards
+}
+
+/// What is the matter with members that the ledger does not list, for people.
+fn not_listed(unlisted: &BTreeSet<PodId>) -> String {
+    let names: Vec<String> = unlisted.iter().map(ToString::to_string).collect();
+    format!(
+        "the ledger of shards lists no site {}: whether it is asked of the service whose sites these are, and under their names, has to be seen to; they are not taken down meanwhile",
+        names.join(", ")
+    )
 }
 
 /// What would be lost if a pod went now, for people.
@@ -105,21 +125,26 @@ impl Look<'_> {
     /// What the ledger of shards says. Where it is silent, every pod is taken to hold what nothing else does.
     async fn shards(&mut self) -> Shards {
         let serving = self.sets.locked(|book| book.serving(&self.name));
-        let members = self.status.members.iter().map(|member| self.id(member.ordinal)).collect();
+        let members: BTreeSet<PodId> =
+            self.status.members.iter().map(|member| self.id(member.ordinal)).collect();
         match self.sets.control.shards.look(&self.name, &members, &serving).await {
             Ok(shards) => {
-                self.shards_known(None);
-                shards
+                let unlisted = self.unlisted(&shards);
+                self.shards_known((!unlisted.is_empty()).then(|| not_listed(&unlisted)).as_deref());
+                with_unknown(shards, unlisted)
             }
             Err(why) => {
                 self.shards_known(Some(&why.to_string()));
-                let ids = self.status.members.iter().map(|member| self.id(member.ordinal));
-                let held: BTreeMap<PodId, u64> = ids.map(|id| (id, 1)).collect();
-                let readable = held.keys().cloned().collect();
-                let group = ShardGroup { needed: UNKNOWN, readable, objects: 1 };
-                Shards { groups: vec![group], held }
+                with_unknown(Shards::default(), members)
             }
         }
+    }
+
+    /// Members of which the ledger says nothing although they may hold something: under another name, or in
+    /// another service.
+    fn unlisted(&self, shards: &Shards) -> BTreeSet<PodId> {
+        let may_hold = self.status.members.iter().filter(|member| member.is_site != Some(false));
+        may_hold.map(|member| self.id(member.ordinal)).filter(|id| !shards.held.contains_key(id)).collect()
     }
 
     /// Another site; its pod is made with the next look.
@@ -128,11 +153,18 @@ impl Look<'_> {
         let used = self.pods.keys().map(|ordinal| ordinal.saturating_add(1)).max();
         let ordinal = self.status.next_ordinal.max(next.unwrap_or(0)).max(used.unwrap_or(0));
         self.status.next_ordinal = ordinal.saturating_add(1);
-        self.status.members.push(Member { ordinal, node: None, country: None, leaves: None, epoch: 0 });
+        self.status.members.push(Member {
+            ordinal,
+            node: None,
+            country: None,
+            leaves: None,
+            is_site: Some(false),
+            epoch: 0,
+        });
     }
 
     /// Pods that serve are sites, but for those that go.
-    async fn sites_join(&self, steps: &[Step], moving: &mut Moving) {
+    async fn sites_join(&mut self, steps: &[Step], moving: &mut Moving) {
         let goes = |id: &PodId| steps.iter().any(|step| leaver(step) == Some(id));
         let serving = self.sets.locked(|book| {
             let stands = |id: PodId| {
@@ -143,7 +175,11 @@ impl Look<'_> {
         });
         for site in serving.into_iter().filter(|site| !goes(&site.pod)) {
             let Some(endpoint) = self.endpoint(site.pod.ordinal) else { continue };
-            moving.tried(self.sets.control.shards.join(&site, &endpoint).await);
+            let joined = moving.tried(self.sets.control.shards.join(&site, &endpoint).await);
+            let mut members = self.status.members.iter_mut();
+            if let Some(member) = members.find(|one| joined && one.ordinal == site.pod.ordinal) {
+                member.is_site = Some(true);
+            }
         }
     }
 
@@ -173,7 +209,10 @@ impl Look<'_> {
         let at_stake = at_stake(id, shards);
         match self.sets.control.shards.evacuate(id, why == Why::OutOfPlace).await {
             Ok(()) => moving.moves.push(at_stake),
-            Err(error) => moving.refused.push(format!("{at_stake}; they cannot move: {error}")),
+            Err(error) => {
+                moving.stuck.insert(id.clone());
+                moving.refused.push(format!("{at_stake}; they cannot move: {error}"));
+            }
         }
     }
 
@@ -186,7 +225,14 @@ impl Look<'_> {
     ) -> Result<(), SetError> {
         // Of one that holds shards it is known that it may not take any more, and that they can be read without it.
         let holds = shards.held.get(id).is_some_and(|held| *held > 0);
-        if !holds && !moving.tried(self.sets.control.shards.leave(id).await) {
+        if holds && moving.stuck.contains(id) {
+            return Ok(());
+        }
+        let member = self.status.members.iter().find(|member| member.ordinal == id.ordinal);
+        // Who never was a site is not asked for.
+        let never =
+            member.is_some_and(|member| member.is_site == Some(false)) && !shards.held.contains_key(id);
+        if !holds && !never && !moving.tried(self.sets.control.shards.leave(id).await) {
             return Ok(());
         }
         self.tell_of_pod(id, ("Leave", "Leaves"), &format!("{why:?}: nothing is lost without it")).await;

@@ -44,6 +44,19 @@ pub(in crate::commands) trait Keeper: Send + Sync {
     async fn repair(&self);
 }
 
+impl Wish<'_> {
+    /// What a refusal is remembered under: that of an ordinary wish is no answer to one that must be.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Join(_) => "join",
+            Self::Empty { must: false } => "empty",
+            Self::Empty { must: true } => "empty, whatever a policy needs",
+            Self::Keep => "keep",
+            Self::Leave => "leave",
+        }
+    }
+}
+
 /// What was refused, when, and why.
 type Refusals = BTreeMap<(PodId, &'static str), (Duration, String)>;
 
@@ -75,9 +88,9 @@ impl<K: Keeper> KeptLedger<K> {
     }
 
     /// Tells a wish, but not again for a while if it was refused.
-    async fn tell(&self, pod: &PodId, what: &'static str, wish: Wish<'_>) -> Result<(), ShardLedgerError> {
+    async fn tell(&self, pod: &PodId, wish: Wish<'_>) -> Result<(), ShardLedgerError> {
         let now = self.clock.monotonic();
-        let key = (pod.clone(), what);
+        let key = (pod.clone(), wish.key());
         let refusal = |why: String| ShardLedgerError::Refused { pod: pod.clone(), why };
         if let Some((then, why)) = self.refused().get(&key)
             && now.saturating_sub(*then) < PAUSE
@@ -143,7 +156,7 @@ impl<K: Keeper> ShardLedger for KeptLedger<K> {
             // A site that had to leave at once goes on being emptied, from the others.
             if site.draining && !members.contains(&pod) {
                 match site.held {
-                    0 => drop(self.tell(&pod, "leave", Wish::Leave).await),
+                    0 => drop(self.tell(&pod, Wish::Leave).await),
                     _ => self.keeper.repair().await,
                 }
             }
@@ -155,27 +168,27 @@ impl<K: Keeper> ShardLedger for KeptLedger<K> {
 
     async fn join(&self, site: &SiteIdentity, endpoint: &str) -> Result<(), ShardLedgerError> {
         let name = site.pod.to_string();
-        if self.known().await?.sites.iter().any(|known| known.name == name) {
+        if self.known().await?.sites.iter().any(|known| known.name == name && !known.retired) {
             return Ok(());
         }
         match self.described(site, endpoint).await {
-            Ok(file) => self.tell(&site.pod, "join", Wish::Join(&file)).await,
+            Ok(file) => self.tell(&site.pod, Wish::Join(&file)).await,
             Err(why) => Err(ShardLedgerError::Refused { pod: site.pod.clone(), why }),
         }
     }
 
     async fn evacuate(&self, pod: &PodId, must: bool) -> Result<(), ShardLedgerError> {
-        self.tell(pod, "evacuate", Wish::Empty { must }).await?;
+        self.tell(pod, Wish::Empty { must }).await?;
         self.keeper.repair().await;
         Ok(())
     }
 
     async fn keep(&self, pod: &PodId) -> Result<(), ShardLedgerError> {
-        self.tell(pod, "keep", Wish::Keep).await
+        self.tell(pod, Wish::Keep).await
     }
 
     async fn leave(&self, pod: &PodId) -> Result<(), ShardLedgerError> {
-        self.tell(pod, "leave", Wish::Leave).await
+        self.tell(pod, Wish::Leave).await
     }
 }
 
@@ -201,6 +214,11 @@ mod tests {
     fn a_pod_that_does_not_serve_is_not_readable_whatever_its_site_answered() {
         let seen = seen(2, &["gold-0", "gold-1", "gold-2"], [0, 2]).unwrap();
         assert_eq!(seen, ShardGroup { needed: 2, readable: [pod(0), pod(2)].into(), objects: 7 });
+    }
+
+    #[test]
+    fn an_ordinary_refusal_is_no_answer_to_a_wish_that_must_be() {
+        assert_ne!(Wish::Empty { must: false }.key(), Wish::Empty { must: true }.key());
     }
 
     #[test]
