@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use coffer_scheduler::{Fleet, PodId, ShardGroup, Step, Why, plan};
+use coffer_scheduler::{Fleet, PodId, SetName, ShardGroup, Step, Why, plan};
 use kube::runtime::events::EventType;
 
-use super::{Look, SetError, SiteIdentity};
+use super::taken::Serving;
+use super::{Look, SetError, Sets, SiteIdentity, TakenDown};
 use crate::resources::Member;
 use crate::shards::{ShardLedgerError, Shards};
 
@@ -59,6 +60,11 @@ fn not_listed(unlisted: &BTreeSet<PodId>) -> String {
     )
 }
 
+/// Whether a pod goes down by this step.
+fn goes_down(step: &Step) -> bool {
+    matches!(step, Step::Leave(..) | Step::Restart(..))
+}
+
 /// What would be lost if a pod went now, for people.
 fn at_stake(id: &PodId, shards: &Shards) -> String {
     let hit = || shards.groups.iter().filter(|group| group.readable.contains(id));
@@ -78,11 +84,30 @@ fn at_stake(id: &PodId, shards: &Shards) -> String {
     }
 }
 
+impl Sets {
+    fn serving(&self, taken: &mut TakenDown, set: &SetName) -> Serving {
+        self.locked(|book| taken.serving(book, set))
+    }
+}
+
 impl Look<'_> {
     /// Makes a plan and does what it says.
     pub(super) async fn carry_out(&mut self) -> Result<(), SetError> {
-        let shards = self.shards().await;
-        let steps = self.sets.locked(|book| {
+        let sets = self.sets;
+        let mut moving = Moving::default();
+        // What takes its time comes first, under a plan of its own: the one that takes pods down is not to be old.
+        let serving = sets.serving(&mut *sets.turn.lock().await, &self.name);
+        let shards = self.shards(&serving).await;
+        let Some(steps) = self.planned(&shards) else { return Ok(()) };
+        self.sites_join(&steps, &mut moving).await;
+        self.some_stay(&steps, &mut moving).await;
+        let mut taken = sets.turn.lock().await;
+        self.take_down(&mut taken, moving).await
+    }
+
+    /// The plan, `None` without a book: then nothing is known of the set, and nothing is wished.
+    fn planned(&self, shards: &Shards) -> Option<Vec<Step>> {
+        self.sets.locked(|book| {
             let managed = book.managed(&self.name)?;
             let standing = book.standing(&self.name);
             let sets = [managed];
@@ -97,23 +122,37 @@ impl Look<'_> {
                 restarting: &standing.restarting,
                 costs: book.costs(),
             }))
-        });
-        // Without its book nothing is known of the set, and nothing is wished.
-        let Some(steps) = steps else { return Ok(()) };
-        let mut moving = Moving::default();
-        self.sites_join(&steps, &mut moving).await;
-        self.some_stay(&steps, &mut moving).await;
+        })
+    }
+
+    /// Looks again, and does what has to be done; nobody else takes pods down meanwhile.
+    async fn take_down(&mut self, taken: &mut TakenDown, mut moving: Moving) -> Result<(), SetError> {
+        let sets = self.sets;
+        let serving = sets.serving(taken, &self.name);
+        let shards = self.shards(&serving).await;
+        let Some(steps) = self.planned(&shards) else { return Ok(()) };
         self.allow(&shards);
         let mut waits = Vec::new();
         for step in steps {
             self.busy |= !matches!(step, Step::Wait(..) | Step::Unplaceable(..));
+            // What was planned for other pods than those that serve by now is planned anew with the next look.
+            if goes_down(&step) && (!self.agrees() || sets.serving(taken, &self.name) != serving) {
+                continue;
+            }
             match step {
                 // The scheduler's part.
                 Step::Bind(_) | Step::Unplaceable(..) => {}
                 Step::Join(..) => self.join(),
                 Step::Evacuate(id, why) => self.evacuate(&id, why, &shards, &mut moving).await,
-                Step::Leave(id, why) => self.leave(&id, why, &shards, &mut moving).await?,
-                Step::Restart(id, version) => self.restart(&id, version).await?,
+                Step::Leave(id, why) => {
+                    if self.leave(&id, why, &shards, &mut moving).await? {
+                        self.note_taken(taken, id);
+                    }
+                }
+                Step::Restart(id, version) => {
+                    self.restart(&id, version).await?;
+                    self.note_taken(taken, id);
+                }
                 Step::Wait(id, why) => waits.push(format!("{id} waits: {why}")),
             }
         }
@@ -123,11 +162,10 @@ impl Look<'_> {
     }
 
     /// What the ledger of shards says. Where it is silent, every pod is taken to hold what nothing else does.
-    async fn shards(&mut self) -> Shards {
-        let serving = self.sets.locked(|book| book.serving(&self.name));
+    async fn shards(&mut self, serving: &Serving) -> Shards {
         let members: BTreeSet<PodId> =
             self.status.members.iter().map(|member| self.id(member.ordinal)).collect();
-        match self.sets.control.shards.look(&self.name, &members, &serving).await {
+        match self.sets.control.shards.look(&self.name, &members, &serving.own, &serving.away).await {
             Ok(shards) => {
                 let unlisted = self.unlisted(&shards);
                 self.shards_known((!unlisted.is_empty()).then(|| not_listed(&unlisted)).as_deref());
@@ -222,30 +260,37 @@ impl Look<'_> {
         why: Why,
         shards: &Shards,
         moving: &mut Moving,
-    ) -> Result<(), SetError> {
+    ) -> Result<bool, SetError> {
         // Of one that holds shards it is known that it may not take any more, and that they can be read without it.
         let holds = shards.held.get(id).is_some_and(|held| *held > 0);
         if holds && moving.stuck.contains(id) {
-            return Ok(());
+            return Ok(false);
         }
         let member = self.status.members.iter().find(|member| member.ordinal == id.ordinal);
         // Who never was a site is not asked for.
         let never =
             member.is_some_and(|member| member.is_site == Some(false)) && !shards.held.contains_key(id);
         if !holds && !never && !moving.tried(self.sets.control.shards.leave(id).await) {
-            return Ok(());
+            return Ok(false);
         }
         self.tell_of_pod(id, ("Leave", "Leaves"), &format!("{why:?}: nothing is lost without it")).await;
         self.delete(id).await?;
         self.unpublish(id).await?;
         self.status.members.retain(|member| member.ordinal != id.ordinal);
-        Ok(())
+        Ok(true)
     }
 
     async fn restart(&mut self, id: &PodId, version: u64) -> Result<(), SetError> {
         let text = format!("restarts with the template {version:016x}, on its node");
         self.tell_of_pod(id, ("Restart", "RollsOut"), &text).await;
         self.delete(id).await
+    }
+
+    fn note_taken(&self, taken: &mut TakenDown, id: PodId) {
+        let uid = self.pods.get(&id.ordinal).and_then(|pod| pod.metadata.uid.clone());
+        if let Some(uid) = uid {
+            taken.note(id, uid);
+        }
     }
 
     async fn tell_of_pod(&self, id: &PodId, what: (&str, &str), note: &str) {

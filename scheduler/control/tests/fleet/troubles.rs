@@ -30,6 +30,7 @@ impl ShardLedger for Askew {
         _: &SetName,
         members: &BTreeSet<PodId>,
         serving: &BTreeSet<PodId>,
+        _: &BTreeSet<PodId>,
     ) -> Result<Shards, ShardLedgerError> {
         if !self.lists {
             return Ok(Shards::default());

@@ -71,6 +71,7 @@ impl ShardLedger for Objects {
         _: &SetName,
         members: &BTreeSet<PodId>,
         serving: &BTreeSet<PodId>,
+        _: &BTreeSet<PodId>,
     ) -> Result<Shards, ShardLedgerError> {
         let groups = self.readable(serving).into_iter();
         let groups = groups.map(|readable| ShardGroup { needed: 4, readable, objects: 1 }).collect();

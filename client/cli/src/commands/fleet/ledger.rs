@@ -131,13 +131,19 @@ fn pod_of(set: &SetName, site: &str) -> Option<PodId> {
 }
 
 /// A group as the fleet sees it: of the sites only the pods of the set can be taken down by it, and those of
-/// them count that serve.
-fn group(set: &SetName, serving: &BTreeSet<PodId>, group: HolderGroup) -> Option<ShardGroup> {
+/// them count that serve. Nor do pods of other sets count that are away: what takes them down looks at this ledger too.
+fn group(
+    set: &SetName,
+    (serving, away): (&BTreeSet<PodId>, &BTreeSet<PodId>),
+    group: HolderGroup,
+) -> Option<ShardGroup> {
+    let away: BTreeSet<String> = away.iter().map(ToString::to_string).collect();
     let (pods, others): (Vec<_>, Vec<_>) =
-        group.sites.iter().map(|site| pod_of(set, site)).partition(Option::is_some);
+        group.sites.iter().map(|site| (pod_of(set, site), site)).partition(|(pod, _)| pod.is_some());
+    let others = others.iter().filter(|(_, site)| !away.contains(*site)).count();
     // What can be read elsewhere, with one to spare, is not at stake here.
-    let needed = group.needed.checked_sub(u32::try_from(others.len()).ok()?)?;
-    let readable = pods.into_iter().flatten().filter(|pod| serving.contains(pod)).collect();
+    let needed = group.needed.checked_sub(u32::try_from(others).ok()?)?;
+    let readable = pods.into_iter().filter_map(|(pod, _)| pod).filter(|pod| serving.contains(pod)).collect();
     Some(ShardGroup { needed, readable, objects: group.versions })
 }
 
@@ -148,6 +154,7 @@ impl<K: Keeper> ShardLedger for KeptLedger<K> {
         set: &SetName,
         members: &BTreeSet<PodId>,
         serving: &BTreeSet<PodId>,
+        away: &BTreeSet<PodId>,
     ) -> Result<Shards, ShardLedgerError> {
         let known = self.known().await?;
         let mut held = BTreeMap::new();
@@ -162,7 +169,7 @@ impl<K: Keeper> ShardLedger for KeptLedger<K> {
             }
             held.insert(pod, site.held);
         }
-        let groups = known.groups.into_iter().filter_map(|one| group(set, serving, one)).collect();
+        let groups = known.groups.into_iter().filter_map(|one| group(set, (serving, away), one)).collect();
         Ok(Shards { groups, held })
     }
 
@@ -207,13 +214,20 @@ mod tests {
     fn seen(needed: u32, sites: &[&str], serving: impl IntoIterator<Item = u32>) -> Option<ShardGroup> {
         let sites = sites.iter().map(|site| (*site).to_owned()).collect();
         let serving = serving.into_iter().map(pod).collect();
-        group(&set(), &serving, HolderGroup { needed, sites, versions: 7 })
+        let away = [PodId { set: "bronze".parse().unwrap(), ordinal: 3 }].into();
+        group(&set(), (&serving, &away), HolderGroup { needed, sites, versions: 7 })
     }
 
     #[test]
     fn a_pod_that_does_not_serve_is_not_readable_whatever_its_site_answered() {
         let seen = seen(2, &["gold-0", "gold-1", "gold-2"], [0, 2]).unwrap();
         assert_eq!(seen, ShardGroup { needed: 2, readable: [pod(0), pod(2)].into(), objects: 7 });
+    }
+
+    #[test]
+    fn a_pod_of_another_set_that_is_away_leaves_nothing_to_spare_here() {
+        let with = |other: &str| seen(3, &["gold-0", "gold-1", other], [0, 1]).unwrap().needed;
+        assert_eq!((with("bronze-2"), with("bronze-3")), (2, 3));
     }
 
     #[test]
