@@ -180,4 +180,13 @@ async fn an_operator_is_told_the_same_over_the_wire_and_nobody_else_is() {
     operator.drain_site_anyway("par1").await.unwrap();
     let told = operator.count_holders(std::time::Duration::from_secs(600)).await.unwrap();
     assert!(told.sites.iter().find(|one| one.name == "par1").unwrap().draining);
+    let Stored { mut deployment, service, .. } = stored;
+    drop(service);
+    deployment.stop().await;
+    let overrides =
+        deployment.service_leaves().await.into_iter().filter(|leaf| {
+            leaf.operation == "sites" && leaf.subject.contains("although a policy may need it")
+        });
+    let outcomes: Vec<String> = overrides.map(|leaf| leaf.outcome).collect();
+    assert_eq!(outcomes, ["intent", "done"], "an override does not look like the drain that was refused");
 }

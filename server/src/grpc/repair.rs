@@ -31,7 +31,7 @@ use crate::holders::Holders;
 use crate::ledger::{StatShards, list_short, stat_shards};
 use crate::repair::{RepairBudget, RepairProgress, RepairReport, RepairRun};
 use crate::service::Service;
-use crate::standing::SiteChangeError;
+use crate::standing::{SiteChangeError, anyway};
 
 /// The service over gRPC.
 pub(crate) struct RepairApi(pub(crate) Arc<Service>);
@@ -252,7 +252,10 @@ impl Repair for RepairApi {
         &self,
         request: Request<ChangeSiteRequest>,
     ) -> Result<Response<ChangeSiteResponse>, Status> {
-        let (wire, grant) = self.operator(request, Operation::Sites, |wire| wire.name.clone()).await?;
+        let said = |wire: &ChangeSiteRequest| {
+            format!("{}{}", wire.name, anyway(wire.must && wire.change() == SiteChange::Drain))
+        };
+        let (wire, grant) = self.operator(request, Operation::Sites, said).await?;
         let (name, change) = (wire.name.as_str(), wire.change());
         let changed = match change {
             SiteChange::Drain => self.0.drain(name, false, wire.must).await,
@@ -266,7 +269,9 @@ impl Repair for RepairApi {
             SiteChange::Unspecified => Err(SiteChangeError::NoSite(name.to_owned())),
         };
         let word = change.as_str_name().trim_start_matches("SITE_CHANGE_").to_lowercase();
-        let subject = changed.as_ref().ok().map(|id| format!("{word} {id}{}", self.declaration(change, *id)));
+        let must = anyway(wire.must && change == SiteChange::Drain);
+        let subject =
+            changed.as_ref().ok().map(|id| format!("{word} {id}{must}{}", self.declaration(change, *id)));
         let id = self.ended(&grant, subject, changed).await?;
         Ok(self.changed(id).await)
     }
