@@ -29,7 +29,7 @@ use crate::bucket::{SetPolicy, set_policy};
 use crate::facts::certificate_digest;
 use crate::holders::Holders;
 use crate::ledger::{StatShards, list_short, stat_shards};
-use crate::repair::{RepairBudget, RepairProgress, RepairReport, RepairRun};
+use crate::repair::{RepairBudget, RepairError, RepairProgress, RepairReport, RepairRun};
 use crate::service::Service;
 use crate::standing::{SiteChangeError, anyway};
 
@@ -328,10 +328,10 @@ impl Repair for RepairApi {
     ) -> Result<Response<CountHoldersResponse>, Status> {
         let (wire, grant) = self.operator(request, Operation::Repair, |_| "holders".to_owned()).await?;
         let age = Duration::from_millis(wire.max_age_ms);
-        let counted = match self.0.holders().filter(|known| known.age <= age) {
-            Some(known) => Ok(Some(known)),
-            None => self.0.count_holders().await.map(|()| self.0.holders()),
-        };
+        let (service, asked) = (Arc::clone(&self.0), self.0.host.clock.monotonic());
+        // It ends although its caller has gone: the next one takes what was counted.
+        let counted = tokio::spawn(async move { service.holders_of(asked, age).await });
+        let counted = counted.await.unwrap_or(Err(RepairError::Stopped));
         let known = self.ended(&grant, None, counted).await?;
         // Something was found to be wrong while it was counted.
         let known =

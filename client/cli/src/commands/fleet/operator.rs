@@ -49,7 +49,8 @@ impl Keeper for Operator {
             }
         }
         let said = self.client.count_holders(FRESH).await.map_err(|error| error.to_string());
-        *locked(&self.last) = Some((now, said.clone()));
+        // It is as new as its arrival: counting may take longer than it may be old.
+        *locked(&self.last) = Some((self.clock.monotonic(), said.clone()));
         said
     }
 
