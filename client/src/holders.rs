@@ -28,6 +28,8 @@ pub struct HolderSite {
     pub name: String,
     /// Whether it takes no new data, and what it holds moves away.
     pub draining: bool,
+    /// Whether it is gone for good.
+    pub retired: bool,
     /// Whether it answers and is believed.
     pub answers: bool,
     /// Versions that have a place there, or something that can be read there.
@@ -41,7 +43,7 @@ pub struct Holders {
     pub age: Duration,
     /// Versions by where they can be read.
     pub groups: Vec<HolderGroup>,
-    /// Every site that is not retired.
+    /// Every site, those that are retired too: one that is not listed is not known there at all.
     pub sites: Vec<HolderSite>,
 }
 
@@ -71,6 +73,7 @@ impl Client {
         let site = |site: v1::HolderSite| HolderSite {
             name: site.name,
             draining: site.standing == "draining",
+            retired: site.standing == "retired",
             answers: site.answers,
             held: site.held,
         };

@@ -81,15 +81,17 @@ impl Budget {
         }
     }
 
-    /// Lets a pod go that may not stay, and remembers it, if everything on it can
-    /// still be read without it; one shard fewer than a choice would leave.
+    /// Lets a pod go that may not stay and holds something, and remembers it, if everything can still be
+    /// read without it; one shard fewer than a choice would leave. A pod that does not serve is in no group
+    /// although its shards are on its disk, and may be the last ones: so every group is asked, not only those
+    /// that name it.
     pub(crate) fn spare(&mut self, pod: &PodId) -> bool {
         let without = |other: &&PodId| *other != pod && !self.going.contains(*other);
         let enough = |group: &ShardGroup| {
             let left = group.readable.iter().filter(without).count();
             left >= usize::try_from(group.needed).unwrap_or(usize::MAX)
         };
-        let can = self.groups.iter().filter(|group| group.readable.contains(pod)).all(enough);
+        let can = self.groups.iter().all(enough);
         if can {
             self.going.insert(pod.clone());
         }
@@ -145,6 +147,17 @@ mod tests {
         let (order, refused) = budget.one_by_one(&pods(0..6));
         assert_eq!(order, [pod(5)]);
         assert_eq!(refused.len(), 5);
+    }
+
+    #[test]
+    fn a_pod_that_cannot_be_read_now_is_not_spared_while_objects_lack_shards() {
+        // Two of six are down, and the third is not ready: three are left, and it takes four.
+        let short = ShardGroup { needed: 4, readable: pods(0..3), objects: 1 };
+        assert!(!Budget::new(vec![short]).spare(&pod(3)));
+        let enough = ShardGroup { needed: 4, readable: pods(0..4), objects: 1 };
+        let mut budget = Budget::new(vec![enough]);
+        assert!(budget.spare(&pod(4)));
+        assert!(!budget.spare(&pod(0)));
     }
 
     #[test]

@@ -134,13 +134,6 @@ pub struct HolderSite {
     pub held: u64,
 }
 
-impl HolderSite {
-    /// Whether it takes new data.
-    pub fn takes(&self) -> bool {
-        self.standing == Standing::Active
-    }
-}
-
 /// From which sites the versions can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holders {
@@ -150,17 +143,53 @@ pub struct Holders {
     pub took: Duration,
     /// Versions by where they can be read.
     pub groups: Vec<HolderGroup>,
-    /// Every site that is not retired.
+    /// Every site, those that are retired too: one that is not listed is not known here at all.
     pub sites: Vec<HolderSite>,
 }
 
+impl Holders {
+    /// Whether this is an answer to somebody who asked `waited` ago for what was counted `age` before that at
+    /// most. Where some age will do, a count is as old as its end: what was written meanwhile is noted beside
+    /// it, and one that takes long would never be new enough.
+    fn answers(&self, waited: Duration, age: Duration) -> bool {
+        let took = if age.is_zero() { Duration::ZERO } else { self.took };
+        self.age <= waited.saturating_add(age).saturating_add(took)
+    }
+}
+
 impl Service {
+    /// Counts, unless what was counted already is no older than `age` before `asked`, a monotonic time:
+    /// whoever waited while another one counted takes that count.
+    pub(crate) async fn holders_of(
+        &self,
+        asked: Duration,
+        age: Duration,
+    ) -> Result<Option<Holders>, RepairError> {
+        let known = || {
+            let waited = self.host.clock.monotonic().saturating_sub(asked);
+            self.holders().filter(|known| known.answers(waited, age))
+        };
+        if let Some(known) = known() {
+            return Ok(Some(known));
+        }
+        let turn = self.holders.turn.lock().await;
+        if let Some(known) = known() {
+            return Ok(Some(known));
+        }
+        self.count(turn).await?;
+        Ok(self.holders())
+    }
+
     /// Counts anew: a look at every version and at the lists of every site.
     ///
     /// # Errors
     /// [`RepairError`]; then what was counted before stands.
     pub async fn count_holders(&self) -> Result<(), RepairError> {
-        let _turn = self.holders.turn.lock().await;
+        let turn = self.holders.turn.lock().await;
+        self.count(turn).await
+    }
+
+    async fn count(&self, _turn: tokio::sync::MutexGuard<'_, ()>) -> Result<(), RepairError> {
         let began = self.host.clock.monotonic();
         let news = {
             let mut known = self.holders.known();
@@ -225,18 +254,21 @@ impl Service {
             sites: sites.iter().map(name).collect(),
             versions,
         });
-        let listed = self.sites.listed().iter().filter(|site| site.standing != Standing::Retired);
         let since = |id: SiteId| {
             let noted = known.since.each().chain(known.before.each());
             noted.filter(|(_, sites, _)| sites.contains(&id)).map(|(_, _, versions)| versions).sum::<u64>()
         };
-        let sites = listed.map(|site| {
+        let sites = self.sites.listed().iter().map(|site| {
             let id = site.address.site.id;
             HolderSite {
                 name: site.address.site.name.clone(),
                 standing: site.standing,
                 answers: counts(id),
-                held: last.held.get(&id).copied().unwrap_or(0) + since(id),
+                // Before it went nothing had a place there any more, whatever was counted earlier.
+                held: match site.standing {
+                    Standing::Retired => 0,
+                    _ => last.held.get(&id).copied().unwrap_or(0) + since(id),
+                },
             }
         });
         let age = self.host.clock.monotonic().saturating_sub(last.began);
@@ -286,6 +318,22 @@ mod tests {
 
     fn at(needed: usize, sites: impl IntoIterator<Item = u8>) -> Readable {
         Readable { needed, sites: sites.into_iter().map(|n| SiteId::from_bytes([n; 16])).collect() }
+    }
+
+    #[test]
+    fn a_count_that_took_longer_than_it_may_be_old_answers_those_who_asked_meanwhile() {
+        let seconds = Duration::from_secs;
+        let known = |age, took| Holders {
+            age: seconds(age),
+            took: seconds(took),
+            groups: Vec::new(),
+            sites: Vec::new(),
+        };
+        assert!(known(135, 130).answers(seconds(0), seconds(10)), "it ended five seconds ago");
+        assert!(!known(145, 130).answers(seconds(0), seconds(10)));
+        assert!(known(145, 130).answers(seconds(30), seconds(10)), "it ended while that was waited for");
+        assert!(!known(1, 1).answers(seconds(0), seconds(0)), "it began before it was asked for");
+        assert!(known(20, 20).answers(seconds(30), seconds(0)));
     }
 
     #[test]

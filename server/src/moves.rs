@@ -58,8 +58,9 @@ pub(crate) async fn relocate(
     let legal = |id: &SiteId| taking.site(*id).is_some_and(|site| policy.admits(site));
     let receivers: Vec<SiteId> = sites.iter().filter(|id| alive.contains(id) && legal(id)).copied().collect();
     let kept = row.manifest.layout.sites();
-    let new = sites.iter().zip(kept).filter(|(new, old)| new != old).map(|(new, _)| new);
-    if let Some(illegal) = new.clone().find(|id| !receivers.contains(id)) {
+    let new = sites.iter().zip(kept).filter(|(new, old)| new != old).map(|(new, _)| *new);
+    let new: Vec<SiteId> = new.collect();
+    if let Some(illegal) = new.iter().find(|id| !receivers.contains(id)) {
         return Err(MoveError::Illegal(service.sites.name(*illegal).to_owned()).into());
     }
     // The new record counts instead of the old one: no fewer sites may have
@@ -75,7 +76,7 @@ pub(crate) async fn relocate(
     let written = write(service, &record, &receivers, &mut done).await;
     let next = ManifestRow { reduced: short(sites, &receivers), ..next };
     let committed = match written {
-        Ok(()) => commit(service, tenant, row.record, next).await,
+        Ok(()) => commit(service, tenant, row.record, next, &new).await,
         Err(error) => Err(error),
     };
     if let Err(error) = committed {
@@ -177,7 +178,15 @@ async fn commit(
     tenant: &Tenant,
     old: RecordId,
     next: ManifestRow,
+    new: &[SiteId],
 ) -> Result<(), StepError> {
+    // Whoever retires a site looks for what has a place there under this turn: a move that began before
+    // commits before that look, or finds that the site takes nothing any more.
+    let _turn = service.changing_sites.lock().await;
+    let taking = service.sites.taking();
+    if let Some(gone) = new.iter().find(|id| taking.site(**id).is_none()) {
+        return Err(MoveError::Illegal(service.sites.name(*gone).to_owned()).into());
+    }
     let names = next.manifest.layout.sites().iter().map(|id| service.sites.name(*id));
     let subject = format!("{} at {}", next.manifest.version, names.collect::<Vec<_>>().join(" "));
     let event = leaf(&service.repair_event(tenant.id, subject, Outcome::Done));

@@ -19,6 +19,7 @@ use crate::stored::Fact;
 mod wishes;
 
 pub use wishes::SiteWish;
+pub(crate) use wishes::anyway;
 
 /// The kind of fact in the catalogue of the service's realm.
 pub(crate) const SITES: &str = "sites";

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coffer_model::{Degraded, ResidencyPolicy};
-use coffer_regions::RecordKind;
+use coffer_regions::{RecordKind, Standing};
 use coffer_server::{Holders, Service, SiteChangeError, SiteWish};
 use coffer_tests::{Deployment, TenantClient, bucket_name, fast_sites, object_key, pattern, policy};
 
@@ -133,8 +133,14 @@ async fn a_site_is_emptied_before_it_leaves_and_never_where_a_policy_needs_it() 
     let holders = stored.count().await;
     assert_eq!((held(&holders, "par1"), fewest(&holders)), (0, 6));
     stored.service.wish_of_site("par1", SiteWish::Leave).await.unwrap();
-    let names: BTreeSet<String> = stored.count().await.sites.into_iter().map(|site| site.name).collect();
-    assert!(!names.contains("par1") && names.contains("waw1"));
+    let holders = stored.count().await;
+    let standing = |name: &str| holders.sites.iter().find(|site| site.name == name).map(|site| site.standing);
+    // A site that went is told from one that never was.
+    assert_eq!((standing("par1"), standing("waw1")), (Some(Standing::Retired), Some(Standing::Active)));
+    assert_eq!((held(&holders, "par1"), standing("rom1")), (0, None));
+    stored.service.wish_of_site("par1", SiteWish::Leave).await.unwrap();
+    let unknown = stored.service.wish_of_site("rom1", SiteWish::Leave).await;
+    assert!(matches!(unknown, Err(SiteChangeError::NoSite(_))), "{unknown:?}");
     stored.tenant.get(&bucket_name("things"), "large").await.unwrap();
 }
 
@@ -174,4 +180,13 @@ async fn an_operator_is_told_the_same_over_the_wire_and_nobody_else_is() {
     operator.drain_site_anyway("par1").await.unwrap();
     let told = operator.count_holders(std::time::Duration::from_secs(600)).await.unwrap();
     assert!(told.sites.iter().find(|one| one.name == "par1").unwrap().draining);
+    let Stored { mut deployment, service, .. } = stored;
+    drop(service);
+    deployment.stop().await;
+    let overrides =
+        deployment.service_leaves().await.into_iter().filter(|leaf| {
+            leaf.operation == "sites" && leaf.subject.contains("although a policy may need it")
+        });
+    let outcomes: Vec<String> = overrides.map(|leaf| leaf.outcome).collect();
+    assert_eq!(outcomes, ["intent", "done"], "an override does not look like the drain that was refused");
 }

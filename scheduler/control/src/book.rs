@@ -126,6 +126,17 @@ impl Book {
         serving.map(|(id, _)| id.clone()).collect()
     }
 
+    /// The sites of all other sets whose pods do not serve.
+    pub fn away(&self, set: &SetName) -> BTreeSet<PodId> {
+        let others = self.sets.iter().filter(|(name, _)| *name != set);
+        let silent = others.flat_map(|(name, seen)| {
+            let serving = self.serving(name);
+            let sites = seen.members.iter().map(|ordinal| PodId { set: name.clone(), ordinal: *ordinal });
+            sites.filter(move |id| !serving.contains(id))
+        });
+        silent.collect()
+    }
+
     /// The pods of a set that there are.
     pub fn pods_of(&self, set: &SetName) -> impl Iterator<Item = (&PodId, &SeenPod)> {
         let first = PodId { set: set.clone(), ordinal: 0 };

@@ -180,7 +180,8 @@ impl Control {
             seen,
         };
         let failures = Failures::default();
-        let sets = Sets { control: self.clone(), book, teller, seen: saw, failures };
+        let turn = tokio::sync::Mutex::default();
+        let sets = Sets { control: self.clone(), book, teller, seen: saw, failures, turn };
         Ok((scheduler, sets))
     }
 

@@ -9,6 +9,7 @@ mod disruption;
 mod failures;
 mod pods;
 mod status;
+mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +35,7 @@ use crate::shards::ShardLedgerError;
 use crate::translate::{self, SetRefusal};
 
 pub(crate) use failures::Failures;
+pub(crate) use taken::TakenDown;
 
 pub use certificates::{CertificateError, NoCertificates, SiteCertificates, SiteIdentity};
 
@@ -61,6 +63,9 @@ pub(crate) struct Sets {
     pub(crate) seen: watch::Receiver<bool>,
     /// Looks that failed.
     pub(crate) failures: Failures,
+    /// Whose turn it is to take pods down: sets may lie in one service, and share what it can spare. Held
+    /// from the question to the ledger until what it allowed was done.
+    pub(crate) turn: tokio::sync::Mutex<TakenDown>,
 }
 
 /// One look at one set.
@@ -206,10 +211,11 @@ impl<'a> Look<'a> {
             let Some(seen) = book.set(&self.name) else { return false };
             let members: BTreeSet<u32> = self.status.members.iter().map(|member| member.ordinal).collect();
             let same = self.pods.iter().all(|(ordinal, pod)| {
-                let known = book.pod(&self.id(*ordinal)).map(|known| known.uid.as_str());
+                let known = book.pod(&self.id(*ordinal)).map(|pod| (pod.uid.as_str(), pod.phase, pod.ready));
+                let seen = translate::pod(pod);
                 // One that ended is in no book.
-                let ended = translate::pod(pod).phase == translate::Phase::Ended;
-                ended || known == pod.metadata.uid.as_deref()
+                let ended = seen.phase == translate::Phase::Ended;
+                ended || known == Some((seen.uid.as_str(), seen.phase, seen.ready))
             });
             let wanted = translate::site_set(&self.object).map(|seen| (seen.replicas, seen.version));
             let count = book.pods_of(&self.name).count();

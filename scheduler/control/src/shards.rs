@@ -38,7 +38,8 @@ pub enum ShardLedgerError {
 #[async_trait]
 pub trait ShardLedger: Send + Sync {
     /// Where the shards of a set lie now. `members` are its sites, whether pods of theirs run or not;
-    /// `serving` are the pods that are ready.
+    /// `serving` are its pods that are ready, `away` those of other sets that are not: one service may have the
+    /// sites of several sets.
     ///
     /// # Errors
     /// [`ShardLedgerError`].
@@ -47,6 +48,7 @@ pub trait ShardLedger: Send + Sync {
         set: &SetName,
         members: &BTreeSet<PodId>,
         serving: &BTreeSet<PodId>,
+        away: &BTreeSet<PodId>,
     ) -> Result<Shards, ShardLedgerError>;
 
     /// This pod serves, on a node that is attested, at this `https://HOST:PORT`: it is a site from now on. Told
@@ -92,6 +94,7 @@ impl ShardLedger for Presumed {
         _: &SetName,
         members: &BTreeSet<PodId>,
         serving: &BTreeSet<PodId>,
+        _: &BTreeSet<PodId>,
     ) -> Result<Shards, ShardLedgerError> {
         // A pod that does not serve holds what it held: it is not empty because nobody can read it.
         let held = members.union(serving).map(|pod| (pod.clone(), 1)).collect();
@@ -125,7 +128,8 @@ mod tests {
         let pod = |ordinal| PodId { set: "gold".parse().unwrap(), ordinal };
         let members = BTreeSet::from([pod(0), pod(1)]);
         let presumed = Presumed { needed: 1 };
-        let shards = presumed.look(&"gold".parse().unwrap(), &members, &[pod(0)].into()).await.unwrap();
+        let (set, serving, away) = ("gold".parse().unwrap(), [pod(0)].into(), BTreeSet::new());
+        let shards = presumed.look(&set, &members, &serving, &away).await.unwrap();
         assert_eq!(shards.held, [(pod(0), 1), (pod(1), 1)].into());
         assert_eq!(shards.groups[0].readable, [pod(0)].into());
     }

@@ -29,9 +29,9 @@ use crate::bucket::{SetPolicy, set_policy};
 use crate::facts::certificate_digest;
 use crate::holders::Holders;
 use crate::ledger::{StatShards, list_short, stat_shards};
-use crate::repair::{RepairBudget, RepairProgress, RepairReport, RepairRun};
+use crate::repair::{RepairBudget, RepairError, RepairProgress, RepairReport, RepairRun};
 use crate::service::Service;
-use crate::standing::SiteChangeError;
+use crate::standing::{SiteChangeError, anyway};
 
 /// The service over gRPC.
 pub(crate) struct RepairApi(pub(crate) Arc<Service>);
@@ -252,7 +252,10 @@ impl Repair for RepairApi {
         &self,
         request: Request<ChangeSiteRequest>,
     ) -> Result<Response<ChangeSiteResponse>, Status> {
-        let (wire, grant) = self.operator(request, Operation::Sites, |wire| wire.name.clone()).await?;
+        let said = |wire: &ChangeSiteRequest| {
+            format!("{}{}", wire.name, anyway(wire.must && wire.change() == SiteChange::Drain))
+        };
+        let (wire, grant) = self.operator(request, Operation::Sites, said).await?;
         let (name, change) = (wire.name.as_str(), wire.change());
         let changed = match change {
             SiteChange::Drain => self.0.drain(name, false, wire.must).await,
@@ -266,7 +269,9 @@ impl Repair for RepairApi {
             SiteChange::Unspecified => Err(SiteChangeError::NoSite(name.to_owned())),
         };
         let word = change.as_str_name().trim_start_matches("SITE_CHANGE_").to_lowercase();
-        let subject = changed.as_ref().ok().map(|id| format!("{word} {id}{}", self.declaration(change, *id)));
+        let must = anyway(wire.must && change == SiteChange::Drain);
+        let subject =
+            changed.as_ref().ok().map(|id| format!("{word} {id}{must}{}", self.declaration(change, *id)));
         let id = self.ended(&grant, subject, changed).await?;
         Ok(self.changed(id).await)
     }
@@ -323,10 +328,10 @@ impl Repair for RepairApi {
     ) -> Result<Response<CountHoldersResponse>, Status> {
         let (wire, grant) = self.operator(request, Operation::Repair, |_| "holders".to_owned()).await?;
         let age = Duration::from_millis(wire.max_age_ms);
-        let counted = match self.0.holders().filter(|known| known.age <= age) {
-            Some(known) => Ok(Some(known)),
-            None => self.0.count_holders().await.map(|()| self.0.holders()),
-        };
+        let (service, asked) = (Arc::clone(&self.0), self.0.host.clock.monotonic());
+        // It ends although its caller has gone: the next one takes what was counted.
+        let counted = tokio::spawn(async move { service.holders_of(asked, age).await });
+        let counted = counted.await.unwrap_or(Err(RepairError::Stopped));
         let known = self.ended(&grant, None, counted).await?;
         // Something was found to be wrong while it was counted.
         let known =

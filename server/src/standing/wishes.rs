@@ -7,6 +7,11 @@ use coffer_regions::Standing;
 use super::SiteChangeError;
 use crate::service::Service;
 
+/// The words of a leaf about a change that overrides the policies of tenants.
+pub(crate) fn anyway(must: bool) -> &'static str {
+    if must { " although a policy may need it" } else { "" }
+}
+
 /// A wish for one site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SiteWish<'a> {
@@ -38,6 +43,8 @@ impl Service {
             (SiteWish::Empty { .. } | SiteWish::Leave, Some(Standing::Active)) => "drain",
             (SiteWish::Leave, Some(Standing::Draining)) => "retire",
             (SiteWish::Keep, Some(Standing::Draining)) => "undrain",
+            // Whose disk that is nobody here can tell, nor what lies there.
+            (SiteWish::Leave, None) => return Err(SiteChangeError::NoSite(name.to_owned())),
             // It is so, or there is nothing of that name that it could be asked of.
             _ => return Ok(()),
         };
@@ -52,7 +59,9 @@ impl Service {
             }
             _ => {}
         }
-        self.note_wish(name, word, Outcome::Intent).await?;
+        let said =
+            format!("{word} {name}{}, as the fleet asks", anyway(wish == SiteWish::Empty { must: true }));
+        self.note_wish(&said, Outcome::Intent).await?;
         let done = match wish {
             SiteWish::Join(file) => self.add_site(file, Some(name)).await.map(drop),
             SiteWish::Keep => self.drain_site(name, true).await.map(drop),
@@ -61,7 +70,7 @@ impl Service {
             SiteWish::Leave => self.retire_site(name).await.map(drop),
         };
         let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
-        self.note_wish(name, word, outcome).await?;
+        self.note_wish(&said, outcome).await?;
         done?;
         // Nothing new comes now; so it may go, if nothing is there.
         match wish {
@@ -79,10 +88,9 @@ impl Service {
         }
     }
 
-    async fn note_wish(&self, name: &str, word: &str, outcome: Outcome) -> Result<(), SiteChangeError> {
+    async fn note_wish(&self, said: &str, outcome: Outcome) -> Result<(), SiteChangeError> {
         let Some(realm) = self.service_realm() else { return Ok(()) };
-        let subject = format!("{word} {name}, as the fleet asks");
-        let event = self.own_event(Some(realm.id), Operation::Sites, subject, outcome);
+        let event = self.own_event(Some(realm.id), Operation::Sites, said.to_owned(), outcome);
         realm.note(&event).await?;
         Ok(())
     }

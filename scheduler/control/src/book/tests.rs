@@ -336,3 +336,27 @@ fn a_pod_found_where_there_is_no_room_takes_all_that_there_is() {
     let free = world.book.ledger().cluster().free(&"n0".parse().unwrap());
     assert_eq!((free.cpu_millis, world.book.ledger().cluster().bound().count()), (0, 3));
 }
+
+#[test]
+fn a_pod_that_was_just_taken_down_serves_no_set_although_the_book_holds_it_for_ready() {
+    let (mut world, _, _) = World::placed();
+    let set: SetName = "gold".parse().unwrap();
+    let id = |ordinal| PodId { set: set.clone(), ordinal };
+    for ordinal in 0..3 {
+        let seen = world.book.pod(&id(ordinal)).unwrap().clone();
+        world.book.see_pod(SeenPod { ready: true, ..seen }).unwrap();
+    }
+    let other = "silver".parse().unwrap();
+    let mut taken = crate::sets::TakenDown::default();
+    assert_eq!(taken.serving(&world.book, &other).away, BTreeSet::new());
+    taken.note(id(1), world.book.pod(&id(1)).unwrap().uid.clone());
+    assert_eq!(taken.serving(&world.book, &other).away, [id(1)].into());
+    assert_eq!(taken.serving(&world.book, &set).own, [id(0), id(2)].into());
+    // Another one came in its place, and does not serve yet; then it does.
+    let node = world.book.pod(&id(1)).unwrap().node.clone();
+    let again = SeenPod { node, ..world.pod(1, None) };
+    world.book.see_pod(again.clone()).unwrap();
+    assert_eq!(taken.serving(&world.book, &other).away, [id(1)].into());
+    world.book.see_pod(SeenPod { ready: true, ..again }).unwrap();
+    assert_eq!(taken.serving(&world.book, &other).away, BTreeSet::new());
+}

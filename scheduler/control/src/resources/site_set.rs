@@ -215,6 +215,9 @@ pub struct Member {
     /// Why it is to go, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaves: Option<String>,
+    /// Whether the ledger of shards took it as a site. Only where this says no is it known to be empty although the ledger does not list it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_site: Option<bool>,
     /// How often a pod was made for it: an earlier one is refused where it writes.
     #[serde(default)]
     pub epoch: u64,

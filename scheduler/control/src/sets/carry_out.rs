@@ -1,11 +1,12 @@
 //! The steps of a plan, carried out.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use coffer_scheduler::{Fleet, PodId, ShardGroup, Step, Why, plan};
+use coffer_scheduler::{Fleet, PodId, SetName, ShardGroup, Step, Why, plan};
 use kube::runtime::events::EventType;
 
-use super::{Look, SetError, SiteIdentity};
+use super::taken::Serving;
+use super::{Look, SetError, Sets, SiteIdentity, TakenDown};
 use crate::resources::Member;
 use crate::shards::{ShardLedgerError, Shards};
 
@@ -19,6 +20,8 @@ struct Moving {
     moves: Vec<String>,
     /// What is not done, and why.
     refused: Vec<String>,
+    /// Pods that were not told to be emptied: they may take new shards still.
+    stuck: BTreeSet<PodId>,
 }
 
 impl Moving {
@@ -37,6 +40,29 @@ fn leaver(step: &Step) -> Option<&PodId> {
         Step::Evacuate(id, _) | Step::Leave(id, _) => Some(id),
         _ => None,
     }
+}
+
+/// The same with pods of which nothing is known: each holds what nothing else does.
+fn with_unknown(mut shards: Shards, unknown: BTreeSet<PodId>) -> Shards {
+    if !unknown.is_empty() {
+        shards.held.extend(unknown.iter().map(|id| (id.clone(), 1)));
+        shards.groups.push(ShardGroup { needed: UNKNOWN, readable: unknown, objects: 1 });
+    }
+    shards
+}
+
+/// What is the matter with members that the ledger does not list, for people.
+fn not_listed(unlisted: &BTreeSet<PodId>) -> String {
+    let names: Vec<String> = unlisted.iter().map(ToString::to_string).collect();
+    format!(
+        "the ledger of shards lists no site {}: whether it is asked of the service whose sites these are, and under their names, has to be seen to; they are not taken down meanwhile",
+        names.join(", ")
+    )
+}
+
+/// Whether a pod goes down by this step.
+fn goes_down(step: &Step) -> bool {
+    matches!(step, Step::Leave(..) | Step::Restart(..))
 }
 
 /// What would be lost if a pod went now, for people.
@@ -58,11 +84,30 @@ fn at_stake(id: &PodId, shards: &Shards) -> String {
     }
 }
 
+impl Sets {
+    fn serving(&self, taken: &mut TakenDown, set: &SetName) -> Serving {
+        self.locked(|book| taken.serving(book, set))
+    }
+}
+
 impl Look<'_> {
     /// Makes a plan and does what it says.
     pub(super) async fn carry_out(&mut self) -> Result<(), SetError> {
-        let shards = self.shards().await;
-        let steps = self.sets.locked(|book| {
+        let sets = self.sets;
+        let mut moving = Moving::default();
+        // What takes its time comes first, under a plan of its own: the one that takes pods down is not to be old.
+        let serving = sets.serving(&mut *sets.turn.lock().await, &self.name);
+        let shards = self.shards(&serving).await;
+        let Some(steps) = self.planned(&shards) else { return Ok(()) };
+        self.sites_join(&steps, &mut moving).await;
+        self.some_stay(&steps, &mut moving).await;
+        let mut taken = sets.turn.lock().await;
+        self.take_down(&mut taken, moving).await
+    }
+
+    /// The plan, `None` without a book: then nothing is known of the set, and nothing is wished.
+    fn planned(&self, shards: &Shards) -> Option<Vec<Step>> {
+        self.sets.locked(|book| {
             let managed = book.managed(&self.name)?;
             let standing = book.standing(&self.name);
             let sets = [managed];
@@ -77,23 +122,37 @@ impl Look<'_> {
                 restarting: &standing.restarting,
                 costs: book.costs(),
             }))
-        });
-        // Without its book nothing is known of the set, and nothing is wished.
-        let Some(steps) = steps else { return Ok(()) };
-        let mut moving = Moving::default();
-        self.sites_join(&steps, &mut moving).await;
-        self.some_stay(&steps, &mut moving).await;
+        })
+    }
+
+    /// Looks again, and does what has to be done; nobody else takes pods down meanwhile.
+    async fn take_down(&mut self, taken: &mut TakenDown, mut moving: Moving) -> Result<(), SetError> {
+        let sets = self.sets;
+        let serving = sets.serving(taken, &self.name);
+        let shards = self.shards(&serving).await;
+        let Some(steps) = self.planned(&shards) else { return Ok(()) };
         self.allow(&shards);
         let mut waits = Vec::new();
         for step in steps {
             self.busy |= !matches!(step, Step::Wait(..) | Step::Unplaceable(..));
+            // What was planned for other pods than those that serve by now is planned anew with the next look.
+            if goes_down(&step) && (!self.agrees() || sets.serving(taken, &self.name) != serving) {
+                continue;
+            }
             match step {
                 // The scheduler's part.
                 Step::Bind(_) | Step::Unplaceable(..) => {}
                 Step::Join(..) => self.join(),
                 Step::Evacuate(id, why) => self.evacuate(&id, why, &shards, &mut moving).await,
-                Step::Leave(id, why) => self.leave(&id, why, &shards, &mut moving).await?,
-                Step::Restart(id, version) => self.restart(&id, version).await?,
+                Step::Leave(id, why) => {
+                    if self.leave(&id, why, &shards, &mut moving).await? {
+                        self.note_taken(taken, id);
+                    }
+                }
+                Step::Restart(id, version) => {
+                    self.restart(&id, version).await?;
+                    self.note_taken(taken, id);
+                }
                 Step::Wait(id, why) => waits.push(format!("{id} waits: {why}")),
             }
         }
@@ -103,23 +162,27 @@ impl Look<'_> {
     }
 
     /// What the ledger of shards says. Where it is silent, every pod is taken to hold what nothing else does.
-    async fn shards(&mut self) -> Shards {
-        let serving = self.sets.locked(|book| book.serving(&self.name));
-        let members = self.status.members.iter().map(|member| self.id(member.ordinal)).collect();
-        match self.sets.control.shards.look(&self.name, &members, &serving).await {
+    async fn shards(&mut self, serving: &Serving) -> Shards {
+        let members: BTreeSet<PodId> =
+            self.status.members.iter().map(|member| self.id(member.ordinal)).collect();
+        match self.sets.control.shards.look(&self.name, &members, &serving.own, &serving.away).await {
             Ok(shards) => {
-                self.shards_known(None);
-                shards
+                let unlisted = self.unlisted(&shards);
+                self.shards_known((!unlisted.is_empty()).then(|| not_listed(&unlisted)).as_deref());
+                with_unknown(shards, unlisted)
             }
             Err(why) => {
                 self.shards_known(Some(&why.to_string()));
-                let ids = self.status.members.iter().map(|member| self.id(member.ordinal));
-                let held: BTreeMap<PodId, u64> = ids.map(|id| (id, 1)).collect();
-                let readable = held.keys().cloned().collect();
-                let group = ShardGroup { needed: UNKNOWN, readable, objects: 1 };
-                Shards { groups: vec![group], held }
+                with_unknown(Shards::default(), members)
             }
         }
+    }
+
+    /// Members of which the ledger says nothing although they may hold something: under another name, or in
+    /// another service.
+    fn unlisted(&self, shards: &Shards) -> BTreeSet<PodId> {
+        let may_hold = self.status.members.iter().filter(|member| member.is_site != Some(false));
+        may_hold.map(|member| self.id(member.ordinal)).filter(|id| !shards.held.contains_key(id)).collect()
     }
 
     /// Another site; its pod is made with the next look.
@@ -128,11 +191,18 @@ impl Look<'_> {
         let used = self.pods.keys().map(|ordinal| ordinal.saturating_add(1)).max();
         let ordinal = self.status.next_ordinal.max(next.unwrap_or(0)).max(used.unwrap_or(0));
         self.status.next_ordinal = ordinal.saturating_add(1);
-        self.status.members.push(Member { ordinal, node: None, country: None, leaves: None, epoch: 0 });
+        self.status.members.push(Member {
+            ordinal,
+            node: None,
+            country: None,
+            leaves: None,
+            is_site: Some(false),
+            epoch: 0,
+        });
     }
 
     /// Pods that serve are sites, but for those that go.
-    async fn sites_join(&self, steps: &[Step], moving: &mut Moving) {
+    async fn sites_join(&mut self, steps: &[Step], moving: &mut Moving) {
         let goes = |id: &PodId| steps.iter().any(|step| leaver(step) == Some(id));
         let serving = self.sets.locked(|book| {
             let stands = |id: PodId| {
@@ -143,7 +213,11 @@ impl Look<'_> {
         });
         for site in serving.into_iter().filter(|site| !goes(&site.pod)) {
             let Some(endpoint) = self.endpoint(site.pod.ordinal) else { continue };
-            moving.tried(self.sets.control.shards.join(&site, &endpoint).await);
+            let joined = moving.tried(self.sets.control.shards.join(&site, &endpoint).await);
+            let mut members = self.status.members.iter_mut();
+            if let Some(member) = members.find(|one| joined && one.ordinal == site.pod.ordinal) {
+                member.is_site = Some(true);
+            }
         }
     }
 
@@ -173,7 +247,10 @@ impl Look<'_> {
         let at_stake = at_stake(id, shards);
         match self.sets.control.shards.evacuate(id, why == Why::OutOfPlace).await {
             Ok(()) => moving.moves.push(at_stake),
-            Err(error) => moving.refused.push(format!("{at_stake}; they cannot move: {error}")),
+            Err(error) => {
+                moving.stuck.insert(id.clone());
+                moving.refused.push(format!("{at_stake}; they cannot move: {error}"));
+            }
         }
     }
 
@@ -183,23 +260,37 @@ impl Look<'_> {
         why: Why,
         shards: &Shards,
         moving: &mut Moving,
-    ) -> Result<(), SetError> {
+    ) -> Result<bool, SetError> {
         // Of one that holds shards it is known that it may not take any more, and that they can be read without it.
         let holds = shards.held.get(id).is_some_and(|held| *held > 0);
-        if !holds && !moving.tried(self.sets.control.shards.leave(id).await) {
-            return Ok(());
+        if holds && moving.stuck.contains(id) {
+            return Ok(false);
+        }
+        let member = self.status.members.iter().find(|member| member.ordinal == id.ordinal);
+        // Who never was a site is not asked for.
+        let never =
+            member.is_some_and(|member| member.is_site == Some(false)) && !shards.held.contains_key(id);
+        if !holds && !never && !moving.tried(self.sets.control.shards.leave(id).await) {
+            return Ok(false);
         }
         self.tell_of_pod(id, ("Leave", "Leaves"), &format!("{why:?}: nothing is lost without it")).await;
         self.delete(id).await?;
         self.unpublish(id).await?;
         self.status.members.retain(|member| member.ordinal != id.ordinal);
-        Ok(())
+        Ok(true)
     }
 
     async fn restart(&mut self, id: &PodId, version: u64) -> Result<(), SetError> {
         let text = format!("restarts with the template {version:016x}, on its node");
         self.tell_of_pod(id, ("Restart", "RollsOut"), &text).await;
         self.delete(id).await
+    }
+
+    fn note_taken(&self, taken: &mut TakenDown, id: PodId) {
+        let uid = self.pods.get(&id.ordinal).and_then(|pod| pod.metadata.uid.clone());
+        if let Some(uid) = uid {
+            taken.note(id, uid);
+        }
     }
 
     async fn tell_of_pod(&self, id: &PodId, what: (&str, &str), note: &str) {

@@ -1,14 +1,107 @@
 //! What a look at a set runs into is seen by whoever looks at the fleet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use coffer_control::{CertificateError, Control, SiteCertificates, SiteIdentity};
+use coffer_control::{
+    CertificateError, Control, ShardLedger, ShardLedgerError, Shards, SiteCertificates, SiteIdentity,
+};
+use coffer_scheduler::{PodId, SetName, ShardGroup};
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt;
 use kube::api::ListParams;
 
+use crate::story::serves;
 use crate::world::World;
+
+/// A ledger that does every wish, or refuses to empty any site. Where it lists the sites, each holds a shard
+/// that is not needed.
+struct Askew {
+    lists: bool,
+    empties: bool,
+}
+
+#[async_trait]
+impl ShardLedger for Askew {
+    async fn look(
+        &self,
+        _: &SetName,
+        members: &BTreeSet<PodId>,
+        serving: &BTreeSet<PodId>,
+        _: &BTreeSet<PodId>,
+    ) -> Result<Shards, ShardLedgerError> {
+        if !self.lists {
+            return Ok(Shards::default());
+        }
+        let held = members.iter().map(|pod| (pod.clone(), 1)).collect();
+        let group = ShardGroup { needed: 1, readable: serving.clone(), objects: 1 };
+        Ok(Shards { groups: vec![group], held })
+    }
+
+    async fn join(&self, _: &SiteIdentity, _: &str) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+
+    async fn evacuate(&self, pod: &PodId, _: bool) -> Result<(), ShardLedgerError> {
+        let why = "a policy needs it".to_owned();
+        if self.empties { Ok(()) } else { Err(ShardLedgerError::Refused { pod: pod.clone(), why }) }
+    }
+
+    async fn keep(&self, _: &PodId) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+
+    async fn leave(&self, _: &PodId) -> Result<(), ShardLedgerError> {
+        Ok(())
+    }
+}
+
+/// Six pods that serve, under such a ledger.
+async fn founded(ledger: Askew) -> World {
+    let shards = Arc::new(ledger);
+    let mut world = World::with(9, |control| Control { shards, ..control }).await;
+    world.set(6, 1).await;
+    world.until("all pods serve", 12, |place| serves(place, 6)).await;
+    world.turn().await;
+    world
+}
+
+/// The pods by the objects that they are: one that was started again is another.
+async fn objects(world: &World) -> BTreeSet<Option<String>> {
+    world.all_pods().await.iter().map(ResourceExt::uid).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_the_ledger_does_not_list_is_not_taken_for_empty() {
+    let mut world = founded(Askew { lists: false, empties: true }).await;
+    let before = objects(&world).await;
+    let budget = world.api::<PodDisruptionBudget>().get("gold").await.unwrap();
+    let least = serde_json::to_value(budget.spec.unwrap().min_available).unwrap();
+    assert_eq!(least, serde_json::json!(6));
+    world.set(5, 2).await;
+    for _ in 0..8 {
+        world.turn().await;
+    }
+    assert_eq!(objects(&world).await, before);
+    let status = world.sets().get("gold").await.unwrap().status.unwrap();
+    let known = status.conditions.iter().find(|one| one.type_ == "ShardsKnown").unwrap();
+    assert!(known.status == "False" && known.message.contains("lists no site gold-0"), "{known:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_may_take_new_shards_still_does_not_leave() {
+    let mut world = founded(Askew { lists: true, empties: false }).await;
+    let before = objects(&world).await;
+    let pod = world.pods().get("gold-0").await.unwrap();
+    let node: usize = pod.spec.unwrap().node_name.unwrap().trim_start_matches('n').parse().unwrap();
+    world.attest(node, None).await;
+    for _ in 0..8 {
+        world.turn().await;
+    }
+    assert!(objects(&world).await.is_superset(&before), "its site was not told to be emptied");
+}
 
 /// An issuer that is out of order.
 struct OutOfOrder;

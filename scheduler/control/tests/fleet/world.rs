@@ -69,12 +69,13 @@ impl ShardLedger for Objects {
     async fn look(
         &self,
         _: &SetName,
-        _: &BTreeSet<PodId>,
+        members: &BTreeSet<PodId>,
         serving: &BTreeSet<PodId>,
+        _: &BTreeSet<PodId>,
     ) -> Result<Shards, ShardLedgerError> {
         let groups = self.readable(serving).into_iter();
         let groups = groups.map(|readable| ShardGroup { needed: 4, readable, objects: 1 }).collect();
-        let mut held: BTreeMap<PodId, u64> = BTreeMap::new();
+        let mut held: BTreeMap<PodId, u64> = members.iter().map(|pod| (pod.clone(), 0)).collect();
         let objects = self.0.lock().unwrap();
         objects.iter().flat_map(BTreeMap::keys).for_each(|pod| *held.entry(pod.clone()).or_default() += 1);
         Ok(Shards { groups, held })

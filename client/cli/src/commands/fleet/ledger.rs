@@ -44,6 +44,19 @@ pub(in crate::commands) trait Keeper: Send + Sync {
     async fn repair(&self);
 }
 
+impl Wish<'_> {
+    /// What a refusal is remembered under: that of an ordinary wish is no answer to one that must be.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Join(_) => "join",
+            Self::Empty { must: false } => "empty",
+            Self::Empty { must: true } => "empty, whatever a policy needs",
+            Self::Keep => "keep",
+            Self::Leave => "leave",
+        }
+    }
+}
+
 /// What was refused, when, and why.
 type Refusals = BTreeMap<(PodId, &'static str), (Duration, String)>;
 
@@ -75,9 +88,9 @@ impl<K: Keeper> KeptLedger<K> {
     }
 
     /// Tells a wish, but not again for a while if it was refused.
-    async fn tell(&self, pod: &PodId, what: &'static str, wish: Wish<'_>) -> Result<(), ShardLedgerError> {
+    async fn tell(&self, pod: &PodId, wish: Wish<'_>) -> Result<(), ShardLedgerError> {
         let now = self.clock.monotonic();
-        let key = (pod.clone(), what);
+        let key = (pod.clone(), wish.key());
         let refusal = |why: String| ShardLedgerError::Refused { pod: pod.clone(), why };
         if let Some((then, why)) = self.refused().get(&key)
             && now.saturating_sub(*then) < PAUSE
@@ -118,13 +131,19 @@ fn pod_of(set: &SetName, site: &str) -> Option<PodId> {
 }
 
 /// A group as the fleet sees it: of the sites only the pods of the set can be taken down by it, and those of
-/// them count that serve.
-fn group(set: &SetName, serving: &BTreeSet<PodId>, group: HolderGroup) -> Option<ShardGroup> {
+/// them count that serve. Nor do pods of other sets count that are away: what takes them down looks at this ledger too.
+fn group(
+    set: &SetName,
+    (serving, away): (&BTreeSet<PodId>, &BTreeSet<PodId>),
+    group: HolderGroup,
+) -> Option<ShardGroup> {
+    let away: BTreeSet<String> = away.iter().map(ToString::to_string).collect();
     let (pods, others): (Vec<_>, Vec<_>) =
-        group.sites.iter().map(|site| pod_of(set, site)).partition(Option::is_some);
+        group.sites.iter().map(|site| (pod_of(set, site), site)).partition(|(pod, _)| pod.is_some());
+    let others = others.iter().filter(|(_, site)| !away.contains(*site)).count();
     // What can be read elsewhere, with one to spare, is not at stake here.
-    let needed = group.needed.checked_sub(u32::try_from(others.len()).ok()?)?;
-    let readable = pods.into_iter().flatten().filter(|pod| serving.contains(pod)).collect();
+    let needed = group.needed.checked_sub(u32::try_from(others).ok()?)?;
+    let readable = pods.into_iter().filter_map(|(pod, _)| pod).filter(|pod| serving.contains(pod)).collect();
     Some(ShardGroup { needed, readable, objects: group.versions })
 }
 
@@ -135,6 +154,7 @@ impl<K: Keeper> ShardLedger for KeptLedger<K> {
         set: &SetName,
         members: &BTreeSet<PodId>,
         serving: &BTreeSet<PodId>,
+        away: &BTreeSet<PodId>,
     ) -> Result<Shards, ShardLedgerError> {
         let known = self.known().await?;
         let mut held = BTreeMap::new();
@@ -143,39 +163,39 @@ impl<K: Keeper> ShardLedger for KeptLedger<K> {
             // A site that had to leave at once goes on being emptied, from the others.
             if site.draining && !members.contains(&pod) {
                 match site.held {
-                    0 => drop(self.tell(&pod, "leave", Wish::Leave).await),
+                    0 => drop(self.tell(&pod, Wish::Leave).await),
                     _ => self.keeper.repair().await,
                 }
             }
             held.insert(pod, site.held);
         }
-        let groups = known.groups.into_iter().filter_map(|one| group(set, serving, one)).collect();
+        let groups = known.groups.into_iter().filter_map(|one| group(set, (serving, away), one)).collect();
         Ok(Shards { groups, held })
     }
 
     async fn join(&self, site: &SiteIdentity, endpoint: &str) -> Result<(), ShardLedgerError> {
         let name = site.pod.to_string();
-        if self.known().await?.sites.iter().any(|known| known.name == name) {
+        if self.known().await?.sites.iter().any(|known| known.name == name && !known.retired) {
             return Ok(());
         }
         match self.described(site, endpoint).await {
-            Ok(file) => self.tell(&site.pod, "join", Wish::Join(&file)).await,
+            Ok(file) => self.tell(&site.pod, Wish::Join(&file)).await,
             Err(why) => Err(ShardLedgerError::Refused { pod: site.pod.clone(), why }),
         }
     }
 
     async fn evacuate(&self, pod: &PodId, must: bool) -> Result<(), ShardLedgerError> {
-        self.tell(pod, "evacuate", Wish::Empty { must }).await?;
+        self.tell(pod, Wish::Empty { must }).await?;
         self.keeper.repair().await;
         Ok(())
     }
 
     async fn keep(&self, pod: &PodId) -> Result<(), ShardLedgerError> {
-        self.tell(pod, "keep", Wish::Keep).await
+        self.tell(pod, Wish::Keep).await
     }
 
     async fn leave(&self, pod: &PodId) -> Result<(), ShardLedgerError> {
-        self.tell(pod, "leave", Wish::Leave).await
+        self.tell(pod, Wish::Leave).await
     }
 }
 
@@ -194,13 +214,25 @@ mod tests {
     fn seen(needed: u32, sites: &[&str], serving: impl IntoIterator<Item = u32>) -> Option<ShardGroup> {
         let sites = sites.iter().map(|site| (*site).to_owned()).collect();
         let serving = serving.into_iter().map(pod).collect();
-        group(&set(), &serving, HolderGroup { needed, sites, versions: 7 })
+        let away = [PodId { set: "bronze".parse().unwrap(), ordinal: 3 }].into();
+        group(&set(), (&serving, &away), HolderGroup { needed, sites, versions: 7 })
     }
 
     #[test]
     fn a_pod_that_does_not_serve_is_not_readable_whatever_its_site_answered() {
         let seen = seen(2, &["gold-0", "gold-1", "gold-2"], [0, 2]).unwrap();
         assert_eq!(seen, ShardGroup { needed: 2, readable: [pod(0), pod(2)].into(), objects: 7 });
+    }
+
+    #[test]
+    fn a_pod_of_another_set_that_is_away_leaves_nothing_to_spare_here() {
+        let with = |other: &str| seen(3, &["gold-0", "gold-1", other], [0, 1]).unwrap().needed;
+        assert_eq!((with("bronze-2"), with("bronze-3")), (2, 3));
+    }
+
+    #[test]
+    fn an_ordinary_refusal_is_no_answer_to_a_wish_that_must_be() {
+        assert_ne!(Wish::Empty { must: false }.key(), Wish::Empty { must: true }.key());
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl Keeper for Operator {
             }
         }
         let said = self.client.count_holders(FRESH).await.map_err(|error| error.to_string());
-        *locked(&self.last) = Some((now, said.clone()));
+        // It is as new as its arrival: counting may take longer than it may be old.
+        *locked(&self.last) = Some((self.clock.monotonic(), said.clone()));
         said
     }
 
@@ -58,8 +59,16 @@ impl Keeper for Operator {
         let site = known.sites.iter().find(|site| site.name == name);
         let client = &self.client;
         let change = async |change| client.change_site(name, change).await.map(drop);
+        if let (Wish::Join(_), Some(true)) = (wish, site.map(|site| site.retired)) {
+            return Err(format!("{name} was a site and is gone for good; names are for life"));
+        }
+        if site.is_some_and(|site| site.retired) {
+            return Ok(());
+        }
         let draining = site.map(|site| site.draining);
         let done = match (wish, draining) {
+            // Whose disk that is the service cannot tell, nor what lies there.
+            (Wish::Leave, None) => return Err(format!("the service lists no site {name}")),
             (Wish::Join(file), None) => client.add_site(file, Some(name)).await.map(drop),
             (Wish::Empty { must: true }, Some(false)) => client.drain_site_anyway(name).await.map(drop),
             (Wish::Empty { must: false }, Some(false)) => change(SiteChange::Drain).await,

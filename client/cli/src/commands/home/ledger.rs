@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_client::{HolderGroup, HolderSite, Holders};
 use coffer_model::Clock;
+use coffer_regions::Standing;
 use coffer_server::{RepairRun, Service, SiteWish};
 use tokio::sync::watch;
 
@@ -84,7 +85,8 @@ fn told(known: coffer_server::Holders) -> Holders {
         versions: group.versions,
     });
     let sites = known.sites.into_iter().map(|site| HolderSite {
-        draining: !site.takes(),
+        draining: site.standing == Standing::Draining,
+        retired: site.standing == Standing::Retired,
         name: site.name,
         answers: site.answers,
         held: site.held,
