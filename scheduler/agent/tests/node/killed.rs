@@ -189,3 +189,24 @@ async fn what_an_agent_that_was_given_up_left_is_ended_without_an_api_and_its_by
     assert_eq!(text(&data.join("shard")), "bytes");
     coffer_agent::unmount_sized(&data).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_below_a_directory_whose_name_has_spaces_is_found_and_unmounted() {
+    let Some(fleet) = Fleet::new("spaced").await else { return };
+    if !fleet.probe().had().has(coffer_agent::Layer::Disk) {
+        return;
+    }
+    let data = fleet.directory().join("with space\tand \\040/data");
+    coffer_agent::mount_sized(&data, 8 << 20).unwrap();
+    let kept = std::fs::OpenOptions::new().write(true).create_new(true).open(data.join("shard"));
+    std::io::Write::write_all(&mut kept.unwrap(), b"bytes").unwrap();
+    let again = coffer_agent::mount_sized(&data, 8 << 20);
+    let ended = coffer_agent::unmount_sized(&data);
+    let hidden = !data.join("shard").exists();
+    if !hidden {
+        // Nothing outlives the test.
+        drop(Command::new("umount").arg("-A").arg(&data).output());
+    }
+    assert!(again.is_ok() && ended.is_ok(), "{again:?} {ended:?}");
+    assert!(hidden, "it is mounted still");
+}
