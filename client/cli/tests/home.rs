@@ -371,6 +371,25 @@ fn a_killed_service_takes_no_pod_with_it_and_the_next_one_finds_them() {
     nothing_is_left(dir.path(), &before);
 }
 
+#[test]
+fn a_control_plane_that_stops_in_order_takes_no_pod_with_it_either() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let given_up = GivenUp(&data);
+    let served = Served::by(dir.path(), &["fleet", "serve"]);
+    let before = containers(&data);
+    assert_eq!(before.len(), 6);
+    served.end();
+    assert!(before.iter().all(|(_, shim, init)| shim.lives() && init.lives()), "pods outlive it");
+    let served = Served::by(dir.path(), &["fleet", "serve"]);
+    let after = containers(&data);
+    assert_eq!(after.iter().collect::<std::collections::BTreeSet<_>>(), before.iter().collect());
+    served.end();
+    assert!(given_up.end());
+    nothing_is_left(dir.path(), &before);
+}
+
 /// The kubectl of this machine, past a dispatcher that would choose a version.
 fn kubectl() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
