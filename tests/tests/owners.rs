@@ -450,10 +450,7 @@ async fn a_pod_whose_lease_nobody_renews_takes_no_shard_and_gives_what_it_has() 
     pods.tell();
     let host = pods.host(None);
     let deployment = Deployment::with_credentials_on(dir, host, &pods.site_file).await;
-    let accepting = coffer_model::ResidencyPolicy {
-        degraded: coffer_model::Degraded::Accept,
-        ..coffer_tests::policy(&[])
-    };
+    let accepting = ResidencyPolicy { degraded: coffer_model::Degraded::Accept, ..policy(&[]) };
     let tenant = deployment.tenant_with("acme", accepting).await;
     let things = Things { tenant, bucket: bucket_name("things") };
     things.tenant.client.create_bucket(&things.bucket, None).await.unwrap();
@@ -493,10 +490,7 @@ async fn a_take_up_that_a_bucket_refuses_leaves_no_note_and_is_repeated() {
     let lease = Told::of(1);
     let mut deployment = Deployment::with_credentials_on(dir, pods.host(Some(&lease)), &pods.site_file).await;
     let mut things = Things::of(&deployment).await;
-    let narrow = coffer_model::ResidencyPolicy {
-        geometry: coffer_model::Geometry::new(2, 1).unwrap(),
-        ..coffer_tests::policy(&["DE", "FR", "NL"])
-    };
+    let narrow = ResidencyPolicy { geometry: Geometry::new(2, 1).unwrap(), ..policy(&["DE", "FR", "NL"]) };
     things.tenant.client.create_bucket(&bucket_name("narrow"), Some(&narrow)).await.unwrap();
     things.put(1).await.unwrap();
     deployment.stop().await;
