@@ -28,7 +28,7 @@ use crate::service::{RecoveryProgress, RecoveryReport, Service};
 use crate::service_error::OpenError;
 use crate::stored::{Fact, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::sweep::tombstone_row;
-use crate::tenant::{Tenant, TenantSecrets, mark_whole};
+use crate::tenant::{Tenant, TenantSecrets, filling_path, mark_whole};
 
 /// Why a catalogue was not rebuilt. The sites were only read.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,21 @@ pub enum RebuildError {
     /// The new catalogue failed.
     #[error("the rebuilt catalogue failed: {0}")]
     Catalog(#[from] CatalogError),
+    /// The mark of a catalogue that is being filled could not be made or removed.
+    #[error("the disk of the catalogues failed: {0}")]
+    Disk(#[from] std::io::Error),
+    /// Runs of a log that a checkpoint covers were there, and then were not.
+    #[error(
+        "leaves {from} to {to} of the log of tenant {tenant} were listed by enough sites and could not be read; the rebuild is begun again at the next start"
+    )]
+    LogUnread {
+        /// Whose log.
+        tenant: TenantId,
+        /// The first leaf that is missing.
+        from: u64,
+        /// One past the last leaf of its run.
+        to: u64,
+    },
     /// The load into the new catalogue was cut off.
     #[error("the rebuild was cut off by the service stopping")]
     Stopped,
@@ -124,6 +139,7 @@ async fn rebuild(
     }
     let cache_mib = (CACHE_MIB / u16::try_from(lost.len()).unwrap_or(CACHE_MIB)).max(CACHE_MIB_MIN);
     for Lost { tenant, .. } in &lost {
+        crate::disk::write_durably(&filling_path(&service.data_dir, tenant.id), b"")?;
         tenant.catalog.begin_loading(cache_mib).await?;
     }
     let mut whole = Walk::default();
@@ -147,6 +163,7 @@ async fn rebuild(
         tenant.note(&event).await?;
         tenant.catalog.finish_loading().await?;
         mark_whole(&tenant.catalog).await?;
+        std::fs::remove_file(filling_path(&service.data_dir, tenant.id))?;
     }
     Ok(())
 }

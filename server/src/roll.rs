@@ -10,7 +10,7 @@ use coffer_model::{Operation, TenantId};
 
 use crate::leaf::operation_name;
 use crate::leaf_text::LeafText;
-use crate::registry::{RegistryError, write_fact};
+use crate::registry::{RegistryError, copies_needed, write_fact};
 use crate::service::Service;
 use crate::service_error::OpenError;
 use crate::stored::Fact;
@@ -71,23 +71,43 @@ impl Service {
     async fn complete_roll(&self, realm: &Tenant) -> Result<BTreeSet<TenantId>, CatalogError> {
         let mut roll = all(realm).await?;
         // The realm's own id says that the log was looked through.
-        if !roll.contains_key(&realm.id) {
+        let complete = roll.remove(&realm.id).unwrap_or(false);
+        if !complete {
             for id in told_by_log(realm).await? {
                 roll.entry(id).or_insert(false);
             }
         }
-        for (id, _) in self.tenants() {
-            roll.entry(id).or_insert(false);
+        for id in self.tenants_with_safe_keys(&roll).await {
+            roll.insert(id, false);
         }
-        roll.entry(realm.id).or_insert(false);
-        for (id, at_sites) in &roll {
+        let mut all_entered = true;
+        for (id, _) in roll.iter().filter(|(_, at_sites)| !**at_sites) {
             // Where too few sites answer, the catalogue knows it for now, and
             // the next start tries again.
-            if !at_sites && self.enter_on_roll(realm, *id).await.is_err() {
+            if self.enter_on_roll(realm, *id).await.is_err() {
+                all_entered = false;
                 realm.catalog.put_fact(TENANT, *id.as_bytes(), Vec::new()).await?;
             }
         }
-        Ok(roll.into_keys().filter(|id| *id != realm.id).collect())
+        if !complete && all_entered {
+            // Last: what it stands for must be at the sites before.
+            drop(self.enter_on_roll(realm, realm.id).await);
+        }
+        Ok(roll.into_keys().collect())
+    }
+
+    /// Tenants that are open and not on the roll, whose keys are at more sites
+    /// than may be lost: what was left of a creation that was refused lies at
+    /// fewer, and must not keep a later start waiting for it.
+    async fn tenants_with_safe_keys(&self, roll: &BTreeMap<TenantId, bool>) -> Vec<TenantId> {
+        let tenants = self.all_tenants();
+        let mut fresh: Vec<_> =
+            tenants.iter().filter(|it| !it.service && !roll.contains_key(&it.id)).collect();
+        if fresh.is_empty() || !crate::repair::heal_slots(self).await.lacking.is_empty() {
+            return Vec::new();
+        }
+        fresh.retain(|tenant| self.sites.answering(&tenant.policy) >= copies_needed(&tenant.policy));
+        fresh.into_iter().map(|tenant| tenant.id).collect()
     }
 
     /// Tenants of the roll whose keys no site gave.

@@ -234,6 +234,12 @@ pub(crate) fn catalog_path(data_dir: &Path, tenant: TenantId) -> PathBuf {
 /// it, so that a rebuild which a crash cut short is begun again, not believed.
 const WHOLE: &str = "whole";
 
+/// There while a catalogue is filled without fsyncs: after a power cut its
+/// pages are of different moments, and it is not even to be opened.
+pub(crate) fn filling_path(data_dir: &Path, tenant: TenantId) -> PathBuf {
+    catalog_path(data_dir, tenant).with_extension("filling")
+}
+
 /// Opens a tenant's catalogue, or makes an empty one where the file is gone,
 /// cannot be read (then it is set aside: the sites hold the truth), or was
 /// never finished. Returns whether it is whole.
@@ -246,6 +252,9 @@ pub(crate) async fn open_or_create(
     let (secrets, key) = TenantSecrets::open(keys, root)?;
     let path = catalog_path(data_dir, keys.tenant);
     let disk = |source| OpenTenantError::Disk { path: path.clone(), source };
+    if filling_path(data_dir, keys.tenant).exists() {
+        crate::disk::remove_catalogue(&path).map_err(disk)?;
+    }
     if path.exists() {
         match open_whole(&path, key, keys.tenant, execution).await {
             Ok(Some(catalog)) => return Ok((secrets, catalog, true)),

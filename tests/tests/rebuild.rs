@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
 
 use coffer_model::{SiteId, TenantId};
 use coffer_tests::{
@@ -131,4 +133,26 @@ async fn a_catalogue_of_many_records_is_rebuilt_whole_while_two_sites_show_damag
     assert_eq!(report.unreadable, 0);
     deployment.reconnect(&mut tenant).await;
     assert_eq!(tenant.client.list(&bucket_name("things"), b"").await.unwrap(), listed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catalogue_that_a_power_cut_left_half_filled_is_made_again_whatever_its_pages_say() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("a").await;
+    furnish(&tenant, 7).await;
+    let listed = tenant.client.list(&bucket_name("things"), b"").await.unwrap();
+    deployment.stop().await;
+    // Filled without fsyncs: some pages are on the disk and some are not.
+    let catalogues = deployment.data().join("service").join("catalogues");
+    let file = catalogues.join(format!("{}.db", tenant.tenant));
+    let half = OpenOptions::new().write(true).open(&file).unwrap();
+    for page in (1..half.metadata().unwrap().len() / 4096).filter(|page| page % 3 != 0) {
+        half.write_all_at(&[0; 4096], page * 4096).unwrap();
+    }
+    let mark = catalogues.join(format!("{}.filling", tenant.tenant));
+    OpenOptions::new().write(true).create_new(true).open(&mark).unwrap();
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.client.list(&bucket_name("things"), b"").await.unwrap(), listed);
+    assert!(!mark.exists(), "it is whole now");
 }

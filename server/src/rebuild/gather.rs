@@ -110,10 +110,12 @@ pub(crate) async fn read<T: Send + 'static>(sites: &Sites, listed: Vec<Listed>, 
         let look = |copy: Result<Record, SiteError>| Look::at(copy, &opening);
         copies.into_iter().map(look).collect::<Vec<_>>()
     };
-    let opened = match sites.execution() {
+    let mut opened = match sites.execution() {
         Execution::Threads => tokio::task::spawn_blocking(look_at_all).await.unwrap_or_default(),
         Execution::Inline => look_at_all(),
     };
+    // Whatever became of the look at one of them, none is passed over.
+    opened.resize_with(listed.len(), || Look::Silent);
     for (listed, look) in listed.into_iter().zip(opened) {
         let Listed { id, holders, .. } = listed;
         let settled = match look {

@@ -13,6 +13,7 @@ use coffer_regions::{Record, RecordKind};
 use super::gather::{Found, Open, Opened, Walk, each, read};
 use super::merge::Listed;
 use super::{Lost, RebuildError, facts_of};
+use crate::registry::copies_needed;
 use crate::service::Service;
 use crate::stored::LeafRun;
 use crate::tenant::{Tenant, TenantSecrets};
@@ -42,10 +43,13 @@ struct Segment {
 /// Fills the logs of these tenants, each up to its first gap.
 pub(super) async fn load(service: &Service, lost: &[Lost]) -> Result<Walk, RebuildError> {
     let (mut walk, runs) = find(service, lost).await?;
-    for (lost, mut runs) in lost.iter().zip(runs) {
+    for (Lost { tenant, .. }, mut runs) in lost.iter().zip(runs) {
         runs.sort_unstable_by_key(|run| run.first);
         let segments = segments(&runs);
-        let open = leaves_of(&lost.tenant);
+        let needed = copies_needed(&tenant.policy);
+        let is_safe =
+            |segment: &Segment| runs.get(segment.run).is_some_and(|run| run.holders.len() >= needed);
+        let open = leaves_of(tenant);
         let mut size = 0;
         for some in segments.chunks(RUNS_AT_ONCE) {
             let (leaves, silent) = take(service, some, &runs, &open).await;
@@ -53,12 +57,19 @@ pub(super) async fn load(service: &Service, lost: &[Lost]) -> Result<Walk, Rebui
             // fell silent must not pass for the whole one.
             walk.silent.extend(silent);
             size += leaves.len() as u64;
-            lost.tenant.catalog.load(RebuildBatch { leaves, ..RebuildBatch::default() }).await?;
-            if some.last().is_some_and(|last| size < last.to) {
+            tenant.catalog.load(RebuildBatch { leaves, ..RebuildBatch::default() }).await?;
+            if let Some(unread) = some.iter().find(|segment| segment.to > size) {
+                super::refuse_if_silent(service, tenant, &walk.silent)?;
+                if is_safe(unread) {
+                    return Err(RebuildError::LogUnread { tenant: tenant.id, from: size, to: unread.to });
+                }
                 break;
             }
         }
-        lost.tenant.catalog.set_replicated_size(size).await?;
+        // What fewer sites show is written again before a checkpoint covers it:
+        // a run that was never under one is not safe because it was found.
+        let safe = segments.iter().take_while(|segment| is_safe(segment)).last().map_or(0, |last| last.to);
+        tenant.catalog.set_replicated_size(safe.min(size)).await?;
     }
     Ok(walk)
 }

@@ -148,11 +148,13 @@ pub(crate) fn finish(connection: &Connection) -> Result<(), CatalogError> {
         connection.execute(&format!("CREATE INDEX IF NOT EXISTS {name} ON {on}"), [])?;
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    // The checkpoint that commits begin by themselves keeps its failures to itself.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // A page for the checkpoint to write: one that finds all of them in the
     // file already would leave the file as it is, which nobody has fsynced.
     connection.pragma_update(None, "user_version", NEWEST)?;
     let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     if busy == 0 { Ok(()) } else { Err(CatalogError::Busy) }
 }
 
