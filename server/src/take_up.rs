@@ -43,9 +43,10 @@ impl Noted {
     }
 
     /// Whether nobody else was owner after the catalogues here were written,
-    /// where this is the last epoch that the sites know.
-    fn is_current(self, known: u64) -> bool {
-        known == self.written || Some(known) == self.raising
+    /// where these are the epochs that the sites know. Each counts: an attempt
+    /// of our own that few sites heard of is later than another owner's epoch.
+    fn is_current(self, mut known: impl Iterator<Item = u64>) -> bool {
+        known.all(|known| known <= self.written || Some(known) == self.raising)
     }
 }
 
@@ -95,12 +96,13 @@ impl Sites {
             return Err(TakeUpError::Superseded { known, epoch: fence.epoch });
         }
         let noted = Noted::read(data_dir);
-        let current = noted.is_current(known);
-        if current {
-            // An attempt that ends before it is noted is repeated with the
-            // same catalogues: the epoch that the sites know then is its own.
-            Noted { raising: Some(fence.epoch), ..noted }.write(data_dir)?;
-        }
+        let current = noted.is_current(epochs.values().copied());
+        // An attempt that ends before it is noted is repeated with the same
+        // catalogues: the epoch that the sites know then is its own. One that
+        // found another owner's epoch raises over it, and no later one may take
+        // that for its own.
+        let raising = current.then_some(fence.epoch);
+        Noted { raising, ..noted }.write(data_dir)?;
         let raised = self.topology().sites.iter().map(|site| async {
             let adapter = self.for_repair(site.id).filter(|_| epochs.contains_key(&site.id));
             let raised = match adapter {

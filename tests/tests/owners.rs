@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use coffer_client::{CallError, Client};
 use coffer_custody::OsEntropy;
-use coffer_model::{BucketName, Clock as _};
+use coffer_model::{BucketName, Clock as _, Geometry, ResidencyPolicy};
 use coffer_server::{
     EndpointsFile, Host, HostSites, OpenError, OwnerLease, RecoverError, SiteAuthority, TakeUpError,
     serve_metrics, write_site_files,
 };
-use coffer_tests::{Deployment, Firewall, Pod, TenantClient, bucket_name, host, object_key, pattern};
+use coffer_tests::{Deployment, Firewall, Pod, TenantClient, bucket_name, host, object_key, pattern, policy};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -391,6 +391,48 @@ async fn a_replica_without_a_lease_or_with_too_few_sites_takes_nothing_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_take_up_that_was_refused_vouches_for_no_catalogue_that_another_owner_outran() {
+    let dir = TempDir::new().unwrap();
+    let mut pods = Pods::start(dir.path());
+    let (first, second) = (Told::of(5), Told::of(7));
+    let mut early = Deployment::with_credentials_on(dir, pods.host(Some(&first)), &pods.site_file).await;
+    let mut at_early = Things::of(&early).await;
+    // Two pods may be away, and every write is whole.
+    at_early.bucket = bucket_name("fours");
+    let fours = ResidencyPolicy { geometry: Geometry::new(2, 2).unwrap(), ..policy(&[]) };
+    at_early.tenant.client.create_bucket(&at_early.bucket, Some(&fours)).await.unwrap();
+    at_early.put(1).await.unwrap();
+    let kit = early.service().kit().await.unwrap();
+    early.stop().await;
+
+    // Two pods miss the second owner, and what it writes.
+    pods.pods.iter_mut().skip(4).for_each(Pod::kill);
+    let mut owner = early.replica(pods.host(Some(&second)), &kit).await.unwrap();
+    let at_owner = at_early.at(&owner).await;
+    for n in 2..4 {
+        at_owner.put(n).await.unwrap();
+    }
+    drop(owner.stop_whatever().await);
+
+    // These two are all that the first one reaches when it comes back.
+    pods.pods.iter_mut().take(4).for_each(Pod::kill);
+    pods.pods.iter_mut().skip(4).for_each(Pod::restart);
+    pods.tell();
+    first.grant(Some(8));
+    for _ in 0..2 {
+        let few = early.try_start().await;
+        assert!(matches!(few, Err(OpenError::TakeUp(TakeUpError::TooFewSites { .. }))), "{few:?}");
+    }
+    pods.pods.iter_mut().take(4).for_each(Pod::restart);
+    pods.tell();
+    early.start().await;
+    early.reconnect(&mut at_early.tenant).await;
+    for n in 1..4 {
+        assert!(at_early.has(n).await, "{n} was acknowledged");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pod_whose_lease_nobody_renews_takes_no_shard_and_gives_what_it_has() {
     let dir = TempDir::new().unwrap();
     let mut pods = Pods::start(dir.path());
@@ -408,10 +450,7 @@ async fn a_pod_whose_lease_nobody_renews_takes_no_shard_and_gives_what_it_has() 
     pods.tell();
     let host = pods.host(None);
     let deployment = Deployment::with_credentials_on(dir, host, &pods.site_file).await;
-    let accepting = coffer_model::ResidencyPolicy {
-        degraded: coffer_model::Degraded::Accept,
-        ..coffer_tests::policy(&[])
-    };
+    let accepting = ResidencyPolicy { degraded: coffer_model::Degraded::Accept, ..policy(&[]) };
     let tenant = deployment.tenant_with("acme", accepting).await;
     let things = Things { tenant, bucket: bucket_name("things") };
     things.tenant.client.create_bucket(&things.bucket, None).await.unwrap();
@@ -451,10 +490,7 @@ async fn a_take_up_that_a_bucket_refuses_leaves_no_note_and_is_repeated() {
     let lease = Told::of(1);
     let mut deployment = Deployment::with_credentials_on(dir, pods.host(Some(&lease)), &pods.site_file).await;
     let mut things = Things::of(&deployment).await;
-    let narrow = coffer_model::ResidencyPolicy {
-        geometry: coffer_model::Geometry::new(2, 1).unwrap(),
-        ..coffer_tests::policy(&["DE", "FR", "NL"])
-    };
+    let narrow = ResidencyPolicy { geometry: Geometry::new(2, 1).unwrap(), ..policy(&["DE", "FR", "NL"]) };
     things.tenant.client.create_bucket(&bucket_name("narrow"), Some(&narrow)).await.unwrap();
     things.put(1).await.unwrap();
     deployment.stop().await;

@@ -256,6 +256,69 @@ fn an_interrupted_trial_ends_every_process_and_removes_every_directory() {
     assert_eq!(left, ["tree"]);
 }
 
+/// Whether a pod's disk is a file system of its own here.
+fn mounted(dir: &Path) -> bool {
+    let dir = fs::canonicalize(dir).unwrap_or_default().display().to_string();
+    fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!(" {dir} "))
+}
+
+/// Ends what nodes of a fleet in `data` have left.
+struct GivenUp<'a>(&'a Path);
+
+impl GivenUp<'_> {
+    fn end(&self) -> bool {
+        let program = Path::new(env!("CARGO_BIN_EXE_coffer")).with_file_name("coffer-node");
+        let nodes = fs::read_dir(self.0.join("fleet/nodes")).into_iter().flatten();
+        let ended = nodes.map(|node| {
+            let node = node.unwrap();
+            let mut command = Command::new(&program);
+            command.arg("end").arg("--name").arg(node.file_name());
+            command.arg("--dir").arg(node.path().join("agent")).status().unwrap().success()
+        });
+        // Each is tried, whatever became of the one before.
+        ended.collect::<Vec<bool>>().into_iter().all(|ended| ended)
+    }
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing behind either.
+        self.end();
+    }
+}
+
+#[test]
+fn a_trial_that_cannot_end_all_of_its_fleet_keeps_what_says_how_and_fails() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    tree(dir.path());
+    let data = dir.path().join("data");
+    let given_up = GivenUp(&data);
+    let mut command = command(dir.path(), &TRY);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("six pods run", || (containers(&data).len() == 6).then_some(()));
+    let disk = until("the disk of the first pod", || {
+        let nodes = fs::read_dir(data.join("fleet/nodes")).ok()?;
+        let mut disks = nodes.map(|node| node.unwrap().path().join("agent/data/site-data/sites-0"));
+        disks.find(|disk| disk.exists())
+    });
+    if !mounted(&disk) {
+        drop(writeln!(std::io::stderr(), "NOT TESTED: pods have no disks of their own here."));
+        drop(child.wait_with_output());
+        return;
+    }
+    // Somebody looks at the data of a pod that the trial loses.
+    let looks = fs::File::open(&disk).unwrap();
+    let tried = child.wait_with_output().unwrap();
+    let said = text(&tried.stderr);
+    assert_eq!(tried.status.code(), Some(1), "{said}");
+    assert!(said.contains("could be ended") && said.contains("coffer-node end"), "{said}");
+    assert!(mounted(&disk));
+    drop(looks);
+    assert!(given_up.end() && !mounted(&disk));
+    nothing_is_left(dir.path(), &[]);
+}
+
 /// `coffer serve --fleet`, which ends with its stdin.
 struct Served {
     child: Child,
@@ -264,9 +327,12 @@ struct Served {
 
 impl Served {
     fn start(dir: &Path) -> Self {
-        let arguments = ["--json", "serve", "--fleet", "--exit-with-stdin", "--data-dir", "data"];
-        let listen = ["--listen", "127.0.0.1:0", "--fleet-listen", "127.0.0.1:0"];
-        let mut command = command(dir, &[&arguments[..], &listen].concat());
+        Self::by(dir, &["serve", "--fleet", "--fleet-listen", "127.0.0.1:0"])
+    }
+
+    fn by(dir: &Path, verb: &[&str]) -> Self {
+        let more = ["--json", "--exit-with-stdin", "--data-dir", "data", "--listen", "127.0.0.1:0"];
+        let mut command = command(dir, &[verb, &more].concat());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take().unwrap());
         let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
@@ -303,6 +369,25 @@ fn a_killed_service_takes_no_pod_with_it_and_the_next_one_finds_them() {
     let after = containers(&dir.path().join("data"));
     assert_eq!(after.iter().collect::<std::collections::BTreeSet<_>>(), before.iter().collect());
     served.end();
+    nothing_is_left(dir.path(), &before);
+}
+
+#[test]
+fn a_control_plane_that_stops_in_order_takes_no_pod_with_it_either() {
+    let _alone = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let given_up = GivenUp(&data);
+    let served = Served::by(dir.path(), &["fleet", "serve"]);
+    let before = containers(&data);
+    assert_eq!(before.len(), 6);
+    served.end();
+    assert!(before.iter().all(|(_, shim, init)| shim.lives() && init.lives()), "pods outlive it");
+    let served = Served::by(dir.path(), &["fleet", "serve"]);
+    let after = containers(&data);
+    assert_eq!(after.iter().collect::<std::collections::BTreeSet<_>>(), before.iter().collect());
+    served.end();
+    assert!(given_up.end());
     nothing_is_left(dir.path(), &before);
 }
 

@@ -1,8 +1,10 @@
 //! Data directories of a declared size: a file system in a file, for a kernel
 //! without project quotas. A pod that fills it gets `ENOSPC`, and nobody else.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -78,7 +80,27 @@ fn image_of(directory: &Path) -> PathBuf {
 
 fn is_mounted(directory: &Path) -> io::Result<bool> {
     let real = std::fs::canonicalize(directory)?;
-    let mounts = files::read_text(Path::new("/proc/self/mountinfo"))?;
-    // A space is written \040 there; the agent's directories have none.
-    Ok(mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| Path::new(point) == real))
+    let mounts = files::read(Path::new("/proc/self/mountinfo"))?;
+    let points =
+        mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    Ok(points.map(unescaped).any(|point| point == real))
+}
+
+/// A path as the kernel lists it: space, tab, line feed and backslash are written
+/// as a backslash and three octal digits there.
+fn unescaped(listed: &[u8]) -> PathBuf {
+    let (mut path, mut rest) = (Vec::with_capacity(listed.len()), listed);
+    while let Some((first, after)) = rest.split_first() {
+        let (byte, next) = octal(rest).unwrap_or((*first, after));
+        path.push(byte);
+        rest = next;
+    }
+    OsString::from_vec(path).into()
+}
+
+/// The byte that an escape at the front stands for, and what comes after it.
+fn octal(text: &[u8]) -> Option<(u8, &[u8])> {
+    let (digits, rest) = text.strip_prefix(b"\\")?.split_at_checked(3)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+    Some((u8::from_str_radix(digits, 8).ok()?, rest))
 }

@@ -257,6 +257,7 @@ impl Workers {
                 Some(ended) = self.tasks.join_next() => {
                     if let Ok(uid) = ended {
                         self.known.remove(&uid);
+                        self.context.fences.forget(&uid);
                     }
                 }
             }
@@ -280,7 +281,9 @@ impl Workers {
     }
 
     fn gone(&mut self, uid: Option<&str>) {
-        if let Some(known) = uid.and_then(|uid| self.known.get(uid)) {
+        if let Some((uid, known)) = uid.and_then(|uid| self.known.get_key_value(uid)) {
+            // Before it is told to end: it may take its time, and must not write meanwhile.
+            self.context.fences.lapse(&self.context.config.name, uid);
             known.wish.send_replace(Wish::Gone);
         }
     }

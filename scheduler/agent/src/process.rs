@@ -328,6 +328,17 @@ impl Runtime for ProcessRuntime {
         }
     }
 
+    async fn close(&self) -> Result<(), RuntimeError> {
+        for _ in 0..500 {
+            if !self.shimmed.list()?.is_empty() || !self.homes.clear() {
+                return Ok(());
+            }
+            // The kernel counts the memory of the last one down a moment later.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Err(io::Error::from(io::ErrorKind::ResourceBusy).into())
+    }
+
     fn log(&self, id: &ContainerId) -> PathBuf {
         self.shimmed.log(id)
     }

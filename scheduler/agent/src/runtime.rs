@@ -267,6 +267,15 @@ pub trait Runtime: Send + Sync {
     /// It runs, or the machine fails. That there is none is no error.
     async fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError>;
 
+    /// Takes away what containers have together, such as the groups of their
+    /// groups, once there is none. The next start makes it anew.
+    ///
+    /// # Errors
+    /// The machine keeps it.
+    async fn close(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     /// Where its log is.
     fn log(&self, id: &ContainerId) -> PathBuf;
 }

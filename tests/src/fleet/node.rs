@@ -21,6 +21,8 @@ pub(super) struct Node {
     /// What starts its agent, if not this process itself.
     launcher: Vec<String>,
     agent: Option<Child>,
+    /// Whether an agent ran here whose pods may run still.
+    begun: bool,
 }
 
 /// A process as its number and its start name it.
@@ -63,7 +65,7 @@ pub(super) struct Container {
 
 impl Node {
     pub(super) fn new(programs: &Programs, dir: PathBuf, address: Ipv4Addr, launcher: Vec<String>) -> Self {
-        Self { programs: programs.clone(), dir, address, launcher, agent: None }
+        Self { programs: programs.clone(), dir, address, launcher, agent: None, begun: false }
     }
 
     /// Where it and its pods listen.
@@ -92,6 +94,7 @@ impl Node {
             std::fs::OpenOptions::new().append(true).create(true).open(self.dir.join("agent.log")).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.agent = Some(command.spawn().unwrap());
+        self.begun = true;
     }
 
     /// `kill -9` of the agent.
@@ -145,6 +148,16 @@ impl Node {
             && !ended.status.success()
         {
             eprintln!("left running: {}", String::from_utf8_lossy(&ended.stderr));
+        }
+        self.begun = false;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Of a fleet that did not come to serve, too.
+        if self.begun {
+            self.end();
         }
     }
 }

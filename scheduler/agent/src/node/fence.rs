@@ -5,7 +5,7 @@
 //! Two clocks must agree. The wall clock alone could be set back, which would
 //! prolong a lease; the time since boot cannot, and counts suspended time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -56,6 +56,8 @@ pub(crate) struct Fences {
 #[derive(Default)]
 struct State {
     pods: BTreeMap<String, (PathBuf, u64)>,
+    /// Pods that the API no longer has: what still runs of them has no lease.
+    gone: BTreeSet<String>,
     until: Option<(Moment, Duration)>,
 }
 
@@ -65,6 +67,9 @@ impl Fences {
     pub(crate) fn add(&self, holder: &str, uid: &str, directory: PathBuf, epoch: u64) -> io::Result<()> {
         files::make_dirs(&directory, 0o755)?;
         let mut state = self.state();
+        if state.gone.contains(uid) {
+            return write(holder, &directory, epoch, None);
+        }
         state.pods.insert(uid.to_owned(), (directory.clone(), epoch));
         write(holder, &directory, epoch, state.until)
     }
@@ -72,11 +77,32 @@ impl Fences {
     /// Goes on with the lease of a pod that an earlier agent left running: what
     /// that one was granted holds until its end.
     pub(crate) fn adopt(&self, uid: &str, directory: PathBuf, epoch: u64) {
-        self.state().pods.insert(uid.to_owned(), (directory, epoch));
+        let mut state = self.state();
+        if !state.gone.contains(uid) {
+            state.pods.insert(uid.to_owned(), (directory, epoch));
+        }
+    }
+
+    /// The API no longer has the pod: its place may be another one's already.
+    /// What it was granted ends now, however long it takes to end.
+    pub(crate) fn lapse(&self, holder: &str, uid: &str) {
+        let mut state = self.state();
+        state.gone.insert(uid.to_owned());
+        if let Some((directory, epoch)) = state.pods.remove(uid) {
+            // One that cannot be written is not renewed either, and ends by itself.
+            drop(write(holder, &directory, epoch, None));
+        }
     }
 
     pub(crate) fn remove(&self, uid: &str) {
         self.state().pods.remove(uid);
+    }
+
+    /// Nothing of the pod is left on this node.
+    pub(crate) fn forget(&self, uid: &str) {
+        let mut state = self.state();
+        state.pods.remove(uid);
+        state.gone.remove(uid);
     }
 
     /// The node's lease was renewed by a request that was sent at `sent`, and
@@ -143,6 +169,23 @@ mod tests {
         assert_eq!(read(dir.path()), lease);
         second.renew("n1", Moment::now(), Duration::from_secs(9));
         assert!(read(dir.path()).valid_until_boottime_ms > lease.valid_until_boottime_ms);
+    }
+
+    #[test]
+    fn a_pod_that_the_api_no_longer_has_may_not_write_until_its_end_whatever_is_renewed() {
+        let dir = tempfile::tempdir().unwrap();
+        let fences = Fences::default();
+        fences.add("n1", "pod", dir.path().to_owned(), 7).unwrap();
+        fences.renew("n1", Moment::now(), Duration::from_secs(9));
+        assert_ne!(read(dir.path()).valid_until_boottime_ms, 0);
+        fences.lapse("n1", "pod");
+        let ends = |lease: PodLease| (lease.valid_until_unix_ms, lease.valid_until_boottime_ms, lease.epoch);
+        assert_eq!(ends(read(dir.path())), (0, 0, 7));
+        // A start of it that was under way comes too late.
+        fences.add("n1", "pod", dir.path().to_owned(), 7).unwrap();
+        fences.adopt("pod", dir.path().to_owned(), 7);
+        fences.renew("n1", Moment::now(), Duration::from_secs(9));
+        assert_eq!(ends(read(dir.path())), (0, 0, 7));
     }
 
     #[test]

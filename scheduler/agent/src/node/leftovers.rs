@@ -31,20 +31,40 @@ pub(super) async fn end(context: &Context) -> Vec<String> {
         // Disks and networks of what still runs stay with it.
         return troubles;
     }
+    if let Err(error) = context.runtime.close().await {
+        troubles.push(format!("what the containers had together: {error}"));
+    }
     for record in PodRecord::all(&context.places) {
-        if let (Some(networks), Some(network)) = (&context.networks, &record.network) {
-            networks.detach(record.uid(), network);
-        }
-        for directory in volumes::data_directories(context, &record).unwrap_or_default() {
-            if directory.exists()
-                && let Err(error) = crate::disk::unmount_sized(&directory)
-            {
-                troubles.push(format!("{}: {error}", directory.display()));
-            }
-        }
-        if let Err(error) = record.forget(&context.places) {
+        let stays = of_pod(context, &record);
+        if !stays.is_empty() {
+            // What is noted of it is all that the next attempt has.
+            troubles.extend(stays);
+        } else if let Err(error) = record.forget(&context.places) {
             troubles.push(format!("what was noted of {}: {error}", record.name()));
         }
     }
     troubles
+}
+
+/// Takes away what a pod has that runs no more; says what stays.
+fn of_pod(context: &Context, record: &PodRecord) -> Vec<String> {
+    let mut stays = Vec::new();
+    match (&context.networks, &record.network) {
+        (_, None) => {}
+        (Some(networks), Some(network)) => networks.detach(record.uid(), network),
+        (None, Some(network)) if !network.exists() => {}
+        (None, Some(network)) => stays.push(format!(
+            "{}: its network {} stays; end it again with the --subnet of its agent, where networks can be made",
+            record.name(),
+            network.name
+        )),
+    }
+    for directory in volumes::data_directories(context, record).unwrap_or_default() {
+        if directory.exists()
+            && let Err(error) = crate::disk::unmount_sized(&directory)
+        {
+            stays.push(format!("{}: {error}", directory.display()));
+        }
+    }
+    stays
 }

@@ -355,7 +355,9 @@ impl Worker {
         let wish = self.wishes.borrow_and_update().clone();
         let grace = match &wish {
             Wish::Stop(_, grace) => *grace,
-            Wish::Run(_) | Wish::Gone => Duration::from_secs(30),
+            Wish::Run(_) => Duration::from_secs(30),
+            // Nobody waits for it, and its data may be wanted by another one.
+            Wish::Gone => Duration::ZERO,
         };
         if let Ok(id) = self.record.container()
             && let Some(exit) = self.until_ended(&id, grace).await

@@ -124,6 +124,12 @@ impl Fleet {
         &self.node
     }
 
+    /// Several tests run at once on one machine.
+    pub(crate) fn subnet(&self) -> String {
+        let number = self.node.bytes().fold(7_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
+        format!("10.253.{number}.0/28")
+    }
+
     pub(crate) fn embedded(&self) -> &Embedded {
         &self.embedded
     }
@@ -145,7 +151,7 @@ impl Fleet {
         let mut config = AgentConfig::new(self.node.clone(), self.scratch.path().join("agent"));
         config.program = bench::node_program();
         config.executables = vec![bench::sample_program()];
-        config.subnet = Some(subnet(&self.node));
+        config.subnet = Some(Subnet::parse(&self.subnet()).unwrap());
         config.attestation = Some("signed by somebody".to_owned());
         config.sized_disks = sized_disks;
         config.status_every = Duration::from_millis(500);
@@ -326,12 +332,6 @@ fn merge(into: &mut Value, from: Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         into.extend(from);
     }
-}
-
-/// Several tests run at once on one machine.
-fn subnet(node: &str) -> Subnet {
-    let number = node.bytes().fold(7_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
-    Subnet::parse(&format!("10.253.{number}.0/28")).unwrap()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test looks at what the agent wrote")]

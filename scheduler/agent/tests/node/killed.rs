@@ -170,22 +170,82 @@ async fn what_an_agent_that_was_given_up_left_is_ended_without_an_api_and_its_by
     assert!(mounted());
     agent.abort().await;
 
+    let subnet = fleet.subnet();
     let end = || {
         let mut command = Command::new(bench::node_program());
-        command.args(["end", "--name", fleet.node()]).arg("--dir").arg(&directory).output().unwrap()
+        command.args(["end", "--name", fleet.node(), "--subnet", &subnet]);
+        command.arg("--dir").arg(&directory).output().unwrap()
     };
     let ended = end();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     assert!(rustix::process::test_kill_process(process).is_err(), "the pod runs");
     assert!(!mounted() && std::fs::read_dir(directory.join("runtime")).unwrap().next().is_none());
     assert!(std::fs::read_dir(directory.join("pods")).unwrap().next().is_none());
-    let mut find = Command::new("find");
-    find.args(["/sys/fs/cgroup", "-name"]).arg(format!("coffer-{}", fleet.node()));
-    let groups = find.output().unwrap().stdout;
-    assert_eq!(String::from_utf8_lossy(&groups), "", "its control groups are there");
-    // Once more, nothing is to be done.
+    let groups = || {
+        let mut find = Command::new("find");
+        find.args(["/sys/fs/cgroup", "-name"]).arg(format!("coffer-{}", fleet.node()));
+        String::from_utf8(find.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(groups(), "", "its control groups are there");
+    // Once more, nothing is to be done, and nothing is made.
     assert!(end().status.success());
+    assert_eq!(groups(), "", "control groups of nobody are there");
     coffer_agent::mount_sized(&data, 8 << 20).unwrap();
     assert_eq!(text(&data.join("shard")), "bytes");
     coffer_agent::unmount_sized(&data).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_below_a_directory_whose_name_has_spaces_is_found_and_unmounted() {
+    let Some(fleet) = Fleet::new("spaced").await else { return };
+    if !fleet.probe().had().has(coffer_agent::Layer::Disk) {
+        return;
+    }
+    let data = fleet.directory().join("with space\tand \\040/data");
+    coffer_agent::mount_sized(&data, 8 << 20).unwrap();
+    let kept = std::fs::OpenOptions::new().write(true).create_new(true).open(data.join("shard"));
+    std::io::Write::write_all(&mut kept.unwrap(), b"bytes").unwrap();
+    let again = coffer_agent::mount_sized(&data, 8 << 20);
+    let ended = coffer_agent::unmount_sized(&data);
+    let hidden = !data.join("shard").exists();
+    if !hidden {
+        // Nothing outlives the test.
+        drop(Command::new("umount").arg("-A").arg(&data).output());
+    }
+    assert!(again.is_ok() && ended.is_ok(), "{again:?} {ended:?}");
+    assert!(hidden, "it is mounted still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_taken_away_is_said_and_stays_noted_for_the_next_attempt() {
+    let Some(fleet) = Fleet::new("stuck").await else { return };
+    let had = fleet.probe().had();
+    if !had.has(coffer_agent::Layer::Disk) || !had.has(coffer_agent::Layer::Network) {
+        return;
+    }
+    let agent = fleet.start_sized();
+    let limits = json!({ "resources": { "limits": { "fleet.coffer/disk-bytes": "8Mi" } } });
+    fleet.create("holds", &["wait"], limits).await;
+    fleet.until("holds", ready).await;
+    let directory = fleet.directory().join("agent");
+    let data = directory.join("data/site-data/holds");
+    agent.abort().await;
+    let end = |subnet: &[&str]| {
+        let mut command = Command::new(bench::node_program());
+        command.args(["end", "--name", fleet.node()]).arg("--dir").arg(&directory).args(subnet);
+        let ended = command.output().unwrap();
+        (ended.status.success(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    let noted = || std::fs::read_dir(directory.join("pods")).unwrap().count();
+    // Somebody looks at its data.
+    let looks = std::fs::OpenOptions::new().read(true).open(&data).unwrap();
+    let subnet = fleet.subnet();
+    let whole = ["--subnet", &subnet];
+    let (ended, said) = end(&[]);
+    assert!(!ended && said.contains("--subnet") && noted() == 1, "{said}");
+    let (ended, said) = end(&whole);
+    assert!(!ended && said.contains("site-data/holds") && noted() == 1, "{said}");
+    drop(looks);
+    let (ended, said) = end(&whole);
+    assert!(ended && noted() == 0, "{said}");
 }

@@ -1,5 +1,5 @@
 //! `coffer fleet serve`: a fleet on this machine, without the service. So the
-//! service outlives its control plane, as it does on a cluster.
+//! service outlives its control plane, as it does on a cluster; pods outlive it, too.
 
 use coffer_client::profile::write_atomically;
 use serde_json::json;
@@ -27,7 +27,13 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetServeFlags) -> Result
         told = serve(context, &flags, &home) => told,
         () = until_told(terminate, interrupt, stdin) => Ok(()),
     };
-    home.stop(context).await;
+    home.leave().await;
+    if !flags.no_agents {
+        context.output.remark(format_args!(
+            "the pods run on, and the next start finds them; `coffer-node end --name NODE --dir {}/NODE/agent` ends those of a node that is given up",
+            nodes.display()
+        ));
+    }
     told.map(|()| Exit::Success)
 }
 

@@ -1,5 +1,5 @@
 //! Nodes of a fleet at home that are given up: their agents and pods are killed
-//! and do not come back; what is left at the end is ended without a word.
+//! and do not come back; what is left at the end is ended, and what cannot be is said.
 
 use coffer_control::NAMESPACE;
 use k8s_openapi::api::core::v1::Pod;
@@ -30,12 +30,11 @@ impl Home {
         }
     }
 
-    /// Ends the fleet for good: in order where that is possible, and whatever is left then by SIGKILL.
-    pub(in crate::commands) async fn end(self, context: &Context<'_>) {
+    /// Ends the fleet for good: in order where that is possible, and whatever is left then by SIGKILL. Returns
+    /// what could not be ended: what is noted of it in the fleet's directory is all that the next attempt has.
+    pub(in crate::commands) async fn end(self, context: &Context<'_>) -> Vec<String> {
         let dirs: Vec<_> = self.wanted.places.iter().map(|place| self.node_dir(&place.name)).collect();
         let agents = self.end_in_order(context).await;
-        for left in agents.end_leftovers(&dirs).await {
-            context.output.remark(format_args!("remark: not ended: {left}; end it by hand"));
-        }
+        agents.end_leftovers(&dirs).await
     }
 }

@@ -284,13 +284,24 @@ impl Home {
         self.end_in_order(context).await;
     }
 
+    /// Ends agents and API, and no pod: what runs serves reads, and writes until its lease ends, and the next
+    /// start finds it.
+    pub(super) async fn leave(self) {
+        self.control.abort();
+        drop(self.close().await);
+    }
+
     /// The same; who has the agents may end what they left.
-    async fn end_in_order(mut self, context: &Context<'_>) -> Agents {
+    async fn end_in_order(self, context: &Context<'_>) -> Agents {
         // The control plane first: it would make the pods anew. Agents need the API until their pods have ended.
         self.control.abort();
         if let Err(error) = pods::end_all(&self.client, &self.lost).await {
             context.output.remark(format_args!("remark: some pods may still run: {}", error.what));
         }
+        self.close().await
+    }
+
+    async fn close(mut self) -> Agents {
         self.agents.stop().await;
         self.stop.send_replace(true);
         self.tasks.abort_all();

@@ -51,18 +51,35 @@ pub(super) async fn run(context: &Context<'_>, flags: TryFlags) -> Result<Exit, 
             _ = terminate.recv() => Err(interrupted()),
         },
     };
-    if let Some(home) = home {
-        home.end(context).await;
-    }
+    let left = match home {
+        Some(home) => home.end(context).await,
+        None => Vec::new(),
+    };
     let refused = told.as_ref().is_err_and(|failure| failure.exit == Exit::Usage);
     if !flags.keep || refused {
         // The record is signed, or the failure known: what stays behind
         // changes neither.
-        for left in places.clean(told.is_ok()) {
-            context.output.remark(format_args!("remark: not removed: {}; remove it by hand", left.what));
+        for stays in places.clean(told.is_ok(), left.is_empty()) {
+            context.output.remark(format_args!("remark: not removed: {}; remove it by hand", stays.what));
         }
     }
-    told
+    if left.is_empty() { told } else { Err(not_ended(&told, &places, &left)) }
+}
+
+/// Something of the fleet could not be ended, however the trial went.
+fn not_ended(told: &Result<Exit, Failure>, places: &Places, left: &[String]) -> Failure {
+    let (data, left) = (places.data.display(), left.join("; "));
+    let (before, exit) = match told {
+        Ok(Exit::Differences) => (String::new(), Exit::Differences),
+        Ok(_) => (String::new(), Exit::Failure),
+        Err(failure) => (format!("{}; and ", failure.what), failure.exit),
+    };
+    Failure::new(format!("{before}not all of the fleet could be ended: {left}"))
+        .exit(exit)
+        .safe(format!("the directory that was backed up was only read; what is noted of the fleet is in {data}"))
+        .next(format!(
+            "mend the cause, run `coffer-node end --name NODE --dir {data}/fleet/nodes/NODE/agent` for each node there, and then remove {data}"
+        ))
 }
 
 fn interrupted() -> Failure {

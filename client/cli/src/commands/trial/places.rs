@@ -73,9 +73,13 @@ impl Places {
 
     /// Removes what is large or secret and was only for the trial. After a
     /// failure the kit, the shares and the manifest go too: they belong to a
-    /// deployment that is no more. What could not be removed is returned.
-    pub(super) fn clean(&self, succeeded: bool) -> Vec<Failure> {
-        let mut dirs = vec![self.restored(), self.profile(), self.data.clone()];
+    /// deployment that is no more. Where not all of a fleet has `ended`, the data
+    /// stays: only it says what to end. What could not be removed is returned.
+    pub(super) fn clean(&self, succeeded: bool, ended: bool) -> Vec<Failure> {
+        let mut dirs = vec![self.restored(), self.profile()];
+        if ended {
+            dirs.push(self.data.clone());
+        }
         if !succeeded {
             dirs.push(self.out.clone());
         }
