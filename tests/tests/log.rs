@@ -254,10 +254,8 @@ async fn a_log_whose_sites_fall_silent_between_two_looks_at_it_is_not_rebuilt_sh
             link: opened.link,
         }
     }));
+    // No tenant: the walk of the next rebuild would ask again, and be refused for that.
     let mut deployment = Deployment::six_sites_on(host).await;
-    let mut tenant = deployment.tenant("acme").await;
-    let mut watch = tenant.watch();
-    let signed = watch.advance(&tenant.client).await.unwrap();
     let kit = deployment.service().kit().await.unwrap();
     deployment.stop().await;
     deployment.lose_all_but_sites();
@@ -271,8 +269,6 @@ async fn a_log_whose_sites_fall_silent_between_two_looks_at_it_is_not_rebuilt_sh
     }
     now.store(false, Ordering::Relaxed);
     deployment.recover(&kit).await;
-    deployment.reconnect(&mut tenant).await;
-    assert!(watch.advance(&tenant.client).await.unwrap().size > signed.size);
 }
 
 #[tokio::test(flavor = "multi_thread")]
