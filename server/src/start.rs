@@ -98,18 +98,16 @@ impl Service {
     /// not know; those whose catalogue is gone. A start without one of them
     /// would turn its callers away as strangers.
     async fn open_the_rest(&self, root: &RootKey) -> Result<Vec<Arc<Tenant>>, OpenError> {
-        let missing = self.tenants_without_keys().await?;
-        if missing.is_empty() {
+        let mut tenants = self.tenants_without_keys().await?;
+        if tenants.is_empty() {
             return Ok(Vec::new());
         }
         let mut keys = keystore::read(&self.sites, root).await?.tenants;
-        keys.retain(|keys| missing.contains(&keys.tenant));
-        let opened = self.open_tenants(&keys, root).await?;
-        let tenants = self.tenants_without_keys().await?;
-        match tenants.is_empty() {
-            true => Ok(opened.lost),
-            false => Err(OpenError::NoKeys { tenants, silent: self.missing_sites() }),
+        keys.retain(|keys| tenants.remove(&keys.tenant));
+        if !tenants.is_empty() {
+            return Err(OpenError::NoKeys { tenants, silent: self.missing_sites() });
         }
+        Ok(self.open_tenants(&keys, root).await?.lost)
     }
 
     async fn load_principals(&self) -> Result<(), OpenError> {

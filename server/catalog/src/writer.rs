@@ -170,9 +170,7 @@ impl Writer {
         T: Send + 'static,
         E: From<CatalogError> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Do(Box::new(Operation { work: Some(work), result: None, reply }))).await?;
-        answer.await.map_err(|_| CatalogError::Closed)?
+        self.run(Message::Do, work).await
     }
 
     /// Runs `work` outside any transaction, for what SQLite does only there.
@@ -180,21 +178,29 @@ impl Writer {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, CatalogError> + Send + 'static,
     ) -> Result<T, CatalogError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Message::Alone(Box::new(Operation { work: Some(work), result: None, reply }))).await?;
-        answer.await.map_err(|_| CatalogError::Closed)?
+        self.run(Message::Alone, work).await
     }
 
-    async fn send(&self, message: Message) -> Result<(), CatalogError> {
+    async fn run<T, E>(
+        &self,
+        message: fn(Box<dyn Job>) -> Message,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<CatalogError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let message = message(Box::new(Operation { work: Some(work), result: None, reply }));
         match self {
-            Self::Thread(writer) => writer.send(message).await,
+            Self::Thread(writer) => writer.send(message).await?,
             Self::Inline(inline) => {
                 // Others go first, as they do before a queue.
                 yield_now().await;
                 lock(inline).run(message);
-                Ok(())
             }
         }
+        answer.await.map_err(|_| CatalogError::Closed)?
     }
 
     /// Lets what waits finish, then ends the thread; returns when the
