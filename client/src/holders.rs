@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use coffer_proto::v1;
 
-use crate::call::{CallError, bad_answer, once, repeat};
+use crate::call::{CallError, bad_answer, repeat};
 use crate::connect::Client;
-use crate::sites::{self, SiteInfo};
+use crate::sites::SiteInfo;
 
 /// Versions that can be read from the same sites now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,9 +90,7 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn drain_site_anyway(&self, name: &str) -> Result<SiteInfo, CallError> {
-        let change = v1::SiteChange::Drain.into();
-        let request = v1::ChangeSiteRequest { name: name.to_owned(), change, certificate: None, must: true };
-        let answer = once(&self.patience, self.repair_calls().change_site(request)).await?.into_inner();
-        sites::info(answer.site.ok_or_else(|| bad_answer("no site"))?)
+        let (name, change) = (name.to_owned(), v1::SiteChange::Drain.into());
+        self.send_change(v1::ChangeSiteRequest { name, change, certificate: None, must: true }).await
     }
 }

@@ -295,12 +295,15 @@ impl Client {
             SiteChange::Retire => v1::SiteChange::Retire,
             SiteChange::Replace => v1::SiteChange::Replace,
         };
-        let request = v1::ChangeSiteRequest {
+        self.send_change(v1::ChangeSiteRequest {
             name: name.to_owned(),
             change: change.into(),
-            certificate: None,
-            must: false,
-        };
+            ..Default::default()
+        })
+        .await
+    }
+
+    pub(crate) async fn send_change(&self, request: v1::ChangeSiteRequest) -> Result<SiteInfo, CallError> {
         let answer = once(&self.patience, self.repair_calls().change_site(request)).await?.into_inner();
         sites::info(answer.site.ok_or_else(|| bad_answer("no site"))?)
     }
@@ -323,15 +326,9 @@ impl Client {
             from: from.to_string(),
             until: until.to_string(),
         };
-        let change = v1::SiteChange::Certify.into();
-        let request = v1::ChangeSiteRequest {
-            name: name.to_owned(),
-            change,
-            certificate: Some(certificate),
-            must: false,
-        };
-        let answer = once(&self.patience, self.repair_calls().change_site(request)).await?.into_inner();
-        sites::info(answer.site.ok_or_else(|| bad_answer("no site"))?)
+        let (name, change) = (name.to_owned(), v1::SiteChange::Certify.into());
+        let certificate = Some(certificate);
+        self.send_change(v1::ChangeSiteRequest { name, change, certificate, must: false }).await
     }
 
     /// What a round of repair would do now, with its first `lines` spelled out.

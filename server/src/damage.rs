@@ -36,6 +36,11 @@ impl DamageBook {
         news
     }
 
+    /// A site has another disk: what was found there is not there.
+    pub(crate) fn replaced(&self) {
+        self.news.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// How often there was news: whoever counted before the last one counts again.
     pub(crate) fn news(&self) -> u64 {
         self.news.load(Ordering::SeqCst)

@@ -82,8 +82,8 @@ struct Known {
     since: Sets,
     /// Those from before the count that is under way began.
     before: Sets,
-    /// How often a disk was replaced.
-    replaced: u64,
+    /// Whether anybody ever counted: before that nothing has to be noted beside it.
+    counts: bool,
 }
 
 impl HolderBook {
@@ -93,6 +93,10 @@ impl HolderBook {
 
     /// A version can be read from these sites of its layout now, whatever was counted.
     pub(crate) fn note(&self, layout: &Layout, missed: &[SiteId]) {
+        let mut known = self.known();
+        if !known.counts {
+            return;
+        }
         let mut sites: Vec<SiteId> =
             layout.sites().iter().filter(|site| !missed.contains(site)).copied().collect();
         sites.sort_unstable();
@@ -100,12 +104,7 @@ impl HolderBook {
             Layout::Inline { .. } => 1,
             Layout::Striped { geometry, .. } => geometry.k(),
         };
-        self.known().since.add(Readable { needed, sites }, 1);
-    }
-
-    /// A site has another disk: what was counted there is not there.
-    pub(crate) fn replaced(&self) {
-        self.known().replaced += 1;
+        known.since.add(Readable { needed, sites }, 1);
     }
 }
 
@@ -193,12 +192,13 @@ impl Service {
         let began = self.host.clock.monotonic();
         let news = {
             let mut known = self.holders.known();
+            known.counts = true;
             // Beside those that a count which failed has left there.
             let since = std::mem::take(&mut known.since);
             for (needed, sites, versions) in since.each() {
                 known.before.add(Readable { needed, sites }, versions);
             }
-            known.replaced.wrapping_add(self.damage.news())
+            self.damage.news()
         };
         let mut census = Census::new(self);
         let (mut sets, mut held) = (Sets::default(), BTreeMap::new());
@@ -231,21 +231,21 @@ impl Service {
     /// What the last count found, with all that was written since, as far as its sites answer
     /// now; `None` if there was none yet, or what it found is not so any more.
     pub fn holders(&self) -> Option<Holders> {
-        let answering: BTreeSet<SiteId> = self.sites.alive().into_iter().collect();
-        let counts = |id: SiteId| {
-            matches!(self.sites.standing(id), Standing::Active | Standing::Draining)
-                && answering.contains(&id)
-                && !self.sites.is_quarantined(id)
-        };
+        // Before the book is opened: every put waits for it.
+        let mut counts: BTreeSet<SiteId> = self.sites.alive().into_iter().collect();
+        counts.retain(|id| {
+            matches!(self.sites.standing(*id), Standing::Active | Standing::Draining)
+                && !self.sites.is_quarantined(*id)
+        });
         let known = self.holders.known();
         let last = known.last.as_ref()?;
-        if last.news != known.replaced.wrapping_add(self.damage.news()) {
+        if last.news != self.damage.news() {
             return None;
         }
         let mut groups: BTreeMap<(usize, Vec<SiteId>), u64> = BTreeMap::new();
         let all = last.sets.each().chain(known.before.each()).chain(known.since.each());
         for (needed, mut sites, versions) in all.chain(self.own_records()) {
-            sites.retain(|site| counts(*site));
+            sites.retain(|site| counts.contains(site));
             *groups.entry((needed, sites)).or_default() += versions;
         }
         let name = |id: &SiteId| self.sites.name(*id).to_owned();
@@ -254,20 +254,20 @@ impl Service {
             sites: sites.iter().map(name).collect(),
             versions,
         });
-        let since = |id: SiteId| {
-            let noted = known.since.each().chain(known.before.each());
-            noted.filter(|(_, sites, _)| sites.contains(&id)).map(|(_, _, versions)| versions).sum::<u64>()
-        };
+        let mut held = last.held.clone();
+        for (_, sites, versions) in known.since.each().chain(known.before.each()) {
+            sites.into_iter().for_each(|site| *held.entry(site).or_default() += versions);
+        }
         let sites = self.sites.listed().iter().map(|site| {
             let id = site.address.site.id;
             HolderSite {
                 name: site.address.site.name.clone(),
                 standing: site.standing,
-                answers: counts(id),
+                answers: counts.contains(&id),
                 // Before it went nothing had a place there any more, whatever was counted earlier.
                 held: match site.standing {
                     Standing::Retired => 0,
-                    _ => last.held.get(&id).copied().unwrap_or(0) + since(id),
+                    _ => held.get(&id).copied().unwrap_or(0),
                 },
             }
         });

@@ -10,7 +10,7 @@ use coffer_model::{Operation, TenantId};
 
 use crate::leaf::operation_name;
 use crate::leaf_text::LeafText;
-use crate::registry::{RegistryError, copies_needed, write_fact};
+use crate::registry::{RegistryError, refuse_if_too_few_answer, write_fact};
 use crate::service::Service;
 use crate::service_error::OpenError;
 use crate::stored::Fact;
@@ -81,15 +81,16 @@ impl Service {
             roll.insert(id, false);
         }
         let mut all_entered = true;
+        let enough = refuse_if_too_few_answer(&self.sites, realm).is_ok();
         for (id, _) in roll.iter().filter(|(_, at_sites)| !**at_sites) {
             // Where too few sites answer, the catalogue knows it for now, and
             // the next start tries again.
-            if self.enter_on_roll(realm, *id).await.is_err() {
+            if !enough || self.enter_on_roll(realm, *id).await.is_err() {
                 all_entered = false;
                 realm.catalog.put_fact(TENANT, *id.as_bytes(), Vec::new()).await?;
             }
         }
-        if !complete && all_entered {
+        if !complete && enough && all_entered {
             // Last: what it stands for must be at the sites before.
             drop(self.enter_on_roll(realm, realm.id).await);
         }
@@ -106,7 +107,7 @@ impl Service {
         if fresh.is_empty() || !crate::repair::heal_slots(self).await.lacking.is_empty() {
             return Vec::new();
         }
-        fresh.retain(|tenant| self.sites.answering(&tenant.policy) >= copies_needed(&tenant.policy));
+        fresh.retain(|tenant| refuse_if_too_few_answer(&self.sites, tenant).is_ok());
         fresh.into_iter().map(|tenant| tenant.id).collect()
     }
 

@@ -197,10 +197,7 @@ impl Service {
         let id = site.address.site.id;
         require(site, Standing::Draining)?;
         site.standing = Standing::Retired;
-        let versions = self.versions_at(id).await?;
-        if versions > 0 {
-            return Err(SiteChangeError::Occupied { name: name.to_owned(), versions });
-        }
+        self.refuse_if_occupied(id, name).await?;
         self.write_sites(list, None).await?;
         self.forget_disk(id).await;
         Ok(id)
@@ -245,7 +242,7 @@ impl Service {
         let site = list.get(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
         self.sites.replace_store(&self.host, &self.data_dir, id).await?;
-        self.holders.replaced();
+        self.damage.replaced();
         self.forget_disk(id).await;
         crate::repair::heal_slots(self).await;
         // Now, not in two seconds: a crash before that would hold the new
@@ -260,6 +257,14 @@ impl Service {
         let known = |site: &ListedSite| site.address.site.name == name && site.standing != Standing::Retired;
         let at = list.iter().position(known).ok_or_else(|| SiteChangeError::NoSite(name.to_owned()))?;
         Ok((list, at))
+    }
+
+    /// Nothing may have a place at a site that goes.
+    async fn refuse_if_occupied(&self, id: SiteId, name: &str) -> Result<(), SiteChangeError> {
+        match self.versions_at(id).await? {
+            0 => Ok(()),
+            versions => Err(SiteChangeError::Occupied { name: name.to_owned(), versions }),
+        }
     }
 
     /// Every policy must have enough sites without this one.

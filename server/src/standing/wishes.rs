@@ -49,15 +49,13 @@ impl Service {
             _ => return Ok(()),
         };
         // Told with every look: only what will be done enters the log.
-        match (word, wish) {
-            ("retire", _) => self.refuse_if_occupied(name).await?,
-            ("drain", SiteWish::Empty { must: true }) => {}
-            ("drain", _) => {
-                let (list, at) = self.find(name)?;
-                let site = list.get(at).ok_or(SiteChangeError::Encode)?;
-                self.refuse_if_needed(site.address.site.id, name).await?;
+        if let Some(id) = listed.map(|site| site.address.site.id) {
+            match (word, wish) {
+                ("retire", _) => self.refuse_if_occupied(id, name).await?,
+                ("drain", SiteWish::Empty { must: true }) => {}
+                ("drain", _) => self.refuse_if_needed(id, name).await?,
+                _ => {}
             }
-            _ => {}
         }
         let said =
             format!("{word} {name}{}, as the fleet asks", anyway(wish == SiteWish::Empty { must: true }));
@@ -76,15 +74,6 @@ impl Service {
         match wish {
             SiteWish::Leave if word == "drain" => Box::pin(self.wish_of_site(name, wish)).await,
             _ => Ok(()),
-        }
-    }
-
-    async fn refuse_if_occupied(&self, name: &str) -> Result<(), SiteChangeError> {
-        let (list, at) = self.find(name)?;
-        let site = list.get(at).ok_or(SiteChangeError::Encode)?;
-        match self.versions_at(site.address.site.id).await? {
-            0 => Ok(()),
-            versions => Err(SiteChangeError::Occupied { name: name.to_owned(), versions }),
         }
     }
 
