@@ -33,12 +33,7 @@ impl Shape {
     }
 
     fn is_of(&self, pod: &Pod, residency: &Residency, costs: &Costs) -> bool {
-        let own = &self.pod;
-        own.needs == pod.needs
-            && self.costs == *costs
-            && own.selector == pod.selector
-            && own.tolerations == pod.tolerations
-            && self.residency == *residency
+        self.costs == *costs && self.pod.is_like(pod) && self.residency == *residency
     }
 
     /// Where the node stands and what it costs; `None` where such a pod may not run.

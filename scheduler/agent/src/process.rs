@@ -140,6 +140,13 @@ impl ProcessRuntime {
         Ok(files::replace_json(&directory.join("plan.json"), &plan)?)
     }
 
+    /// Takes the node's own groups away where no container is left; whether that
+    /// is to be tried again: the kernel counts the memory of the last one down a
+    /// moment later.
+    fn homes_linger(&self) -> io::Result<bool> {
+        Ok(self.shimmed.list()?.is_empty() && self.homes.clear())
+    }
+
     fn clear(&self, id: &ContainerId) -> io::Result<()> {
         let group = self.group(id);
         group.kill();
@@ -314,7 +321,7 @@ impl Runtime for ProcessRuntime {
             State::Absent | State::Exited(_) => {
                 let mut cleared = self.clear(id);
                 for _ in 0..50 {
-                    if cleared.is_ok() && !(self.shimmed.list()?.is_empty() && self.homes.clear()) {
+                    if cleared.is_ok() && !self.homes_linger()? {
                         return Ok(());
                     }
                     // Killed processes leave their group a moment later.
@@ -330,10 +337,9 @@ impl Runtime for ProcessRuntime {
 
     async fn close(&self) -> Result<(), RuntimeError> {
         for _ in 0..500 {
-            if !self.shimmed.list()?.is_empty() || !self.homes.clear() {
+            if !self.homes_linger()? {
                 return Ok(());
             }
-            // The kernel counts the memory of the last one down a moment later.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         Err(io::Error::from(io::ErrorKind::ResourceBusy).into())

@@ -118,21 +118,20 @@ impl Book {
     /// The pods of a set that serve: ready, and so is their node. A silent node's pods say that they are
     /// ready for as long as nobody takes it back.
     pub fn serving(&self, set: &SetName) -> BTreeSet<PodId> {
-        let node_ready = |pod: &SeenPod| {
-            let node = pod.node.as_ref().and_then(|name| self.ledger.cluster().node(name));
-            node.is_some_and(|node| node.ready)
-        };
-        let serving = self.pods_of(set).filter(|(_, pod)| pod.ready && node_ready(pod));
-        serving.map(|(id, _)| id.clone()).collect()
+        self.pods_of(set).filter(|(_, pod)| self.serves(pod)).map(|(id, _)| id.clone()).collect()
+    }
+
+    fn serves(&self, pod: &SeenPod) -> bool {
+        let node = pod.node.as_ref().and_then(|name| self.ledger.cluster().node(name));
+        pod.ready && node.is_some_and(|node| node.ready)
     }
 
     /// The sites of all other sets whose pods do not serve.
     pub fn away(&self, set: &SetName) -> BTreeSet<PodId> {
         let others = self.sets.iter().filter(|(name, _)| *name != set);
         let silent = others.flat_map(|(name, seen)| {
-            let serving = self.serving(name);
             let sites = seen.members.iter().map(|ordinal| PodId { set: name.clone(), ordinal: *ordinal });
-            sites.filter(move |id| !serving.contains(id))
+            sites.filter(|id| !self.pods.get(id).is_some_and(|pod| self.serves(pod)))
         });
         silent.collect()
     }

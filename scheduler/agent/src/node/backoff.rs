@@ -43,14 +43,19 @@ pub(crate) struct Retry {
 impl Retry {
     const TIMES: Backoff =
         Backoff { first: Duration::from_millis(100), most: Duration::from_secs(5), reset: Duration::ZERO };
+
+    /// How long to wait after one more failure.
+    pub(crate) fn pause(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        Self::TIMES.after(self.failures)
+    }
 }
 
 impl Iterator for Retry {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.failures = self.failures.saturating_add(1);
-        Some(Self::TIMES.after(self.failures))
+        Some(self.pause())
     }
 }
 

@@ -9,9 +9,6 @@ use super::backoff::Retry;
 use super::worker::Wish;
 use crate::runtime::{ContainerId, Exit, Runtime, RuntimeError, State};
 
-/// Between two attempts, at most.
-const PAUSE: Duration = Duration::from_secs(5);
-
 /// How it ended; `None`: there was none. Ends it within `grace`, at once when
 /// the wishes say so, and tries again for as long as the machine fails: whoever
 /// calls gives the pod's data to another one afterwards. `told` hears, once each, why it goes on.
@@ -32,7 +29,7 @@ pub(super) async fn until_ended(
                     told(&why);
                     before = why;
                 }
-                tokio::time::sleep(retry.next().unwrap_or(PAUSE)).await;
+                tokio::time::sleep(retry.pause()).await;
             }
         }
     }

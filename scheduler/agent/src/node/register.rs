@@ -33,7 +33,7 @@ pub(super) async fn keep(context: Arc<Context>) {
                 wait_until_wrong(&context, &nodes).await;
             }
             Err(_) => {
-                let pause = retry.next().unwrap_or(context.config.status_every);
+                let pause = retry.pause();
                 tokio::time::sleep(pause).await;
             }
         }

@@ -156,7 +156,7 @@ pub(crate) async fn keep_telling(
                 Ok(()) => kube::runtime::utils::Backoff::reset(&mut retry),
                 Err(kube::Error::Api(refused)) if refused.code == 404 || refused.code == 409 => {}
                 Err(_) => {
-                    let pause = retry.next().unwrap_or(Duration::from_secs(5));
+                    let pause = retry.pause();
                     tokio::time::sleep(pause).await;
                     continue;
                 }

@@ -415,7 +415,7 @@ impl Worker {
                 Ok(_) => return,
                 Err(kube::Error::Api(refused)) if refused.code == 404 || refused.code == 409 => return,
                 Err(_) => {
-                    let pause = retry.next().unwrap_or(Duration::from_secs(5));
+                    let pause = retry.pause();
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         _ = self.wishes.changed() => {}
