@@ -9,6 +9,12 @@ use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure};
 
+/// A line on stderr from work in the background, which no command waits for. That
+/// nobody reads it stops nothing.
+pub(crate) fn trouble(what: impl Display) {
+    drop(writeln!(io::stderr(), "coffer: {what}"));
+}
+
 /// The two streams.
 pub(crate) struct Output {
     json: bool,

@@ -27,6 +27,7 @@ use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::files;
 use crate::flags::{CustodianKind, JobFlags, Seconds, ServeFlags};
+use crate::output::trouble;
 
 /// How often the lease is read: a small part of any sensible lease.
 const LEASE_LOOK: Duration = Duration::from_millis(200);
@@ -155,7 +156,7 @@ fn host(context: &Context<'_>, flags: &ServeFlags, endpoints: Option<&PathBuf>) 
     if let Some(path) = &flags.lease_file {
         let lease = LeaseFile::open(path, context.clock.clone());
         let lease = Arc::new(lease.advise(safe, "wait until this replica is granted the lease")?);
-        tokio::spawn(Arc::clone(&lease).keep_looking(LEASE_LOOK, |error| eprintln!("coffer: {error}")));
+        tokio::spawn(Arc::clone(&lease).keep_looking(LEASE_LOOK, trouble));
         host.owner = Some(lease);
     }
     Ok(host)

@@ -14,6 +14,7 @@ use super::ledger::KeptLedger;
 use super::operator::Operator;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
+use crate::output::trouble;
 
 /// Between a failure and the next attempt.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -55,9 +56,7 @@ pub(super) async fn run(
         bind: None,
         pace: Pace::default(),
         keeps_sets: true,
-        trouble: Arc::new(|what| {
-            drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: {what}\n")));
-        }),
+        trouble: Arc::new(|what| trouble(what)),
         measured: None,
     };
     context.output.object(&json!({ "holder": holder }));

@@ -16,6 +16,7 @@ use super::NODE_IOPS;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::files;
+use crate::output::trouble;
 
 /// Between the end of an agent and its next start.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -112,8 +113,7 @@ impl Agents {
                         }
                     }
                     Err(error) => {
-                        let text = format_args!("coffer: the agent of {of} does not start: {error}\n");
-                        drop(std::io::Write::write_fmt(&mut std::io::stderr(), text));
+                        trouble(format_args!("the agent of {of} does not start: {error}"));
                     }
                 }
                 tokio::select! {

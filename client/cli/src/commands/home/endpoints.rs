@@ -18,6 +18,7 @@ use super::SET;
 use super::pods::site_id;
 use crate::exit::Failure;
 use crate::files;
+use crate::output::trouble;
 
 /// Annotation of a pod: how often its site was started.
 const EPOCH: &str = "fleet.coffer/epoch";
@@ -84,8 +85,7 @@ impl Endpoints {
                 && let Err(error) = self.set(site, line)
             {
                 // The next change writes it again; until then the service asks at the old places.
-                let text = format_args!("coffer: {}: {error}\n", self.path.display());
-                drop(std::io::Write::write_fmt(&mut std::io::stderr(), text));
+                trouble(format_args!("{}: {error}", self.path.display()));
             }
         }
     }

@@ -34,6 +34,7 @@ use crate::commands::fleet::{KeptLedger, attester};
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
 use crate::files;
+use crate::output::trouble;
 use agents::{Agent, Agents};
 use authority::FleetAuthority;
 use endpoints::Endpoints;
@@ -334,10 +335,7 @@ async fn serve_api(
     tasks.spawn(async move {
         let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
         if let Err(error) = serving.listen(listener, tls, stop).await {
-            drop(std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("coffer: the fleet's API: {error}\n"),
-            ));
+            trouble(format_args!("the fleet's API: {error}"));
         }
     });
     Ok(address)
@@ -371,18 +369,13 @@ fn control(
         bind: Some(Arc::new(transactions)),
         pace: Pace::default(),
         keeps_sets: true,
-        trouble: Arc::new(|what| {
-            drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: {what}\n")));
-        }),
+        trouble: Arc::new(|what| trouble(what)),
         measured: None,
     };
     let running = tasks.spawn(async move {
         loop {
             if let Err(error) = control.clone().run().await {
-                drop(std::io::Write::write_fmt(
-                    &mut std::io::stderr(),
-                    format_args!("coffer: {error}; begins anew\n"),
-                ));
+                trouble(format_args!("{error}; begins anew"));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -400,9 +393,7 @@ fn platform(
     let (client, clock) = (client.clone(), Arc::clone(&context.clock));
     tasks.spawn(async move {
         let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let told: Told = Arc::new(|trouble| {
-            drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("coffer: {trouble}\n")));
-        });
+        let told: Told = Arc::new(trouble);
         coffer_embedded::platform::run(client, clock, Settings::default(), told, stop).await;
     });
 }
