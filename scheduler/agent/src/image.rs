@@ -105,15 +105,15 @@ impl ImageReference {
     }
 }
 
-/// Local programs that may be images, and their digests once they are known.
-type Executables = BTreeMap<PathBuf, Option<ImageDigest>>;
-
 /// Where a node finds images, and where it keeps them ready.
 #[derive(Debug)]
 pub struct ImageStore {
     directory: PathBuf,
     layouts: Vec<PathBuf>,
-    executables: Mutex<Executables>,
+    /// Local programs that may be images, and their digests once they are known.
+    executables: Mutex<BTreeMap<PathBuf, Option<ImageDigest>>>,
+    /// One is made at a time: two pods that want the same image would write over each other's copy.
+    making: Mutex<()>,
 }
 
 impl ImageStore {
@@ -124,7 +124,7 @@ impl ImageStore {
     pub fn new(directory: PathBuf, layouts: Vec<PathBuf>, executables: Vec<PathBuf>) -> io::Result<Self> {
         files::make_dirs(&directory, 0o711)?;
         let executables = Mutex::new(executables.into_iter().map(|path| (path, None)).collect());
-        Ok(Self { directory, layouts, executables })
+        Ok(Self { directory, layouts, executables, making: Mutex::default() })
     }
 
     /// Makes an image ready: verified, unpacked, not yet run. Blocks on the disk.
@@ -132,25 +132,25 @@ impl ImageStore {
     /// # Errors
     /// It is not there, not what its digest says, or not safe to unpack.
     pub fn ready(&self, reference: &ImageReference) -> Result<Image, ImageError> {
-        // One at a time: two pods that want the same image would write over each other's copy.
-        let mut known = self.executables.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match reference.local() {
-            Some(name) => self.executable(&mut known, name, &reference.digest),
+            Some(name) => self.executable(name, &reference.digest),
             None => self.layout(&reference.digest),
         }
     }
 
-    fn executable(
-        &self,
-        known: &mut Executables,
-        name: &str,
-        digest: &ImageDigest,
-    ) -> Result<Image, ImageError> {
-        let file = self.directory.join(format!("exe-{}", digest.hex()));
-        if !file.exists() {
-            let source = find_executable(known, digest)?;
-            copy_verified(&source, &file, digest)?;
+    /// Makes what is not there yet. It gets its name when it is whole, so that
+    /// pods whose image is there wait for nobody.
+    fn make(&self, there: &Path, make: impl FnOnce() -> Result<(), ImageError>) -> Result<(), ImageError> {
+        if there.exists() {
+            return Ok(());
         }
+        let _turn = self.making.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if there.exists() { Ok(()) } else { make() }
+    }
+
+    fn executable(&self, name: &str, digest: &ImageDigest) -> Result<Image, ImageError> {
+        let file = self.directory.join(format!("exe-{}", digest.hex()));
+        self.make(&file, || copy_verified(&self.find_executable(digest)?, &file, digest))?;
         Ok(Image {
             root: Root::Executable { file, name: name.to_owned() },
             entrypoint: vec![format!("/{name}")],
@@ -165,30 +165,31 @@ impl ImageStore {
         let layout = layout.ok_or_else(|| ImageError::Absent(digest.clone()))?;
         let image = layout::Manifest::read(layout, digest)?;
         let ready = self.directory.join(format!("oci-{}", image.digest.hex()));
-        if !ready.exists() {
+        self.make(&ready, || {
             let beside = self.directory.join(format!("new-{}", image.digest.hex()));
             let disk = |error| ImageError::Disk(beside.clone(), error);
             files::remove_tree(&beside).map_err(disk)?;
             files::make_dirs(&beside, 0o755).map_err(disk)?;
             image.unpack(layout, &beside)?;
             // Until it has its name it is not looked at: a crash leaves a leftover, never half an image.
-            std::fs::rename(&beside, &ready).map_err(disk)?;
-        }
+            std::fs::rename(&beside, &ready).map_err(disk)
+        })?;
         Ok(image.runnable(ready))
     }
-}
 
-/// Digests are computed once; a copy is verified again when it is made.
-fn find_executable(known: &mut Executables, digest: &ImageDigest) -> Result<PathBuf, ImageError> {
-    for (path, found) in known.iter_mut() {
-        if found.is_none() {
-            *found = ImageDigest::of_file(path).ok();
+    /// Digests are computed once; a copy is verified again when it is made.
+    fn find_executable(&self, digest: &ImageDigest) -> Result<PathBuf, ImageError> {
+        let mut known = self.executables.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (path, found) in known.iter_mut() {
+            if found.is_none() {
+                *found = ImageDigest::of_file(path).ok();
+            }
+            if found.as_ref() == Some(digest) {
+                return Ok(path.clone());
+            }
         }
-        if found.as_ref() == Some(digest) {
-            return Ok(path.clone());
-        }
+        Err(ImageError::Absent(digest.clone()))
     }
-    Err(ImageError::Absent(digest.clone()))
 }
 
 fn copy_verified(source: &Path, file: &Path, digest: &ImageDigest) -> Result<(), ImageError> {
