@@ -12,6 +12,7 @@ use coffer_regions::{
     shard_record_id,
 };
 
+use crate::repair::Foreground;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -31,6 +32,8 @@ const VERSION_PAGE: usize = 512;
 pub(crate) struct Census {
     pub(crate) sites: Vec<RepairSite>,
     damaged: BTreeMap<SiteId, BTreeSet<RecordId>>,
+    /// Whose calls are given way to.
+    foreground: Option<Arc<Foreground>>,
 }
 
 impl Census {
@@ -43,7 +46,20 @@ impl Census {
             standing: listed.standing,
             alive: alive.contains(&listed.address.site.id),
         };
-        Self { sites: service.sites.listed().iter().map(one).collect(), damaged: service.damage.all() }
+        let sites = service.sites.listed().iter().map(one).collect();
+        Self { sites, damaged: service.damage.all(), foreground: None }
+    }
+
+    /// The same, by somebody who can wait: between its looks tenants come first.
+    pub(crate) fn giving_way(self, foreground: Option<Arc<Foreground>>) -> Self {
+        Self { foreground, ..self }
+    }
+
+    async fn look<T>(&self, work: impl Future<Output = T>) -> T {
+        match &self.foreground {
+            Some(foreground) => foreground.look(work).await,
+            None => work.await,
+        }
     }
 
     fn counting(&self) -> Vec<SiteId> {
@@ -85,7 +101,7 @@ pub(crate) async fn walk(
         let policies = policies(tenant).await?;
         let mut after = None;
         loop {
-            let page = tenant.catalog.versions(after, VERSION_PAGE).await?;
+            let page = census.look(tenant.catalog.versions(after, VERSION_PAGE)).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.manifest.manifest.version);
             for version in page {
@@ -110,6 +126,7 @@ async fn policies(tenant: &Tenant) -> Result<BTreeMap<BucketId, ResidencyPolicy>
 /// Every line of a listing, page by page.
 async fn each_line(
     service: &Service,
+    census: &Census,
     site: SiteId,
     kind: RecordKind,
     mut line: impl FnMut(ListedRecord),
@@ -117,7 +134,7 @@ async fn each_line(
     let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable)?;
     let mut after = None;
     loop {
-        let page = adapter.list(kind, after, LIST_PAGE).await?;
+        let page = census.look(adapter.list(kind, after, LIST_PAGE)).await?;
         let end = page.len() < LIST_PAGE;
         let last = page.last().map(|last| last.id);
         // A listing that does not go on would never end.
@@ -161,7 +178,7 @@ async fn unnamed(
     let mut listed: BTreeMap<SiteId, Vec<RecordId>> = BTreeMap::new();
     for site in census.counting() {
         let mut lines = Vec::new();
-        match each_line(service, site, RecordKind::Manifest, |line| lines.push(line.id)).await {
+        match each_line(service, census, site, RecordKind::Manifest, |line| lines.push(line.id)).await {
             Ok(()) => drop(listed.insert(site, lines)),
             Err(_) => census.silence(site),
         }
@@ -171,7 +188,7 @@ async fn unnamed(
         known.extend(tenant.catalog.reservations().await?.into_iter().map(|row| row.record));
         let mut after = None;
         loop {
-            let page = tenant.catalog.manifest_records(after, LIST_PAGE).await?;
+            let page = census.look(tenant.catalog.manifest_records(after, LIST_PAGE)).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             known.extend(page.into_iter().map(|(_, record)| record));

@@ -224,7 +224,7 @@ impl Service {
     /// # Errors
     /// [`RepairError`].
     pub async fn plan_repair(&self, budget: RepairBudget) -> Result<Plan, RepairError> {
-        Ok(self.survey(&self.all_tenants(), budget, true).await?.plan)
+        Ok(self.survey(&self.all_tenants(), budget, true, None).await?.plan)
     }
 
     /// One round, without timers and without regard for others: what sites
@@ -242,8 +242,9 @@ impl Service {
         tenants: &[Arc<Tenant>],
         budget: RepairBudget,
         everywhere: bool,
+        foreground: Option<Arc<Foreground>>,
     ) -> Result<Survey, RepairError> {
-        let mut census = Census::new(self);
+        let mut census = Census::new(self).giving_way(foreground);
         let older = match everywhere {
             true => superseded(self, tenants, &mut census).await?,
             false => Superseded::new(),
@@ -295,7 +296,8 @@ impl Service {
         quarantined.retain(|id| !slots.lacking.contains(id) && !small.lacking.contains(id));
         let mut report =
             RepairReport { slots: slots.written, small: small.written, ..RepairReport::default() };
-        let Survey { plan, whole_again, .. } = self.survey(&tenants, budget, true).await?;
+        let Survey { plan, whole_again, .. } =
+            self.survey(&tenants, budget, true, pace.gives_way_to()).await?;
         self.note_whole(whole_again).await?;
         self.name_beyond_repair(&plan).await?;
         told(Told::Planned(&plan));

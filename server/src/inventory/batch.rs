@@ -85,9 +85,21 @@ impl Batch {
         let mut by_version = Finds::new(self.versions.len());
         by_version.sort_in(&self, shards, copies);
         let counting: BTreeSet<SiteId> = census.counting().into_iter().collect();
-        for (version, finds) in self.versions.into_iter().zip(by_version.of) {
-            let found = conclude(service, version, finds, &counting, superseded).await;
-            look(census, found);
+        let mut finds = self.versions.into_iter().zip(by_version.of);
+        loop {
+            let part: Vec<_> = finds.by_ref().take(AT_ONCE).collect();
+            if part.is_empty() {
+                return;
+            }
+            let concluded = async {
+                let mut found = Vec::with_capacity(part.len());
+                for (version, find) in part {
+                    found.push(conclude(service, version, find, &counting, superseded).await);
+                }
+                found
+            };
+            let found = census.look(concluded).await;
+            found.into_iter().for_each(|found| look(census, found));
         }
     }
 
@@ -108,7 +120,7 @@ impl Batch {
         };
         if !self.shards.is_empty() {
             let mut at = 0;
-            each_line(service, site, RecordKind::Shard, |line| {
+            each_line(service, census, site, RecordKind::Shard, |line| {
                 if let Some(expected) = seek(&self.shards, &mut at, line.id) {
                     let good = self.digest_of(at) == Some(line.digest);
                     shards.push(hit(at, &line, good && expected.id == line.id));
@@ -117,7 +129,7 @@ impl Batch {
             .await?;
         }
         let mut at = 0;
-        each_line(service, site, RecordKind::Manifest, |line| {
+        each_line(service, census, site, RecordKind::Manifest, |line| {
             if seek(&self.manifests, &mut at, line.id).is_some() {
                 copies.push(hit(at, &line, true));
             }
@@ -143,6 +155,9 @@ fn seek<'a>(expected: &'a [Expected], at: &mut usize, id: RecordId) -> Option<&'
     }
     expected.get(*at).filter(|expected| expected.id == id)
 }
+
+/// Versions that are concluded between two looks at who waits.
+const AT_ONCE: usize = 256;
 
 /// What was listed of one version.
 #[derive(Default)]

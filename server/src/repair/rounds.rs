@@ -90,6 +90,11 @@ impl Service {
         outcome.map(|report| (report, progress))
     }
 
+    /// How far the repair is that runs now, or ran last.
+    pub fn repair_progress(&self) -> RepairProgress {
+        self.repair_status_mut().progress.clone()
+    }
+
     /// Whether a repair runs now.
     pub fn is_repairing(&self) -> bool {
         self.repair_status_mut().running
