@@ -47,6 +47,9 @@ pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// The largest message between the service and a pod, in bytes.
 pub const SITE_MESSAGE_BYTES_MAX: usize = 2 << 20;
 
+/// Bytes that a connection is read in, whatever its TLS asks for at a time.
+pub const READ_BYTES: usize = 64 << 10;
+
 /// The server name in every pod's certificate, whatever its address; which
 /// site it is stands beside it.
 pub const SITE_SERVER_NAME: &str = "site.coffer.internal";
