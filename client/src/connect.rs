@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_model::Entropy;
-use coffer_proto::{MESSAGE_BYTES_MAX, READ_BYTES, SERVER_NAME, v1};
+use coffer_proto::{FRAME_BYTES, MESSAGE_BYTES_MAX, READ_BYTES, SERVER_NAME, v1};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use tokio::io::BufReader;
@@ -19,10 +19,6 @@ use crate::call::Patience;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// In flight on the connection, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-
-/// What the peer may send in one frame, in bytes: longer ones than the default
-/// of 16 KiB make fewer records of TLS and fewer wake-ups.
-const FRAME_BYTES: u32 = 64 << 10;
 
 /// Who calls, and whom.
 pub struct Credentials {

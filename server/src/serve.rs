@@ -16,7 +16,7 @@ use coffer_proto::v1::repair_server::RepairServer;
 use coffer_proto::v1::scrub_server::ScrubServer;
 use coffer_proto::v1::sites_server::SitesServer;
 use coffer_proto::v1::tenants_server::TenantsServer;
-use coffer_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
+use coffer_proto::{DESCRIPTORS, FRAME_BYTES, MESSAGE_BYTES_MAX};
 use futures::{Stream, TryStreamExt as _};
 use tokio::net::TcpListener;
 use tonic::transport::server::{Router, TcpIncoming};
@@ -57,9 +57,6 @@ pub enum ServeError {
 /// A window that lets one stream fill a fast link.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Longer frames than the default of 16 KiB make fewer records of TLS and
-/// fewer wake-ups.
-const FRAME_BYTES: u32 = 64 << 10;
 
 /// Serves until `shutdown` completes, without background jobs; then finishes
 /// what is under way and makes the logs durable.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coffer_model::SiteDescription;
-use coffer_proto::{READ_BYTES, SITE_SERVER_NAME};
+use coffer_proto::{FRAME_BYTES, READ_BYTES, SITE_SERVER_NAME};
 use hyper_util::rt::TokioIo;
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
@@ -119,6 +119,7 @@ impl Link {
             .map_err(|_| PodConfigError::Endpoint(authority))?
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(timing.keepalive_interval)
             .keep_alive_timeout(timing.keepalive_timeout)
             .keep_alive_while_idle(true);
