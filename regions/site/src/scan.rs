@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 use coffer_model::Digest;
 use coffer_regions::{Reach, Record};
+use rustix::buffer::spare_capacity;
 
 use crate::batch::{
     BATCH_ENTRIES_MAX, BATCH_MAGIC, BODY_BYTES_AT, BatchHeader, ENTRY_BYTES, Entry, HEADER_BYTES,
@@ -276,10 +277,10 @@ impl Scan<'_> {
 /// Reads a body and takes it as the record that its entry names; `None` if
 /// the digest does not match or the medium gives no such bytes.
 pub(crate) fn read_body(file: &File, offset: u64, entry: &RecordEntry) -> io::Result<Option<Record>> {
-    let mut body = vec![0; usize::try_from(entry.body_bytes).unwrap_or(usize::MAX)];
-    if let Err(error) = file.read_exact_at(&mut body, offset) {
-        return if of_the_medium(&error) { Ok(None) } else { Err(error) };
-    }
+    let body = match read_new(file, offset, entry.body_bytes) {
+        Err(error) => return if of_the_medium(&error) { Ok(None) } else { Err(error) },
+        Ok(body) => body,
+    };
     Ok(Record::verify(entry.kind, entry.id, entry.geometry, entry.digest, Bytes::from(body)).ok())
 }
 
@@ -301,12 +302,29 @@ pub(crate) fn read_body_cached(file: &File, offset: u64, entry: &RecordEntry) ->
 /// does not give it.
 pub(crate) fn read_part(file: &File, offset: u64, range: &Range<u32>) -> io::Result<Option<Bytes>> {
     let length = range.end.saturating_sub(range.start);
-    let mut part = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    match file.read_exact_at(&mut part, offset + u64::from(range.start)) {
-        Ok(()) => Ok(Some(Bytes::from(part))),
+    match read_new(file, offset + u64::from(range.start), length) {
+        Ok(part) => Ok(Some(Bytes::from(part))),
         Err(error) if of_the_medium(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Reads so many bytes to where nothing was before, so that nothing is zeroed
+/// that is written over.
+fn read_new(file: &File, offset: u64, length: u32) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = offset + bytes.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // The allocator may have given more room than was asked for.
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 /// EIO is damage of the record; only what says nothing about the medium (a

@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use coffer_proto::READ_BYTES;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -17,9 +18,10 @@ use super::Notice;
 /// Connections at the same time: callers are few.
 const CONNECTIONS_MAX: usize = 64;
 
-/// A connection that holds its place among the bounded number.
+/// A connection that holds its place among the bounded number. It is read in
+/// long pieces: TLS asks for 4 KiB at a time, four times for each record.
 pub(super) struct Counted {
-    stream: TcpStream,
+    stream: BufReader<TcpStream>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -41,7 +43,7 @@ pub(super) fn bounded(
         // Small answers would wait for the caller's delayed ACK otherwise; a
         // connection that refuses the option still works.
         let _ = stream.set_nodelay(true);
-        Some(Ok(Counted { stream, _place: place }))
+        Some(Ok(Counted { stream: BufReader::with_capacity(READ_BYTES, stream), _place: place }))
     })
 }
 
@@ -49,7 +51,7 @@ impl Connected for Counted {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.stream.get_ref().connect_info()
     }
 }
 
