@@ -31,6 +31,8 @@ fn tell(case: &Case, done: &Done) {
         Some(0) => format!("{} %", told["prediction_error_percent"]),
         _ => String::new(),
     };
+    // A program that was gone before it could be looked at is said to be so.
+    let peak = if done.peak_kib == 0 { "?".to_owned() } else { (done.peak_kib >> 10).to_string() };
     println!(
         "| {} | {} of {} | {} | {} | {} | {off} | {} | {:?} | {planted} | {} | {} | {} | {} |",
         case.scenario,
@@ -43,7 +45,7 @@ fn tell(case: &Case, done: &Done) {
         done.exit,
         why.join("; "),
         done.is_right(case),
-        done.peak_kib >> 10,
+        peak,
         done.phases().join(", "),
     );
 }
