@@ -8,7 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffer_client::BucketStore;
 use coffer_client::backup::{BackupOptions, Quiet, Repository, SnapshotId, backup};
-use coffer_client::drill::{DrillRecordV2, NegativeCheck, STATE_FILE, ScenarioKind, TreeSource, Verdict};
+use coffer_client::drill::{
+    DrillRecordV2, NegativeCheck, STATE_FILE, SampleFault, ScenarioKind, Shelf, TreeSource, Verdict,
+    sample_files, verify_sample,
+};
 use coffer_custody::{OsEntropy, SystemClock};
 use coffer_keys::RepositoryKey;
 use coffer_model::{BucketName, Clock as _, Digest};
@@ -139,6 +142,55 @@ async fn a_tree_comes_back_without_two_countries_and_a_hard_link_that_is_lost_is
 
 fn tempfile_at(path: &std::path::Path) -> std::fs::File {
     std::fs::OpenOptions::new().write(true).create_new(true).open(path).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_tree_is_restored_to_foresee_it_and_nothing_of_it_is_left_behind() {
+    let deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("t").await;
+    let bucket = bucket_name("trees");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    let source = deployment.scratch().join("source");
+    for number in 0..12 {
+        source_tree(&source.join(format!("{number}")), &number.to_string());
+    }
+    let (repository, snapshot, text, digest) = back_up(&tenant, &bucket, &source).await;
+    let manifest = deployment.scratch().join("source.manifest");
+    std::io::Write::write_all(&mut tempfile_at(&manifest), &text).unwrap();
+    let note_index = tenant.client.note_digest("backup-manifest", &digest).await.unwrap();
+    let mut driller = Driller::of(&tenant);
+    let tree = TreeSource {
+        bucket: bucket.clone(),
+        repository: &repository,
+        snapshot,
+        manifest,
+        manifest_sha256: digest,
+        note_index,
+    };
+    let at = deployment.scratch().join("drill");
+    let mut wish = wish(&bucket);
+    wish.sites = vec!["fra1".to_owned(), "par1".to_owned()];
+    let planned = driller.plan(&tenant, &wish, Some(&tree), &at).await;
+    let pilot = planned.plan.prediction.pilot.clone().unwrap();
+    let phases: Vec<&str> = pilot.phases.iter().map(|phase| phase.name.as_str()).collect();
+    assert_eq!(phases, ["restore", "read back", "compare"]);
+    assert!(!at.join("scratch").exists());
+    let record = driller.run(&tenant, &planned, Some(&tree), conduct(&at)).await.unwrap().record;
+    assert_eq!((unmet(&record), &record.predicted), (vec![], &planned.plan.prediction));
+    assert!(pilot.entries > 0 && pilot.entries <= record.results.expected * 3 / 4, "{pilot:?}");
+    let shelf = Shelf::open(&tenant.client).await.unwrap();
+    let files = sample_files(&shelf, &record.drill).await.unwrap();
+    assert_eq!(verify_sample(&record, &files), Ok(()));
+    let mut better = record;
+    better.predicted.total_ns = better.predicted_part_ns();
+    assert_eq!(verify_sample(&better, &files), Err(SampleFault::Prediction));
+
+    // What cannot be read beforehand is foreseen all the same, and said to be lost.
+    wish.sites.push("ams1".to_owned());
+    let planned = driller.plan(&tenant, &wish, Some(&tree), &at.join("lost")).await;
+    let foreseen = &planned.plan.prediction;
+    assert!(foreseen.pilot.is_none() && foreseen.unrecoverable > 0, "{foreseen:?}");
+    assert!(!at.join("lost/scratch").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

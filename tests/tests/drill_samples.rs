@@ -76,6 +76,9 @@ async fn the_sample_is_drawn_again_from_its_files_and_every_change_of_them_is_fo
     let shelf = Shelf::open(&tenant.client).await.unwrap();
     let good = sample_files(&shelf, &record.drill).await.unwrap();
     verify_sample(record, &good).unwrap();
+    let mut better = record.clone();
+    better.predicted.total_ns = better.predicted_part_ns();
+    assert_eq!(verify_sample(&better, &good), Err(SampleFault::Prediction));
     let directory = deployment.scratch().join("files");
     write_files(&directory, &good, &done.envelope);
     assert_ne!(outside(&directory), Some(false));

@@ -2,7 +2,6 @@
 #![expect(clippy::disallowed_methods, reason = "this module is the disk adapter of the command line")]
 
 mod copying;
-mod removal;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -17,12 +16,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::exit::{Exit, Failure};
 
 pub(crate) use copying::{copy_site, digest_of};
-pub(crate) use removal::remove_tree;
 
 /// A failure about a path.
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
     let path = path.to_owned();
     move |error| Failure::new(format!("{}: {error}", name_of(&path)))
+}
+
+/// Removes a tree, also where its directories were restored read-only.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Failure> {
+    coffer_client::backup::remove_tree(path).map_err(at(path))
 }
 
 /// How a path that people named is told.

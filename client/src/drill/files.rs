@@ -5,10 +5,11 @@
 use coffer_keys::VerifierName;
 
 use super::exercise::DrillError;
-use super::plan::DrillPlan;
+use super::plan::{DrillPlan, Subject};
 use super::planning::Setting;
+use super::predict::Prediction;
 use super::proof::{LogProof, LogProofError};
-use super::sample::{draw, parse_list, population_text, sample_text, seed};
+use super::sample::{Line, draw, parse_list, population_text, sample_text, seed};
 use super::shelf::{Shelf, ShelfError, drill_file};
 use super::v2::DrillRecordV2;
 use crate::audit::LeafRange;
@@ -16,8 +17,8 @@ use crate::digits::{sha256, sha256_hex};
 use crate::leaf::LeafView;
 use crate::log::{LogError, LogWatch};
 
-/// Verifies the files of a sampled drill against its record: that population,
-/// seed and sample are those of the plan and the record.
+/// Verifies the files of a drill against its record: that population, seed,
+/// sample and what was foreseen are those of the plan and the record.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -34,12 +35,27 @@ pub fn verify_sample(record: &DrillRecordV2, files: &SampleFiles) -> Result<(), 
     fault(sha256_hex(files.population.as_bytes()) == plan.scope.population_sha256, SampleFault::Population)?;
     let mut population = parse_list(&files.population, true).map_err(|_| SampleFault::Population)?;
     fault(population_text(&mut population) == files.population, SampleFault::Population)?;
-    let Some(drawn) = &record.drawn else { return Ok(()) };
+    let Some(drawn) = &record.drawn else {
+        return fault(foreseen(&plan, &population, record) == record.predicted, SampleFault::Prediction);
+    };
     fault(files.seed == drawn.checkpoint, SampleFault::Seed)?;
     let expected = draw(&population, &seed(&files.seed, &sha256(&files.plan)), plan.scope.sample);
     let text = sample_text(&expected);
     fault(text == files.sample, SampleFault::Sample)?;
-    fault(sha256_hex(text.as_bytes()) == drawn.sample_sha256, SampleFault::Sample)
+    fault(sha256_hex(text.as_bytes()) == drawn.sample_sha256, SampleFault::Sample)?;
+    fault(foreseen(&plan, &expected, record) == record.predicted, SampleFault::Prediction)
+}
+
+/// What a plan foresees of these lines. How many of them were foreseen to be
+/// lost follows from where they lay, and is the record's own word.
+fn foreseen(plan: &DrillPlan, lines: &[Line], record: &DrillRecordV2) -> Prediction {
+    if plan.scope.subject == Subject::Tree {
+        return plan.prediction.clone();
+    }
+    let bytes = lines.iter().fold(0_u64, |sum, line| sum.saturating_add(line.size));
+    let said = plan.prediction.of_drawn(u64::try_from(lines.len()).unwrap_or(u64::MAX), bytes);
+    let Prediction { recoverable, unrecoverable, .. } = record.predicted;
+    Prediction { recoverable, unrecoverable, ..said }
 }
 
 /// The public files of a sampled drill.
@@ -70,6 +86,9 @@ pub enum SampleFault {
     /// The sample.
     #[error("sample.txt is not what the rule draws: it was skipped, swapped or drawn again")]
     Sample,
+    /// What was foreseen.
+    #[error("the record claims to have foreseen something else than its plan did")]
+    Prediction,
     /// A second draw.
     #[error("the log notes {0} seeds for this plan: it was drawn again")]
     Redrawn(u64),

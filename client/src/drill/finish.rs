@@ -142,6 +142,7 @@ impl Setting<'_> {
         let behind = came.newest_write.map(|newest| failure.since(newest)).unwrap_or_default();
         let mut predicted = plan.prediction;
         if plan.scope.subject == Subject::Objects {
+            predicted = predicted.of_drawn(came.expected, came.expected_bytes);
             predicted.unrecoverable = came.foreseen;
             predicted.recoverable = came.expected.saturating_sub(came.foreseen);
         }

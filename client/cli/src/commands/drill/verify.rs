@@ -112,7 +112,9 @@ pub(super) fn tell_v2(context: &Context<'_>, record: &DrillRecordV2) {
         format!("{} of {}, {}", results.restored, results.expected, bytes_text(results.restored_bytes)),
     );
     let foreseen = record.prediction_error_percent().map(|off| format!(", {off} % off")).unwrap_or_default();
-    line("foreseen", format!("{}{foreseen}", seconds_text(record.predicted.total_ns)));
+    let spread = record.predicted.spread_percent;
+    let spread = spread.map(|spread| format!(", said to be within {spread} %")).unwrap_or_default();
+    line("foreseen", format!("{}{spread}{foreseen}", seconds_text(record.predicted.total_ns)));
     for phase in &record.timeline.phases {
         line("", format!("{:<12} {}", phase.name, seconds_text(phase.duration_ns)));
     }
@@ -160,6 +162,7 @@ pub(super) fn summary_v2(record: &DrillRecordV2) -> Value {
         "predicted_seconds": seconds_json(record.predicted.total_ns),
         "predicted_part_seconds": seconds_json(record.predicted_part_ns()),
         "prediction_error_percent": record.prediction_error_percent(),
+        "prediction_spread_percent": record.predicted.spread_percent,
         "satisfied": record.is_satisfied(),
         "as_foreseen": record.is_as_foreseen(),
         "verdicts": record.verdicts,
