@@ -12,7 +12,7 @@ use tokio::sync::{MappedMutexGuard, MutexGuard};
 use tokio::task::JoinSet;
 
 use super::coverage::{CompletedPass, Coverage, Pace, Progress, RunningPass, SiteLedger, Time, Turn};
-use super::{JobError, JobSettings};
+use super::{Job, JobError, JobSettings};
 use crate::service::Service;
 
 /// The kind of the facts that hold the ledgers, in the service's own realm.
@@ -426,7 +426,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, service: &Arc<Service>, settings: J
     tasks.spawn(async move {
         loop {
             let checked = service.check_coverage().await;
-            service.watch.settle(checked);
+            service.watch.settle(Job::Coverage, checked);
             tokio::time::sleep(IDLE).await;
         }
     });
@@ -451,17 +451,17 @@ async fn read_everywhere(service: &Arc<Service>, rate: NonZeroU64) {
 async fn read_on(service: &Service, site: SiteId, rate: NonZeroU64) {
     let pace = Pace(rate);
     while service.sites.topology().site(site).is_some() {
-        let pause = match step_when_due(service, site, pace).await {
-            Ok(Some(Stepped::Read { bytes, took, .. })) => pace.pause(bytes, took),
+        let stepped = step_when_due(service, site, pace).await;
+        let pause = match &stepped {
+            Ok(Some(Stepped::Read { bytes, took, .. })) => pace.pause(*bytes, *took),
             Ok(Some(Stepped::Silent)) => SILENCE,
-            Ok(None) => IDLE,
-            Err(error) => {
-                service.watch.settle(Err(error));
-                IDLE
-            }
+            Ok(None) | Err(_) => IDLE,
         };
+        service.watch.settle(Job::Scrub(site), stepped.map(drop));
         tokio::time::sleep(pause).await;
     }
+    // Nobody reads it any more.
+    service.watch.settle(Job::Scrub(site), Ok::<(), JobError>(()));
 }
 
 async fn step_when_due(service: &Service, site: SiteId, pace: Pace) -> Result<Option<Stepped>, JobError> {
