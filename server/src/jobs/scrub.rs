@@ -286,8 +286,9 @@ impl Service {
         Ok(())
     }
 
-    /// Raises the alarm where the promise has slipped, and takes it back where
-    /// it is kept again; keeps the time of idle ledgers.
+    /// Raises the alarm where the promise has slipped, or nothing was ever known
+    /// to be verified for as long, and takes it back where it is kept again;
+    /// keeps the time of idle ledgers.
     pub(super) async fn check_coverage(&self) -> Result<(), JobError> {
         let promised = self.watch.settings().scrub_within;
         let mut books = self.books().await?;
@@ -296,8 +297,12 @@ impl Service {
         for id in ids {
             let Some(entry) = books.sites.get_mut(&id) else { continue };
             let turned = match entry.ledger.coverage(now, promised) {
-                Coverage::Slipped(_) if !entry.ledger.alarmed => Some(Outcome::Failed),
                 Coverage::Kept(_) if entry.ledger.alarmed => Some(Outcome::Done),
+                Coverage::Slipped(_) | Coverage::Unknown
+                    if entry.ledger.is_late(now, promised) && !entry.ledger.alarmed =>
+                {
+                    Some(Outcome::Failed)
+                }
                 _ => None,
             };
             let old = now.since(entry.ledger.seen) >= SEEN_EVERY;
