@@ -274,13 +274,15 @@ impl Service {
                     self.note_damage(Operation::Scrub, site, record).await?;
                 }
                 Some(record) => drop(self.damage.note(site, record)),
-                None => {
+                // What every pass meets again is told once.
+                None if self.damage.note_place(site, &finding.place) => {
                     self.sites.report(site);
                     if n < LEAVES_MAX {
                         self.note_job(Operation::Scrub, format!("{site}/{}", finding.place), Outcome::Failed)
                             .await?;
                     }
                 }
+                None => {}
             }
         }
         Ok(())
