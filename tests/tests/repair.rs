@@ -462,3 +462,42 @@ async fn a_site_that_came_back_older_is_brought_what_it_lacks_and_is_then_believ
     assert!(!stored.deployment.site("ams1").await.quarantined);
     stored.all_right("after the quarantine").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_keeps_what_it_says_it_removed_is_named_and_ends_the_repair() {
+    let (sites, lies) = Lies::before(host().sites);
+    let spare = crate::sites(&[("vie1", "AT")]);
+    let deployment = Deployment::on(Host { sites, ..host() }, &spare).await;
+    let stored = Stored::on(deployment, policy(&[])).await;
+    // A shard of one site lies at another one too.
+    let ledger = stored.ledger("large", false).await;
+    let holds = |name: &str| ledger.states.iter().any(|state| state.site == name);
+    let elsewhere = stored.kit().await.sites.into_iter().map(|listed| listed.site.name);
+    let elsewhere: Vec<String> = elsewhere.filter(|name| !holds(name)).collect();
+    let [elsewhere] = elsewhere.as_slice() else { panic!("seven sites and six holders: {elsewhere:?}") };
+    let home = lies.site(&ledger.states.iter().find(|state| state.shard.is_some()).unwrap().site).unwrap();
+    for line in home.list(RecordKind::Shard, None, usize::MAX).await.unwrap() {
+        let shard = home.get(line.id).await.unwrap();
+        lies.site(elsewhere).unwrap().put(vec![shard]).await.unwrap();
+    }
+    lies.hoard(elsewhere);
+    let before = stored.deployment.site(elsewhere).await.reported;
+    let service = Arc::clone(stored.deployment.service());
+    let (endless, told) = (tokio::sync::Notify::new(), lies.told());
+    let counted = |progress: &coffer_server::RepairProgress| {
+        if progress.rounds > 10 {
+            endless.notify_one();
+        }
+    };
+    let (last, progress) = tokio::select! {
+        ended = service.repair(RepairRun::default(), &counted) => ended.unwrap(),
+        () = endless.notified() => panic!("it goes round and round"),
+    };
+    assert!(lies.told() > told, "it was asked to remove something");
+    assert!(last.failed > 0 && last.done == 0 && progress.rounds == 2, "{last:?} {progress:?}");
+    assert!(last.reasons.iter().all(|reason| reason.contains(elsewhere.as_str())), "{:?}", last.reasons);
+    assert!(stored.deployment.site(elsewhere).await.reported > before);
+    lies.end();
+    let (last, _) = service.repair(RepairRun::default(), &|_| ()).await.unwrap();
+    assert!(last.is_over() && last.failed == 0 && last.plan.out_of_place == 0, "{last:?}");
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use coffer_model::Timestamp;
 
+use super::marks::Marks;
 use super::pace::Pace;
 use super::{RepairBudget, RepairError, RepairReport, Told};
 use crate::jobs::Job;
@@ -112,6 +113,8 @@ impl Service {
             true => Pace::new(Some(&self.foreground), run.bytes_per_second, run.yields),
             false => Pace::unbounded(),
         };
+        // A round that does once more what an earlier one did is no progress.
+        let mut marks = Marks::default();
         loop {
             self.repair_status_mut().progress.rounds += 1;
             // Whoever waits for the end must not keep the service from leaving; a
@@ -120,7 +123,7 @@ impl Service {
             let report = tokio::select! {
                 biased;
                 () = self.watch.until_leaving() => return Err(RepairError::Stopped),
-                report = self.round(run.budget, &pace, &told) => report?,
+                report = self.round(run.budget, &pace, &mut marks, &told) => report?,
             };
             let mut status = self.repair_status_mut();
             status.last = Some(report.clone());
