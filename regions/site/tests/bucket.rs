@@ -208,3 +208,34 @@ async fn plain_http_to_another_machine_and_wrong_keys_are_refused() {
     assert!(matches!(BucketSite::create(stranger).await, Err(BucketError::Unreachable(_))));
     assert!(matches!(BucketSite::open(options(&server, "a", 1)).await, Err(BucketError::NotASite)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_came_after_its_record_was_removed_is_found_and_removed() {
+    let (dir, server) = server().await;
+    let site = BucketSite::create(options(&server, "a", 1)).await.unwrap();
+    let (gone, kept) = (record(1, 100), record(2, 100));
+    site.put(vec![gone.clone(), kept.clone()]).await.unwrap();
+    let lines = objects(dir.path(), "/kinds/");
+    assert_eq!(site.delete(vec![gone.id()]).await, Ok(1));
+    // The put of a line was on its way all the time.
+    let late = lines.iter().find(|line| !line.exists()).unwrap();
+    std::fs::write(late, b"").unwrap();
+    let listed = site.list(RecordKind::Shard, None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|line| line.id).collect::<Vec<_>>(), [gone.id(), kept.id()]);
+    let found = site.scrub().await.unwrap();
+    assert_eq!(found.iter().map(|finding| finding.record).collect::<Vec<_>>(), [Some(gone.id())]);
+    site.delete(vec![gone.id()]).await.unwrap();
+    let listed = site.list(RecordKind::Shard, None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|line| line.id).collect::<Vec<_>>(), [kept.id()]);
+    assert_eq!(site.scrub().await, Ok(Vec::new()));
+    assert_eq!(site.state().await.records, 1);
+
+    // Nothing but such lines: the scrub sees them all the same.
+    site.delete(vec![kept.id()]).await.unwrap();
+    for line in &lines {
+        std::fs::write(line, b"").unwrap();
+    }
+    assert_eq!(site.scrub().await.unwrap().len(), 2);
+    assert_eq!(site.delete(vec![gone.id(), kept.id()]).await, Ok(2));
+    assert_eq!(site.list(RecordKind::Shard, None, 10).await, Ok(Vec::new()));
+}
