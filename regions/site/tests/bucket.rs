@@ -239,3 +239,52 @@ async fn a_line_that_came_after_its_record_was_removed_is_found_and_removed() {
     assert_eq!(site.delete(vec![gone.id(), kept.id()]).await, Ok(2));
     assert_eq!(site.list(RecordKind::Shard, None, 10).await, Ok(Vec::new()));
 }
+
+/// A site whose longer bodies go up in small parts, with this deadline.
+async fn in_parts(server: &S3Server, call: Duration) -> BucketSite {
+    let mut options = options(server, "a", 1);
+    (options.timing.apart_bytes, options.timing.part_bytes) = (1000, 1 << 20);
+    (options.timing.call, options.timing.repetitions) = (call, 1);
+    options.timing.bytes_per_second = 1 << 30;
+    BucketSite::create(options).await.unwrap()
+}
+
+/// Twelve megabytes: twelve parts.
+fn long() -> Record {
+    record(1, 12 << 20)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_parts_are_refused_or_not_answered_is_given_up() {
+    let (_dir, server) = server().await;
+    let site = in_parts(&server, Duration::from_secs(60)).await;
+    server.refuse_parts();
+    assert_eq!(site.put(vec![long()]).await, Err(SiteError::Unreachable));
+    assert_eq!(server.aborts(), 1, "what it had sent is not kept where nobody sees it");
+    drop(site);
+
+    let (_dir, server) = crate::server().await;
+    let site = in_parts(&server, Duration::from_secs(2)).await;
+    server.hold_parts();
+    assert_eq!(site.put(vec![long()]).await, Err(SiteError::Unreachable));
+    assert_eq!(server.aborts(), 1, "nor what came too late");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_which_nobody_waits_for_the_end_is_given_up() {
+    let (_dir, server) = server().await;
+    let site = in_parts(&server, Duration::from_secs(60)).await;
+    server.hold_parts();
+    let begun = async {
+        while server.parts() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        put = site.put(vec![long()]) => unreachable!("no part was answered: {put:?}"),
+        () = begun => {}
+    }
+    while server.aborts() == 0 {
+        tokio::task::yield_now().await;
+    }
+}
