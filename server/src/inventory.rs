@@ -31,6 +31,28 @@ const VERSION_PAGE: usize = 512;
 pub(crate) struct Census {
     pub(crate) sites: Vec<RepairSite>,
     damaged: BTreeMap<SiteId, BTreeSet<RecordId>>,
+    shards: BTreeMap<SiteId, Tally>,
+}
+
+/// Shards at one site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, line: &ListedRecord) {
+        self.records += 1;
+        self.bytes = self.bytes.saturating_add(u64::from(line.body_bytes));
+    }
+}
+
+/// What a site listed of shards, and how much of that versions name.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    listed: Amount,
+    named: Amount,
 }
 
 impl Census {
@@ -43,7 +65,8 @@ impl Census {
             standing: listed.standing,
             alive: alive.contains(&listed.address.site.id),
         };
-        Self { sites: service.sites.listed().iter().map(one).collect(), damaged: service.damage.all() }
+        let sites = service.sites.listed().iter().map(one).collect();
+        Self { sites, damaged: service.damage.all(), shards: BTreeMap::new() }
     }
 
     fn counting(&self) -> Vec<SiteId> {
@@ -52,6 +75,36 @@ impl Census {
 
     fn is_damaged(&self, site: SiteId, record: RecordId) -> bool {
         self.damaged.get(&site).is_some_and(|records| records.contains(&record))
+    }
+
+    /// Enters one join: each meets a whole listing, and some of the versions.
+    fn tally(&mut self, site: SiteId, met: Tally) {
+        let tally = self.shards.entry(site).or_insert(Tally { named: Amount::default(), ..met });
+        tally.named.records += met.named.records;
+        tally.named.bytes = tally.named.bytes.saturating_add(met.named.bytes);
+    }
+
+    /// Shards that no version names, by site, after a walk over all tenants:
+    /// of puts under way, and what a put left that was withdrawn while the
+    /// site was silent. A site that fell silent is left out.
+    pub(crate) async fn unnamed_shards(&mut self, service: &Service) -> BTreeMap<SiteId, Amount> {
+        for site in self.counting() {
+            if !self.shards.contains_key(&site) {
+                let mut listed = Amount::default();
+                match each_line(service, site, RecordKind::Shard, |line| listed.add(&line)).await {
+                    Ok(()) => self.tally(site, Tally { listed, named: Amount::default() }),
+                    Err(_) => self.silence(site),
+                }
+            }
+        }
+        let counting = self.counting();
+        let shards = self.shards.iter().filter(|(site, _)| counting.contains(site));
+        let left = |(site, tally): (&SiteId, &Tally)| {
+            let records = tally.listed.records.saturating_sub(tally.named.records);
+            let bytes = tally.listed.bytes.saturating_sub(tally.named.bytes);
+            (*site, Amount { records, bytes })
+        };
+        shards.map(left).collect()
     }
 
     fn silence(&mut self, id: SiteId) {

@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::audit::AuditError;
-use crate::inventory::{Census, Superseded, superseded, walk};
+use crate::inventory::{Amount, Census, Superseded, superseded, walk};
 use crate::leaf::leaf;
 use crate::service::Service;
 use crate::tenant::Tenant;
@@ -138,6 +138,8 @@ struct Memory {
     verified: BTreeSet<(SiteId, RecordId)>,
     /// Sites that failed while the latest survey looked at them.
     silent: BTreeSet<SiteId>,
+    /// Shards that no version named, by site, when last everything was looked at.
+    unnamed: BTreeMap<SiteId, Amount>,
     /// Sites whose disk became a new one since the latest round began.
     replaced: Vec<SiteId>,
 }
@@ -179,6 +181,12 @@ impl Repairs {
         if memory.verified.len() < REMEMBERED_MAX {
             memory.verified.insert((site, record));
         }
+    }
+
+    /// Shards at a site that no version named when last everything was looked
+    /// at; `None` where nobody has looked, or the site was silent.
+    pub(crate) fn unnamed_shards(&self, site: SiteId) -> Option<Amount> {
+        self.memory().unnamed.get(&site).copied()
     }
 
     fn fell_silent(&self, site: SiteId) -> bool {
@@ -291,6 +299,10 @@ impl Service {
         })
         .await?;
         survey.plan = builder.finish();
+        if everywhere {
+            let unnamed = census.unnamed_shards(self).await;
+            self.repairs.memory().unnamed = unnamed;
+        }
         let silent = census.sites.iter().filter(|site| !site.alive).map(|site| site.site.id);
         self.repairs.memory().silent = silent.collect();
         Ok(survey)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffer_client::{RepairOptions, ShardLedger, SiteChange};
 use coffer_model::{Degraded, Digest, Geometry, RecordId, ResidencyPolicy};
-use coffer_regions::{RecordKind, Site};
+use coffer_regions::{Record, RecordKind, Site};
 use coffer_server::{Host, RecoveryKit, RepairBudget, RepairReport, RepairRun};
 use coffer_tests::{
     Deployment, Lies, TenantClient, bucket_name, copy_tree, fast_sites, host, object_key, pattern, policy,
@@ -500,4 +500,22 @@ async fn a_site_that_keeps_what_it_says_it_removed_is_named_and_ends_the_repair(
     lies.end();
     let (last, _) = service.repair(RepairRun::default(), &|_| ()).await.unwrap();
     assert!(last.is_over() && last.failed == 0 && last.plan.out_of_place == 0, "{last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_no_version_names_are_counted_at_their_site() {
+    let (sites, lies) = Lies::before(host().sites);
+    let deployment = Deployment::on(Host { sites, ..host() }, &crate::sites(&[])).await;
+    let stored = Stored::on(deployment, policy(&[])).await;
+    let par1 = lies.site("par1").unwrap();
+    let own = par1.list(RecordKind::Shard, None, 1).await.unwrap().remove(0);
+    let own = par1.get(own.id).await.unwrap();
+    // As a put leaves it that was withdrawn while the site was silent.
+    let id = RecordId::from_bytes([9; 16]);
+    let left = Record::new(RecordKind::Shard, id, own.geometry(), pattern(5, 70_000)).unwrap();
+    par1.put(vec![left]).await.unwrap();
+    assert_eq!(stored.deployment.site("par1").await.unnamed_shards, None, "nobody has looked");
+    stored.repair().await;
+    assert_eq!(stored.deployment.site("par1").await.unnamed_shards, Some((1, 70_000)));
+    assert_eq!(stored.deployment.site("fra1").await.unnamed_shards, Some((0, 0)));
 }
