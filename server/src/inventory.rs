@@ -1,6 +1,7 @@
 //! What lies where: the versions of the catalogues, batch by batch, held
 //! against what every site lists, in order and with digests, and against what
-//! is known to be damaged. Memory is that of one batch, however much there is.
+//! is known to be damaged. Memory is that of one batch, however much there is;
+//! in return every batch reads all listings once more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
