@@ -1,6 +1,7 @@
 //! What lies where: the versions of the catalogues, batch by batch, held
 //! against what every site lists, in order and with digests, and against what
-//! is known to be damaged. Memory is that of one batch, however much there is.
+//! is known to be damaged. Memory is that of one batch, however much there is;
+//! in return every batch reads all listings once more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,6 +35,28 @@ pub(crate) struct Census {
     damaged: BTreeMap<SiteId, BTreeSet<RecordId>>,
     /// Whose calls are given way to.
     foreground: Option<Arc<Foreground>>,
+    shards: BTreeMap<SiteId, Tally>,
+}
+
+/// Shards at one site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, line: &ListedRecord) {
+        self.records += 1;
+        self.bytes = self.bytes.saturating_add(u64::from(line.body_bytes));
+    }
+}
+
+/// What a site listed of shards, and how much of that versions name.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    listed: Amount,
+    named: Amount,
 }
 
 impl Census {
@@ -47,7 +70,7 @@ impl Census {
             alive: alive.contains(&listed.address.site.id),
         };
         let sites = service.sites.listed().iter().map(one).collect();
-        Self { sites, damaged: service.damage.all(), foreground: None }
+        Self { sites, damaged: service.damage.all(), shards: BTreeMap::new(), foreground: None }
     }
 
     /// The same, by somebody who can wait: between its looks tenants come first.
@@ -68,6 +91,36 @@ impl Census {
 
     fn is_damaged(&self, site: SiteId, record: RecordId) -> bool {
         self.damaged.get(&site).is_some_and(|records| records.contains(&record))
+    }
+
+    /// Enters one join: each meets a whole listing, and some of the versions.
+    fn tally(&mut self, site: SiteId, met: Tally) {
+        let tally = self.shards.entry(site).or_insert(Tally { named: Amount::default(), ..met });
+        tally.named.records += met.named.records;
+        tally.named.bytes = tally.named.bytes.saturating_add(met.named.bytes);
+    }
+
+    /// Shards that no version names, by site, after a walk over all tenants:
+    /// of puts under way, and what a put left that was withdrawn while the
+    /// site was silent. A site that fell silent is left out.
+    pub(crate) async fn unnamed_shards(&mut self, service: &Service) -> BTreeMap<SiteId, Amount> {
+        for site in self.counting() {
+            if !self.shards.contains_key(&site) {
+                let mut listed = Amount::default();
+                match each_line(service, self, site, RecordKind::Shard, |line| listed.add(&line)).await {
+                    Ok(()) => self.tally(site, Tally { listed, named: Amount::default() }),
+                    Err(_) => self.silence(site),
+                }
+            }
+        }
+        let counting = self.counting();
+        let shards = self.shards.iter().filter(|(site, _)| counting.contains(site));
+        let left = |(site, tally): (&SiteId, &Tally)| {
+            let records = tally.listed.records.saturating_sub(tally.named.records);
+            let bytes = tally.listed.bytes.saturating_sub(tally.named.bytes);
+            (*site, Amount { records, bytes })
+        };
+        shards.map(left).collect()
     }
 
     fn silence(&mut self, id: SiteId) {

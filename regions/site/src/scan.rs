@@ -78,6 +78,10 @@ pub(crate) struct VolumeEnd {
     pub(crate) tail: Tail,
     /// Offset of the last batch with a valid header.
     pub(crate) last_batch: Option<u64>,
+    /// Bytes of headers and tables.
+    pub(crate) framing: u64,
+    /// Where the scan would go on, if it stopped before the end.
+    pub(crate) next: Option<u64>,
 }
 
 /// Scans `volume` from the batch at `from` up to `end`, hands everything to
@@ -89,6 +93,20 @@ pub(crate) fn scan_volume(
     chain: &mut Chain,
     found: &mut dyn FnMut(Found),
 ) -> io::Result<VolumeEnd> {
+    scan_some(volume, from..end, u64::MAX, chain, found)
+}
+
+/// As [`scan_volume`], until so many bytes of headers and tables are read, at
+/// least one batch.
+pub(crate) fn scan_some(
+    volume: &Volume,
+    range: Range<u64>,
+    framing_max: u64,
+    chain: &mut Chain,
+    found: &mut dyn FnMut(Found),
+) -> io::Result<VolumeEnd> {
+    let Range { start: from, end } = range;
+    let (mut framing, mut next) = (0_u64, None);
     let mut scan = Scan { volume, end, window: Window::new(&volume.file, end), found };
     let (mut at, mut last_batch) = (from, None);
     let tail = loop {
@@ -99,6 +117,10 @@ pub(crate) fn scan_volume(
         if left < HEADER_BYTES as u64 {
             break Tail::Short(at);
         }
+        if framing >= framing_max && last_batch.is_some() {
+            next = Some(at);
+            break Tail::Clean;
+        }
         let raw: [u8; HEADER_BYTES] = scan.window.array(at)?;
         let header = BatchHeader::decode(&raw, &volume.key, at).filter(|h| h.sequence >= chain.next);
         match header {
@@ -108,6 +130,7 @@ pub(crate) fn scan_volume(
                 scan.batch(at, &header)?;
                 *chain = Chain { next: header.sequence + 1, previous: Some(chain_digest(&raw)) };
                 last_batch = Some(at);
+                framing += HEADER_BYTES as u64 + header.table_bytes();
                 at += header.extent();
             }
             None => {
@@ -123,7 +146,7 @@ pub(crate) fn scan_volume(
             }
         }
     };
-    Ok(VolumeEnd { tail, last_batch })
+    Ok(VolumeEnd { tail, last_batch, framing, next })
 }
 
 /// The header at `at` of a volume that is `end` bytes long, and its digest;
@@ -329,7 +352,7 @@ fn read_new(file: &File, offset: u64, length: u32) -> io::Result<Vec<u8>> {
 
 /// EIO is damage of the record; only what says nothing about the medium (a
 /// lack of memory or handles) is an error of the reading.
-fn of_the_medium(error: &io::Error) -> bool {
+pub(crate) fn of_the_medium(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof
         || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }

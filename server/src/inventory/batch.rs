@@ -8,7 +8,7 @@ use coffer_catalog::VersionRow;
 use coffer_model::{Digest, Layout, RecordId, ResidencyPolicy, SiteId};
 use coffer_regions::{Holdings, ListedRecord, RecordKind, SiteError, Stray, VersionInventory};
 
-use super::{Census, Found, Superseded, coding_of, copies, each_line, shards, usual};
+use super::{Census, Found, Superseded, Tally, coding_of, copies, each_line, shards, usual};
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -76,10 +76,14 @@ impl Batch {
         let (mut shards, mut copies) = (Vec::new(), Vec::new());
         for site in census.counting() {
             let (own_shards, own_copies) = (shards.len(), copies.len());
-            if self.ask(service, census, site, &mut shards, &mut copies).await.is_err() {
-                shards.truncate(own_shards);
-                copies.truncate(own_copies);
-                census.silence(site);
+            match self.ask(service, census, site, &mut shards, &mut copies).await {
+                Ok(Some(met)) => census.tally(site, met),
+                Ok(None) => {}
+                Err(_) => {
+                    shards.truncate(own_shards);
+                    copies.truncate(own_copies);
+                    census.silence(site);
+                }
             }
         }
         let mut by_version = Finds::new(self.versions.len());
@@ -103,7 +107,8 @@ impl Batch {
         }
     }
 
-    /// Joins the listings of one site.
+    /// Joins the listings of one site; how much of its shards is named here,
+    /// if they were asked for.
     async fn ask(
         &self,
         service: &Service,
@@ -111,22 +116,26 @@ impl Batch {
         site: SiteId,
         shards: &mut Vec<Hit>,
         copies: &mut Vec<Hit>,
-    ) -> Result<(), SiteError> {
+    ) -> Result<Option<Tally>, SiteError> {
         let hit = |expected: usize, line: &ListedRecord, good| Hit {
             expected: u32::try_from(expected).unwrap_or(u32::MAX),
             site,
             digest: line.digest,
             good: good && !census.is_damaged(site, line.id),
         };
+        let mut met = None;
         if !self.shards.is_empty() {
-            let mut at = 0;
+            let (mut at, mut tally) = (0, Tally::default());
             each_line(service, census, site, RecordKind::Shard, |line| {
+                tally.listed.add(&line);
                 if let Some(expected) = seek(&self.shards, &mut at, line.id) {
                     let good = self.digest_of(at) == Some(line.digest);
                     shards.push(hit(at, &line, good && expected.id == line.id));
+                    tally.named.add(&line);
                 }
             })
             .await?;
+            met = Some(tally);
         }
         let mut at = 0;
         each_line(service, census, site, RecordKind::Manifest, |line| {
@@ -134,7 +143,8 @@ impl Batch {
                 copies.push(hit(at, &line, true));
             }
         })
-        .await
+        .await?;
+        Ok(met)
     }
 
     /// The digest that the manifest states for an expected shard.
