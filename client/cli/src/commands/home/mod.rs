@@ -61,6 +61,8 @@ const LEASE_FILE: &str = "/run/coffer/lease/lease.json";
 /// What a node of this machine offers, unless the machine says otherwise.
 const NODE_DISK_BYTES: u64 = 1 << 40;
 const NODE_IOPS: u64 = 10_000;
+/// What a machine takes to start again, and somebody to look after it.
+const REBUILD_AFTER: u64 = 600;
 
 /// A place for a storage pod: a node of this machine.
 pub(super) struct Place {
@@ -96,12 +98,15 @@ pub(super) struct Wanted {
     pub(super) disk_bytes: u64,
     /// Whether the nodes' agents are started here.
     pub(super) agents: bool,
+    /// Seconds for which a silent node is waited for before what its pods hold is rebuilt elsewhere.
+    pub(super) rebuild_after: u64,
 }
 
 impl Wanted {
     /// A node and a pod for each site of a site file.
     pub(super) fn of(sites: &SiteFile, listen: SocketAddr) -> Self {
-        Self { places: Place::of(sites), listen, spare: 0, disk_bytes: NODE_DISK_BYTES, agents: true }
+        let (places, disk_bytes) = (Place::of(sites), NODE_DISK_BYTES);
+        Self { places, listen, spare: 0, disk_bytes, agents: true, rebuild_after: REBUILD_AFTER }
     }
 
     /// How many pods there should be.
@@ -259,6 +264,7 @@ impl Home {
             "metadata": { "name": SET, "namespace": NAMESPACE },
             "spec": {
                 "replicas": self.wanted.replicas(),
+                "rebuildAfterSeconds": self.wanted.rebuild_after,
                 "dataShards": DATA_SHARDS,
                 "parityShards": PARITY_SHARDS,
                 "template": {
