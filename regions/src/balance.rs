@@ -140,7 +140,8 @@ impl Loads {
     pub fn of(&self, site: SiteId) -> Load {
         let whole = |bytes: u128| u64::try_from(bytes).unwrap_or(u64::MAX);
         let held = self.held.get(&site).copied().unwrap_or_default();
-        let share = self.share.get(&site).copied().unwrap_or_default() / PARTS;
+        // To the nearest byte: rounded down, a shard that just fits would be a byte too large.
+        let share = (self.share.get(&site).copied().unwrap_or_default() + PARTS / 2) / PARTS;
         Load { held: whole(held), share: whole(share) }
     }
 
