@@ -23,6 +23,7 @@ mod execute;
 mod leftover;
 mod marks;
 mod pace;
+mod rebalance;
 mod rounds;
 mod slots;
 mod small;
@@ -31,6 +32,7 @@ use marks::Marks;
 
 pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
 pub(crate) use pace::{Foreground, InFlight};
+pub use rebalance::{Rebalance, SiteShare};
 pub(crate) use rounds::Status;
 pub use rounds::{RepairProgress, RepairRun, repair_in_background};
 
@@ -381,7 +383,7 @@ impl Service {
             // Never closed, so that this is always a permit.
             let _room = memory.acquire_many(u32::try_from(kib).unwrap_or(1)).await;
             let turn = pace.turn(step.bytes).await;
-            let done = execute::act(self, &step).await;
+            let done = execute::act(self, step.tenant, step.version, &step.action).await;
             pace.end(turn).await;
             (step, done)
         });

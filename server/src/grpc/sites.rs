@@ -46,6 +46,7 @@ pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
         known_damage,
         unnamed_shards: unnamed.map(|amount| amount.records),
         unnamed_shard_bytes: unnamed.map_or(0, |amount| amount.bytes),
+        written_bytes: service.sites.written(site.id).data(),
         last_seen_ns: service.sites.last_seen(site.id).map_or(0, |time| time.0),
     }
 }
