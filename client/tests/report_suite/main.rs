@@ -5,4 +5,5 @@
 mod checks;
 mod fixture;
 mod formats;
+mod hostile;
 mod mutation;
