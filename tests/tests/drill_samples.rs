@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -54,13 +55,24 @@ fn write_files(directory: &Path, files: &SampleFiles, record: &[u8]) {
     }
 }
 
-/// What the independent script says; none where the machine has no Python
-/// with the package that it needs: then the outside checks run it.
+/// The Python that runs outside scripts, where the caller names one.
+const PYTHON: &str = "COFFER_TEST_PYTHON";
+
+/// What the independent script says. None, and said aloud, where the machine's
+/// own Python lacks the package that it needs; one that is named must have it.
 fn outside(directory: &Path) -> Option<bool> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("outside/sample.py");
-    let able = Command::new("python3").args(["-c", "import cryptography"]).output().ok()?.status.success();
-    let ran = Command::new("python3").arg(script).arg(directory).output().ok()?;
-    able.then_some(ran.status.success())
+    let named = std::env::var_os(PYTHON);
+    let python = named.clone().unwrap_or_else(|| "python3".into());
+    let able = Command::new(&python).args(["-c", "import cryptography"]).output();
+    if !able.is_ok_and(|ran| ran.status.success()) {
+        assert!(named.is_none(), "{PYTHON} cannot import cryptography");
+        // Past the capture of the test's output.
+        let aloud = "SKIPPED: tests/outside/sample.py, for want of a Python with cryptography; name one with";
+        std::io::stderr().write_all(format!("{aloud} {PYTHON}\n").as_bytes()).unwrap();
+        return None;
+    }
+    Some(Command::new(&python).arg(script).arg(directory).output().unwrap().status.success())
 }
 
 #[tokio::test(flavor = "multi_thread")]
