@@ -58,7 +58,7 @@ async fn a_wrong_byte_at_rest_on_more_sites_than_parity_is_found_and_named_unrea
     assert_eq!(planned.plan.prediction.unrecoverable, 0, "nothing of it could be foreseen");
     let record = driller.run(&tenant, &planned, None, conduct(&at)).await.unwrap().record;
     let unmet = unmet(&record);
-    assert_eq!(names(&unmet), BTreeSet::from(["completeness", "outcome as foreseen", "rto"]));
+    assert_eq!(names(&unmet), BTreeSet::from(["completeness", "outcome as foreseen", "rpo", "rto"]));
     assert_eq!((record.results.restored, record.results.unreadable), (1, 1));
     assert!(unmet.iter().any(|(_, why)| why.contains("1 of 2 came back; unreadable: ")), "{unmet:?}");
     assert!(!record.is_as_foreseen());

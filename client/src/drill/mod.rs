@@ -22,6 +22,7 @@ mod origin;
 mod pace;
 mod plan;
 mod planning;
+mod population;
 mod predict;
 mod proof;
 mod record;
@@ -51,6 +52,7 @@ pub use plan::{
     ScenarioKind, Scope, Subject, Trigger,
 };
 pub use planning::{MakePlanError, Party, Planned, Setting, TreeSource, Wish};
+pub use population::{BesideLog, PutBefore};
 pub use predict::{Beforehand, Lies, PredictedPhase, Prediction, Rates, Work};
 pub use proof::{LogProof, LogProofError, PROOF_BYTES_MAX};
 pub use record::{
