@@ -17,6 +17,14 @@ use crate::digits::{sha256, sha256_hex};
 use crate::leaf::LeafView;
 use crate::log::{LogError, LogWatch};
 
+/// The operation that notes a digest.
+pub(super) const NOTE: &str = "digest_note";
+
+/// The label under which a plan's seed is noted; `plan_sha256` is hexadecimal.
+pub(super) fn seed_label(plan_sha256: &str) -> String {
+    format!("drill-seed-{}", plan_sha256.get(..32).unwrap_or_default())
+}
+
 /// Verifies the files of a drill against its record: that population, seed,
 /// sample and what was foreseen are those of the plan and the record.
 ///
@@ -91,7 +99,10 @@ pub enum SampleFault {
     Prediction,
     /// A second draw.
     #[error("the log notes {0} seeds for this plan: it was drawn again")]
-    Redrawn(u64),
+    Redrawn(usize),
+    /// One draw, and another one than the record's.
+    #[error("the seed that the log notes for this plan is not the one of this record, or not in its leaf")]
+    Elsewhere,
 }
 
 /// Reads the files of a drill from the shelf.
@@ -110,29 +121,36 @@ pub async fn sample_files(shelf: &Shelf<'_>, drill: &str) -> Result<SampleFiles,
 }
 
 /// Looks for other seeds of the same plan in the log, between the plan and the
-/// end of what is signed.
+/// end of what is signed: one is noted, the one of the record, in the leaf that
+/// the record names.
 ///
 /// # Errors
-/// [`SampleFault::Redrawn`] as a finding; [`DrillError`] else.
+/// [`SampleFault::Redrawn`] or [`SampleFault::Elsewhere`] as a finding;
+/// [`DrillError`] else.
 pub async fn look_for_redraws(
     setting: &Setting<'_>,
     record: &DrillRecordV2,
     watch: &mut LogWatch,
 ) -> Result<Result<(), SampleFault>, DrillError> {
-    let label = format!("drill-seed-{}:", record.plan.sha256.get(..32).unwrap_or_default());
-    let mut found = 0;
+    let label = format!("{}:", seed_label(&record.plan.sha256));
+    let mut found = Vec::new();
     let take = |range: LeafRange| {
-        for leaf in &range.leaves {
+        for (index, leaf) in (range.first..).zip(&range.leaves) {
             let value: serde_json::Value = serde_json::from_slice(leaf).unwrap_or_default();
-            let leaf = LeafView(&value);
-            let uid = leaf.text(LeafView::SUBJECT).unwrap_or_default();
-            let done = leaf.text(LeafView::OUTCOME) == Some("done");
-            found += u64::from(done && uid.starts_with(&label));
+            if let Some(digest) = LeafView(&value).done(NOTE).and_then(|uid| uid.strip_prefix(&label)) {
+                found.push((index, digest.to_owned()));
+            }
         }
         Ok::<_, LogError>(())
     };
     watch.read_from(setting.client, None, record.plan.log_index, take).await?;
-    Ok(if found == 1 { Ok(()) } else { Err(SampleFault::Redrawn(found)) })
+    let drawn = record.drawn.as_ref();
+    let named = drawn.map(|drawn| (drawn.log_index, sha256_hex(drawn.checkpoint.as_bytes())));
+    Ok(match found.as_slice() {
+        [one] if named.as_ref() == Some(one) => Ok(()),
+        [_] => Err(SampleFault::Elsewhere),
+        several => Err(SampleFault::Redrawn(several.len())),
+    })
 }
 
 /// Verifies that the log notes a record, by the proof that is kept beside it.

@@ -23,6 +23,7 @@ mod pace;
 mod pilot;
 mod plan;
 mod planning;
+mod population;
 mod predict;
 mod probe;
 mod proof;
@@ -54,6 +55,7 @@ pub use plan::{
     ScenarioKind, Scope, Subject, Trigger,
 };
 pub use planning::{MakePlanError, Party, Planned, Setting, TreeSource, Wish};
+pub use population::{BesideLog, PutBefore};
 pub use predict::{Beforehand, Lies, PredictedPhase, Prediction, Rates, Work};
 pub use proof::{LogProof, LogProofError, PROOF_BYTES_MAX};
 pub use record::{

@@ -237,7 +237,7 @@ impl Coded for JobError {
 impl Coded for SignError {
     fn code(&self) -> Code {
         match self {
-            Self::TooLong(_) | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
+            Self::TooLong(_) | Self::Canonical(_) | Self::Form | Self::Tenant => Code::InvalidArgument,
             Self::Sign(_) => Code::Internal,
             Self::Audit(error) => error.code(),
         }

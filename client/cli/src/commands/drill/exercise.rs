@@ -419,6 +419,13 @@ fn tell(context: &Context<'_>, desk: &Desk, drilled: &Drilled, flags: &RunFlags)
     super::verify::tell_v2(context, record);
     context.output.text(format_args!("record   {}", path.display()));
     let key = &desk.tenant.identity().log_key;
-    context.output.text(format_args!("verify   coffer drill verify {} --key '{key}'", path.display()));
-    Ok(super::verify::exit_of_v2(record))
+    let tenant = &record.tenant;
+    let cosigner =
+        record.scope.cosigner.as_ref().map(|key| format!(" --cosigner '{key}'")).unwrap_or_default();
+    context.output.text(format_args!(
+        "verify   coffer drill verify {} --key '{key}' --of-tenant {tenant}{cosigner}",
+        path.display()
+    ));
+    let slower = record.trend.as_ref().is_some_and(|trend| trend.regression);
+    Ok(if flags.check_trend && slower { Exit::Differences } else { super::verify::exit_of_v2(record) })
 }
