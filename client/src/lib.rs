@@ -18,6 +18,7 @@ pub mod drill;
 mod drills;
 pub mod evidence;
 mod evidence_calls;
+mod foreign;
 mod holders;
 mod holds;
 mod kit;
@@ -25,6 +26,7 @@ mod leaf;
 mod log;
 mod objects;
 pub mod profile;
+mod rebalance;
 mod repair;
 pub mod report;
 mod scrub;
@@ -42,6 +44,7 @@ pub use connect::{Client, ConnectError, ConnectOptions, Credentials};
 pub use digits::{from_hex, hex};
 pub use drills::{SignDrillError, SignedDrill};
 pub use evidence_calls::{SignedFacts, SignedStatement};
+pub use foreign::{open_regular, read_regular};
 pub use holders::{HolderGroup, HolderSite, Holders};
 pub use holds::HoldInfo;
 pub use kit::{PublicKit, PublicKitError, pin_checkpoint};
@@ -49,6 +52,7 @@ pub use log::{LeafProof, LogError, LogWatch, note_subject_names};
 pub use objects::{
     GetError, ObjectBody, ObjectInfo, ObjectPlacement, PIECE_BYTES, PutError, PutOutcome, Removed,
 };
+pub use rebalance::{Rebalance, RebalanceOptions, SiteShare};
 pub use repair::{
     DeclaredCertificate, RepairOptions, RepairPlan, RepairRound, RepairStatus, RepairStep, RepairSums,
     RepairTrouble, ShardLedger, ShardState, ShortVersion, SiteChange,

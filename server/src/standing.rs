@@ -92,9 +92,6 @@ pub enum SiteChangeError {
         "a certificate has an issuer and a number of 1 to {CERTIFICATE_TEXT_MAX} plain characters, and ends no earlier than it begins"
     )]
     Certificate,
-    /// The old disk still answers.
-    #[error("{0} answers; take its disk away first, or drain it")]
-    Answers(String),
     /// A store could not be made or opened.
     #[error(transparent)]
     Store(#[from] OpenSiteError),
@@ -158,16 +155,18 @@ impl Service {
     /// # Errors
     /// [`SiteChangeError::Needed`] if a policy needs it.
     pub async fn drain_site(&self, name: &str, back: bool) -> Result<SiteId, SiteChangeError> {
-        self.drain(name, back, false).await
+        self.drain(name, back, false, None).await
     }
 
     /// The same; with `anyway` a site goes on draining although a policy needs it: what that policy asks
-    /// for is refused from then on, rather than written where it may not lie.
+    /// for is refused from then on, rather than written where it may not lie. `wish` is the subject of its
+    /// leaves, where nobody else writes them.
     pub(crate) async fn drain(
         &self,
         name: &str,
         back: bool,
         anyway: bool,
+        wish: Option<&str>,
     ) -> Result<SiteId, SiteChangeError> {
         let _turn = self.changing_sites.lock().await;
         let (mut list, at) = self.find(name)?;
@@ -182,7 +181,7 @@ impl Service {
         if !back && !anyway {
             self.refuse_if_needed(id, name).await?;
         }
-        self.write_sites(list, None).await?;
+        self.write_as_wished(list, wish).await?;
         Ok(id)
     }
 
@@ -191,6 +190,10 @@ impl Service {
     /// # Errors
     /// [`SiteChangeError::Occupied`] while a version has a place there.
     pub async fn retire_site(&self, name: &str) -> Result<SiteId, SiteChangeError> {
+        self.retire(name, None).await
+    }
+
+    pub(crate) async fn retire(&self, name: &str, wish: Option<&str>) -> Result<SiteId, SiteChangeError> {
         let _turn = self.changing_sites.lock().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
@@ -198,7 +201,7 @@ impl Service {
         require(site, Standing::Draining)?;
         site.standing = Standing::Retired;
         self.refuse_if_occupied(id, name).await?;
-        self.write_sites(list, None).await?;
+        self.write_as_wished(list, wish).await?;
         self.forget_disk(id).await;
         Ok(id)
     }
@@ -235,7 +238,8 @@ impl Service {
     /// A site whose disk is lost gets a new, empty one; repair fills it.
     ///
     /// # Errors
-    /// [`SiteChangeError::Answers`] while the old one is there.
+    /// [`SiteChangeError::Store`] where a new store cannot be made: a directory
+    /// or a bucket that still holds the old one is not written over.
     pub async fn replace_site(&self, name: &str) -> Result<SiteId, SiteChangeError> {
         let _turn = self.changing_sites.lock().await;
         let (list, at) = self.find(name)?;

@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use coffer_model::{BucketName, Geometry, Jurisdiction, Tier, Timestamp};
 
 pub(crate) use audit::{AuditCommand, KeyFlags, LogCommand, LogFlags, OcsfFlags};
-pub(crate) use drill::{DrillCommand, DrillWish, LeftFlags, PinnedKey, RunFlags, ScheduleCommand};
+pub(crate) use drill::{DrillCommand, DrillWish, LeftFlags, PinnedKey, RecordOf, RunFlags, ScheduleCommand};
 #[cfg(feature = "embedded")]
 pub(crate) use drill::{RecoverFlags, StandInFlags};
 #[cfg(feature = "embedded")]
@@ -41,7 +41,8 @@ use values::{bucket, metadata, moment, object, object_prefix, range, seconds, si
 /// with evidence.
 ///
 /// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 done but for single
-/// entries, 4 differences or a failed verification.
+/// entries, 4 differences or a failed verification, 5 nothing wrong found and
+/// not all of it checked.
 #[derive(Parser)]
 #[command(name = "coffer", version, after_help = "Example: coffer try ~/Documents")]
 pub(crate) struct Flags {
@@ -257,6 +258,9 @@ pub(crate) struct ServeFlags {
     /// So many of the fleet's nodes carry no pod: room for the pods of a node that is drained or lost.
     #[arg(long, default_value_t = 0, value_name = "N", requires = "fleet")]
     pub(crate) fleet_spare: usize,
+    /// How long a silent node is waited for before what its pods hold is rebuilt elsewhere. Its place is taken much earlier, so that writes go on.
+    #[arg(long, default_value = "10m", value_parser = seconds, value_name = "DURATION", requires = "fleet")]
+    pub(crate) fleet_rebuild_after: Seconds,
     /// Who gives the root key at later starts.
     #[arg(long, value_enum, default_value = "passphrase")]
     pub(crate) custodian: CustodianKind,

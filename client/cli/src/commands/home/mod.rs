@@ -3,6 +3,7 @@
 //! sites run as storage pods on them.
 
 mod agents;
+mod attestations;
 mod authority;
 mod endpoints;
 mod in_process;
@@ -18,13 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_client::profile::write_atomically;
-use coffer_control::attestation::{Attester, Statement, TrustedKeys};
+use coffer_control::attestation::{Attester, TrustedKeys};
 use coffer_control::{Control, FIELD_MANAGER, NAMESPACE, Pace, Transactions, install};
 use coffer_embedded::platform::{Settings, Told};
 use coffer_embedded::{AgentAccess, Embedded, NoAudit, Options, Tls};
 use coffer_server::{Service, SiteAuthority, SiteFile, SitePlace};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use kube::ResourceExt as _;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -48,6 +50,8 @@ pub(super) use pods::{site_entry, site_id};
 const SET: &str = "sites";
 /// The port of its pods.
 const PORT: u16 = 7441;
+/// Annotation of the set: how many pods the start wanted that wrote it.
+const STARTED_WITH: &str = "fleet.coffer/started-with";
 /// Shards of the default geometry that suffice to read an object.
 const DATA_SHARDS: u32 = 4;
 /// Its shards beside these.
@@ -61,6 +65,8 @@ const LEASE_FILE: &str = "/run/coffer/lease/lease.json";
 /// What a node of this machine offers, unless the machine says otherwise.
 const NODE_DISK_BYTES: u64 = 1 << 40;
 const NODE_IOPS: u64 = 10_000;
+/// What a machine takes to start again, and somebody to look after it.
+const REBUILD_AFTER: u64 = 600;
 
 /// A place for a storage pod: a node of this machine.
 pub(super) struct Place {
@@ -96,12 +102,15 @@ pub(super) struct Wanted {
     pub(super) disk_bytes: u64,
     /// Whether the nodes' agents are started here.
     pub(super) agents: bool,
+    /// Seconds for which a silent node is waited for before what its pods hold is rebuilt elsewhere.
+    pub(super) rebuild_after: u64,
 }
 
 impl Wanted {
     /// A node and a pod for each site of a site file.
     pub(super) fn of(sites: &SiteFile, listen: SocketAddr) -> Self {
-        Self { places: Place::of(sites), listen, spare: 0, disk_bytes: NODE_DISK_BYTES, agents: true }
+        let (places, disk_bytes) = (Place::of(sites), NODE_DISK_BYTES);
+        Self { places, listen, spare: 0, disk_bytes, agents: true, rebuild_after: REBUILD_AFTER }
     }
 
     /// How many pods there should be.
@@ -184,7 +193,8 @@ impl Home {
         drop(embedded);
         let mut home =
             Self { client, agents, wanted, dir, lost, service, stop, tasks, control, closed, enrols };
-        home.nodes(context, (&authority, &access), &attester, address)?;
+        let revoked = attestations::revoked(&home.client).await?;
+        home.nodes(context, (&authority, &access), (&attester, &revoked), address)?;
         home.set().await?;
         Ok(home)
     }
@@ -194,23 +204,14 @@ impl Home {
         &mut self,
         context: &Context<'_>,
         (authority, access): (&FleetAuthority, &FleetAuthority),
-        attester: &Attester,
+        (attester, revoked): (&Attester, &BTreeSet<String>),
         api: SocketAddr,
     ) -> Result<(), Failure> {
-        let now = context.clock.now().0 / 1_000_000_000;
         let loopback = Loopback::open_or_choose(&self.dir, context.entropy.as_ref())?;
         for (number, place) in self.wanted.places.iter().enumerate() {
             let own = self.node_dir(&place.name);
             files::make_directory(&own)?;
-            let statement = Statement {
-                node: place.name.parse().map_err(Failure::usage)?,
-                country: place.country,
-                domain: place.domain.clone(),
-                tier: place.tier,
-                not_before: now.saturating_sub(60),
-                not_after: now.saturating_add(366 * 86_400),
-            };
-            write_atomically(&own.join("attestation"), attester.sign(&statement).as_bytes())?;
+            attestations::keep(context, &own.join("attestation"), place, attester, revoked)?;
             let user = format!("system:node:{}", place.name);
             let kubeconfig = authority.kubeconfig(api, &user, "system:nodes")?;
             write_atomically(&own.join("kubeconfig"), kubeconfig.to_string().as_bytes())?;
@@ -240,8 +241,16 @@ impl Home {
         self.dir.join("nodes").join(name)
     }
 
-    /// The site set, as it is wanted.
+    /// The site set, as it is wanted. What an operator has made of its size since a start that wanted the same stays.
     async fn set(&self) -> Result<(), Failure> {
+        let api: kube::Api<coffer_control::SiteSet> = kube::Api::namespaced(self.client.clone(), NAMESPACE);
+        let known = api.get_opt(SET).await.map_err(|error| Failure::new(format!("the fleet: {error}")))?;
+        let started = self.wanted.replicas().to_string();
+        let known = known.filter(|set| set.annotations().get(STARTED_WITH) == Some(&started));
+        let replicas = u32::try_from(self.wanted.replicas()).unwrap_or(u32::MAX);
+        let size = known.map_or((replicas, DATA_SHARDS, PARITY_SHARDS), |set| {
+            (set.spec.replicas, set.spec.data_shards, set.spec.parity_shards)
+        });
         let image = self.agents.image();
         let file = |name: &str| format!("$(COFFER_CERTIFICATE_DIR)/{name}");
         let args: Vec<String> = ["serve", "--create", "--dir", "$(COFFER_DATA_DIR)/store", "--listen"]
@@ -256,11 +265,12 @@ impl Home {
         let set = json!({
             "apiVersion": "fleet.coffer/v1",
             "kind": "SiteSet",
-            "metadata": { "name": SET, "namespace": NAMESPACE },
+            "metadata": { "name": SET, "namespace": NAMESPACE, "annotations": { STARTED_WITH: started } },
             "spec": {
-                "replicas": self.wanted.replicas(),
-                "dataShards": DATA_SHARDS,
-                "parityShards": PARITY_SHARDS,
+                "replicas": size.0,
+                "rebuildAfterSeconds": self.wanted.rebuild_after,
+                "dataShards": size.1,
+                "parityShards": size.2,
                 "template": {
                     "image": image,
                     "args": args,
@@ -269,7 +279,6 @@ impl Home {
                 },
             },
         });
-        let api: kube::Api<coffer_control::SiteSet> = kube::Api::namespaced(self.client.clone(), NAMESPACE);
         let params = kube::api::PatchParams::apply(FIELD_MANAGER).force();
         let applied = api.patch(SET, &params, &kube::api::Patch::Apply(&set)).await;
         applied.map(drop).map_err(|error| Failure::new(format!("the site set was not taken: {error}")))
