@@ -4,8 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_model::Entropy;
-use coffer_proto::{MESSAGE_BYTES_MAX, SERVER_NAME, v1};
+use coffer_proto::{FRAME_BYTES, MESSAGE_BYTES_MAX, READ_BYTES, SERVER_NAME, v1};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tower::ServiceExt as _;
 use zeroize::Zeroizing;
 
 use crate::call::Patience;
@@ -14,9 +19,6 @@ use crate::call::Patience;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// In flight on the connection, in bytes.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// What the peer may send in one frame, in bytes: longer ones than the default
-/// of 16 KiB make fewer records of TLS and fewer wake-ups.
-const FRAME_BYTES: u32 = 64 << 10;
 
 /// Who calls, and whom.
 pub struct Credentials {
@@ -92,14 +94,13 @@ impl Client {
             .tls_config(tls)
             .map_err(|error| ConnectError::Credentials(with_causes(&error)))?
             .connect_timeout(options.connect_timeout)
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(60))
             .keep_alive_while_idle(true)
-            .connect()
+            .connect_with_connector(tcp(options.connect_timeout).map_response(read_long))
             .await
             .map_err(|error| {
                 let reason = with_causes(&error);
@@ -163,6 +164,21 @@ impl Client {
     pub(crate) fn drill_calls(&self) -> v1::drills_client::DrillsClient<Channel> {
         v1::drills_client::DrillsClient::new(self.channel.clone())
     }
+}
+
+/// Connects to the first address that answers.
+fn tcp(timeout: Duration) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(timeout));
+    connector
+}
+
+/// TLS asks its socket for 4 KiB at a time, four times for each record; these
+/// short reads come out of one long one.
+fn read_long(stream: TokioIo<TcpStream>) -> TokioIo<BufReader<TcpStream>> {
+    TokioIo::new(BufReader::with_capacity(READ_BYTES, stream.into_inner()))
 }
 
 /// The transport's error and its causes: its own text is "transport error".

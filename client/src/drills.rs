@@ -53,7 +53,8 @@ impl Client {
 
     /// Tries what must not be possible: to reach another tenant by its id, with
     /// the credentials of this one. How many of the attempts were answered with
-    /// anything but a refusal, and how many there were.
+    /// anything but a refusal, and how many there were. All of them only read:
+    /// where the other tenant can be reached, nothing of it may be harmed.
     ///
     /// # Errors
     /// [`CallError`] if the service does not answer, so that nothing is known.
@@ -69,8 +70,10 @@ impl Client {
         let get =
             v1::GetObjectRequest { tenant: id(), bucket: bucket.clone(), key: key(), ..Default::default() };
         let stat = v1::StatObjectRequest { tenant: id(), bucket: bucket.clone(), key: key(), as_of_ns: 0 };
-        let objects = v1::ListObjectsRequest { tenant: id(), bucket: bucket.clone(), ..Default::default() };
-        let delete = v1::DeleteObjectRequest { tenant: id(), bucket, key: key() };
+        let objects = v1::ListObjectsRequest { tenant: id(), bucket, ..Default::default() };
+        let facts = v1::GetFactsRequest { tenant: id() };
+        let residency = v1::ListResidencyRequest { tenant: id(), after: Bytes::new(), limit: 1 };
+        let holds = v1::ListHoldsRequest { tenant: id() };
         let checkpoint = v1::GetCheckpointRequest { tenant: id(), since_size: 0, cosigned: false };
         let leaf = v1::GetLeafRequest { tenant: id(), index: 0, size: 1 };
         let answers = [
@@ -78,7 +81,9 @@ impl Client {
             once(&self.patience, self.objects().get_object(get)).await.map(|_| ()),
             once(&self.patience, self.objects().stat_object(stat)).await.map(|_| ()),
             once(&self.patience, self.objects().list_objects(objects)).await.map(|_| ()),
-            once(&self.patience, self.objects().delete_object(delete)).await.map(|_| ()),
+            once(&self.patience, self.evidence_calls().get_facts(facts)).await.map(|_| ()),
+            once(&self.patience, self.evidence_calls().list_residency(residency)).await.map(|_| ()),
+            once(&self.patience, self.hold_calls().list_holds(holds)).await.map(|_| ()),
             once(&self.patience, self.log_calls().get_checkpoint(checkpoint)).await.map(|_| ()),
             once(&self.patience, self.log_calls().get_leaf(leaf)).await.map(|_| ()),
         ];

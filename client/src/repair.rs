@@ -153,6 +153,8 @@ pub struct RepairStatus {
     pub ended: Option<Timestamp>,
     /// The last round that ended.
     pub last_round: Option<RepairRound>,
+    /// Why the latest one broke off, if it did.
+    pub trouble: Option<String>,
 }
 
 /// How a repair is to be run.
@@ -386,6 +388,7 @@ impl Client {
             began: time(answer.began_ns),
             ended: time(answer.ended_ns),
             last_round: answer.last_round.map(round).transpose()?,
+            trouble: Some(answer.trouble).filter(|text| !text.is_empty()),
         })
     }
 

@@ -42,6 +42,9 @@ pub struct SiteInfo {
     pub read_only: bool,
     /// Records that reads, scrubs or repairs know to be wrong there.
     pub known_damage: u64,
+    /// Shards there that no version named when repair last looked at everything,
+    /// those of puts under way among them, and their bytes.
+    pub unnamed_shards: Option<(u64, u64)>,
     /// When it was last seen to answer, since the service started.
     pub last_seen: Option<Timestamp>,
     /// Bytes of shards and manifest records that it acknowledged since the service started.
@@ -69,6 +72,7 @@ pub(crate) fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
         free_bytes: message.free_bytes,
         read_only: message.read_only,
         known_damage: message.known_damage,
+        unnamed_shards: message.unnamed_shards.map(|shards| (shards, message.unnamed_shard_bytes)),
         last_seen: (message.last_seen_ns > 0).then_some(Timestamp(message.last_seen_ns)),
         written_bytes: message.written_bytes,
         quarantined: message.quarantined,

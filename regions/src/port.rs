@@ -64,7 +64,7 @@ pub struct ScrubStep {
     pub findings: Vec<ScrubFinding>,
     /// Records read and verified.
     pub records: u64,
-    /// Bytes of their bodies.
+    /// Bytes that were read: bodies, and what holds them together.
     pub bytes: u64,
     /// Where the next step goes on; `None` when the pass is complete.
     pub next: Option<ScrubCursor>,
@@ -227,7 +227,10 @@ pub trait Site: Send + Sync {
     async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError>;
 
     /// Reads and verifies records from `from` on (`None`: from the oldest)
-    /// until about `bytes_max` bytes of bodies are read, at least one record.
+    /// until about `bytes_max` bytes are read, at least one record; after the
+    /// last of them what holds them together, headers and tables of volumes or
+    /// the lines of listings, where the site has such. A record that could not
+    /// be read is not passed over.
     async fn scrub_step(&self, from: Option<ScrubCursor>, bytes_max: u64) -> Result<ScrubStep, SiteError>;
 
     /// Whether its history contains that batch: a site that came back older

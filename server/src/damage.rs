@@ -13,11 +13,15 @@ use crate::service::Service;
 
 /// Most records remembered for one site; a site with more is read whole.
 const REMEMBERED_MAX: usize = 1 << 20;
+/// Most places remembered for one site; one with more is told of more often.
+const PLACES_MAX: usize = 1 << 12;
 
 /// Records that a site acknowledged and does not give back as they were.
 #[derive(Default)]
 pub(crate) struct DamageBook {
     known: Mutex<BTreeMap<SiteId, BTreeSet<RecordId>>>,
+    /// Damage that belongs to no record, so that nothing is written anew for it.
+    places: Mutex<BTreeMap<SiteId, BTreeSet<String>>>,
     news: AtomicU64,
 }
 
@@ -34,6 +38,20 @@ impl DamageBook {
         let news = records.len() < REMEMBERED_MAX && records.insert(record);
         self.news.fetch_add(u64::from(news), Ordering::SeqCst);
         news
+    }
+
+    /// Notes damage at a place that belongs to no record: a header of a volume,
+    /// a key slot. Whether that is news.
+    pub(crate) fn note_place(&self, site: SiteId, place: &str) -> bool {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = places.entry(site).or_default();
+        if places.contains(place) {
+            return false;
+        }
+        if places.len() < PLACES_MAX {
+            places.insert(place.to_owned());
+        }
+        true
     }
 
     /// A site has another disk: what was found there is not there.
@@ -70,6 +88,7 @@ impl DamageBook {
     /// Forgets everything about a site whose disk is a new one.
     pub(crate) fn forget(&self, site: SiteId) {
         self.known().remove(&site);
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).remove(&site);
     }
 
     /// How many records are known to be wrong at a site.

@@ -6,7 +6,7 @@ use coffer_keys::{
     CanonicalError, EnvelopeError, STATEMENT_PAYLOAD_TYPE, leaf_hash, parse_canonical, sign_statement,
     statement_kind,
 };
-use coffer_model::{Outcome, Timestamp};
+use coffer_model::{Outcome, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -27,6 +27,8 @@ pub(crate) enum SignError {
     Canonical(#[from] CanonicalError),
     #[error("the statement is not an in-toto Statement v1 about what is to be signed")]
     Form,
+    #[error("the statement does not name the tenant that asks for the signature")]
+    Tenant,
     #[error("the statement could not be signed: {0}")]
     Sign(#[from] EnvelopeError),
     #[error("refused, because the audit log cannot be written: {0}")]
@@ -37,7 +39,9 @@ pub(crate) enum SignError {
 pub(crate) async fn sign(service: &Service, sign: Granted<Vec<u8>>) -> Result<(Vec<u8>, u64), SignError> {
     let (statement, grant) = sign.into_parts();
     let of_drill = |kind: &str| kind.starts_with("urn:coffer:drill:");
-    let value = grant.settled(service, read_statement(&statement, STATEMENT_BYTES_MAX, of_drill)).await?;
+    let read = read_statement(&statement, STATEMENT_BYTES_MAX, of_drill);
+    let read = read.and_then(|value| about(grant.tenant().id, value));
+    let value = grant.settled(service, read).await?;
     let digest = leaf_hash(&statement);
     let audit_seq =
         grant.tenant().note(&grant.event(service, Some(digest.to_string()), Outcome::Done)).await?;
@@ -71,6 +75,13 @@ async fn count(service: &Service, tenant: &Tenant) -> Result<(), AuditError> {
     // Two numbers always serialise; without them nothing is counted.
     let body = postcard::to_allocvec(&signed).unwrap_or_default();
     Ok(tenant.catalog.put_fact(SIGNED, [0; 16], body).await?)
+}
+
+/// The statement, if its predicate names this tenant: one key signs for all of
+/// them, and none may have a record that tells of another.
+pub(crate) fn about(tenant: TenantId, value: Value) -> Result<Value, SignError> {
+    let named = value.pointer("/predicate/tenant").and_then(Value::as_str);
+    if named == Some(tenant.to_string().as_str()) { Ok(value) } else { Err(SignError::Tenant) }
 }
 
 /// The statement, if it is one of a kind that may be signed here.

@@ -1,6 +1,7 @@
 //! What lies where: the versions of the catalogues, batch by batch, held
 //! against what every site lists, in order and with digests, and against what
-//! is known to be damaged. Memory is that of one batch, however much there is.
+//! is known to be damaged. Memory is that of one batch, however much there is;
+//! in return every batch reads all listings once more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use coffer_regions::{
     shard_record_id,
 };
 
+use crate::repair::Foreground;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -31,6 +33,30 @@ const VERSION_PAGE: usize = 512;
 pub(crate) struct Census {
     pub(crate) sites: Vec<RepairSite>,
     damaged: BTreeMap<SiteId, BTreeSet<RecordId>>,
+    /// Whose calls are given way to.
+    foreground: Option<Arc<Foreground>>,
+    shards: BTreeMap<SiteId, Tally>,
+}
+
+/// Shards at one site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, line: &ListedRecord) {
+        self.records += 1;
+        self.bytes = self.bytes.saturating_add(u64::from(line.body_bytes));
+    }
+}
+
+/// What a site listed of shards, and how much of that versions name.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    listed: Amount,
+    named: Amount,
 }
 
 impl Census {
@@ -43,7 +69,20 @@ impl Census {
             standing: listed.standing,
             alive: alive.contains(&listed.address.site.id),
         };
-        Self { sites: service.sites.listed().iter().map(one).collect(), damaged: service.damage.all() }
+        let sites = service.sites.listed().iter().map(one).collect();
+        Self { sites, damaged: service.damage.all(), shards: BTreeMap::new(), foreground: None }
+    }
+
+    /// The same, by somebody who can wait: between its looks tenants come first.
+    pub(crate) fn giving_way(self, foreground: Option<Arc<Foreground>>) -> Self {
+        Self { foreground, ..self }
+    }
+
+    async fn look<T>(&self, work: impl Future<Output = T>) -> T {
+        match &self.foreground {
+            Some(foreground) => foreground.look(work).await,
+            None => work.await,
+        }
     }
 
     fn counting(&self) -> Vec<SiteId> {
@@ -52,6 +91,36 @@ impl Census {
 
     fn is_damaged(&self, site: SiteId, record: RecordId) -> bool {
         self.damaged.get(&site).is_some_and(|records| records.contains(&record))
+    }
+
+    /// Enters one join: each meets a whole listing, and some of the versions.
+    fn tally(&mut self, site: SiteId, met: Tally) {
+        let tally = self.shards.entry(site).or_insert(Tally { named: Amount::default(), ..met });
+        tally.named.records += met.named.records;
+        tally.named.bytes = tally.named.bytes.saturating_add(met.named.bytes);
+    }
+
+    /// Shards that no version names, by site, after a walk over all tenants:
+    /// of puts under way, and what a put left that was withdrawn while the
+    /// site was silent. A site that fell silent is left out.
+    pub(crate) async fn unnamed_shards(&mut self, service: &Service) -> BTreeMap<SiteId, Amount> {
+        for site in self.counting() {
+            if !self.shards.contains_key(&site) {
+                let mut listed = Amount::default();
+                match each_line(service, self, site, RecordKind::Shard, |line| listed.add(&line)).await {
+                    Ok(()) => self.tally(site, Tally { listed, named: Amount::default() }),
+                    Err(_) => self.silence(site),
+                }
+            }
+        }
+        let counting = self.counting();
+        let shards = self.shards.iter().filter(|(site, _)| counting.contains(site));
+        let left = |(site, tally): (&SiteId, &Tally)| {
+            let records = tally.listed.records.saturating_sub(tally.named.records);
+            let bytes = tally.listed.bytes.saturating_sub(tally.named.bytes);
+            (*site, Amount { records, bytes })
+        };
+        shards.map(left).collect()
     }
 
     fn silence(&mut self, id: SiteId) {
@@ -85,7 +154,7 @@ pub(crate) async fn walk(
         let policies = policies(tenant).await?;
         let mut after = None;
         loop {
-            let page = tenant.catalog.versions(after, VERSION_PAGE).await?;
+            let page = census.look(tenant.catalog.versions(after, VERSION_PAGE)).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.manifest.manifest.version);
             for version in page {
@@ -110,6 +179,7 @@ async fn policies(tenant: &Tenant) -> Result<BTreeMap<BucketId, ResidencyPolicy>
 /// Every line of a listing, page by page.
 async fn each_line(
     service: &Service,
+    census: &Census,
     site: SiteId,
     kind: RecordKind,
     mut line: impl FnMut(ListedRecord),
@@ -117,7 +187,7 @@ async fn each_line(
     let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable)?;
     let mut after = None;
     loop {
-        let page = adapter.list(kind, after, LIST_PAGE).await?;
+        let page = census.look(adapter.list(kind, after, LIST_PAGE)).await?;
         let end = page.len() < LIST_PAGE;
         let last = page.last().map(|last| last.id);
         // A listing that does not go on would never end.
@@ -161,7 +231,7 @@ async fn unnamed(
     let mut listed: BTreeMap<SiteId, Vec<RecordId>> = BTreeMap::new();
     for site in census.counting() {
         let mut lines = Vec::new();
-        match each_line(service, site, RecordKind::Manifest, |line| lines.push(line.id)).await {
+        match each_line(service, census, site, RecordKind::Manifest, |line| lines.push(line.id)).await {
             Ok(()) => drop(listed.insert(site, lines)),
             Err(_) => census.silence(site),
         }
@@ -171,7 +241,7 @@ async fn unnamed(
         known.extend(tenant.catalog.reservations().await?.into_iter().map(|row| row.record));
         let mut after = None;
         loop {
-            let page = tenant.catalog.manifest_records(after, LIST_PAGE).await?;
+            let page = census.look(tenant.catalog.manifest_records(after, LIST_PAGE)).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             known.extend(page.into_iter().map(|(_, record)| record));

@@ -8,6 +8,8 @@ mod challenge_sample;
 mod coverage;
 mod scrub;
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -86,13 +88,37 @@ pub enum JobError {
     Silent(String),
 }
 
+/// A job whose trouble is its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Job {
+    /// Reading one site.
+    Scrub(SiteId),
+    /// Watching whether what was promised of scrubs is kept.
+    Coverage,
+    /// Asking sites about shards.
+    Challenge,
+    /// Repair.
+    Repair,
+}
+
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scrub(site) => write!(f, "scrub of {site}"),
+            Self::Coverage => f.write_str("coverage of scrubs"),
+            Self::Challenge => f.write_str("challenges"),
+            Self::Repair => f.write_str("repair"),
+        }
+    }
+}
+
 /// What the jobs keep between their steps.
 pub(crate) struct Watch {
     settings: Mutex<JobSettings>,
     scrub: tokio::sync::Mutex<Option<scrub::Books>>,
     delays: tokio::sync::Mutex<Option<challenge_delay::Delays>>,
-    /// Why the last step of a background job failed.
-    trouble: Mutex<Option<String>>,
+    /// Why the last step of each background job failed whose last step did.
+    trouble: Mutex<BTreeMap<Job, String>>,
     /// The service is leaving: what may take long ends early.
     leaving: tokio::sync::watch::Sender<bool>,
 }
@@ -118,11 +144,14 @@ impl Watch {
         *held(&self.settings)
     }
 
-    /// Remembers how a background step ended; whether it went well.
-    fn settle(&self, result: Result<(), JobError>) -> bool {
-        let went_well = result.is_ok();
-        *held(&self.trouble) = result.err().map(|error| error.to_string());
-        went_well
+    /// Remembers how a step of a job ended. Only the same job's next step
+    /// takes it back: what one does well says nothing of another.
+    pub(crate) fn settle(&self, job: Job, result: Result<(), impl fmt::Display>) {
+        let mut trouble = held(&self.trouble);
+        match result {
+            Ok(()) => drop(trouble.remove(&job)),
+            Err(error) => drop(trouble.insert(job, error.to_string())),
+        }
     }
 
     /// Tells what may take long that the service is leaving.
@@ -140,9 +169,11 @@ impl Watch {
         *self.leaving.borrow()
     }
 
-    /// Why the last background step failed, if it did.
+    /// Why the last steps of background jobs failed, if any did: job by job.
     pub(crate) fn trouble(&self) -> Option<String> {
-        held(&self.trouble).clone()
+        let trouble = held(&self.trouble);
+        let lines = trouble.iter().map(|(job, error)| format!("{job}: {error}"));
+        (!trouble.is_empty()).then(|| lines.collect::<Vec<_>>().join("; "))
     }
 }
 
@@ -216,5 +247,24 @@ impl Service {
     pub(crate) fn site_named(&self, name: &str) -> Result<SiteId, JobError> {
         let found = self.sites.topology().sites.iter().find(|site| site.name == name);
         found.map(|site| site.id).ok_or_else(|| JobError::NoSite(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_job_does_well_does_not_take_back_the_trouble_of_another() {
+        let watch = Watch::default();
+        assert_eq!(watch.trouble(), None);
+        watch.settle(Job::Challenge, Err(JobError::NoRealm));
+        watch.settle(Job::Coverage, Ok::<(), JobError>(()));
+        assert!(watch.trouble().is_some_and(|trouble| trouble.starts_with("challenges: ")));
+        watch.settle(Job::Repair, Err(JobError::Serialise));
+        watch.settle(Job::Challenge, Ok::<(), JobError>(()));
+        assert!(watch.trouble().is_some_and(|trouble| trouble.starts_with("repair: ")));
+        watch.settle(Job::Repair, Ok::<(), JobError>(()));
+        assert_eq!(watch.trouble(), None);
     }
 }

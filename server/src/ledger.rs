@@ -279,7 +279,7 @@ pub(crate) async fn list_short(
     let ((), grant) = list.into_parts();
     let tenant = grant.tenant();
     tenant.note(&grant.event(service, None, Outcome::Done)).await?;
-    let survey = service.survey(&[Arc::clone(tenant)], RepairBudget::default(), false).await?;
+    let survey = service.survey(&[Arc::clone(tenant)], RepairBudget::default(), false, None).await?;
     let mut lines = Vec::new();
     for short in survey.short {
         if let Some(row) = tenant.catalog.version(short.version).await? {

@@ -10,6 +10,7 @@ mod authority;
 mod authorize;
 mod bucket;
 mod bucket_change;
+mod connection;
 mod custody;
 mod damage;
 mod delete;

@@ -32,8 +32,9 @@ const SEALED_CHUNK: u64 = SEALED_CHUNK_BYTES as u64;
 const HEADER: u64 = HEADER_BYTES as u64;
 
 /// Plaintext in one piece, and so in one message: little enough to stay in a
-/// processor's cache on its way to the socket.
-const PIECE_BYTES: usize = 128 << 10;
+/// processor's cache on its way to the socket, and with what goes around it no
+/// more than two frames of [`coffer_proto::FRAME_BYTES`].
+const PIECE_BYTES: usize = 7 * CHUNK_BYTES;
 
 /// The chunks that a range of plaintext touches. A range that ends with the
 /// object includes its last chunk, which is always short and may be empty, so

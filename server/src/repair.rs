@@ -14,24 +14,32 @@ use futures::StreamExt as _;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::audit::AuditError;
-use crate::inventory::{Census, Superseded, superseded, walk};
+use crate::inventory::{Amount, Census, Superseded, superseded, walk};
 use crate::leaf::leaf;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
 mod execute;
+mod leftover;
+mod marks;
 mod pace;
 mod rebalance;
 mod rounds;
 mod slots;
 mod small;
 
+use marks::Marks;
+
 pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
 pub(crate) use pace::{Foreground, InFlight};
 pub use rebalance::{Rebalance, SiteShare};
 pub(crate) use rounds::Status;
 pub use rounds::{RepairProgress, RepairRun, repair_in_background};
-pub(crate) use slots::heal as heal_slots;
+
+/// Brings sites the key slots that they have missed.
+pub(crate) async fn heal_slots(service: &Service) -> small::Healed {
+    slots::heal(service, &mut Marks::default()).await
+}
 
 /// Why a round did not take place, or ended early. What was done stands.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +78,8 @@ impl Default for RepairBudget {
 pub struct RepairReport {
     /// Steps that were taken to their end.
     pub done: u64,
-    /// Steps that were not, with the reason of the first few.
+    /// Steps, and small records and slots, that were not, with the reason of
+    /// the first few.
     pub failed: u64,
     /// Reasons, at most sixteen.
     pub reasons: Vec<String>,
@@ -131,6 +140,10 @@ struct Memory {
     verified: BTreeSet<(SiteId, RecordId)>,
     /// Sites that failed while the latest survey looked at them.
     silent: BTreeSet<SiteId>,
+    /// Shards that no version named, by site, when last everything was looked at.
+    unnamed: BTreeMap<SiteId, Amount>,
+    /// Sites whose disk became a new one since the latest round began.
+    replaced: Vec<SiteId>,
 }
 
 impl Repairs {
@@ -172,13 +185,25 @@ impl Repairs {
         }
     }
 
+    /// Shards at a site that no version named when last everything was looked
+    /// at; `None` where nobody has looked, or the site was silent.
+    pub(crate) fn unnamed_shards(&self, site: SiteId) -> Option<Amount> {
+        self.memory().unnamed.get(&site).copied()
+    }
+
     fn fell_silent(&self, site: SiteId) -> bool {
         self.memory().silent.contains(&site)
     }
 
     /// Forgets what was read back from a site whose disk is a new one.
     pub(crate) fn forget(&self, site: SiteId) {
-        self.memory().verified.retain(|(verified, _)| *verified != site);
+        let mut memory = self.memory();
+        memory.verified.retain(|(verified, _)| *verified != site);
+        memory.replaced.push(site);
+    }
+
+    fn take_replaced(&self) -> Vec<SiteId> {
+        std::mem::take(&mut self.memory().replaced)
     }
 }
 
@@ -226,7 +251,7 @@ impl Service {
     /// # Errors
     /// [`RepairError`].
     pub async fn plan_repair(&self, budget: RepairBudget) -> Result<Plan, RepairError> {
-        Ok(self.survey(&self.all_tenants(), budget, true).await?.plan)
+        Ok(self.survey(&self.all_tenants(), budget, true, None).await?.plan)
     }
 
     /// One round, without timers and without regard for others: what sites
@@ -235,7 +260,7 @@ impl Service {
     /// # Errors
     /// [`RepairError`].
     pub async fn repair_once(&self, budget: RepairBudget) -> Result<RepairReport, RepairError> {
-        self.round(budget, &pace::Pace::unbounded(), &|_| ()).await
+        self.round(budget, &pace::Pace::unbounded(), &mut Marks::default(), &|_| ()).await
     }
 
     /// Looks at every version of these tenants.
@@ -244,8 +269,9 @@ impl Service {
         tenants: &[Arc<Tenant>],
         budget: RepairBudget,
         everywhere: bool,
+        foreground: Option<Arc<Foreground>>,
     ) -> Result<Survey, RepairError> {
-        let mut census = Census::new(self);
+        let mut census = Census::new(self).giving_way(foreground);
         let older = match everywhere {
             true => superseded(self, tenants, &mut census).await?,
             false => Superseded::new(),
@@ -276,6 +302,10 @@ impl Service {
         })
         .await?;
         survey.plan = builder.finish();
+        if everywhere {
+            let unnamed = census.unnamed_shards(self).await;
+            self.repairs.memory().unnamed = unnamed;
+        }
         let silent = census.sites.iter().filter(|site| !site.alive).map(|site| site.site.id);
         self.repairs.memory().silent = silent.collect();
         Ok(survey)
@@ -285,27 +315,68 @@ impl Service {
         &self,
         budget: RepairBudget,
         pace: &pace::Pace<'_>,
+        marks: &mut Marks,
         told: &(dyn Fn(Told<'_>) + Sync),
     ) -> Result<RepairReport, RepairError> {
         let _turn = self.repairs.turn.lock().await;
+        self.repairs.take_replaced().into_iter().for_each(|site| marks.forget(site));
         let tenants = self.all_tenants();
         // Before anything is compared: one that is quarantined later was not.
         let guards = self.sites.guards();
         let quarantined = guards.iter().filter(|(_, guard)| guard.is_quarantined()).map(|(id, _)| *id);
         let mut quarantined: Vec<SiteId> = quarantined.collect();
-        let (slots, small) = (slots::heal(self).await, small::heal(self, &tenants).await?);
+        let slots = slots::heal(self, marks).await;
+        let small = small::heal(self, &tenants, marks).await?;
         quarantined.retain(|id| !slots.lacking.contains(id) && !small.lacking.contains(id));
         let mut report =
             RepairReport { slots: slots.written, small: small.written, ..RepairReport::default() };
-        let Survey { plan, whole_again, .. } = self.survey(&tenants, budget, true).await?;
+        report.fail(slots.failed);
+        report.fail(small.failed);
+        let Survey { plan, whole_again, .. } =
+            self.survey(&tenants, budget, true, pace.gives_way_to()).await?;
         self.note_whole(whole_again).await?;
         self.name_beyond_repair(&plan).await?;
         told(Told::Planned(&plan));
-        let by_tenant = steps_by_tenant(&plan.steps);
+        let mut failures = Failures::default();
+        let mut steps = plan.steps.clone();
+        steps.retain(|step| match marks.undone(step) {
+            None => true,
+            Some(site) => {
+                failures.add(format!("{}: {}", step.version, self.undone(site)));
+                told(Told::Failed);
+                false
+            }
+        });
+        report.fail(failures);
+        let by_tenant = steps_by_tenant(&steps);
         for (tenant, steps) in &by_tenant {
             self.note_repair(*tenant, format!("{steps} steps"), Outcome::Intent).await?;
         }
-        let steps = plan.steps.clone();
+        let mut done_of = self.carry_out(steps, budget, pace, marks, told, &mut report).await;
+        for (tenant, steps) in by_tenant {
+            let done = done_of.remove(&tenant).unwrap_or_default();
+            let outcome = if done == Done::default() { Outcome::Failed } else { Outcome::Done };
+            self.note_repair(tenant, format!("{done} of {steps} steps"), outcome).await?;
+            report.add(&done);
+        }
+        report.plan = plan;
+        if report.is_over() {
+            report.fail(leftover::settle(self).await);
+            self.release_repaired(&quarantined).await;
+        }
+        Ok(report)
+    }
+
+    /// Carries out these steps; what it came to for each tenant.
+    async fn carry_out(
+        &self,
+        steps: Vec<Step>,
+        budget: RepairBudget,
+        pace: &pace::Pace<'_>,
+        marks: &mut Marks,
+        told: &(dyn Fn(Told<'_>) + Sync),
+        report: &mut RepairReport,
+    ) -> BTreeMap<TenantId, Done> {
         let memory = &Semaphore::new(MEMORY_KIB);
         let acts = steps.into_iter().map(|step| async move {
             let kib = usize::try_from(step.bytes >> 10).unwrap_or(MEMORY_KIB).clamp(1, MEMORY_KIB);
@@ -318,34 +389,23 @@ impl Service {
         });
         // In order, so that one seed always acts in one way.
         let mut acts = futures::stream::iter(acts).buffered(budget.at_once.max(1));
-        let mut done_of: BTreeMap<TenantId, Done> = BTreeMap::new();
+        let (mut done_of, mut failures) = (BTreeMap::<TenantId, Done>::new(), Failures::default());
         while let Some((step, outcome)) = acts.next().await {
             match outcome {
                 Ok(done) => {
                     report.done += 1;
+                    marks.done(&step);
                     told(Told::Done(&done, step.bytes));
                     done_of.entry(step.tenant).or_default().add(&done);
                 }
                 Err(failure) => {
-                    report.failed += 1;
                     told(Told::Failed);
-                    if report.reasons.len() < 16 {
-                        report.reasons.push(format!("{}: {failure}", step.version));
-                    }
+                    failures.add(format!("{}: {failure}", step.version));
                 }
             }
         }
-        for (tenant, steps) in by_tenant {
-            let done = done_of.remove(&tenant).unwrap_or_default();
-            let outcome = if done == Done::default() { Outcome::Failed } else { Outcome::Done };
-            self.note_repair(tenant, format!("{done} of {steps} steps"), outcome).await?;
-            report.add(&done);
-        }
-        report.plan = plan;
-        if report.is_over() {
-            self.release_repaired(&quarantined).await;
-        }
-        Ok(report)
+        report.fail(failures);
+        done_of
     }
 
     /// A quarantined site of which a whole round found nothing that it lacks
@@ -423,7 +483,32 @@ fn steps_by_tenant(steps: &[Step]) -> BTreeMap<TenantId, u64> {
     by_tenant
 }
 
+/// What did not come to its end, and why, for the first few.
+#[derive(Debug, Default)]
+pub(crate) struct Failures {
+    count: u64,
+    reasons: Vec<String>,
+}
+
+/// Reasons that are kept.
+const REASONS_MAX: usize = 16;
+
+impl Failures {
+    pub(crate) fn add(&mut self, reason: String) {
+        self.count += 1;
+        if self.reasons.len() < REASONS_MAX {
+            self.reasons.push(reason);
+        }
+    }
+}
+
 impl RepairReport {
+    fn fail(&mut self, failures: Failures) {
+        self.failed += failures.count;
+        let room = REASONS_MAX.saturating_sub(self.reasons.len());
+        self.reasons.extend(failures.reasons.into_iter().take(room));
+    }
+
     fn add(&mut self, done: &Done) {
         self.shards += done.shards;
         self.read_back += done.read_back;

@@ -16,14 +16,15 @@ use coffer_proto::v1::repair_server::RepairServer;
 use coffer_proto::v1::scrub_server::ScrubServer;
 use coffer_proto::v1::sites_server::SitesServer;
 use coffer_proto::v1::tenants_server::TenantsServer;
-use coffer_proto::{DESCRIPTORS, MESSAGE_BYTES_MAX};
-use futures::Stream;
+use coffer_proto::{DESCRIPTORS, FRAME_BYTES, MESSAGE_BYTES_MAX};
+use futures::{Stream, TryStreamExt as _};
 use tokio::net::TcpListener;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
+use crate::connection::Connection;
 use crate::grpc::{
     AuditApi, BucketsApi, DrillsApi, EvidenceApi, HoldsApi, LogApi, Logged, ObjectsApi, RepairApi, ScrubApi,
     SitesApi, TenantsApi,
@@ -56,9 +57,6 @@ pub enum ServeError {
 /// A window that lets one stream fill a fast link.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Longer frames than the default of 16 KiB make fewer records of TLS and
-/// fewer wake-ups.
-const FRAME_BYTES: u32 = 64 << 10;
 
 /// Serves until `shutdown` completes, without background jobs; then finishes
 /// what is under way and makes the logs durable.
@@ -95,7 +93,7 @@ pub async fn serve_with(
         .build_v1()?;
     // The builder's own setting is not for listeners that it did not open:
     // without this, every small answer waits for the client's delayed ACK.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(Connection::new);
     let server = Server::builder().tls_config(tls)?;
     let jobs = Jobs::start(&service, settings);
     let leaving = Arc::clone(&service);

@@ -92,9 +92,6 @@ pub enum SiteChangeError {
         "a certificate has an issuer and a number of 1 to {CERTIFICATE_TEXT_MAX} plain characters, and ends no earlier than it begins"
     )]
     Certificate,
-    /// The old disk still answers.
-    #[error("{0} answers; take its disk away first, or drain it")]
-    Answers(String),
     /// A store could not be made or opened.
     #[error(transparent)]
     Store(#[from] OpenSiteError),
@@ -241,7 +238,8 @@ impl Service {
     /// A site whose disk is lost gets a new, empty one; repair fills it.
     ///
     /// # Errors
-    /// [`SiteChangeError::Answers`] while the old one is there.
+    /// [`SiteChangeError::Store`] where a new store cannot be made: a directory
+    /// or a bucket that still holds the old one is not written over.
     pub async fn replace_site(&self, name: &str) -> Result<SiteId, SiteChangeError> {
         let _turn = self.changing_sites.lock().await;
         let (list, at) = self.find(name)?;

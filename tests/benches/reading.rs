@@ -19,47 +19,6 @@ use coffer_tests::{
 const MIB: usize = 1 << 20;
 const LARGE: usize = 64 * MIB;
 
-/// Bytes a second where each byte passes through steps of these rates, one after the other.
-fn through(rates: &[f64]) -> f64 {
-    1.0 / rates.iter().map(|rate| 1.0 / rate).sum::<f64>()
-}
-
-/// What a read could do at best.
-struct ReadLimits(Limits);
-
-impl ReadLimits {
-    /// The formula of the issue.
-    fn formula(&self) -> f64 {
-        through(&[self.0.seal, self.0.code, self.0.hash, self.0.disk])
-    }
-
-    /// From the page cache: every byte opened and hashed once.
-    fn cached(&self) -> f64 {
-        through(&[self.0.open, self.0.hash])
-    }
-
-    /// And hashed again by the client, sealed and opened again by TLS.
-    fn over_tls(&self) -> f64 {
-        through(&[self.0.open, self.0.hash, self.0.hash, self.0.seal, self.0.open])
-    }
-
-    fn print(&self) {
-        println!("limits of this machine, one core each, MB/s:");
-        println!(
-            "  seal {:.0}, open {:.0}, code {:.0}, hash {:.0}, disk (write + fdatasync) {:.0}; {:.0} fsyncs a second",
-            self.0.seal / 1e6,
-            self.0.open / 1e6,
-            self.0.code / 1e6,
-            self.0.hash / 1e6,
-            self.0.disk / 1e6,
-            self.0.fsyncs
-        );
-        println!("  (a) seal + code + hash + disk         {:6.0}", self.formula() / 1e6);
-        println!("  (b) open + hash, from the page cache  {:6.0}", self.cached() / 1e6);
-        println!("  (c) and hash again, TLS both ways     {:6.0}\n", self.over_tls() / 1e6);
-    }
-}
-
 struct Bench {
     deployment: Deployment,
     tenant: Arc<TenantClient>,
@@ -97,7 +56,7 @@ impl Bench {
     }
 }
 
-async fn large(bench: &Bench, limits: &ReadLimits) {
+async fn large(bench: &Bench, limits: &Limits) {
     println!("large gets on loopback, mutual TLS, 4+2 over six local sites, page cache:");
     for (size, rounds) in [(LARGE, 21), (8 * MIB, 41), (MIB, 101)] {
         bench.tenant.put(&bench.bucket, "object", pattern(2, size)).await;
@@ -113,19 +72,18 @@ async fn large(bench: &Bench, limits: &ReadLimits) {
                 times.iter().filter(|(how, _)| *how == drained).map(|(_, took)| *took).collect();
             let rate = size as f64 / median(&of);
             println!(
-                "  {:3} MiB {what} {:6.0} MB/s   {:.2} of (a)   {:.2} of (b)   {:.2} of (c)",
+                "  {:3} MiB {what} {:6.0} MB/s   {:.2} of the limit   {:.2} of that with the wire",
                 size / MIB,
                 rate / 1e6,
-                rate / limits.formula(),
-                rate / limits.cached(),
-                rate / limits.over_tls()
+                rate / limits.get(),
+                rate / limits.get_over_wire()
             );
         }
     }
     println!();
 }
 
-async fn small(bench: &Bench, limits: &ReadLimits) {
+async fn small(bench: &Bench, limits: &Limits) {
     println!("gets of 4 KiB:");
     for i in 0..256 {
         bench.tenant.put(&bench.bucket, &format!("small/{i}"), Bytes::from_static(&[5; 4096])).await;
@@ -149,7 +107,7 @@ async fn small(bench: &Bench, limits: &ReadLimits) {
         let rate = (clients * each) as f64 / took;
         println!(
             "  {clients:2} clients  {rate:6.0} a second   {:5.2} of the disk's fsyncs",
-            rate / limits.0.fsyncs
+            rate / limits.fsyncs
         );
     }
     println!("  {:?}\n", bench.deployment.service().read_load());
@@ -262,7 +220,7 @@ fn main() {
     runtime.block_on(async {
         if wants("large") || wants("small") {
             let bench = Bench::new(Deployment::six_sites().await).await;
-            let limits = ReadLimits(Limits::measure(bench.deployment.scratch()));
+            let limits = Limits::measure(bench.deployment.scratch());
             limits.print();
             if wants("large") {
                 large(&bench, &limits).await;

@@ -14,6 +14,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use coffer_model::{BucketName, Geometry, ResidencyPolicy};
@@ -22,6 +23,7 @@ use coffer_server::{Host, RepairBudget, RepairRun};
 use coffer_tests::{
     Deployment, Lies, TenantClient, bucket_name, elapsed, host, object_key, pattern, policy, seconds,
 };
+use futures::FutureExt as _;
 
 const MIB: usize = 1 << 20;
 /// Plaintext of one large object.
@@ -111,15 +113,29 @@ impl Bench {
     }
 }
 
+/// How the tenants of the foreground call.
+#[derive(Clone, Copy)]
+enum Load {
+    /// Each client a call every ten milliseconds, whatever the last one took.
+    Paced,
+    /// Each client its next call as soon as the last one is answered: the
+    /// processors are full before repair begins.
+    Saturating,
+}
+
 /// Small gets and puts of several clients until told to stop; how long each took.
-async fn foreground(bench: &Bench, stop: &Arc<AtomicBool>) -> Vec<f64> {
+async fn foreground(bench: &Bench, load: Load, stop: &Arc<AtomicBool>) -> Vec<f64> {
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
         let (tenant, bucket, stop) = (Arc::clone(&bench.tenant), bench.bucket.clone(), Arc::clone(stop));
         clients.spawn(async move {
             let mut took = Vec::new();
             let mut n = client;
+            let mut due = tokio::time::interval(Duration::from_millis(10));
             while !stop.load(Ordering::Relaxed) {
+                if matches!(load, Load::Paced) {
+                    due.tick().await;
+                }
                 n = (n * 7 + 1) % 256;
                 let key = format!("small/{n}");
                 if n.is_multiple_of(2) {
@@ -142,14 +158,60 @@ fn p99(mut took: Vec<f64>) -> (f64, usize) {
 }
 
 /// Foreground calls while `work` is under way.
-async fn beside<T>(bench: &Bench, work: impl Future<Output = T>) -> (Vec<f64>, T) {
+async fn beside<T>(bench: &Bench, load: Load, work: impl Future<Output = T>) -> (Vec<f64>, T) {
     let stop = Arc::new(AtomicBool::new(false));
     let ended = async {
         let done = work.await;
         stop.store(true, Ordering::Relaxed);
         done
     };
-    tokio::join!(foreground(bench, &stop), ended)
+    tokio::join!(foreground(bench, load, &stop), ended)
+}
+
+/// Foreground calls for so long, and nothing else.
+async fn alone(bench: &Bench, load: Load, seconds: u64) -> Vec<f64> {
+    beside(bench, load, tokio::time::sleep(Duration::from_secs(seconds))).await.0
+}
+
+/// What small calls notice of the repair of a lost site. The quiet time they
+/// are held against is taken before and after, since puts make the service
+/// larger meanwhile.
+async fn giving_way(bench: &mut Bench, load: Load) {
+    let name = match load {
+        Load::Paced => "paced",
+        Load::Saturating => "saturating",
+    };
+    bench.lose("par1").await;
+    let mut quiet = alone(bench, load, 10).await;
+    let service = Arc::clone(bench.deployment.service());
+    let mut repair = Box::pin(elapsed(service.repair(RepairRun::default(), &|_| ())));
+    // Full processors are shown for a while; the rest of the repair has the machine.
+    let (during, done) = match load {
+        Load::Paced => {
+            let (during, done) = beside(bench, load, &mut repair).await;
+            (during, Some(done))
+        }
+        Load::Saturating => {
+            beside(bench, load, tokio::time::timeout(Duration::from_secs(60), &mut repair).map(Result::ok))
+                .await
+        }
+    };
+    let moved = service.repair_progress();
+    let meanwhile = done.as_ref().map_or(60.0, |(took, _)| *took);
+    let (_, done) = match done {
+        Some(done) => done,
+        None => repair.await,
+    };
+    let (last, sums) = done.unwrap();
+    assert!(last.is_over() && sums.failed == 0, "{last:?}");
+    quiet.append(&mut alone(bench, load, 10).await);
+    let ((quiet, calls_quiet), (during, calls_during)) = (p99(quiet), p99(during));
+    println!(
+        "  giving way   {name} calls: {:6.1} MB/s moved, {meanwhile:.1} s; p99 {quiet:.2} ms without ({calls_quiet} calls), \
+         {during:.2} ms meanwhile ({calls_during} calls): {:.2} times",
+        moved.bytes as f64 / meanwhile / 1e6,
+        during / quiet
+    );
 }
 
 /// The ledger and the independent count while `going` holds; how often they
@@ -194,21 +256,9 @@ async fn one_size(mib: usize) -> f64 {
     assert!(sums.read_back >= sums.shards);
     drop(service);
 
-    // With tenants at work, before and meanwhile.
-    let (before, ()) =
-        beside(&bench, async { tokio::time::sleep(std::time::Duration::from_secs(8)).await }).await;
-    bench.lose("par1").await;
-    let service = Arc::clone(bench.deployment.service());
-    let (during, (took, done)) = beside(&bench, elapsed(service.repair(RepairRun::default(), &|_| ()))).await;
-    let (_, sums) = done.unwrap();
-    let ((before, calls_before), (during, calls_during)) = (p99(before), p99(during));
-    println!(
-        "  giving way   {:6.0} MB/s moved, {took:.1} s; p99 of small calls {before:.2} ms before ({calls_before} calls), \
-         {during:.2} ms meanwhile ({calls_during} calls): {:.2} times",
-        sums.bytes as f64 / took / 1e6,
-        during / before
-    );
-    drop(service);
+    // With tenants at work.
+    giving_way(&mut bench, Load::Paced).await;
+    giving_way(&mut bench, Load::Saturating).await;
 
     // The ledger, sampled while a third site is filled slowly.
     bench.lose("mad1").await;

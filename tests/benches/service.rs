@@ -2,6 +2,8 @@
 //! code, hash and disk measured alone, then puts and gets over the wire and a
 //! backup with its restore, each as a ratio to those limits. One run, one
 //! machine, so that the ratios hold where absolute figures lie.
+//!
+//! `cargo bench -p coffer-tests --bench service -- [large] [small] [backup] [slow]`
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first failure")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its findings")]
 #![expect(clippy::disallowed_methods, reason = "the tree that is backed up is plain files")]
@@ -27,41 +29,34 @@ use coffer_tests::{
 
 const MIB: usize = 1 << 20;
 
-/// What a put and a get could do at best.
-struct ServiceLimits(Limits);
-
-impl ServiceLimits {
-    /// Seconds for a put of `size` bytes, each step after the other on one
-    /// core: seal once, code once, hash the content and 1.5 times the sealed
-    /// bytes, write 1.5 times.
-    fn put(&self, size: f64) -> f64 {
-        size * (1.0 / self.0.seal + 1.0 / self.0.code + 2.5 / self.0.hash + 1.5 / self.0.disk)
+async fn large(tenant: &TenantClient, bucket: &BucketName, limits: &Limits, size: usize, rounds: usize) {
+    let body = pattern(2, size);
+    let (mut puts, mut gets, mut streams) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        puts.push(elapsed(tenant.put(bucket, "object", body.clone())).await.0);
+        let (took, got) = elapsed(tenant.get(bucket, "object")).await;
+        assert!(got.unwrap() == body);
+        gets.push(took);
+        streams.push(elapsed(drain(tenant, bucket)).await.0);
     }
-
-    /// Seconds for a get from the page cache: hash, open.
-    fn get(&self, size: f64) -> f64 {
-        size * (1.0 / self.0.seal + 1.0 / self.0.hash)
+    let name = if size >= MIB { format!("{} MiB", size / MIB) } else { format!("{} KiB", size >> 10) };
+    let of = |times: &[f64]| size as f64 / median(times);
+    let (put, get) = (of(&puts), of(&gets));
+    println!("put {name:>7}  {:8.0} MB/s   {:5.2} of the limit", put / 1e6, put / limits.put());
+    for (get, how) in [(get, "into memory"), (of(&streams), "piece by piece")] {
+        println!(
+            "get {name:>7}  {:8.0} MB/s   {:5.2} of the limit   {:5.2} of that with the wire   {how}",
+            get / 1e6,
+            get / limits.get(),
+            get / limits.get_over_wire()
+        );
     }
 }
 
-async fn large(
-    tenant: &TenantClient,
-    bucket: &BucketName,
-    limits: &ServiceLimits,
-    size: usize,
-    rounds: usize,
-) {
-    let body = pattern(2, size);
-    let (mut puts, mut gets) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        puts.push(elapsed(tenant.put(bucket, "object", body.clone())).await.0);
-        gets.push(elapsed(async { assert!(tenant.get(bucket, "object").await.unwrap() == body) }).await.0);
-    }
-    let (put, get, bytes) = (median(&puts), median(&gets), size as f64);
-    let (put_ratio, get_ratio) = (limits.put(bytes) / put, limits.get(bytes) / get);
-    let name = if size >= MIB { format!("{} MiB", size / MIB) } else { format!("{} KiB", size >> 10) };
-    println!("put {name:>7}  {:8.0} MB/s   {put_ratio:5.2} of the limit", bytes / put / 1e6);
-    println!("get {name:>7}  {:8.0} MB/s   {get_ratio:5.2} of the limit", bytes / get / 1e6);
+/// Reads the object and keeps nothing.
+async fn drain(tenant: &TenantClient, bucket: &BucketName) {
+    let (_, mut body) = tenant.client.get(bucket, &object_key("object"), None).await.unwrap();
+    while body.next().await.unwrap().is_some() {}
 }
 
 /// Puts a second of 4 KiB with so many clients at once.
@@ -159,37 +154,48 @@ async fn backup_and_restore(tenant: &TenantClient, scratch: &Path) {
     println!("restore  2,004 files, {:.0} MB  {:6.0} MB/s", total / 1e6, total / restored / 1e6);
 }
 
-fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let deployment = Deployment::six_sites().await;
-        let limits = ServiceLimits(Limits::measure(deployment.scratch()));
-        println!("limits of this machine, one core each:");
-        println!("seal  {:8.0} MB/s (AES-256-GCM, 16 KiB chunks)", limits.0.seal / 1e6);
-        println!("code  {:8.0} MB/s (Reed-Solomon 4+2)", limits.0.code / 1e6);
-        println!("hash  {:8.0} MB/s (BLAKE3)", limits.0.hash / 1e6);
-        println!("disk  {:8.0} MB/s (write + fdatasync, 64 MiB)", limits.0.disk / 1e6);
-        println!("fsync {:8.0} a second (append 4 KiB + fdatasync)\n", limits.0.fsyncs);
-        let tenant = Arc::new(deployment.tenant("benchmark").await);
-        let bucket = bucket_name("objects");
-        tenant.client.create_bucket(&bucket, None).await.unwrap();
-        println!("the service on loopback, mutual TLS, 4+2 over six local sites, fsync on:");
-        large(&tenant, &bucket, &limits, 64 * MIB, 7).await;
+/// Large and small, beside the limits of this machine.
+async fn beside_limits(deployment: &Deployment, wants: impl Fn(&str) -> bool) {
+    let limits = Limits::measure(deployment.scratch());
+    limits.print();
+    let tenant = Arc::new(deployment.tenant("benchmark").await);
+    let bucket = bucket_name("objects");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    println!("the service on loopback, mutual TLS, 4+2 over six local sites, fsync on:");
+    if wants("large") {
+        large(&tenant, &bucket, &limits, 64 * MIB, 21).await;
         large(&tenant, &bucket, &limits, MIB, 31).await;
         large(&tenant, &bucket, &limits, 4096, 101).await;
+        assert_eq!(tenant.client.stat(&bucket, &object_key("object")).await.unwrap().object.size, 4096);
+    }
+    if wants("small") {
         for clients in [1, 8, 64] {
             let rate = small(&tenant, &bucket, clients, 512 / clients.min(8)).await;
-            let of_disk = rate / limits.0.fsyncs;
+            let of_disk = rate / limits.fsyncs;
             println!(
                 "put   4 KiB x {clients:2} clients  {rate:6.0} a second   {of_disk:5.2} of the disk's fsyncs"
             );
         }
-        assert_eq!(tenant.client.stat(&bucket, &object_key("object")).await.unwrap().object.size, 4096);
+    }
+    if wants("backup") {
         backup_and_restore(&tenant, deployment.scratch()).await;
-        println!("\nsmall puts where the disks of the sites take longer; target: 64 clients 20 times");
-        println!("(the disk itself is waited for besides; the catalogue's fsyncs are this machine's):");
-        for ms in [0, 1, 2, 5] {
-            small_at(Duration::from_millis(ms)).await;
+    }
+}
+
+fn main() {
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wants = |what: &str| chosen.is_empty() || chosen.iter().any(|word| word == what);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        if ["large", "small", "backup"].into_iter().any(wants) {
+            beside_limits(&Deployment::six_sites().await, wants).await;
+        }
+        if wants("slow") {
+            println!("\nsmall puts where the disks of the sites take longer; target: 64 clients 20 times");
+            println!("(the disk itself is waited for besides; the catalogue's fsyncs are this machine's):");
+            for ms in [0, 1, 2, 5] {
+                small_at(Duration::from_millis(ms)).await;
+            }
         }
     });
 }

@@ -19,7 +19,36 @@ mod rehearsal;
 
 use std::path::Path;
 
-use rehearsal::{Planted, Rehearsal, Size};
+use rehearsal::{Case, Done, Planted, Rehearsal, Size};
+
+fn tell(case: &Case, done: &Done) {
+    let told = &done.summary;
+    let why: Vec<String> = done.unmet().into_iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    let planted =
+        if case.planted == Planted::Nothing { String::new() } else { format!("{:?}", case.planted) };
+    // What did not come back took no time that anybody would foresee.
+    let off = match told["unreadable"].as_u64() {
+        Some(0) => format!("{} %", told["prediction_error_percent"]),
+        _ => String::new(),
+    };
+    // A program that was gone before it could be looked at is said to be so.
+    let peak = if done.peak_kib == 0 { "?".to_owned() } else { (done.peak_kib >> 10).to_string() };
+    println!(
+        "| {} | {} of {} | {} | {} | {} | {off} | {} | {:?} | {planted} | {} | {} | {} | {} |",
+        case.scenario,
+        told["files"],
+        told["expected"],
+        told["bytes"],
+        told["predicted_seconds"],
+        told["predicted_part_seconds"],
+        told["rta_seconds"],
+        done.exit,
+        why.join("; "),
+        done.is_right(case),
+        peak,
+        done.phases().join(", "),
+    );
+}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,32 +64,16 @@ fn main() {
     let coffer = std::fs::canonicalize(coffer).unwrap();
     let mut rehearsal = Rehearsal::begin(Path::new(directory), &coffer, &reader, size);
     println!(
-        "| scenario | planted | predicted s | measured s | off | exit | not satisfied, and why | right |"
+        "| scenario | entries | bytes | predicted s | measured s | off | RTA s | exit | planted | not satisfied, and why | right | peak MiB | phases, predicted and measured |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     let mut wrong = 0;
     for case in rehearsal.cases() {
         let done = rehearsal.act(&case);
-        let told = &done.summary;
-        let why: Vec<String> = done.unmet().into_iter().map(|(name, why)| format!("{name}: {why}")).collect();
-        let planted =
-            if case.planted == Planted::Nothing { String::new() } else { format!("{:?}", case.planted) };
-        println!(
-            "| {} | {planted} | {} | {} | {} % | {:?} | {} | {} |",
-            case.scenario,
-            told["predicted_seconds"],
-            told["rta_seconds"],
-            told["prediction_error_percent"],
-            done.exit,
-            why.join("; "),
-            done.is_right(&case),
-        );
+        tell(&case, &done);
         if !done.is_right(&case) {
             wrong += 1;
             println!("{}", done.words);
-        }
-        if case.planted == Planted::Nothing {
-            println!("  {} of {} entries, {} bytes", told["files"], told["expected"], told["bytes"]);
         }
     }
     println!("\n{wrong} of the drills went wrong");

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from notes import WITNESS, BadNote, cosigned, key_id
 
 RULE = "coffer-sample-v1"
+PREDICATES = ("urn:coffer:drill:v2", "urn:coffer:drill:v3")
 COSIGNER = "coffer-tenant-cosigner"
 LEAVES_MAX = 64
 
@@ -57,12 +58,28 @@ def check_cosignature(note, key):
     return int(note.split("\n")[1])
 
 
+def check_foreseen(plan, record, lines):
+    """That the record foresaw what its plan did, for what was drawn. Plans of format 1 do not say enough."""
+    planned, foreseen = plan["prediction"], record["predicted"]
+    if plan["format"] == 1 or plan["scope"]["subject"] != "objects":
+        require(planned["total_ns"] == foreseen["total_ns"], "record.json: another prediction than the plan's")
+        return
+    size = sum(int(line.split(" ")[1]) for line in lines)
+    rates, total = planned["rates"], 0
+    for phase in planned["phases"]:
+        parts = phase["parts"]
+        if phase["name"] == "read":
+            parts = [len(lines) * rates["object_ns"], size * rates["object_mib_ns"] >> 20]
+        total += sum(part * milli // 1000 for part, milli in zip(parts, phase["learned_milli"], strict=True))
+    require(total == foreseen["total_ns"], "record.json: another prediction than plan and sample give")
+
+
 def check(directory):
     read = lambda name: (directory / name).read_bytes()
     plan_bytes, record_bytes = read("plan.json"), read("record.json")
     plan = json.loads(plan_bytes)
     statement = json.loads(base64.b64decode(json.loads(record_bytes)["payload"]))
-    require(statement["predicateType"] == "urn:coffer:drill:v2", "record.json: another predicate")
+    require(statement["predicateType"] in PREDICATES, "record.json: another predicate")
     record = statement["predicate"]
     scope = plan["scope"]
     require(record["plan"]["sha256"] == sha256(plan_bytes).hex(), "plan.json is not the plan of the record")
@@ -74,6 +91,7 @@ def check(directory):
     require(ids == sorted(set(ids)), "population.txt: not in order, each once")
     require(len(population) == scope["population"], "population.txt: another length than the plan's")
     if scope["rule"] == "all":
+        check_foreseen(plan, record, [line for _, line in population])
         require(record["drawn"] is None and scope["sample"] == len(population), "a drill of all has no draw")
         return len(population), len(population)
     require(scope["rule"] == RULE, f"the rule {scope['rule']} is not known")
@@ -91,6 +109,7 @@ def check(directory):
     digest = sha256(text.encode()).hex()
     require(drawn["sample_sha256"] == digest, "record.json: another sample")
     require(record["results"]["expected_sha256"] == digest, "record.json: another sample was restored")
+    check_foreseen(plan, record, text.splitlines())
     return scope["sample"], len(population)
 
 

@@ -1,11 +1,13 @@
 //! Sites of this machine that lie when they are told to: they acknowledge what
-//! they are given, and keep nothing of it.
+//! they are given, and keep nothing of it; or they acknowledge what they are to
+//! remove, and keep all of it.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use coffer_model::RecordId;
 use coffer_regions::{Receipt, Record, Site, SiteError};
 use coffer_server::{OpenedSite, SiteOpener};
 
@@ -16,6 +18,7 @@ use crate::twist::{OpenedThrough, Twist, Twisted};
 pub struct Lies {
     liar: Mutex<String>,
     on: AtomicBool,
+    hoards: AtomicBool,
     told: AtomicU64,
     opened: Mutex<BTreeMap<String, Arc<dyn Site>>>,
 }
@@ -27,9 +30,16 @@ impl Lies {
         self.on.store(true, Ordering::SeqCst);
     }
 
+    /// From now on the site of that name acknowledges removals and makes none.
+    pub fn hoard(&self, name: &str) {
+        name.clone_into(&mut self.liar.lock().unwrap());
+        self.hoards.store(true, Ordering::SeqCst);
+    }
+
     /// Nobody lies any more.
     pub fn end(&self) {
         self.on.store(false, Ordering::SeqCst);
+        self.hoards.store(false, Ordering::SeqCst);
     }
 
     /// The site of that name as it was opened last, past the service.
@@ -70,9 +80,9 @@ struct Liar {
 }
 
 impl Liar {
-    fn lies(&self) -> bool {
+    fn lies(&self, so: &AtomicBool) -> bool {
         let name = &self.inner.description().name;
-        self.lies.on.load(Ordering::SeqCst) && *self.lies.liar.lock().unwrap() == *name
+        so.load(Ordering::SeqCst) && *self.lies.liar.lock().unwrap() == *name
     }
 }
 
@@ -83,12 +93,20 @@ impl Twist for Liar {
     }
 
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
-        if !self.lies() {
+        if !self.lies(&self.lies.on) {
             return self.inner.put(records).await;
         }
         self.lies.told.fetch_add(records.len() as u64, Ordering::SeqCst);
         let site = self.inner.description().id;
         let receipt = |record: &Record| Receipt::of(site, record);
         Ok(records.iter().map(receipt).collect())
+    }
+
+    async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
+        if !self.lies(&self.lies.hoards) {
+            return self.inner.delete(ids).await;
+        }
+        self.lies.told.fetch_add(ids.len() as u64, Ordering::SeqCst);
+        Ok(ids.len() as u64)
     }
 }

@@ -41,6 +41,11 @@ pub trait Twist: Send + Sync + 'static {
         self.inner().answer(challenge).await
     }
 
+    /// In the place of [`Site::delete`].
+    async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
+        self.inner().delete(ids).await
+    }
+
     /// In the place of [`Site::scrub_step`].
     async fn scrub_step(&self, from: Option<ScrubCursor>, bytes_max: u64) -> Result<ScrubStep, SiteError> {
         self.inner().scrub_step(from, bytes_max).await
@@ -86,7 +91,7 @@ impl<T: Twist> Site for Twisted<T> {
     }
 
     async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
-        self.0.inner().delete(ids).await
+        self.0.delete(ids).await
     }
 
     async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {

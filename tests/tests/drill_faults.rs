@@ -8,7 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffer_client::BucketStore;
 use coffer_client::backup::{BackupOptions, Quiet, Repository, SnapshotId, backup};
-use coffer_client::drill::{DrillRecordV2, NegativeCheck, STATE_FILE, ScenarioKind, TreeSource, Verdict};
+use coffer_client::drill::{
+    DrillRecordV2, NegativeCheck, STATE_FILE, SampleFault, ScenarioKind, Shelf, TreeSource, Verdict,
+    sample_files, verify_sample,
+};
 use coffer_custody::{OsEntropy, SystemClock};
 use coffer_keys::RepositoryKey;
 use coffer_model::{BucketName, Clock as _, Digest};
@@ -58,7 +61,7 @@ async fn a_wrong_byte_at_rest_on_more_sites_than_parity_is_found_and_named_unrea
     assert_eq!(planned.plan.prediction.unrecoverable, 0, "nothing of it could be foreseen");
     let record = driller.run(&tenant, &planned, None, conduct(&at)).await.unwrap().record;
     let unmet = unmet(&record);
-    assert_eq!(names(&unmet), BTreeSet::from(["completeness", "outcome as foreseen", "rto"]));
+    assert_eq!(names(&unmet), BTreeSet::from(["completeness", "outcome as foreseen", "rpo", "rto"]));
     assert_eq!((record.results.restored, record.results.unreadable), (1, 1));
     assert!(unmet.iter().any(|(_, why)| why.contains("1 of 2 came back; unreadable: ")), "{unmet:?}");
     assert!(!record.is_as_foreseen());
@@ -142,6 +145,55 @@ fn tempfile_at(path: &std::path::Path) -> std::fs::File {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_tree_is_restored_to_foresee_it_and_nothing_of_it_is_left_behind() {
+    let deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("t").await;
+    let bucket = bucket_name("trees");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    let source = deployment.scratch().join("source");
+    for number in 0..12 {
+        source_tree(&source.join(format!("{number}")), &number.to_string());
+    }
+    let (repository, snapshot, text, digest) = back_up(&tenant, &bucket, &source).await;
+    let manifest = deployment.scratch().join("source.manifest");
+    std::io::Write::write_all(&mut tempfile_at(&manifest), &text).unwrap();
+    let note_index = tenant.client.note_digest("backup-manifest", &digest).await.unwrap();
+    let mut driller = Driller::of(&tenant);
+    let tree = TreeSource {
+        bucket: bucket.clone(),
+        repository: &repository,
+        snapshot,
+        manifest,
+        manifest_sha256: digest,
+        note_index,
+    };
+    let at = deployment.scratch().join("drill");
+    let mut wish = wish(&bucket);
+    wish.sites = vec!["fra1".to_owned(), "par1".to_owned()];
+    let planned = driller.plan(&tenant, &wish, Some(&tree), &at).await;
+    let pilot = planned.plan.prediction.pilot.clone().unwrap();
+    let phases: Vec<&str> = pilot.phases.iter().map(|phase| phase.name.as_str()).collect();
+    assert_eq!(phases, ["restore", "read back", "compare"]);
+    assert!(!at.join("scratch").exists());
+    let record = driller.run(&tenant, &planned, Some(&tree), conduct(&at)).await.unwrap().record;
+    assert_eq!((unmet(&record), &record.predicted), (vec![], &planned.plan.prediction));
+    assert!(pilot.entries > 0 && pilot.entries <= record.results.expected * 3 / 4, "{pilot:?}");
+    let shelf = Shelf::open(&tenant.client).await.unwrap();
+    let files = sample_files(&shelf, &record.drill).await.unwrap();
+    assert_eq!(verify_sample(&record, &files), Ok(()));
+    let mut better = record;
+    better.predicted.total_ns = better.predicted_part_ns();
+    assert_eq!(verify_sample(&better, &files), Err(SampleFault::Prediction));
+
+    // What cannot be read beforehand is foreseen all the same, and said to be lost.
+    wish.sites.push("ams1".to_owned());
+    let planned = driller.plan(&tenant, &wish, Some(&tree), &at.join("lost")).await;
+    let foreseen = &planned.plan.prediction;
+    assert!(foreseen.pilot.is_none() && foreseen.unrecoverable > 0, "{foreseen:?}");
+    assert!(!at.join("lost/scratch").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_deleted_and_another_tenant_stay_out_of_reach_and_a_breach_is_found() {
     let deployment = Deployment::six_sites().await;
     let (tenant, other) = (deployment.tenant("t").await, deployment.tenant("other").await);
@@ -155,12 +207,15 @@ async fn what_was_deleted_and_another_tenant_stay_out_of_reach_and_a_breach_is_f
     let (client, key) = (&tenant.client, object_key("kept"));
     let foreign = client.reach_for(other.tenant, &bucket, &key).await.unwrap();
     let deleted = client.reach_for_deleted(&bucket, &[object_key("gone")]).await.unwrap();
-    assert_eq!((foreign, deleted), ((0, 7), (0, 1)));
+    assert_eq!((foreign, deleted), ((0, 9), (0, 1)));
     // Planted: the credentials of the tenant itself are those of one that reads it; an object that lives.
     let breached = client.reach_for(tenant.tenant, &bucket, &object_key("gone")).await.unwrap();
     let alive = client.reach_for_deleted(&bucket, &[object_key("gone"), key]).await.unwrap();
     assert!(breached.0 > 0, "{breached:?}");
     assert_eq!(alive, (1, 2));
+    // And where another tenant can be reached, trying harms nothing of it.
+    client.reach_for(tenant.tenant, &bucket, &object_key("kept")).await.unwrap();
+    client.get(&bucket, &object_key("kept"), None).await.unwrap();
 
     let mut driller = Driller::of(&tenant);
     for (number, (tenant_possible, deleted_possible)) in
@@ -173,7 +228,7 @@ async fn what_was_deleted_and_another_tenant_stay_out_of_reach_and_a_breach_is_f
         let mut conduct = conduct(&at);
         let check = |tried: &str, count, possible| NegativeCheck { tried: tried.to_owned(), count, possible };
         conduct.negative =
-            vec![check("another tenant", 7, tenant_possible), check("deleted", 2, deleted_possible)];
+            vec![check("another tenant", 9, tenant_possible), check("deleted", 2, deleted_possible)];
         let record = driller.run(&tenant, &planned, None, conduct).await.unwrap().record;
         let unmet = unmet(&record);
         let breach = tenant_possible + deleted_possible > 0;

@@ -5,12 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
 use coffer_client::drill::{
-    DrillError, Drilled, SampleFault, SampleFiles, Shelf, drill_file, look_for_redraws, parse_list,
-    sample_files, verify_sample,
+    DrillError, Drilled, Planned, SampleFault, SampleFiles, Shelf, cosign, drill_file, look_for_redraws,
+    parse_list, sample_files, verify_sample,
 };
 use coffer_model::{BucketName, Digest};
 use coffer_tests::drills::{Driller, conduct, wish};
@@ -54,13 +55,24 @@ fn write_files(directory: &Path, files: &SampleFiles, record: &[u8]) {
     }
 }
 
-/// What the independent script says; none where the machine has no Python
-/// with the package that it needs: then the outside checks run it.
+/// The Python that runs outside scripts, where the caller names one.
+const PYTHON: &str = "COFFER_TEST_PYTHON";
+
+/// What the independent script says. None, and said aloud, where the machine's
+/// own Python lacks the package that it needs; one that is named must have it.
 fn outside(directory: &Path) -> Option<bool> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("outside/sample.py");
-    let able = Command::new("python3").args(["-c", "import cryptography"]).output().ok()?.status.success();
-    let ran = Command::new("python3").arg(script).arg(directory).output().ok()?;
-    able.then_some(ran.status.success())
+    let named = std::env::var_os(PYTHON);
+    let python = named.clone().unwrap_or_else(|| "python3".into());
+    let able = Command::new(&python).args(["-c", "import cryptography"]).output();
+    if !able.is_ok_and(|ran| ran.status.success()) {
+        assert!(named.is_none(), "{PYTHON} cannot import cryptography");
+        // Past the capture of the test's output.
+        let aloud = "SKIPPED: tests/outside/sample.py, for want of a Python with cryptography; name one with";
+        std::io::stderr().write_all(format!("{aloud} {PYTHON}\n").as_bytes()).unwrap();
+        return None;
+    }
+    Some(Command::new(&python).arg(script).arg(directory).output().unwrap().status.success())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,6 +88,9 @@ async fn the_sample_is_drawn_again_from_its_files_and_every_change_of_them_is_fo
     let shelf = Shelf::open(&tenant.client).await.unwrap();
     let good = sample_files(&shelf, &record.drill).await.unwrap();
     verify_sample(record, &good).unwrap();
+    let mut better = record.clone();
+    better.predicted.total_ns = better.predicted_part_ns();
+    assert_eq!(verify_sample(&better, &good), Err(SampleFault::Prediction));
     let directory = deployment.scratch().join("files");
     write_files(&directory, &good, &done.envelope);
     assert_ne!(outside(&directory), Some(false));
@@ -141,6 +156,68 @@ async fn a_second_draw_of_one_plan_is_seen_in_the_log() {
     tenant.client.note_digest("drill-seed-of-somebody", &Digest([1; 32])).await.unwrap();
     let twice = look_for_redraws(&driller.setting(&tenant), &done.record, &mut watch).await.unwrap();
     assert_eq!(twice, Err(SampleFault::Redrawn(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_that_another_leaf_notes_than_the_record_says_is_found() {
+    let deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("t").await;
+    let bucket = furnish(&tenant).await;
+    let mut driller = Driller::of(&tenant);
+    let done = drill(&mut driller, &tenant, &bucket, 5, &deployment.scratch().join("one")).await;
+    let mut watch = tenant.watch();
+    let mut elsewhere = done.record.clone();
+    elsewhere.drawn.as_mut().unwrap().log_index += 1;
+    let mut another = done.record.clone();
+    another.drawn.as_mut().unwrap().checkpoint.push('x');
+    for record in [elsewhere, another] {
+        let found = look_for_redraws(&driller.setting(&tenant), &record, &mut watch).await.unwrap();
+        assert!(found.is_err(), "the seed that was noted is not the one that was used");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_on_the_shelf_is_held_against_the_log_and_the_own_cosigner() {
+    let deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("t").await;
+    let bucket = furnish(&tenant).await;
+    let mut driller = Driller::of(&tenant);
+    let at = deployment.scratch().join("one");
+    let mut wish = wish(&bucket);
+    wish.sample = Some(5);
+    let planned = driller.plan(&tenant, &wish, None, &at).await;
+    let mut watch = tenant.watch();
+    let loaded = Planned::load(&driller.setting(&tenant), &planned.plan.drill, &mut watch).await;
+    assert!(loaded.is_ok(), "{:?}", loaded.err());
+    // A plan whose sample somebody else's key is to draw.
+    let stranger = Driller::of(&tenant);
+    let loaded = Planned::load(&stranger.setting(&tenant), &planned.plan.drill, &mut watch).await;
+    assert!(loaded.is_err());
+    // A checkpoint that is good in itself, and is not the one that was noted.
+    watch.advance(&tenant.client).await.unwrap();
+    let other = cosign(watch.remembered().unwrap(), &driller.cosigner, 1_700_000_000);
+    let shelf = Shelf::open(&tenant.client).await.unwrap();
+    shelf.put(&drill_file(&planned.plan.drill, "seed.txt"), other).await.unwrap();
+    let ran = driller.run(&tenant, &planned, None, conduct(&at)).await;
+    assert!(matches!(ran, Err(DrillError::Unnoted { .. })), "{:?}", ran.map(|drilled| drilled.record));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_that_is_not_satisfied_covers_nothing() {
+    let deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("t").await;
+    let bucket = furnish(&tenant).await;
+    let mut driller = Driller::of(&tenant);
+    let at = deployment.scratch().join("late");
+    let mut wish = wish(&bucket);
+    wish.sample = Some(15);
+    wish.promise.rto_seconds = 0;
+    let planned = driller.plan(&tenant, &wish, None, &at).await;
+    let done = driller.run(&tenant, &planned, None, conduct(&at)).await.unwrap();
+    assert!(!done.record.is_satisfied() && done.record.results.restored == 15);
+    assert_eq!(done.record.coverage.unwrap().restored, 0);
+    let next = drill(&mut driller, &tenant, &bucket, 15, &deployment.scratch().join("next")).await;
+    assert_eq!((next.record.scope.covered_before, next.record.coverage.unwrap().restored), (0, 15));
 }
 
 #[tokio::test(flavor = "multi_thread")]

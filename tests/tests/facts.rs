@@ -2,13 +2,16 @@
 //! that an operator declared, where each object lies and since when.
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
+use coffer_client::drill::DrillError;
 use coffer_client::evidence::{gather_facts, gather_log};
 use coffer_client::report::{Material, Period, Report, Status, dwellings};
-use coffer_client::{CallError, DeclaredCertificate};
-use coffer_keys::VerifierName;
+use coffer_client::{CallError, DeclaredCertificate, SignDrillError};
+use coffer_keys::{VerifierName, to_canonical};
 use coffer_model::{Degraded, Geometry, ResidencyPolicy, Tier, Timestamp};
 use coffer_server::{Custody, CustodyKind, RepairRun};
+use coffer_tests::drills::{Driller, conduct, wish};
 use coffer_tests::{AuditLeaf, Deployment, TenantClient, bucket_name, pattern};
+use serde_json::json;
 
 const SITES: [&str; 6] = ["fra1", "par1", "ams1", "zrh1", "sto1", "mad1"];
 
@@ -31,7 +34,7 @@ async fn material(tenant: &TenantClient) -> Material {
     let log = gather_log(&tenant.client, &mut tenant.watch(), None).await.unwrap();
     let period = Period { from: Timestamp(0), to: Timestamp(u64::MAX) };
     let (facts, facts_envelope) = (gathered.facts, gathered.envelope);
-    Material { period, facts, facts_envelope, log, drills: Vec::new(), residency }
+    Material { period, facts, facts_envelope, log, drills: Vec::new(), residency, witnesses: Vec::new() }
 }
 
 fn status(material: &Material, check: &str) -> (Status, String) {
@@ -135,4 +138,38 @@ async fn an_object_that_moved_lies_only_where_it_does_since_its_move_and_others_
     cut.log.events.retain(|event| event.operation != "repair");
     assert!(!dwellings(&cut).unwrap().iter().all(|object| object.doubt.is_empty()));
     assert_eq!(status(&cut, "place-history").0, Status::NotSatisfied);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_signs_for_a_tenant_nothing_that_names_another_one() {
+    let deployment = Deployment::six_sites().await;
+    let (one, other) = (deployment.tenant("one").await, deployment.tenant("other").await);
+    let digest = "ab".repeat(32);
+    let pack = |tenant: &TenantClient| {
+        let about = json!({ "tenant": tenant.tenant.to_string() });
+        let statement = coffer_keys::statement("MANIFEST.json", &digest, "urn:coffer:pack:v1", &about);
+        to_canonical(&statement).unwrap()
+    };
+    one.client.sign_statement(pack(&one)).await.unwrap();
+    let refused = one.client.sign_statement(pack(&other)).await;
+    assert!(matches!(refused, Err(CallError::Invalid(_))), "{refused:?}");
+    let oscal = |tenant: &str| {
+        let how = json!({ "canonicalization": "RFC8785", "tenant": tenant });
+        let kind = "https://oscal-compass.github.io/compliance-trestle/predicates/oscal-signing/v1";
+        to_canonical(&coffer_keys::statement("plan.json", &digest, kind, &how)).unwrap()
+    };
+    one.client.sign_statement(oscal(&one.tenant.to_string())).await.unwrap();
+    let refused = one.client.sign_statement(oscal(&other.tenant.to_string())).await;
+    assert!(matches!(refused, Err(CallError::Invalid(_))), "{refused:?}");
+    // A drill of the other tenant, told as this one's service would sign it.
+    let bucket = bucket_name("things");
+    other.client.create_bucket(&bucket, None).await.unwrap();
+    other.put(&bucket, "a", pattern(1, 100)).await;
+    let mut driller = Driller::of(&other);
+    driller.party.tenant = one.tenant.to_string();
+    let at = deployment.scratch().join("drill");
+    let planned = driller.plan(&other, &wish(&bucket), None, &at).await;
+    let ran = driller.run(&other, &planned, None, conduct(&at)).await;
+    let refused = matches!(&ran, Err(DrillError::Sign(SignDrillError::Call(CallError::Invalid(_)))));
+    assert!(refused, "{:?}", ran.map(|drilled| drilled.record.tenant));
 }

@@ -182,6 +182,7 @@ async fn drills_that_are_signed_at_once_are_all_counted() {
         let mut wire = wire.clone();
         let statement = serde_json::json!({
             "_type": "https://in-toto.io/Statement/v1", "number": number, "predicateType": "urn:coffer:drill:1",
+            "predicate": { "tenant": tenant.tenant.to_string() },
         });
         let request = SignRecordRequest { tenant: Default::default(), statement: statement.to_string().into() };
         async move { wire.drills.sign_record(request).await.map(drop) }

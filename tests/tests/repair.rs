@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use coffer_client::{RepairOptions, ShardLedger, SiteChange};
 use coffer_model::{Degraded, Digest, Geometry, RecordId, ResidencyPolicy};
-use coffer_regions::{RecordKind, Site};
+use coffer_regions::{Record, RecordKind, Site};
 use coffer_server::{Host, RecoveryKit, RepairBudget, RepairReport, RepairRun};
 use coffer_tests::{
     Deployment, Lies, TenantClient, bucket_name, copy_tree, fast_sites, host, object_key, pattern, policy,
@@ -461,4 +461,61 @@ async fn a_site_that_came_back_older_is_brought_what_it_lacks_and_is_then_believ
     stored.restart(async |_| ()).await;
     assert!(!stored.deployment.site("ams1").await.quarantined);
     stored.all_right("after the quarantine").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_keeps_what_it_says_it_removed_is_named_and_ends_the_repair() {
+    let (sites, lies) = Lies::before(host().sites);
+    let spare = crate::sites(&[("vie1", "AT")]);
+    let deployment = Deployment::on(Host { sites, ..host() }, &spare).await;
+    let stored = Stored::on(deployment, policy(&[])).await;
+    // A shard of one site lies at another one too.
+    let ledger = stored.ledger("large", false).await;
+    let holds = |name: &str| ledger.states.iter().any(|state| state.site == name);
+    let elsewhere = stored.kit().await.sites.into_iter().map(|listed| listed.site.name);
+    let elsewhere: Vec<String> = elsewhere.filter(|name| !holds(name)).collect();
+    let [elsewhere] = elsewhere.as_slice() else { panic!("seven sites and six holders: {elsewhere:?}") };
+    let home = lies.site(&ledger.states.iter().find(|state| state.shard.is_some()).unwrap().site).unwrap();
+    for line in home.list(RecordKind::Shard, None, usize::MAX).await.unwrap() {
+        let shard = home.get(line.id).await.unwrap();
+        lies.site(elsewhere).unwrap().put(vec![shard]).await.unwrap();
+    }
+    lies.hoard(elsewhere);
+    let before = stored.deployment.site(elsewhere).await.reported;
+    let service = Arc::clone(stored.deployment.service());
+    let (endless, told) = (tokio::sync::Notify::new(), lies.told());
+    let counted = |progress: &coffer_server::RepairProgress| {
+        if progress.rounds > 10 {
+            endless.notify_one();
+        }
+    };
+    let (last, progress) = tokio::select! {
+        ended = service.repair(RepairRun::default(), &counted) => ended.unwrap(),
+        () = endless.notified() => panic!("it goes round and round"),
+    };
+    assert!(lies.told() > told, "it was asked to remove something");
+    assert!(last.failed > 0 && last.done == 0 && progress.rounds == 2, "{last:?} {progress:?}");
+    assert!(last.reasons.iter().all(|reason| reason.contains(elsewhere.as_str())), "{:?}", last.reasons);
+    assert!(stored.deployment.site(elsewhere).await.reported > before);
+    lies.end();
+    let (last, _) = service.repair(RepairRun::default(), &|_| ()).await.unwrap();
+    assert!(last.is_over() && last.failed == 0 && last.plan.out_of_place == 0, "{last:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_no_version_names_are_counted_at_their_site() {
+    let (sites, lies) = Lies::before(host().sites);
+    let deployment = Deployment::on(Host { sites, ..host() }, &crate::sites(&[])).await;
+    let stored = Stored::on(deployment, policy(&[])).await;
+    let par1 = lies.site("par1").unwrap();
+    let own = par1.list(RecordKind::Shard, None, 1).await.unwrap().remove(0);
+    let own = par1.get(own.id).await.unwrap();
+    // As a put leaves it that was withdrawn while the site was silent.
+    let id = RecordId::from_bytes([9; 16]);
+    let left = Record::new(RecordKind::Shard, id, own.geometry(), pattern(5, 70_000)).unwrap();
+    par1.put(vec![left]).await.unwrap();
+    assert_eq!(stored.deployment.site("par1").await.unnamed_shards, None, "nobody has looked");
+    stored.repair().await;
+    assert_eq!(stored.deployment.site("par1").await.unnamed_shards, Some((1, 70_000)));
+    assert_eq!(stored.deployment.site("fra1").await.unnamed_shards, Some((0, 0)));
 }

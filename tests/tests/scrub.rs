@@ -14,12 +14,12 @@ use coffer_custody::OsEntropy;
 use coffer_model::SiteId;
 use coffer_regions::{Answer, Challenge, Record, RecordKind, ScrubCursor, ScrubStep, Site, SiteError};
 use coffer_server::{
-    Coverage, DelayState, Host, HostSites, JobSettings, OpenedSite, Service, SiteChallenges,
+    Coverage, DelayState, Host, HostSites, JobSettings, OpenedSite, RepairRun, Service, SiteChallenges,
 };
 use coffer_site::DirectorySite;
 use coffer_tests::{
     AuditLeaf, Deployment, Files, HandClock, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, flip,
-    pattern,
+    object_key, pattern,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -101,6 +101,109 @@ async fn a_bit_that_flipped_on_a_disk_is_found_within_one_pass_noted_and_logged(
     service.scrub_once(u64::MAX).await.unwrap();
     let leaves = own_leaves(service, "scrub").await;
     assert_eq!(leaves.iter().filter(named).count(), 1, "what is known is not news");
+}
+
+/// Some record of each kind that is small and lies whole at several sites.
+const SMALL: [RecordKind; 3] = [RecordKind::Tombstone, RecordKind::Registry, RecordKind::Log];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rots_of_tombstones_facts_and_runs_of_leaves_is_written_anew_and_forgotten() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = stored(&deployment).await;
+    tenant.client.delete(&bucket_name("things"), &object_key("object-4")).await.unwrap();
+    let kit = deployment.service().kit().await.unwrap();
+    let mut rotten = Vec::new();
+    deployment
+        .between(&mut tenant, async |deployment| {
+            for kind in SMALL {
+                let some = records(&deployment.open_site(&kit, "fra1"), kind).await.remove(0);
+                flip_body(&deployment.site_dir("fra1"), &some);
+                rotten.push(some);
+            }
+        })
+        .await;
+    let service = deployment.service();
+    service.scrub_once(u64::MAX).await.unwrap();
+    assert_eq!(deployment.site("fra1").await.known_damage, 3);
+    let (last, _) = service.repair(RepairRun::default(), &|_| ()).await.unwrap();
+    assert!(last.is_over() && last.failed == 0, "{last:?}");
+    assert_eq!(deployment.site("fra1").await.known_damage, 0, "what was mended is not known to be wrong");
+    assert!(service.scrub_once(u64::MAX).await.unwrap().iter().all(|site| site.findings == 0));
+    deployment.stop().await;
+    let site = deployment.open_site(&kit, "fra1");
+    for record in rotten {
+        assert_eq!(site.get(record.id()).await.as_ref(), Ok(&record));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rot_in_the_framing_of_a_volume_is_found_by_the_pass_and_told_once() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = stored(&deployment).await;
+    deployment
+        .between(&mut tenant, async |deployment| {
+            // Within the header of the first batch; a checkpoint covers it.
+            flip(&deployment.site_dir("fra1").join("volumes/00000000.vol"), 128 + 40);
+        })
+        .await;
+    let service = deployment.service();
+    for _ in 0..2 {
+        let scrubbed = service.scrub_once(u64::MAX).await.unwrap();
+        assert!(scrubbed.iter().all(|site| site.pass_ended && site.answered));
+        assert_eq!(scrubbed.iter().map(|site| site.findings).sum::<u64>(), 1, "{scrubbed:?}");
+    }
+    let place = format!("{}/00000000.vol", site_id(&deployment, "fra1").await);
+    let leaves = own_leaves(service, "scrub").await;
+    let named = |leaf: &&AuditLeaf| leaf.subject.starts_with(&place) && leaf.outcome == "failed";
+    assert_eq!(leaves.iter().filter(named).count(), 1, "what is known is not news");
+}
+
+/// A promise that nothing was ever read for slips, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_was_never_read_to_its_end_alarms_after_the_same_time() {
+    let clock = Arc::new(HandClock::default());
+    let host = Host::of_this_machine(Arc::clone(&clock) as _, Arc::new(OsEntropy));
+    let mut deployment = Deployment::six_sites_on(host).await;
+    let mut tenant = stored(&deployment).await;
+    let alarms = async |deployment: &Deployment| {
+        let leaves = own_leaves(deployment.service(), "scrub").await;
+        leaves.iter().filter(|leaf| leaf.subject.ends_with("/coverage")).count()
+    };
+    deployment.service().scrub_once(2_000_000).await.unwrap();
+    clock.pass(20 * DAY);
+    deployment.between(&mut tenant, async |_| ()).await;
+    deployment.service().scrub_once(0).await.unwrap();
+    assert_eq!(alarms(&deployment).await, 0);
+    clock.pass(11 * DAY);
+    deployment.service().scrub_once(0).await.unwrap();
+    deployment.service().scrub_once(0).await.unwrap();
+    assert_eq!(alarms(&deployment).await, 6, "one for each site, once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_no_copy_mends_is_told_by_the_repair() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = stored(&deployment).await;
+    let kit = deployment.service().kit().await.unwrap();
+    let names: Vec<String> = kit.sites.iter().map(|listed| listed.site.name.clone()).collect();
+    deployment
+        .between(&mut tenant, async |deployment| {
+            // The same run of leaves rots wherever it is.
+            let site = |name: &str| deployment.open_site(&kit, name);
+            let run = records(&site("fra1"), RecordKind::Log).await.remove(0);
+            for name in &names {
+                if site(name).get(run.id()).await.is_ok() {
+                    flip_body(&deployment.site_dir(name), &run);
+                }
+            }
+        })
+        .await;
+    let service = Arc::clone(deployment.service());
+    service.scrub_once(u64::MAX).await.unwrap();
+    let (last, progress) = service.repair(RepairRun::default(), &|_| ()).await.unwrap();
+    assert!(last.failed > 0 && progress.rounds < 4, "{last:?}");
+    assert!(last.reasons.iter().any(|reason| reason.contains("fra1")), "{:?}", last.reasons);
+    assert!(deployment.site("fra1").await.known_damage > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

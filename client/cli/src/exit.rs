@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Partial = 3,
     /// Differences were found, or a verification failed.
     Differences = 4,
+    /// Nothing wrong was found, and not all could be checked.
+    Unchecked = 5,
 }
 
 impl From<Exit> for std::process::ExitCode {
@@ -29,6 +31,7 @@ impl From<Exit> for std::process::ExitCode {
             Exit::Usage => 2,
             Exit::Partial => 3,
             Exit::Differences => 4,
+            Exit::Unchecked => 5,
         })
     }
 }

@@ -2,7 +2,6 @@
 #![expect(clippy::disallowed_methods, reason = "this module is the disk adapter of the command line")]
 
 mod copying;
-mod removal;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -17,12 +16,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::exit::{Exit, Failure};
 
 pub(crate) use copying::{copy_site, digest_of};
-pub(crate) use removal::remove_tree;
 
 /// A failure about a path.
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
     let path = path.to_owned();
     move |error| Failure::new(format!("{}: {error}", name_of(&path)))
+}
+
+/// Removes a tree, also where its directories were restored read-only.
+pub(crate) fn remove_tree(path: &Path) -> Result<(), Failure> {
+    coffer_client::backup::remove_tree(path).map_err(at(path))
 }
 
 /// How a path that people named is told.
@@ -73,6 +76,18 @@ pub(crate) fn read_small_from(from: impl Read, name: &Path, limit: u64) -> Resul
     Ok(bytes)
 }
 
+/// The bytes of a file that somebody else made: what is no regular file is
+/// refused before it is read.
+pub(crate) fn read_foreign(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    coffer_client::read_regular(path, limit).map_err(|error| {
+        let exit = match error.kind() {
+            io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => Exit::Differences,
+            _ => Exit::Failure,
+        };
+        at(path)(error).exit(exit).safe("nothing was changed")
+    })
+}
+
 /// Every file below a directory, by its path with `/`. What is neither a file
 /// nor a directory is refused: a link could lead anywhere.
 pub(crate) fn read_tree(root: &Path, limit: u64) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
@@ -83,14 +98,10 @@ pub(crate) fn read_tree(root: &Path, limit: u64) -> Result<BTreeMap<String, Vec<
             let kind = fs::symlink_metadata(&path).map_err(at(&path))?.file_type();
             if kind.is_dir() {
                 left.push(path);
-            } else if kind.is_file() {
-                let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-                let bytes = read_small(&path, limit)?;
-                files.insert(name, bytes);
-            } else {
-                let what = format!("{}: neither a file nor a directory", path.display());
-                return Err(Failure::new(what).exit(Exit::Differences));
+                continue;
             }
+            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            files.insert(name, read_foreign(&path, limit)?);
         }
     }
     Ok(files)

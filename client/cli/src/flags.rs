@@ -20,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 use coffer_model::{BucketName, Geometry, Jurisdiction, Tier, Timestamp};
 
 pub(crate) use audit::{AuditCommand, KeyFlags, LogCommand, LogFlags, OcsfFlags};
-pub(crate) use drill::{DrillCommand, DrillWish, LeftFlags, PinnedKey, RunFlags, ScheduleCommand};
+pub(crate) use drill::{DrillCommand, DrillWish, LeftFlags, PinnedKey, RecordOf, RunFlags, ScheduleCommand};
 #[cfg(feature = "embedded")]
 pub(crate) use drill::{RecoverFlags, StandInFlags};
 #[cfg(feature = "embedded")]
@@ -41,7 +41,8 @@ use values::{bucket, metadata, moment, object, object_prefix, range, seconds, si
 /// with evidence.
 ///
 /// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 done but for single
-/// entries, 4 differences or a failed verification.
+/// entries, 4 differences or a failed verification, 5 nothing wrong found and
+/// not all of it checked.
 #[derive(Parser)]
 #[command(name = "coffer", version, after_help = "Example: coffer try ~/Documents")]
 pub(crate) struct Flags {

@@ -176,6 +176,23 @@ fn another_reader_is_believed_of_nothing_and_its_drill_needs_both_quorums() {
 }
 
 #[test]
+fn shares_that_opened_nothing_are_no_evidence() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _service = Service::start(dir);
+    furnish(dir);
+    let share = |n: u8| format!(".config/coffer/custodians/custodian-{n}.json");
+    let shares: Vec<String> = (1..=3)
+        .flat_map(|n| ["--provider-share".to_owned(), share(n), "--tenant-share".to_owned(), share(n)])
+        .collect();
+    let shares: Vec<&str> = shares.iter().map(String::as_str).collect();
+    let run = ["drill", "run", "--bucket", "documents", "--scenario", "key-service", "--data-dir", "data"];
+    let done = &good(dir, &[&run[..], &["--out", "out"], &shares].concat())[0];
+    assert_eq!(done["satisfied"], true, "{done}");
+    assert_eq!(done["shares"], serde_json::json!({ "provider": [1, 2, 3], "tenant": [] }), "{done}");
+}
+
+#[test]
 fn a_drill_that_begins_cold_without_what_the_loss_leaves_is_refused_and_so_is_one_that_tries_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

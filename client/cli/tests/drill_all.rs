@@ -17,6 +17,7 @@ fn every_scenario_is_satisfied_as_it_should_be_and_finds_the_fault_that_is_plant
     let mut rehearsal = Rehearsal::begin(dir.path(), Path::new(env!("CARGO_BIN_EXE_coffer")), &[], size);
     for case in rehearsal.cases() {
         let done = rehearsal.act(&case);
-        assert!(done.is_right(&case), "{case:?}: {:?} {:?} {}", done.exit, done.unmet(), done.words);
+        let (unmet, phases, peak) = (done.unmet(), done.phases(), done.peak_kib);
+        assert!(done.is_right(&case), "{case:?}: {unmet:?} {phases:?} {peak} KiB {done:?} {}", done.words);
     }
 }

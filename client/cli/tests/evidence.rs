@@ -108,6 +108,38 @@ fn a_file_that_is_missing_beside_a_record_is_named() {
 }
 
 #[test]
+fn a_record_is_held_against_the_tenant_the_cosigner_and_the_log_that_the_caller_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _service = furnished(dir);
+    let run = ["drill", "run", "--bucket", "documents", "--sample", "1", "--out", "drill"];
+    let run = good(dir, &run);
+    good(dir, &["drill", "show", run["drill"].as_str().unwrap(), "--export", "shown"]);
+    good(dir, &["audit", "export", "log"]);
+    let plan = fs::read_to_string(dir.join("shown/plan.json")).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    let (tenant, key) = (plan["tenant"].as_str().unwrap(), plan["scope"]["cosigner"].as_str().unwrap());
+    let verify = ["drill", "verify", "drill/record.json", "--kit", KIT, "--files", "shown"];
+    let all = good(dir, &[&verify[..], &["--of-tenant", tenant, "--cosigner", key, "--log", "log"]].concat());
+    for what in ["tenant", "cosigner", "population in the log"] {
+        assert!(all["verified"].as_array().unwrap().contains(&what.into()), "{all}");
+    }
+    // Where no profile knows the key, it is the record's own word.
+    let fewer = good(dir, &[&verify[..], &["--config-dir", "nobody"]].concat());
+    assert!(!fewer["verified"].as_array().unwrap().contains(&"cosigner".into()), "{fewer}");
+    let stranger = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    let (ended, said) = refused(dir, &[&verify[..], &["--cosigner", stranger]].concat());
+    assert!(ended == Some(4) && said.contains("was drawn with the key"), "{said}");
+    let other = "ten-00000000000040008000000000000000";
+    let (ended, said) = refused(dir, &[&verify[..], &["--of-tenant", other]].concat());
+    assert!(ended == Some(4) && said.contains("of the tenant"), "{ended:?} {said}");
+    // Of another log, and so no word about this population.
+    good(dir, &["audit", "export", "own", "--service"]);
+    let (ended, said) = refused(dir, &[&verify[..], &["--log", "own"]].concat());
+    assert!(ended == Some(4) && said.contains("no good export"), "{said}");
+}
+
+#[test]
 fn a_scheduled_drill_that_fails_stays_due_and_keeps_no_other_from_its_turn() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

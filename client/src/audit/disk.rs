@@ -8,6 +8,8 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::foreign::{open_regular, read_regular};
+
 /// The longest file of an export: 256 entries of 64 KiB. In bytes.
 pub(crate) const FILE_BYTES_MAX: u64 = 256 * (2 + 0xffff);
 
@@ -25,9 +27,10 @@ pub(crate) fn create(dir: &Path, name: &str) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-/// Length and SHA-256 of a file of any length.
-pub(crate) fn digest(dir: &Path, name: &str) -> io::Result<(u64, String)> {
-    let mut file = File::open(dir.join(name))?;
+/// Length and SHA-256 of a file that should have `bytes` bytes: one that has
+/// more is not read further.
+pub(crate) fn digest(dir: &Path, name: &str, bytes: u64) -> io::Result<(u64, String)> {
+    let mut file = open_regular(&dir.join(name))?.take(bytes.saturating_add(1));
     let (mut hasher, mut bytes) = (Sha256::new(), 0);
     let mut piece = vec![0; 1 << 16];
     loop {
@@ -48,11 +51,9 @@ pub(crate) fn write_last(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     File::open(dir)?.sync_all()
 }
 
-/// The bytes of a file, at most [`FILE_BYTES_MAX`] and one more.
+/// The bytes of a file, at most [`FILE_BYTES_MAX`].
 pub(crate) fn read(dir: &Path, name: &str) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(dir.join(name))?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    read_regular(&dir.join(name), FILE_BYTES_MAX)
 }
 
 /// The names of all files below `dir`, in order; what is neither file nor

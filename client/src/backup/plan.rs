@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 use super::entry::Kind;
 use super::fetch::{EntrySource, Fetch, FetchError, FetchPlanner};
 use super::index::Index;
+use super::part::{Chosen, Part};
 use super::repository::{ReadError, Repository};
 use super::snapshot::{Snapshot, SnapshotId};
 use super::target::check_target;
@@ -59,6 +60,8 @@ pub struct RestorePlan {
     pub fetches: u64,
     pub(crate) schedule: Vec<Fetch>,
     pub(crate) index: Arc<Index>,
+    /// Which entries; none: all of them.
+    pub(crate) part: Option<Part>,
 }
 
 /// Reads the snapshot's entries, checks them all and the target, and finds
@@ -81,17 +84,48 @@ pub async fn plan_restore(
         &snapshot,
     );
     let target = target.to_owned();
-    spawn_blocking(move || walk_entries(entries, snapshot, target, index))
+    walk(Chosen::of(entries, None), snapshot, target, index, None).await
+}
+
+impl RestorePlan {
+    /// The plan of a part of the same tree, into another target.
+    ///
+    /// # Errors
+    /// As [`plan_restore`].
+    pub async fn of_part(
+        &self,
+        repository: &Repository,
+        part: Part,
+        target: &Path,
+    ) -> Result<Self, PlanError> {
+        check_target(target)?;
+        let index = Arc::clone(&self.index);
+        let (store, keyring) = (Arc::clone(&repository.store), Arc::clone(&repository.keyring));
+        let entries = EntrySource::start(store, Arc::clone(&index), keyring, &self.snapshot);
+        let chosen = Chosen::of(entries, Some(part.clone()));
+        walk(chosen, self.snapshot.clone(), target.to_owned(), index, Some(part)).await
+    }
+}
+
+async fn walk(
+    entries: Chosen,
+    snapshot: Snapshot,
+    target: PathBuf,
+    index: Arc<Index>,
+    part: Option<Part>,
+) -> Result<RestorePlan, PlanError> {
+    spawn_blocking(move || walk_entries(entries, snapshot, target, index, part))
         .await
         .map_err(|_| FetchError::Worker)?
         .map_err(PlanError::Fetch)
 }
 
 fn walk_entries(
-    mut source: EntrySource,
+    mut source: Chosen,
     snapshot: Snapshot,
     target: PathBuf,
     index: Arc<Index>,
+    part: Option<Part>,
 ) -> Result<RestorePlan, FetchError> {
     let mut planner = FetchPlanner::new();
     let (mut entries, mut files, mut hard_links, mut bytes) = (0, 0, 0, 0);
@@ -119,5 +153,6 @@ fn walk_entries(
         fetches,
         schedule,
         index,
+        part,
     })
 }

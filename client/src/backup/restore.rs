@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 
 use super::entry::Entry;
 use super::fetch::{ChunkSource, EntrySource, FetchError, fetch_ahead};
+use super::part::Chosen;
 use super::plan::RestorePlan;
 use super::problem::Problem;
 use super::progress::Progress;
@@ -85,8 +86,9 @@ pub async fn restore(
 ) -> Result<RestoreReport, RestoreError> {
     progress.stage("restore", Some(plan.bytes), Some(plan.entries));
     let (store, keyring) = (Arc::clone(&repository.store), Arc::clone(&repository.keyring));
-    let RestorePlan { snapshot, target, schedule, index, .. } = plan;
+    let RestorePlan { snapshot, target, schedule, index, part, .. } = plan;
     let entries = EntrySource::start(Arc::clone(&store), Arc::clone(&index), Arc::clone(&keyring), &snapshot);
+    let entries = Chosen::of(entries, part);
     let chunks = ChunkSource::new(Arc::clone(&index), keyring, fetch_ahead(store, index, schedule));
     let (sender, steps) = sync_channel(2);
     let opening = spawn_blocking(move || open_all(entries, chunks, &sender));
@@ -105,7 +107,7 @@ pub async fn restore(
 }
 
 fn open_all(
-    mut entries: EntrySource,
+    mut entries: Chosen,
     mut chunks: ChunkSource,
     sender: &SyncSender<Vec<Step>>,
 ) -> Result<(), FetchError> {

@@ -70,7 +70,7 @@ pub fn verify_case(dir: &Path, key: &VerifierName) -> io::Result<CaseReport> {
 }
 
 fn signed(dir: &Path, key: &VerifierName, report: &mut CaseReport) -> Option<Value> {
-    let bytes = disk::read(dir, STATEMENT).ok()?;
+    let bytes = read(dir, STATEMENT, report)?;
     match verify_envelope(&bytes, &key.key, &key.name, STATEMENT_PAYLOAD_TYPE) {
         Ok(statement) => Some(statement),
         Err(error) => {
@@ -87,7 +87,7 @@ fn listed(dir: &Path, statement: &Value, report: &mut CaseReport) -> Option<Case
         report.find(STATEMENT, "is signed, and is no statement about a case of this version");
         return None;
     }
-    let bytes = disk::read(dir, CONTENTS).ok()?;
+    let bytes = read(dir, CONTENTS, report)?;
     if sha256_hex(&bytes) != text("/subject/0/digest/sha256") {
         report.find(CONTENTS, "is not the list that was signed");
         return None;
@@ -140,7 +140,7 @@ fn event(
     contents: &CaseContents,
     report: &mut CaseReport,
 ) -> Option<LogEvent> {
-    let text = String::from_utf8(disk::read(dir, name).ok()?).unwrap_or_default();
+    let text = String::from_utf8(read(dir, name, report)?).unwrap_or_default();
     let verified = TlogProof::parse(&text).and_then(|proof| Ok((proof.verify(key)?, proof)));
     let (checkpoint, proof) = match verified {
         Ok(verified) => verified,
@@ -156,6 +156,18 @@ fn event(
     LogEvent::read(proof.index, &proof.leaf).map_err(|error| report.find(name, error)).ok()
 }
 
+/// The bytes of a file, or a finding: one that is missing has its own.
+fn read(dir: &Path, name: &str, report: &mut CaseReport) -> Option<Vec<u8>> {
+    match disk::read(dir, name) {
+        Ok(bytes) => Some(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            report.find(name, format_args!("cannot be read: {error}"));
+            None
+        }
+    }
+}
+
 /// Whether a file is there and as it was listed.
 fn file(dir: &Path, listed: &CaseFile, present: &mut BTreeSet<String>, report: &mut CaseReport) -> bool {
     // A name is one of those that are there, so that none leads elsewhere.
@@ -163,7 +175,7 @@ fn file(dir: &Path, listed: &CaseFile, present: &mut BTreeSet<String>, report: &
         report.find(&listed.name, "is missing, or listed twice");
         return false;
     }
-    match disk::digest(dir, &listed.name) {
+    match disk::digest(dir, &listed.name, listed.bytes) {
         Ok(found) if found == (listed.bytes, listed.sha256.clone()) => return true,
         Ok(_) => report.find(&listed.name, "is not what was exported"),
         Err(error) => report.find(&listed.name, format_args!("cannot be read: {error}")),

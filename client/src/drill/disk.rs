@@ -46,10 +46,7 @@ pub(super) fn make_directory(path: &Path) -> Result<(), DiskError> {
 
 /// Removes a directory with everything below it; one that is not there is gone.
 pub(super) fn remove_tree(path: &Path) -> Result<(), DiskError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
-        _ => Ok(()),
-    }
+    crate::backup::remove_tree(path).map_err(at(path))
 }
 
 /// A list that grows by whole lines; a torn last line is not one.

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use coffer_model::{BucketName, Digest, Timestamp};
 use futures::{StreamExt as _, stream};
 
-use super::cosign::cosign;
+use super::cosign::{cosign, cosigner_text, verify_cosignature};
 use super::disk::{DiskError, Journal, lines_of, make_directory};
+use super::files::{NOTE, seed_label};
 use super::finish::{Came, Ended};
 use super::moment::Moment;
 use super::origin::Origin;
 use super::pace::Pace;
-use super::plan::{DrillPlan, ScenarioKind, Subject};
+use super::plan::{DrillPlan, PLAN_LABEL, ScenarioKind, Subject};
 use super::planning::{Planned, Setting, TreeSource};
 use super::sample::{Line, draw, parse_list, sample_text, seed};
 use super::shelf::{Shelf, ShelfError, drill_file};
@@ -28,6 +29,7 @@ use crate::call::CallError;
 use crate::connect::Client;
 use crate::digits::{hex, sha256, sha256_hex};
 use crate::drills::SignDrillError;
+use crate::leaf::LeafView;
 use crate::log::{LogError, LogWatch, note_subject_names};
 use crate::objects::GetError;
 use crate::terms::{ReadTerms, SitesSeen};
@@ -85,6 +87,11 @@ pub enum DrillError {
         /// Of what.
         what: &'static str,
     },
+    /// Something on the shelf is another's.
+    #[error(
+        "the plan of the drill {0} is not this tenant's, or another key than this profile's draws its sample; make a new plan"
+    )]
+    Stranger(String),
     /// A plan is carried out once.
     #[error("the drill {0} has a record already; make a new plan")]
     Done(String),
@@ -144,7 +151,15 @@ impl Planned {
         let plan = DrillPlan::from_bytes(&bytes)?;
         let index = shelf.get(&drill_file(drill, "plan.index")).await?.ok_or_else(none)?;
         let log_index = String::from_utf8_lossy(&index).parse().map_err(|_| none())?;
-        prove_noted(setting, watch, log_index, &Digest(sha256(&bytes)), "this plan").await?;
+        let noted = (PLAN_LABEL, &Digest(sha256(&bytes)));
+        prove_noted_as(setting, watch, log_index, noted, "this plan").await?;
+        // Whoever filled the shelf could note a plan of its own: its sample is
+        // to be drawn by this tenant's key, and by no other.
+        let own = cosigner_text(setting.cosigner);
+        if plan.tenant != setting.party.tenant || plan.scope.cosigner.as_ref().is_some_and(|key| *key != own)
+        {
+            return Err(DrillError::Stranger(drill.to_owned()));
+        }
         let text = shelf.get(&drill_file(drill, "population.txt")).await?.ok_or_else(none)?;
         if sha256_hex(&text) != plan.scope.population_sha256 || plan.drill != drill {
             return Err(none());
@@ -173,6 +188,21 @@ pub(super) async fn prove_noted(
     let checkpoint = watch.advance(setting.client).await?;
     let leaf = watch.leaf(setting.client, index, &checkpoint).await?;
     if note_subject_names(&leaf.leaf, digest) { Ok(()) } else { Err(DrillError::Unnoted { index, what }) }
+}
+
+/// The same for a leaf that notes it under a label.
+async fn prove_noted_as(
+    setting: &Setting<'_>,
+    watch: &mut LogWatch,
+    index: u64,
+    (label, digest): (&str, &Digest),
+    what: &'static str,
+) -> Result<(), DrillError> {
+    let checkpoint = watch.advance(setting.client).await?;
+    let leaf = watch.leaf(setting.client, index, &checkpoint).await?;
+    let value: serde_json::Value = serde_json::from_slice(&leaf.leaf).unwrap_or_default();
+    let noted = LeafView(&value).done(NOTE) == Some(format!("{label}:{digest}").as_str());
+    if noted { Ok(()) } else { Err(DrillError::Unnoted { index, what }) }
 }
 
 impl Setting<'_> {
@@ -295,15 +325,20 @@ impl Setting<'_> {
         watch: &mut LogWatch,
     ) -> Result<(String, u64), DrillError> {
         let (seed_file, index_file) = (drill_file(drill, "seed.txt"), drill_file(drill, "seed.index"));
+        let label = seed_label(&hex(&sha256(plan)));
         let noted = shelf.get(&index_file).await?.map(|index| String::from_utf8_lossy(&index).parse::<u64>());
         if let (Some(cosigned), Some(Ok(index))) = (shelf.get(&seed_file).await?, noted) {
-            return Ok((String::from_utf8_lossy(&cosigned).into_owned(), index));
+            let digest = Digest(sha256(&cosigned));
+            prove_noted_as(self, watch, index, (label.as_str(), &digest), "the checkpoint of the seed")
+                .await?;
+            let cosigned = String::from_utf8_lossy(&cosigned).into_owned();
+            let own = verify_cosignature(&cosigned, &cosigner_text(self.cosigner));
+            return own.map(|_| (cosigned, index)).map_err(|_| DrillError::Stranger(drill.to_owned()));
         }
         // With what witnesses put under it, where the service has any.
         watch.advance_cosigned(self.client).await?;
         let checkpoint = watch.remembered().unwrap_or_default().to_owned();
         let cosigned = cosign(&checkpoint, self.cosigner, self.clock.now().0 / 1_000_000_000);
-        let label = format!("drill-seed-{}", hex(&sha256(plan)[..16]));
         let digest = Digest(sha256(cosigned.as_bytes()));
         shelf.put(&seed_file, cosigned.clone()).await?;
         let index = self.client.note_digest(&label, &digest).await?;

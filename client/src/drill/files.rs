@@ -5,10 +5,11 @@
 use coffer_keys::VerifierName;
 
 use super::exercise::DrillError;
-use super::plan::DrillPlan;
+use super::plan::{DrillPlan, Subject};
 use super::planning::Setting;
+use super::predict::Prediction;
 use super::proof::{LogProof, LogProofError};
-use super::sample::{draw, parse_list, population_text, sample_text, seed};
+use super::sample::{Line, draw, parse_list, population_text, sample_text, seed};
 use super::shelf::{Shelf, ShelfError, drill_file};
 use super::v2::DrillRecordV2;
 use crate::audit::LeafRange;
@@ -16,8 +17,16 @@ use crate::digits::{sha256, sha256_hex};
 use crate::leaf::LeafView;
 use crate::log::{LogError, LogWatch};
 
-/// Verifies the files of a sampled drill against its record: that population,
-/// seed and sample are those of the plan and the record.
+/// The operation that notes a digest.
+pub(super) const NOTE: &str = "digest_note";
+
+/// The label under which a plan's seed is noted; `plan_sha256` is hexadecimal.
+pub(super) fn seed_label(plan_sha256: &str) -> String {
+    format!("drill-seed-{}", plan_sha256.get(..32).unwrap_or_default())
+}
+
+/// Verifies the files of a drill against its record: that population, seed,
+/// sample and what was foreseen are those of the plan and the record.
 ///
 /// # Errors
 /// What is wrong, in words.
@@ -34,12 +43,27 @@ pub fn verify_sample(record: &DrillRecordV2, files: &SampleFiles) -> Result<(), 
     fault(sha256_hex(files.population.as_bytes()) == plan.scope.population_sha256, SampleFault::Population)?;
     let mut population = parse_list(&files.population, true).map_err(|_| SampleFault::Population)?;
     fault(population_text(&mut population) == files.population, SampleFault::Population)?;
-    let Some(drawn) = &record.drawn else { return Ok(()) };
+    let Some(drawn) = &record.drawn else {
+        return fault(foreseen(&plan, &population, record) == record.predicted, SampleFault::Prediction);
+    };
     fault(files.seed == drawn.checkpoint, SampleFault::Seed)?;
     let expected = draw(&population, &seed(&files.seed, &sha256(&files.plan)), plan.scope.sample);
     let text = sample_text(&expected);
     fault(text == files.sample, SampleFault::Sample)?;
-    fault(sha256_hex(text.as_bytes()) == drawn.sample_sha256, SampleFault::Sample)
+    fault(sha256_hex(text.as_bytes()) == drawn.sample_sha256, SampleFault::Sample)?;
+    fault(foreseen(&plan, &expected, record) == record.predicted, SampleFault::Prediction)
+}
+
+/// What a plan foresees of these lines. How many of them were foreseen to be
+/// lost follows from where they lay, and is the record's own word.
+fn foreseen(plan: &DrillPlan, lines: &[Line], record: &DrillRecordV2) -> Prediction {
+    if plan.scope.subject == Subject::Tree {
+        return plan.prediction.clone();
+    }
+    let bytes = lines.iter().fold(0_u64, |sum, line| sum.saturating_add(line.size));
+    let said = plan.prediction.of_drawn(u64::try_from(lines.len()).unwrap_or(u64::MAX), bytes);
+    let Prediction { recoverable, unrecoverable, .. } = record.predicted;
+    Prediction { recoverable, unrecoverable, ..said }
 }
 
 /// The public files of a sampled drill.
@@ -70,9 +94,15 @@ pub enum SampleFault {
     /// The sample.
     #[error("sample.txt is not what the rule draws: it was skipped, swapped or drawn again")]
     Sample,
+    /// What was foreseen.
+    #[error("the record claims to have foreseen something else than its plan did")]
+    Prediction,
     /// A second draw.
     #[error("the log notes {0} seeds for this plan: it was drawn again")]
-    Redrawn(u64),
+    Redrawn(usize),
+    /// One draw, and another one than the record's.
+    #[error("the seed that the log notes for this plan is not the one of this record, or not in its leaf")]
+    Elsewhere,
 }
 
 /// Reads the files of a drill from the shelf.
@@ -91,29 +121,36 @@ pub async fn sample_files(shelf: &Shelf<'_>, drill: &str) -> Result<SampleFiles,
 }
 
 /// Looks for other seeds of the same plan in the log, between the plan and the
-/// end of what is signed.
+/// end of what is signed: one is noted, the one of the record, in the leaf that
+/// the record names.
 ///
 /// # Errors
-/// [`SampleFault::Redrawn`] as a finding; [`DrillError`] else.
+/// [`SampleFault::Redrawn`] or [`SampleFault::Elsewhere`] as a finding;
+/// [`DrillError`] else.
 pub async fn look_for_redraws(
     setting: &Setting<'_>,
     record: &DrillRecordV2,
     watch: &mut LogWatch,
 ) -> Result<Result<(), SampleFault>, DrillError> {
-    let label = format!("drill-seed-{}:", record.plan.sha256.get(..32).unwrap_or_default());
-    let mut found = 0;
+    let label = format!("{}:", seed_label(&record.plan.sha256));
+    let mut found = Vec::new();
     let take = |range: LeafRange| {
-        for leaf in &range.leaves {
+        for (index, leaf) in (range.first..).zip(&range.leaves) {
             let value: serde_json::Value = serde_json::from_slice(leaf).unwrap_or_default();
-            let leaf = LeafView(&value);
-            let uid = leaf.text(LeafView::SUBJECT).unwrap_or_default();
-            let done = leaf.text(LeafView::OUTCOME) == Some("done");
-            found += u64::from(done && uid.starts_with(&label));
+            if let Some(digest) = LeafView(&value).done(NOTE).and_then(|uid| uid.strip_prefix(&label)) {
+                found.push((index, digest.to_owned()));
+            }
         }
         Ok::<_, LogError>(())
     };
     watch.read_from(setting.client, None, record.plan.log_index, take).await?;
-    Ok(if found == 1 { Ok(()) } else { Err(SampleFault::Redrawn(found)) })
+    let drawn = record.drawn.as_ref();
+    let named = drawn.map(|drawn| (drawn.log_index, sha256_hex(drawn.checkpoint.as_bytes())));
+    Ok(match found.as_slice() {
+        [one] if named.as_ref() == Some(one) => Ok(()),
+        [_] => Err(SampleFault::Elsewhere),
+        several => Err(SampleFault::Redrawn(several.len())),
+    })
 }
 
 /// Verifies that the log notes a record, by the proof that is kept beside it.

@@ -2,6 +2,7 @@
 //! from its numbers, signed by the service and proven to be in the log.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use coffer_model::{Digest, Timestamp};
 
@@ -100,8 +101,8 @@ impl Setting<'_> {
         let mut record =
             self.record(planned, ended, conduct, Results { sites, differences, ..Results::default() });
         record.checkpoint_after = after;
-        self.place_in_history(planned, shelf, &mut record).await?;
         record.verdicts = record.verdicts_of_numbers();
+        self.place_in_history(planned, shelf, &mut record).await?;
         let signed = self.client.sign_drill_statement(&record.to_statement()).await?;
         // What the service returned is checked like anybody else's record.
         let AnyRecord::V2(verified) = verify_any_record(&signed.envelope, &self.party.log_key)? else {
@@ -139,9 +140,15 @@ impl Setting<'_> {
         deviations.extend(came.deviations);
         let declared = timeline.declared();
         let failure = plan.scenario.as_of.as_ref().and_then(super::Moment::timestamp).unwrap_or(declared);
-        let behind = came.newest_write.map(|newest| failure.since(newest)).unwrap_or_default();
+        // Of nothing there is no newest write, and of a part nobody knows it.
+        let behind = match came.newest_write {
+            Some(newest) if came.restored > 0 => failure.since(newest),
+            None if came.restored > 0 && came.restored == came.expected => Duration::ZERO,
+            _ => Duration::MAX,
+        };
         let mut predicted = plan.prediction;
         if plan.scope.subject == Subject::Objects {
+            predicted = predicted.of_drawn(came.expected, came.expected_bytes);
             predicted.unrecoverable = came.foreseen;
             predicted.recoverable = came.expected.saturating_sub(came.foreseen);
         }
@@ -208,7 +215,9 @@ impl Setting<'_> {
         let related = History::read(shelf, &self.party.log_key).await?.of(&scope.bucket, scope.subject);
         record.trend = related.trend(record.scenario.kind, record.measured.rta_ns);
         if record.drawn.is_some() {
-            let restored = (scope.covered_before + record.results.restored).min(scope.objects);
+            // Only a satisfied drill covers what it read.
+            let now = if record.is_satisfied() { record.results.restored } else { 0 };
+            let restored = (scope.covered_before + now).min(scope.objects);
             let left = scope.objects - restored;
             let drills = left.div_ceil(scope.sample.max(1));
             let made = planned.plan.made.timestamp();

@@ -105,14 +105,14 @@ pub struct Related {
 
 impl Related {
     /// What the last ones that came back whole took, newest first, and what
-    /// rates alone would have said of each part.
-    pub fn lessons(&self) -> Vec<Earlier> {
+    /// was measured before each; those of one scenario are alike.
+    pub fn lessons(&self, kind: ScenarioKind) -> Vec<Earlier> {
         let whole =
             self.drills.iter().rev().filter_map(Shelved::v2).filter(|record| record.results.unreadable == 0);
         let lesson = |record: &DrillRecordV2| {
             let phases = record.timeline.phases.iter();
             let measured = phases.map(|phase| (phase.name.clone(), phase.duration_ns)).collect();
-            Earlier::new(record.predicted.phases.clone(), measured)
+            Earlier::new(record.scenario.kind == kind, record.predicted.phases.clone(), measured)
         };
         whole.filter(|record| record.environment.max_rate.is_none()).take(LEARNED_FROM).map(lesson).collect()
     }

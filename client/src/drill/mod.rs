@@ -20,9 +20,12 @@ mod learn;
 mod moment;
 mod origin;
 mod pace;
+mod pilot;
 mod plan;
 mod planning;
+mod population;
 mod predict;
+mod probe;
 mod proof;
 mod record;
 mod sample;
@@ -46,11 +49,13 @@ pub use learn::Earlier;
 pub use moment::Moment;
 pub use origin::{Origin, OtherReader, OtherReaderError, OtherReport};
 pub use pace::Pace;
+pub use pilot::{Pilot, PilotPhase};
 pub use plan::{
     DrillPlan, PLAN_BYTES_MAX, PLAN_FORMAT, PLAN_LABEL, Person, PlanFormatError, Previous, Promise, Scenario,
     ScenarioKind, Scope, Subject, Trigger,
 };
 pub use planning::{MakePlanError, Party, Planned, Setting, TreeSource, Wish};
+pub use population::{BesideLog, PutBefore};
 pub use predict::{Beforehand, Lies, PredictedPhase, Prediction, Rates, Work};
 pub use proof::{LogProof, LogProofError, PROOF_BYTES_MAX};
 pub use record::{
@@ -67,7 +72,8 @@ pub use timeline::Timeline;
 pub use tree::RESTORED;
 pub use v2::{
     Coverage, Drawn, DrillRecordV2, Environment, Judged, KeyEvidence, NOT_PROVEN_V2, NegativeCheck,
-    PREDICATE_TYPE_V2, PREDICTION_PERCENT, PlanNote, REGRESSION_MILLI, Results, TimeAxis, Trend,
+    PREDICATE_TYPE_V2, PREDICATE_TYPE_V3, PREDICTION_PERCENT, PlanNote, REGRESSION_MILLI, Results, TimeAxis,
+    Trend,
 };
 pub use verify::{
     AnyRecord, Inconsistency, PAYLOAD_TYPE, RECORD_BYTES_MAX, VerifyRecordError, verify_any_record,

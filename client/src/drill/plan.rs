@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::moment::Moment;
 use super::predict::Prediction;
 
-/// The format of plans that this program writes and reads.
-pub const PLAN_FORMAT: u64 = 1;
+/// The format of plans that this program writes. It reads format 1 as well,
+/// whose predictions say neither what was learned nor how far off they may be.
+pub const PLAN_FORMAT: u64 = 2;
 
 /// The label under which a plan's digest is noted in the log.
 pub const PLAN_LABEL: &str = "drill-plan";
@@ -179,7 +180,7 @@ pub struct Previous {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrillPlan {
-    /// [`PLAN_FORMAT`].
+    /// [`PLAN_FORMAT`], or an earlier one.
     pub format: u64,
     /// The drill's random id, 32 hexadecimal digits.
     pub drill: String,
@@ -211,8 +212,8 @@ pub enum PlanFormatError {
     /// Not canonical JSON.
     #[error("the plan is not canonical JSON: {0}")]
     Canonical(#[from] CanonicalError),
-    /// Canonical, but no plan of this format.
-    #[error("the plan is not one of format {PLAN_FORMAT}: {0}")]
+    /// Canonical, but no plan of a format that is known.
+    #[error("the plan is not one of format 1 to {PLAN_FORMAT}: {0}")]
     Form(String),
 }
 
@@ -237,10 +238,12 @@ impl DrillPlan {
         let value = parse_canonical(bytes)?;
         let plan: Self =
             serde_json::from_value(value).map_err(|error| PlanFormatError::Form(error.to_string()))?;
-        if plan.format == PLAN_FORMAT {
-            Ok(plan)
-        } else {
-            Err(PlanFormatError::Form(format!("format {}", plan.format)))
+        let form = |what: String| Err(PlanFormatError::Form(what));
+        match plan.format {
+            1 if plan.prediction.is_of_second_format() => form("format 1 with fields of format 2".to_owned()),
+            2 if !plan.prediction.is_consistent() => form("its prediction does not add up".to_owned()),
+            1 | 2 => Ok(plan),
+            other => form(format!("format {other}")),
         }
     }
 }

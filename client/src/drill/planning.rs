@@ -9,34 +9,30 @@ use std::sync::Arc;
 use coffer_keys::{SigningKey, VerifierName};
 use coffer_model::{BucketName, Clock, Digest, Entropy, ObjectKey, Timestamp, VersionId};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::task::spawn_blocking;
 
 use super::cosign::cosigner_text;
-use super::disk::{self, DiskError};
+use super::disk::DiskError;
 use super::exercise::DrillError;
 use super::history::{History, Related};
 use super::plan::{
     DrillPlan, PLAN_FORMAT, PLAN_LABEL, Person, PlanFormatError, Promise, Scenario, ScenarioKind, Scope,
     Subject, Trigger,
 };
-use super::predict::{Beforehand, Lies, Prediction, Rates, Work};
+use super::predict::{Beforehand, Lies, Prediction, Work};
+use super::probe::{Looked, Probed};
 use super::sample::{Line, RULE_ALL, SAMPLE_RULE, population_text, sample_text};
 use super::shelf::{Shelf, ShelfError, drill_file};
-use crate::backup::{PlanError, Repository, SnapshotId, plan_restore};
+use crate::backup::{PlanError, Repository, SnapshotId};
 use crate::call::CallError;
 use crate::connect::Client;
 use crate::digits::{hex, sha256, sha256_hex};
 use crate::log::LogWatch;
-use crate::objects::{GetError, ObjectInfo};
+use crate::objects::ObjectInfo;
 use crate::sites::SiteInfo;
 use crate::terms::ReadTerms;
 
 /// Descriptions asked for at once.
 const ASKED_AT_ONCE: usize = 16;
-
-/// A calibration reads until it has had this many bytes, or so many objects.
-const CALIBRATION_BYTES: u64 = 48 << 20;
-const CALIBRATION_OBJECTS: usize = 48;
 
 /// Who drills.
 #[derive(Clone, Debug)]
@@ -113,9 +109,6 @@ pub enum MakePlanError {
     /// The service refused or failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// A calibration read failed.
-    #[error("the read that measures the way failed: {0}")]
-    Get(#[from] GetError),
     /// The shelf.
     #[error(transparent)]
     Shelf(#[from] ShelfError),
@@ -194,6 +187,15 @@ fn beforehand<'a>(kind: ScenarioKind, left: impl Iterator<Item = &'a SiteInfo>) 
     })
 }
 
+/// How much there is to do where objects are read, all or a sample of them.
+fn work_of(wish: &Wish, population: &[&ObjectInfo]) -> Work {
+    let bytes: u64 = population.iter().map(|info| info.size).sum();
+    let objects = count(population.len());
+    let drawn = wish.sample.unwrap_or(objects).min(objects);
+    let share = u128::from(bytes) * u128::from(drawn) / u128::from(objects.max(1));
+    Work { objects: drawn, object_bytes: u64::try_from(share).unwrap_or(bytes), ..Work::default() }
+}
+
 /// What was found before anything is foreseen.
 struct Survey {
     lost: BTreeSet<String>,
@@ -208,6 +210,12 @@ struct Survey {
 }
 
 impl Survey {
+    /// On which terms the drill will read.
+    fn terms(&self, wish: &Wish) -> ReadTerms {
+        let without = self.lost.iter().cloned().collect();
+        ReadTerms { as_of: wish.as_of, without, seen: Some(Arc::default()) }
+    }
+
     /// What may be drawn from.
     fn population(&self) -> Vec<&ObjectInfo> {
         self.objects.iter().filter(|info| !self.covered.contains(&info.version)).collect()
@@ -236,13 +244,22 @@ impl Setting<'_> {
         let survey = self.survey(&shelf, wish, tree.is_some()).await?;
         let population = survey.population();
         let foreseen = self.foresee(wish, &population, &survey.away).await?;
-        let mut work = self.work_of(wish, tree, &population, scratch).await?;
-        work.beforehand = survey.beforehand;
-        let rates = match wish.calibrate {
-            true => self.calibrate(wish, &survey, &foreseen, tree.is_some(), scratch).await?,
-            false => Rates::default(),
+        let terms = survey.terms(wish);
+        let looked = match tree {
+            Some(tree) => Some(self.look(tree, &terms, scratch).await?),
+            None => None,
         };
-        let mut prediction = Prediction::of(work, rates, &survey.history.lessons());
+        let mut work = looked.as_ref().map_or_else(|| work_of(wish, &population), Looked::work);
+        work.beforehand = survey.beforehand;
+        let probed = match wish.calibrate {
+            true => {
+                let readable = population.iter().filter(|info| !foreseen.contains(&info.version));
+                self.probe(wish, &terms, readable.copied().collect(), looked.as_ref(), scratch).await?
+            }
+            false => Probed::default(),
+        };
+        let lessons = survey.history.lessons(wish.kind);
+        let mut prediction = Prediction::of(work, probed.rates, probed.pilot, &lessons);
         prediction.unrecoverable = count(foreseen.len());
         prediction.recoverable = count(population.len()).saturating_sub(prediction.unrecoverable);
         let mut lines: Vec<Line> = population.iter().map(|info| line(info)).collect();
@@ -350,103 +367,4 @@ impl Setting<'_> {
         let found: Vec<_> = stream::iter(looks).buffer_unordered(ASKED_AT_ONCE).try_collect().await?;
         Ok(found.into_iter().flatten().collect())
     }
-
-    /// Measures the way of the drill: objects without the lost sites, and, for
-    /// a tree, files on the disk that it will be written to.
-    async fn calibrate(
-        &self,
-        wish: &Wish,
-        survey: &Survey,
-        foreseen: &BTreeSet<VersionId>,
-        tree: bool,
-        scratch: &Path,
-    ) -> Result<Rates, MakePlanError> {
-        let terms =
-            ReadTerms { as_of: wish.as_of, without: survey.lost.iter().cloned().collect(), seen: None };
-        let population = survey.population();
-        let mut readable: Vec<&&ObjectInfo> =
-            population.iter().filter(|info| !foreseen.contains(&info.version)).collect();
-        // Versions are random: their order is as good as a draw.
-        readable.sort_by_key(|info| info.version);
-        let mut rates = if tree {
-            let (scratch, clock) = (scratch.to_owned(), Arc::clone(&self.clock));
-            spawn_blocking(move || disk::calibrate(&scratch, &clock))
-                .await
-                .map_err(|_| MakePlanError::Worker)??
-        } else {
-            Rates::default()
-        };
-        let smallest = readable.iter().map(|info| info.size).min().unwrap_or_default();
-        let small: Vec<_> = readable.iter().filter(|info| info.size <= smallest.max(64 << 10)).collect();
-        let (mut chosen, mut bytes) = (Vec::new(), 0);
-        for info in readable.iter().take(CALIBRATION_OBJECTS) {
-            if bytes >= CALIBRATION_BYTES {
-                break;
-            }
-            bytes += info.size;
-            chosen.push(info.key.clone());
-        }
-        let few: Vec<ObjectKey> =
-            small.into_iter().take(CALIBRATION_OBJECTS).map(|info| info.key.clone()).collect();
-        let at_once = if tree { TREE_READS } else { super::exercise::READS };
-        rates.object_ns =
-            self.time_reads(wish, &terms, &few, at_once).await?.checked_div(count(few.len())).unwrap_or(0);
-        let took = self.time_reads(wish, &terms, &chosen, at_once).await?;
-        let moving = took.saturating_sub(rates.object_ns.saturating_mul(count(chosen.len())));
-        let per_mib = u128::from(moving) * (1 << 20) / u128::from(bytes.max(1));
-        rates.object_mib_ns = u64::try_from(per_mib).unwrap_or(u64::MAX);
-        Ok(rates)
-    }
-
-    async fn time_reads(
-        &self,
-        wish: &Wish,
-        terms: &ReadTerms,
-        keys: &[ObjectKey],
-        at_once: usize,
-    ) -> Result<u64, MakePlanError> {
-        let begun = self.clock.monotonic();
-        let read = |key: ObjectKey| async move {
-            let (_, mut body) = self.client.get_on(&wish.bucket, &key, None, terms).await?;
-            while body.next().await?.is_some() {}
-            Ok::<_, GetError>(())
-        };
-        let reads: Vec<_> = keys.iter().map(|key| read(key.clone())).collect();
-        // What does not come says nothing of the way; the drill itself will find it.
-        stream::iter(reads).buffer_unordered(at_once).for_each(|_| std::future::ready(())).await;
-        let took = self.clock.monotonic().saturating_sub(begun);
-        Ok(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// How much a drill of this wish has to do.
-    async fn work_of(
-        &self,
-        wish: &Wish,
-        tree: Option<&TreeSource<'_>>,
-        population: &[&ObjectInfo],
-        scratch: &Path,
-    ) -> Result<Work, MakePlanError> {
-        let bytes: u64 = population.iter().map(|info| info.size).sum();
-        let objects = count(population.len());
-        let Some(tree) = tree else {
-            let drawn = wish.sample.unwrap_or(objects).min(objects);
-            let share = u128::from(bytes) * u128::from(drawn) / u128::from(objects.max(1));
-            let object_bytes = u64::try_from(share).unwrap_or(bytes);
-            return Ok(Work { objects: drawn, object_bytes, ..Work::default() });
-        };
-        let begun = self.clock.monotonic();
-        let plan = plan_restore(tree.repository, &tree.snapshot, scratch).await?;
-        let look = self.clock.monotonic().saturating_sub(begun);
-        Ok(Work {
-            objects: plan.fetches,
-            object_bytes: plan.fetch_bytes,
-            files: plan.entries,
-            file_bytes: plan.bytes,
-            look_ns: u64::try_from(look.as_nanos()).unwrap_or(u64::MAX),
-            beforehand: None,
-        })
-    }
 }
-
-/// Packs that a restoration fetches at once.
-const TREE_READS: usize = 2;

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::learn::{Earlier, Lesson, learn};
+use super::learn::{Earlier, Lesson, Trust, learn};
+use super::pilot::Pilot;
 use super::record::NANOS_MAX;
 
 /// One phase as it is expected.
@@ -17,11 +18,15 @@ pub struct PredictedPhase {
     pub name: String,
     /// How long it should take, nanoseconds.
     pub duration_ns: u64,
-    /// What each part of it would take by the rates alone, nanoseconds, in the
-    /// order of [`Rates::phases`]; later drills learn from it. Absent in what
-    /// older programs wrote.
+    /// What each part of it would take by what was measured beforehand alone,
+    /// nanoseconds, in the order of [`Rates::phases`]; later drills learn from
+    /// it. Absent in what older programs wrote.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<u64>,
+    /// By how much earlier drills correct each part, in thousandths: the
+    /// duration is what comes of it. Absent before plans of format 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learned_milli: Vec<u64>,
 }
 
 /// What is expected of a drill.
@@ -43,6 +48,14 @@ pub struct Prediction {
     pub history: u64,
     /// By how much they did, all in all, in thousandths; 1000: not at all.
     pub correction_milli: u64,
+    /// The part of the tree that was restored beforehand; it is in the parts
+    /// already. None before plans of format 2, of objects, and where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pilot: Option<Pilot>,
+    /// How far off this may be, in percent of what is measured. None before
+    /// plans of format 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread_percent: Option<u64>,
 }
 
 /// What was measured on the same path before the drill; all in nanoseconds.
@@ -134,6 +147,24 @@ const READER_FILE_NS: u64 = 100_000;
 const READER_MIB_NS: u64 = 12_000_000;
 const COMPARE_NS: u64 = 4_000;
 
+/// The phases that the measurement before the drill covers without a pilot.
+const READ: &str = "read";
+const LOOK: &str = "plan";
+
+/// How far off a prediction may be, in percent: never said to be less than
+/// this; without history, where the way was measured, and where it was not.
+const SPREAD: (u64, u64, u64) = (10, 25, 75);
+
+/// How far off: the largest of what the last drills were, as far as they tell.
+fn spread(earlier: &[Earlier], measured: bool) -> u64 {
+    let offs = earlier.iter().filter_map(Earlier::off_percent).take(SPREAD_FROM);
+    let unknown = if measured { SPREAD.1 } else { SPREAD.2 };
+    offs.max().map_or(unknown, |off| off.clamp(SPREAD.0, 1000))
+}
+
+/// So many of the last drills say how far off a prediction may be.
+const SPREAD_FROM: usize = 5;
+
 /// So many of something at so much each.
 fn of_each(count: u64, each: u64) -> u64 {
     count.saturating_mul(each).min(NANOS_MAX)
@@ -145,9 +176,27 @@ fn of_bytes(bytes: u64, mib: u64) -> u64 {
     u64::try_from(nanos).unwrap_or(u64::MAX).min(NANOS_MAX)
 }
 
+/// Each part times its factor.
+fn corrected(parts: &[u64], learned_milli: &[u64]) -> u64 {
+    let sum = parts
+        .iter()
+        .zip(learned_milli)
+        .fold(0_u128, |sum, (part, milli)| sum.saturating_add(u128::from(*part) * u128::from(*milli) / 1000));
+    u64::try_from(sum).unwrap_or(u64::MAX).min(NANOS_MAX)
+}
+
 fn phase(name: &str, parts: Vec<u64>) -> PredictedPhase {
-    let duration_ns = parts.iter().fold(0_u64, |sum, part| sum.saturating_add(*part)).min(NANOS_MAX);
-    PredictedPhase { name: name.to_owned(), duration_ns, parts }
+    let learned_milli = vec![1000; parts.len()];
+    PredictedPhase {
+        name: name.to_owned(),
+        duration_ns: corrected(&parts, &learned_milli),
+        parts,
+        learned_milli,
+    }
+}
+
+fn sum(phases: &[PredictedPhase], of: impl Fn(&PredictedPhase) -> u64) -> u64 {
+    phases.iter().fold(0_u64, |sum, phase| sum.saturating_add(of(phase))).min(NANOS_MAX)
 }
 
 impl Rates {
@@ -159,7 +208,7 @@ impl Rates {
         let fetch = [of_each(work.objects, self.object_ns), of_bytes(work.object_bytes, self.object_mib_ns)];
         let mut phases = self.beforehand(work);
         if work.files == 0 {
-            phases.push(phase("read", fetch.to_vec()));
+            phases.push(phase(READ, fetch.to_vec()));
             return phases;
         }
         if work.beforehand.is_some_and(|before| before.reader) {
@@ -172,7 +221,7 @@ impl Rates {
             let flushed = of_each(work.files, self.file_flush_ns)
                 .saturating_add(of_bytes(work.file_bytes, self.file_flush_mib_ns))
                 .saturating_add(self.sync_ns);
-            phases.push(phase("plan", vec![work.look_ns]));
+            phases.push(phase(LOOK, vec![work.look_ns]));
             phases.push(phase("restore", [&fetch[..], &written, &[flushed]].concat()));
         }
         let read = [of_each(work.files, self.file_read_ns), of_bytes(work.file_bytes, self.file_read_mib_ns)];
@@ -193,26 +242,72 @@ impl Rates {
 }
 
 impl Prediction {
-    /// From the work, the rates and the history; recoverability is entered by
-    /// whoever knows the placements.
-    pub fn of(work: Work, rates: Rates, earlier: &[Earlier]) -> Self {
+    /// From the work, the rates, the pilot and the history; recoverability is
+    /// entered by whoever knows the placements.
+    pub fn of(work: Work, rates: Rates, pilot: Option<Pilot>, earlier: &[Earlier]) -> Self {
         let mut phases = rates.phases(work);
-        let bare = phases.iter().map(|phase| phase.duration_ns).sum::<u64>();
         for phase in &mut phases {
+            let measured = phase.name == READ && rates != Rates::default()
+                || phase.name == LOOK
+                || pilot.as_ref().is_some_and(|pilot| pilot.covers(&phase.name));
+            if let Some(pilot) = &pilot {
+                pilot.correct(phase);
+            }
             let lessons: Vec<Lesson> = earlier.iter().filter_map(|drill| drill.lesson(phase)).collect();
-            phase.duration_ns = learn(&lessons, phase.parts.len()).apply(&phase.parts);
+            let trust = if measured { Trust::Measured } else { Trust::Guessed };
+            phase.learned_milli = learn(&lessons, phase.parts.len(), trust).milli();
+            phase.duration_ns = corrected(&phase.parts, &phase.learned_milli);
         }
-        let total_ns = phases.iter().map(|phase| phase.duration_ns).sum::<u64>().min(NANOS_MAX);
-        let correction = u128::from(total_ns) * 1000 / u128::from(bare.max(1));
-        Self {
-            recoverable: 0,
-            unrecoverable: 0,
-            phases,
-            total_ns,
-            rates,
-            history: u64::try_from(earlier.len()).unwrap_or(u64::MAX),
-            correction_milli: u64::try_from(correction).unwrap_or(u64::MAX).min(NANOS_MAX),
+        let history = u64::try_from(earlier.len()).unwrap_or(u64::MAX);
+        let spread_percent = Some(spread(earlier, pilot.is_some() || work.files == 0));
+        Self { phases, rates, history, pilot, spread_percent, ..Self::default() }.added_up()
+    }
+
+    /// The total, and by how much it was corrected, from the phases.
+    fn added_up(mut self) -> Self {
+        self.total_ns = sum(&self.phases, |phase| phase.duration_ns);
+        let bare =
+            sum(&self.phases, |phase| phase.parts.iter().fold(0, |sum, part| sum.saturating_add(*part)));
+        let correction = u128::from(self.total_ns) * 1000 / u128::from(bare.max(1));
+        self.correction_milli = u64::try_from(correction).unwrap_or(u64::MAX).min(NANOS_MAX);
+        self
+    }
+
+    /// The same for what was drawn: a plan is made before the draw and knows
+    /// only how large the objects are on the average. Follows from the plan and
+    /// the sample alone.
+    pub fn of_drawn(&self, objects: u64, object_bytes: u64) -> Self {
+        let mut drawn = self.clone();
+        let said = self.rates.phases(Work { objects, object_bytes, ..Work::default() });
+        for phase in drawn.phases.iter_mut().filter(|phase| phase.name == READ) {
+            // Plans of format 1 do not say what they have learned.
+            if phase.learned_milli.is_empty() {
+                return drawn;
+            }
+            if let Some(said) = said.iter().find(|said| said.name == READ) {
+                phase.parts.clone_from(&said.parts);
+                phase.duration_ns = corrected(&phase.parts, &phase.learned_milli);
+            }
         }
+        drawn.added_up()
+    }
+
+    /// Whether durations follow from parts and factors, and the total from them.
+    pub fn is_consistent(&self) -> bool {
+        let follows = |phase: &PredictedPhase| {
+            phase.parts.len() == phase.learned_milli.len()
+                && phase.duration_ns == corrected(&phase.parts, &phase.learned_milli)
+        };
+        self.spread_percent.is_some()
+            && self.phases.iter().all(follows)
+            && self.total_ns == sum(&self.phases, |phase| phase.duration_ns)
+    }
+
+    /// Whether it has what only plans of format 2 have.
+    pub fn is_of_second_format(&self) -> bool {
+        self.pilot.is_some()
+            || self.spread_percent.is_some()
+            || self.phases.iter().any(|phase| !phase.learned_milli.is_empty())
     }
 
     /// Whether everything is expected to come back.
@@ -250,12 +345,50 @@ mod tests {
     #[test]
     fn without_history_the_rates_speak_alone() {
         let rates = Rates { object_ns: 1_000, object_mib_ns: 1_000_000, ..Rates::default() };
-        let prediction = Prediction::of(work(3, 10), rates, &[]);
+        let prediction = Prediction::of(work(3, 10), rates, None, &[]);
         assert_eq!(
             (prediction.total_ns, prediction.history, prediction.correction_milli),
             (10_003_000, 0, 1000)
         );
         assert_eq!(prediction.phases[0].parts, [3_000, 10_000_000]);
+    }
+
+    #[test]
+    fn what_was_drawn_is_foreseen_by_the_rates_and_factors_of_its_plan_alone() {
+        let rates = Rates { object_ns: 1_000, object_mib_ns: 1_000_000, ..Rates::default() };
+        let first = Prediction::of(work(3, 10), rates, None, &[]);
+        let earlier = [Earlier::new(true, first.phases, vec![("read".to_owned(), 30_000_000)])];
+        let plan = Prediction::of(work(3, 10), rates, None, &earlier);
+        let drawn = plan.of_drawn(3, 20 << 20);
+        assert!(plan.is_consistent() && drawn.is_consistent());
+        assert_eq!(drawn.phases[0].learned_milli, plan.phases[0].learned_milli);
+        assert!(drawn.total_ns > plan.total_ns && plan.of_drawn(3, 10 << 20) == plan);
+        let mut lie = plan.clone();
+        lie.total_ns += 1;
+        assert!(!lie.is_consistent());
+    }
+
+    #[test]
+    fn a_plan_of_the_first_format_says_the_same_of_whatever_is_drawn() {
+        let mut old = Prediction::of(work(3, 10), Rates { object_ns: 7, ..Rates::default() }, None, &[]);
+        (old.spread_percent, old.pilot) = (None, None);
+        old.phases[0].learned_milli.clear();
+        assert!(!old.is_of_second_format());
+        assert_eq!(old.of_drawn(1, 1), old);
+    }
+
+    #[test]
+    fn how_far_off_it_may_be_is_what_the_last_drills_were_off() {
+        let rates = Rates { object_ns: 1_000_000, ..Rates::default() };
+        let first = Prediction::of(work(100, 0), rates, None, &[]);
+        assert_eq!(first.spread_percent, Some(SPREAD.1));
+        let took = |ns: u64| Earlier::new(true, first.phases.clone(), vec![("read".to_owned(), ns)]);
+        let of = |times: &[u64]| {
+            let earlier: Vec<Earlier> = times.iter().map(|ns| took(*ns)).collect();
+            Prediction::of(work(100, 0), rates, None, &earlier).spread_percent
+        };
+        assert_eq!(of(&[100_000_000, 101_000_000]), Some(SPREAD.0));
+        assert_eq!(of(&[100_000_000, 200_000_000]), Some(50));
     }
 
     #[test]
@@ -275,9 +408,9 @@ mod tests {
     fn numbers_beyond_all_measure_stay_within_what_a_record_can_say() {
         let rates = Rates { object_ns: u64::MAX, object_mib_ns: u64::MAX, ..Rates::default() };
         let work = Work { objects: u64::MAX, object_bytes: u64::MAX, ..Work::default() };
-        let once = Prediction::of(work, rates, &[]);
-        let earlier = [Earlier::new(once.phases.clone(), vec![("read".to_owned(), u64::MAX)])];
-        let again = Prediction::of(work, rates, &earlier);
+        let once = Prediction::of(work, rates, None, &[]);
+        let earlier = [Earlier::new(true, once.phases.clone(), vec![("read".to_owned(), u64::MAX)])];
+        let again = Prediction::of(work, rates, None, &earlier);
         assert!(once.total_ns <= NANOS_MAX && again.total_ns <= NANOS_MAX, "{again:?}");
     }
 }

@@ -204,6 +204,12 @@ impl Measured {
     pub fn new(rta: Duration, rpa: Duration) -> Self {
         Self { rta_ns: nanos(rta), rpa_ns: nanos(rpa) }
     }
+
+    /// Whether it is known how much was lost: where nothing came back, or not
+    /// all and nobody can say how old the rest is, the longest time stands here.
+    pub fn is_loss_known(&self) -> bool {
+        self.rpa_ns < NANOS_MAX
+    }
 }
 
 impl Phase {

@@ -161,6 +161,80 @@ fn a_signed_record_of_the_second_version_that_contradicts_itself_is_refused() {
     assert_eq!(refused(&|r| r.drill = "x".to_owned()), Inconsistency::Digest);
 }
 
+/// The same with a prediction as plans of format 2 make it.
+fn third() -> DrillRecordV2 {
+    let rates = Rates { object_ns: 1_000_000, ..Rates::default() };
+    let foreseen = Prediction::of(Work { objects: 2, ..Work::default() }, rates, None, &[]);
+    let mut record = record();
+    record.predicted = Prediction { recoverable: 1, unrecoverable: 1, ..foreseen };
+    record
+}
+
+#[test]
+fn a_record_of_the_third_version_verifies_and_is_refused_where_its_prediction_does_not_add_up() {
+    let AnyRecord::V2(verified) = verify_any_record(&signed(&third()), &signer()).unwrap() else {
+        panic!("the third version");
+    };
+    assert_eq!((verified.predicate_type(), *verified), (PREDICATE_TYPE_V3, third()));
+    let refused = |change: &dyn Fn(&mut Prediction)| {
+        let mut changed = third();
+        change(&mut changed.predicted);
+        let found = verify_any_record(&signed(&changed), &signer());
+        matches!(found, Err(VerifyRecordError::Inconsistent(Inconsistency::Prediction)))
+    };
+    assert!(refused(&|p| p.total_ns += 1));
+    assert!(refused(&|p| p.phases[0].duration_ns += 1));
+    assert!(refused(&|p| p.phases[0].parts[0] += 5000));
+    assert!(refused(&|p| p.phases[0].learned_milli[0] = 1500));
+    assert!(refused(&|p| p.phases[0].learned_milli.clear()));
+    assert!(refused(&|p| p.spread_percent = None));
+}
+
+#[test]
+fn a_statement_of_one_version_with_the_prediction_of_another_is_refused() {
+    let swapped = |record: &DrillRecordV2, named: &str| {
+        let mut statement = record.to_statement();
+        statement["predicateType"] = named.into();
+        let bytes = sign_statement(&key(), NAME, PAYLOAD_TYPE, &statement).unwrap();
+        verify_any_record(&bytes, &signer()).is_err()
+    };
+    assert!(swapped(&record(), PREDICATE_TYPE_V3) && swapped(&third(), PREDICATE_TYPE_V2));
+}
+
+#[test]
+fn a_record_of_the_second_version_still_verifies_with_its_plan_and_sample() {
+    let key = include_str!("../../fixtures/drill/v2/key.txt").trim().parse().unwrap();
+    let bytes = include_bytes!("../../fixtures/drill/v2/record.json");
+    let AnyRecord::V2(record) = verify_any_record(bytes, &key).unwrap() else { panic!("the second version") };
+    assert_eq!((record.predicate_type(), record.results.restored), (PREDICATE_TYPE_V2, 2));
+    let files = SampleFiles {
+        plan: include_bytes!("../../fixtures/drill/v2/plan.json").to_vec(),
+        population: include_str!("../../fixtures/drill/v2/population.txt").to_owned(),
+        seed: include_str!("../../fixtures/drill/v2/seed.txt").to_owned(),
+        sample: include_str!("../../fixtures/drill/v2/sample.txt").to_owned(),
+    };
+    assert_eq!(DrillPlan::from_bytes(&files.plan).unwrap().format, 1);
+    verify_sample(&record, &files).unwrap();
+    // A record that claims to have foreseen better than its plan did.
+    let mut other = *record;
+    other.predicted.total_ns += 1;
+    assert_eq!(verify_sample(&other, &files), Err(SampleFault::Prediction));
+}
+
+#[test]
+fn a_plan_of_format_1_with_what_came_later_is_refused_and_so_is_one_that_does_not_add_up() {
+    let plan = DrillPlan::from_bytes(include_bytes!("../../fixtures/drill/v2/plan.json")).unwrap();
+    let refused = |change: &dyn Fn(&mut DrillPlan)| {
+        let mut changed = plan.clone();
+        change(&mut changed);
+        DrillPlan::from_bytes(&changed.to_bytes().unwrap()).is_err()
+    };
+    assert!(refused(&|p| p.prediction.spread_percent = Some(10)));
+    assert!(refused(&|p| p.format = 2));
+    assert!(refused(&|p| p.format = 3));
+    assert!(!refused(&|p| (p.format, p.prediction) = (2, third().predicted)));
+}
+
 #[test]
 fn a_record_that_a_lost_site_answered_for_is_not_satisfied() {
     let mut record = record();

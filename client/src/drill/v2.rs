@@ -1,6 +1,6 @@
-//! The second version of the record: everything that a restoration test has
-//! to state, in one signed in-toto statement. The verdicts follow from the
-//! numbers and from nothing else.
+//! The second version of the record, and the third, which says more of what
+//! was foreseen: everything that a restoration test has to state, in one signed
+//! in-toto statement. The verdicts follow from the numbers and from nothing else.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,10 @@ use super::record::{Differences, Measured, Phase, Shares, Software, Verdict};
 
 /// The predicate type of this version of the record.
 pub const PREDICATE_TYPE_V2: &str = "urn:coffer:drill:v2";
+
+/// The predicate type of the third version: the second, with a prediction that
+/// says what it has learned and how far off it may be.
+pub const PREDICATE_TYPE_V3: &str = "urn:coffer:drill:v3";
 
 pub(super) const SUBJECT_V2: &str = "what the drill restored";
 
@@ -167,7 +171,7 @@ pub struct Judged {
     pub reason: String,
 }
 
-/// The predicate of a drill's statement, version 2.
+/// The predicate of a drill's statement, version 2 or 3.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrillRecordV2 {
@@ -369,6 +373,11 @@ impl DrillRecordV2 {
         })
     }
 
+    /// The predicate type of its version.
+    pub fn predicate_type(&self) -> &'static str {
+        if self.predicted.is_of_second_format() { PREDICATE_TYPE_V3 } else { PREDICATE_TYPE_V2 }
+    }
+
     /// The in-toto statement around the record.
     pub fn to_statement(&self) -> Value {
         // Plain structs of strings and integers: see the first version.
@@ -376,7 +385,7 @@ impl DrillRecordV2 {
         json!({
             "_type": super::record::STATEMENT_TYPE,
             "subject": [{ "name": SUBJECT_V2, "digest": { "sha256": self.results.restored_sha256 } }],
-            "predicateType": PREDICATE_TYPE_V2,
+            "predicateType": self.predicate_type(),
             "predicate": predicate,
         })
     }

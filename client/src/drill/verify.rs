@@ -10,7 +10,7 @@ use super::record::{
     Differences, DrillRecord, NOT_PROVEN, PREDICATE_TYPE, Phase, STATEMENT_TYPE, SUBJECT_NAME, Verdicts,
 };
 use super::sample::{RULE_ALL, SAMPLE_RULE};
-use super::v2::{DrillRecordV2, NOT_PROVEN_V2, PREDICATE_TYPE_V2, SUBJECT_V2};
+use super::v2::{DrillRecordV2, NOT_PROVEN_V2, PREDICATE_TYPE_V2, PREDICATE_TYPE_V3, SUBJECT_V2};
 use super::{cosign, sample};
 use crate::digits::{from_hex, hex};
 
@@ -70,6 +70,9 @@ pub enum Inconsistency {
     /// Counts that do not belong together.
     #[error("its counts do not add up")]
     Counts,
+    /// Times foreseen that do not follow from their parts, or not those of its version.
+    #[error("its prediction does not add up, or is that of another version")]
+    Prediction,
     /// A sample whose seed, rule or order of events is not that of its plan.
     #[error("the sample was not drawn by its rule from a checkpoint after its plan")]
     Sample,
@@ -83,7 +86,7 @@ pub enum Inconsistency {
 pub enum AnyRecord {
     /// The first version.
     V1(Box<DrillRecord>),
-    /// The second version.
+    /// The second or the third version.
     V2(Box<DrillRecordV2>),
 }
 
@@ -97,13 +100,17 @@ pub fn verify_any_record(bytes: &[u8], signer: &VerifierName) -> Result<AnyRecor
         return Err(VerifyRecordError::TooLong);
     }
     let statement = verify_envelope(bytes, &signer.key, &signer.name, PAYLOAD_TYPE)?;
-    if statement.get("predicateType").and_then(Value::as_str) != Some(PREDICATE_TYPE_V2) {
+    let named = statement.get("predicateType").and_then(Value::as_str);
+    let later = [PREDICATE_TYPE_V2, PREDICATE_TYPE_V3].into_iter().find(|later| named == Some(*later));
+    let Some(predicate_type) = later else {
         let record = of_statement(&statement)?;
         check(&record)?;
         return Ok(AnyRecord::V1(Box::new(record)));
-    }
-    let record: DrillRecordV2 = predicate_of(&statement, PREDICATE_TYPE_V2)?;
+    };
+    let record: DrillRecordV2 = predicate_of(&statement, predicate_type)?;
     check_subject(&statement, SUBJECT_V2, &record.results.restored_sha256)?;
+    let adds_up = predicate_type == PREDICATE_TYPE_V2 || record.predicted.is_consistent();
+    require(adds_up && record.predicate_type() == predicate_type, Inconsistency::Prediction)?;
     check_v2(&record)?;
     Ok(AnyRecord::V2(Box::new(record)))
 }

@@ -94,8 +94,8 @@ pub async fn gather_log(
 /// [`GatherError::Record`].
 pub fn read_record(name: &str, envelope: Vec<u8>, signer: &VerifierName) -> Result<DrillItem, GatherError> {
     let refused = |reason| GatherError::Record { name: name.to_owned(), reason };
-    let record = verify_any_record(&envelope, signer).map(records::seen).map_err(refused)?;
-    Ok(DrillItem { record, statement: statement_digest(&envelope), envelope })
+    let (record, second) = verify_any_record(&envelope, signer).map(records::seen).map_err(refused)?;
+    Ok(DrillItem { record, second, statement: statement_digest(&envelope), envelope })
 }
 
 /// The leaf hash of the statement in an envelope that was verified.

@@ -28,6 +28,8 @@ pub struct Draft {
 
 /// Where OSCAL files lie.
 pub(super) const OSCAL: &str = "reports/oscal/";
+/// Where the witnesses are kept that the tenant names, a key a line.
+pub(super) const WITNESSES: &str = "policy/witnesses.txt";
 /// Where it is kept where each version lies.
 pub(super) const RESIDENCY: &str = "residency/versions.json";
 
@@ -101,6 +103,10 @@ impl Draft {
         for drill in &material.drills {
             put(&Evidence::Drill(drill.record.drill.clone()).path(), drill.envelope.clone());
         }
+        if !material.witnesses.is_empty() {
+            let keys = material.witnesses.iter().fold(String::new(), |text, key| format!("{text}{key}\n"));
+            put(WITNESSES, keys.into_bytes());
+        }
         if let Some(items) = &material.residency {
             put(RESIDENCY, residency_bytes(items)?);
         }
@@ -119,7 +125,7 @@ impl Draft {
         files
             .map(|(path, bytes)| {
                 let name = path.strip_prefix(OSCAL).unwrap_or(path);
-                Ok((path.clone(), to_canonical(&signing_statement(name, bytes))?))
+                Ok((path.clone(), to_canonical(&signing_statement(name, bytes, &self.tenant))?))
             })
             .collect()
     }

@@ -25,14 +25,15 @@ pub(super) fn text(report: &Report<'_>, signer: &VerifierName) -> String {
         | `log/checkpoint` | the signed head of the audit log: C2SP signed note, with the cosignatures of witnesses if they were asked for | Ed25519 over the text before the blank line, that line's feed included; of a witness over `cosignature/v1`, `time SECONDS` and that text, each a line |\n\
         | `log/leaves.jsonl` | every leaf, one a line | RFC 6962 over the lines gives the root in the checkpoint (`pymerkle`) |\n\
         | `log/proofs/N.tlog-proof` | the proof of leaf N, counted from 0: C2SP tlog-proof | RFC 9162, section 2.1.3.2 |\n\
-        | `drills/ID.json` | signed records of restorations | as the facts; a `drill_sign` leaf names the digest |\n\
+        | `drills/ID.json` | signed records of restorations | as the facts; a `drill_sign` leaf names the digest, and of each such leaf the record must be here |\n\
         | `reports/oscal/*.json` | component definition, plan, results, plan of action: OSCAL 1.2.1 | `trestle validate`; `trestle verify --beta -f F.json --signature F.dsse.json --public-key keys/evidence.pem` |\n\
-        | `reports/report.html` | the same for people | made again from the evidence by `coffer evidence verify` |\n\
+        | `reports/report.html` | the same for people | made again from the evidence by `coffer evidence verify`, if it is of the version that `MANIFEST.json` names; else it says so |\n\
         | `reports/report.pdf` | the same on paper | the same |\n\
         | `reports/findings.csv` | the same as a table | the same |\n\
         | `residency/versions.json` | where each version lies, if it was asked for | the same; sums in the facts |\n\
         | `reports/objects.csv` | where each object lies only, and since when, if it was asked for | the same; from the list and the moves in the log |\n\
         | `policy/policies.json` | where bytes may lie | the facts |\n\
+        | `policy/witnesses.txt` | the witnesses that the tenant named, if any | ask the tenant, and the witnesses |\n\
         | `keys/ca.pem` | the certificate authority of the deployment | `openssl x509 -in keys/ca.pem -text` |\n\
         | `sbom/coffer.cdx.json` | what the program is built from: CycloneDX 1.6 | `cyclonedx-python-lib`, strict |\n\n\
         ## What this does not prove\n\n{limits}",

@@ -7,11 +7,11 @@ use crate::drill::{
 };
 
 /// The record in the terms of the first version, which are those of the
-/// checks. What the second one says beyond that stays in its envelope.
-pub(super) fn seen(record: AnyRecord) -> DrillRecord {
+/// checks; and all of it, where it is of the second.
+pub(super) fn seen(record: AnyRecord) -> (DrillRecord, Option<Box<DrillRecordV2>>) {
     match record {
-        AnyRecord::V1(record) => *record,
-        AnyRecord::V2(record) => of_second(*record),
+        AnyRecord::V1(record) => (*record, None),
+        AnyRecord::V2(record) => (of_second((*record).clone()), Some(record)),
     }
 }
 
@@ -19,11 +19,20 @@ fn verdict(verdicts: &BTreeMap<String, Judged>, name: &str) -> Verdict {
     verdicts.get(name).map_or(Verdict::NotSatisfied, |judged| judged.verdict)
 }
 
+/// Whether the drill ended otherwise than its plan foresaw, its times aside.
+fn is_unforeseen(record: &DrillRecordV2) -> bool {
+    let timed = ["rto", "rpo"];
+    let others = record.verdicts.iter().filter(|(name, _)| !timed.contains(&name.as_str()));
+    let met = others.into_iter().all(|(_, judged)| judged.verdict == Verdict::Satisfied);
+    !met && !record.is_as_foreseen()
+}
+
 fn of_second(record: DrillRecordV2) -> DrillRecord {
-    // A loss that was foreseen and was exactly that is no difference.
-    let whole = verdict(&record.verdicts, "integrity") == Verdict::Satisfied && record.is_as_foreseen();
+    // Of what came back: what a plan foresaw to be lost is no difference, and
+    // is not called restored either.
+    let same = verdict(&record.verdicts, "integrity") == Verdict::Satisfied && !is_unforeseen(&record);
     let verdicts = Verdicts {
-        integrity: whole.into(),
+        integrity: same.into(),
         rto: verdict(&record.verdicts, "rto"),
         rpo: verdict(&record.verdicts, "rpo"),
     };

@@ -11,7 +11,9 @@ use coffer_keys::{
 use serde_json::Value;
 
 use super::manifest::{self, MANIFEST, MANIFEST_SIGNATURE, Manifest, PACK_PREDICATE_TYPE};
-use super::pack::{OSCAL, OSCAL_KIND, RESIDENCY, is_oscal, key_pem, policies, reports, signature_path};
+use super::pack::{
+    OSCAL, OSCAL_KIND, RESIDENCY, WITNESSES, is_oscal, key_pem, policies, reports, signature_path,
+};
 use super::{Files, TlogProof, read_record};
 use crate::digits::sha256_hex;
 use crate::report::{DrillItem, LogExtract, Material, Report, ResidencyItem, SOFTWARE_VERSION, verify_facts};
@@ -34,13 +36,26 @@ pub struct Verified {
     pub leaves: u64,
     /// Drill records.
     pub drills: usize,
+    /// Leaves that note the plan of a drill that has no record: it was not
+    /// carried out, or not to its end.
+    pub planned_only: Vec<u64>,
     /// Names, in the policy, of the witnesses that cosigned the checkpoint.
     pub witnesses: Vec<String>,
     /// Whether the reports were made again and compared; not where another
     /// version of this program made them.
     pub remade: bool,
+    /// The version of the program that made the pack, as its manifest says.
+    pub software: String,
     /// What is wrong, in order of items.
     pub wrong: Vec<Wrong>,
+}
+
+impl Verified {
+    /// Whether everything was checked, the reports included, and nothing is
+    /// wrong.
+    pub fn is_verified(&self) -> bool {
+        self.wrong.is_empty() && self.remade
+    }
 }
 
 struct Book(BTreeSet<Wrong>);
@@ -127,8 +142,14 @@ pub fn verify_pack(files: &Files, signer: &VerifierName, witnesses: Option<&Witn
     let mut verified = Verified { files: files.len(), ..Verified::default() };
     let pack = Pack { files, signer };
     pack.keys(&mut book);
-    pack.signatures(&mut book);
+    let tenant = manifest.as_ref().map(|manifest| manifest.tenant.as_str());
+    pack.signatures(&mut book, tenant);
     let log = pack.log(&mut book);
+    if let (Some(log), Some(tenant)) = (&log, tenant)
+        && log.checkpoint.origin != format!("{}/log/{tenant}", signer.name)
+    {
+        book.note("log/checkpoint", "is of another log than that of the manifest's tenant");
+    }
     if let (Some(log), Some(policy)) = (&log, witnesses) {
         verified.witnesses = book.take("log/checkpoint", policy.check(signer, &log.note)).unwrap_or_default();
     }
@@ -136,14 +157,25 @@ pub fn verify_pack(files: &Files, signer: &VerifierName, witnesses: Option<&Witn
         verified.leaves = log.checkpoint.size;
         pack.proofs(&mut book, log);
     }
-    let drills = pack.drills(&mut book);
+    let drills = pack.drills(&mut book, tenant);
     verified.drills = drills.len();
+    if let Some(log) = &log {
+        for event in log.signed_elsewhere(&drills) {
+            let item = format!("drills: leaf {}", event.index);
+            book.note(&item, "signs the record of a drill that is not in the pack");
+        }
+        verified.planned_only = log.planned_only(&drills).map(|event| event.index).collect();
+    }
+    verified.software = manifest.as_ref().map(|manifest| manifest.software.clone()).unwrap_or_default();
     if let (Some(manifest), Some(log)) = (manifest, log) {
-        verified.remade = pack.remade(&mut book, &manifest, log, drills);
+        verified.remade = pack.remade(&mut book, (&manifest, witnesses), log, drills);
     }
     verified.wrong = book.0.into_iter().collect();
     verified
 }
+
+/// One key signs for all tenants of a deployment.
+const OTHER_TENANT: &str = "is signed, and not about the tenant of the manifest";
 
 struct Pack<'a> {
     files: &'a Files,
@@ -170,7 +202,7 @@ impl Pack<'_> {
         }
     }
 
-    fn signatures(&self, book: &mut Book) {
+    fn signatures(&self, book: &mut Book, tenant: Option<&str>) {
         for (path, bytes) in self.files.iter().filter(|(path, _)| is_oscal(path)) {
             let at = signature_path(path);
             let Some(envelope) = self.files.get(&at) else {
@@ -182,6 +214,9 @@ impl Pack<'_> {
             let Some(statement) = book.take(&at, statement) else { continue };
             if statement.get("predicateType").and_then(Value::as_str) != Some(OSCAL_KIND) {
                 book.note(&at, "signs something else than an OSCAL file");
+            }
+            if statement.pointer("/predicate/tenant").and_then(Value::as_str) != tenant {
+                book.note(&at, OTHER_TENANT);
             }
             let name = path.strip_prefix(OSCAL).unwrap_or(path);
             let subject = |pointer: &str| statement.pointer(pointer).and_then(Value::as_str);
@@ -220,12 +255,15 @@ impl Pack<'_> {
         }
     }
 
-    fn drills(&self, book: &mut Book) -> Vec<DrillItem> {
+    fn drills(&self, book: &mut Book, tenant: Option<&str>) -> Vec<DrillItem> {
         let mut drills = Vec::new();
         for (path, bytes) in self.files.iter().filter(|(path, _)| path.starts_with("drills/")) {
             let Some(item) = book.take(path, read_record(path, bytes.clone(), self.signer)) else { continue };
             if *path != format!("drills/{}.json", item.record.drill) {
                 book.note(path, "is the record of another drill");
+            }
+            if tenant.is_some_and(|tenant| item.record.tenant != tenant) {
+                book.note(path, OTHER_TENANT);
             }
             drills.push(item);
         }
@@ -233,8 +271,29 @@ impl Pack<'_> {
         drills
     }
 
+    /// The witnesses that the tenant named, as the pack says. Whoever brings a
+    /// policy of witnesses knows them: then the pack may name no other.
+    fn named_witnesses(&self, book: &mut Book, known: Option<&WitnessPolicy>) -> Vec<String> {
+        let Some(bytes) = self.files.get(WITNESSES) else { return Vec::new() };
+        let Some(text) = book.take(WITNESSES, str::from_utf8(bytes)) else { return Vec::new() };
+        let named: Vec<String> = text.lines().map(str::to_owned).collect();
+        let is_known = |key: &String| {
+            known.is_none_or(|policy| policy.witnesses().iter().any(|one| one.key.to_string() == *key))
+        };
+        if !named.iter().all(is_known) {
+            book.note(WITNESSES, "names a witness that your policy does not");
+        }
+        named
+    }
+
     /// Makes the reports again from what they rest on, and compares.
-    fn remade(&self, book: &mut Book, manifest: &Manifest, log: LogExtract, drills: Vec<DrillItem>) -> bool {
+    fn remade(
+        &self,
+        book: &mut Book,
+        (manifest, known): (&Manifest, Option<&WitnessPolicy>),
+        log: LogExtract,
+        drills: Vec<DrillItem>,
+    ) -> bool {
         const FACTS: &str = "facts/facts.dsse.json";
         let Some(envelope) = self.files.get(FACTS) else {
             book.note(FACTS, "is missing");
@@ -258,7 +317,8 @@ impl Pack<'_> {
             return false;
         };
         let facts_envelope = envelope.clone();
-        let material = Material { period, facts, facts_envelope, log, drills, residency };
+        let witnesses = self.named_witnesses(book, known);
+        let material = Material { period, facts, facts_envelope, log, drills, residency, witnesses };
         let mut made = reports(&Report::new(&material));
         let policies = coffer_keys::to_canonical(&policies(&material)).unwrap_or_default();
         made.insert("policy/policies.json".to_owned(), policies);

@@ -163,21 +163,30 @@ impl TenantProfile {
     /// # Errors
     /// [`ProfileError`].
     pub fn cosigner(&self, entropy: &dyn Entropy) -> Result<SigningKey, ProfileError> {
-        let path = self.dir.join("cosigner.key");
-        if let Some(text) = files::read_secret(&path)? {
-            let seed = STANDARD.decode(text.trim()).map(Zeroizing::new);
-            let seed = seed.map_err(|_| ProfileError::Damaged(path.clone()))?;
-            let mut bytes = Zeroizing::new([0; 32]);
-            if seed.len() != bytes.len() {
-                return Err(ProfileError::Damaged(path));
-            }
-            bytes.copy_from_slice(&seed);
-            return Ok(SigningKey::danger_from_seed(bytes));
+        if let Some(key) = self.known_cosigner()? {
+            return Ok(key);
         }
         let key = SigningKey::generate(entropy);
         let text = Zeroizing::new(STANDARD.encode(key.danger_seed()));
-        files::write(&path, text.as_bytes())?;
+        files::write(&self.dir.join("cosigner.key"), text.as_bytes())?;
         Ok(key)
+    }
+
+    /// That key, if it was ever wanted.
+    ///
+    /// # Errors
+    /// [`ProfileError`].
+    pub fn known_cosigner(&self) -> Result<Option<SigningKey>, ProfileError> {
+        let path = self.dir.join("cosigner.key");
+        let Some(text) = files::read_secret(&path)? else { return Ok(None) };
+        let seed = STANDARD.decode(text.trim()).map(Zeroizing::new);
+        let seed = seed.map_err(|_| ProfileError::Damaged(path.clone()))?;
+        let mut bytes = Zeroizing::new([0; 32]);
+        if seed.len() != bytes.len() {
+            return Err(ProfileError::Damaged(path));
+        }
+        bytes.copy_from_slice(&seed);
+        Ok(Some(SigningKey::danger_from_seed(bytes)))
     }
 
     fn repository_path(&self, bucket: &BucketName) -> PathBuf {

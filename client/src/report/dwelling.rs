@@ -1,12 +1,15 @@
 //! Where each object lies and since when: from the list of versions, and from
 //! the leaves that say where a version moved. "Only in DE and FR since T" is
 //! said only as far back as a layout is known: the log does not say where a
-//! version lay before its first move.
+//! version lay before its first move. What a site still holds of an earlier
+//! layout is known only while it answers: where one that does not lies
+//! elsewhere, "only" is in doubt for every object that moved.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::Timestamp;
 
+use super::facts::SiteFacts;
 use super::material::{Material, ResidencyItem};
 
 /// One object: all of its versions that are kept.
@@ -65,7 +68,29 @@ pub fn dwellings(material: &Material) -> Option<Vec<Dwelling>> {
     }
     let none = Vec::new();
     let of = |version: &str| moves.get(version).unwrap_or(&none);
-    Some(objects.into_iter().map(|((bucket, object), items)| dwelling(bucket, object, &items, of)).collect())
+    let silent = |site: &&SiteFacts| !site.answers || site.quarantined;
+    let silent: Vec<&SiteFacts> = material.facts.facts.sites.iter().filter(silent).collect();
+    let one = |((bucket, object), items): ((&str, &str), Vec<&ResidencyItem>)| {
+        let mut dwelling = dwelling(bucket, object, &items, of);
+        if dwelling.doubt.is_empty() {
+            dwelling.doubt = left_behind(&dwelling, &silent);
+        }
+        dwelling
+    };
+    Some(objects.into_iter().map(one).collect())
+}
+
+/// What is not known of sites that do not answer; empty: nothing.
+fn left_behind(dwelling: &Dwelling, silent: &[&SiteFacts]) -> String {
+    let elsewhere = silent.iter().filter(|site| !dwelling.countries.contains(&site.country.to_string()));
+    let names: Vec<String> = elsewhere.map(|site| format!("{} ({})", site.name, site.country)).collect();
+    match (dwelling.moves, names.as_slice()) {
+        (0, _) | (_, []) => String::new(),
+        (_, names) => format!(
+            "what {} still holds of it is not known: a site that does not answer may keep what lay there before a move",
+            names.join(", ")
+        ),
+    }
 }
 
 /// The moves of each version, oldest first.

@@ -2,13 +2,15 @@
 //! before it comes here, and the period that is reported on. The same material
 //! always makes the same report, byte for byte.
 
+use std::collections::BTreeSet;
+
 use coffer_keys::{Checkpoint, leaf_hash, root_of};
 use coffer_model::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::facts::VerifiedFacts;
-use crate::drill::DrillRecord;
+use crate::drill::{DrillRecord, DrillRecordV2, PLAN_LABEL, Verdict};
 use crate::leaf::LeafView;
 
 /// From when to when; both belong to it.
@@ -119,10 +121,29 @@ impl LogExtract {
     /// The event that notes this digest under an operation, if there is one.
     pub fn noted(&self, operation: &str, digest: &str) -> Option<&LogEvent> {
         let names = |event: &&LogEvent| {
-            let subject = event.subject.rsplit_once(':').map_or(event.subject.as_str(), |(_, digest)| digest);
-            event.operation == operation && event.outcome == "done" && subject == digest
+            event.operation == operation && event.outcome == "done" && noted_digest(event) == digest
         };
         self.events.iter().find(names)
+    }
+
+    /// The leaves that sign the record of a drill which is not among these: a
+    /// record that somebody left out.
+    pub fn signed_elsewhere<'a>(&'a self, drills: &[DrillItem]) -> impl Iterator<Item = &'a LogEvent> {
+        let here: BTreeSet<String> = drills.iter().map(|drill| drill.statement.to_string()).collect();
+        let signs = |event: &&LogEvent| event.operation == "drill_sign" && event.outcome == "done";
+        self.events.iter().filter(signs).filter(move |event| !here.contains(noted_digest(event)))
+    }
+
+    /// The leaves that note the plan of a drill of which none of these is the
+    /// record: it was not carried out, or not to its end.
+    pub fn planned_only<'a>(&'a self, drills: &[DrillItem]) -> impl Iterator<Item = &'a LogEvent> {
+        let second = drills.iter().filter_map(|drill| drill.second.as_ref());
+        let here: BTreeSet<String> = second.map(|record| record.plan.sha256.clone()).collect();
+        let plans = |event: &&LogEvent| {
+            let label = event.subject.rsplit_once(':').map(|(label, _)| label);
+            event.operation == "digest_note" && event.outcome == "done" && label == Some(PLAN_LABEL)
+        };
+        self.events.iter().filter(plans).filter(move |event| !here.contains(noted_digest(event)))
     }
 
     /// Events of a period.
@@ -131,11 +152,18 @@ impl LogExtract {
     }
 }
 
+/// The digest in the subject of an event, after its label if it has one.
+fn noted_digest(event: &LogEvent) -> &str {
+    event.subject.rsplit_once(':').map_or(event.subject.as_str(), |(_, digest)| digest)
+}
+
 /// A drill record, verified, and the bytes that it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DrillItem {
-    /// What it says.
+    /// What it says, in the terms of the first version.
     pub record: DrillRecord,
+    /// All of it, where it is of the second version.
+    pub second: Option<Box<DrillRecordV2>>,
     /// The signed envelope.
     pub envelope: Vec<u8>,
     /// The RFC 6962 leaf hash of its statement.
@@ -146,6 +174,36 @@ impl DrillItem {
     /// When the loss was declared.
     pub fn declared(&self) -> Timestamp {
         self.record.declared.timestamp().unwrap_or(Timestamp(0))
+    }
+
+    /// Whether anything came back. What did not is evidence of no restoration,
+    /// however well it was foreseen.
+    pub fn brought_back(&self) -> bool {
+        self.record.files > 0
+    }
+
+    /// Whether something was lost exactly as the plan had foreseen: a valid
+    /// outcome, and no restoration of what was promised.
+    pub fn is_foreseen_loss(&self) -> bool {
+        self.second.as_ref().is_some_and(|record| record.is_foreseen_loss() && record.is_as_foreseen())
+    }
+
+    /// Whether all of it came back, and as it was.
+    pub fn is_whole(&self) -> bool {
+        let complete = self.second.as_ref().is_none_or(|record| {
+            let mut judged =
+                record.verdicts.iter().filter(|(name, _)| !["rto", "rpo"].contains(&name.as_str()));
+            judged.all(|(_, judged)| judged.verdict == Verdict::Satisfied)
+        });
+        self.brought_back() && complete && self.record.verdicts.integrity == Verdict::Satisfied
+    }
+
+    /// Whether something came back and every objective was met.
+    pub fn is_satisfied(&self) -> bool {
+        let verdicts = &self.record.verdicts;
+        let first = [verdicts.integrity, verdicts.rto, verdicts.rpo];
+        let met = first.iter().all(|verdict| *verdict == Verdict::Satisfied);
+        self.is_whole() && met && self.second.as_ref().is_none_or(|record| record.is_satisfied())
     }
 }
 
@@ -189,6 +247,9 @@ pub struct Material {
     pub drills: Vec<DrillItem>,
     /// Where each version lies; `None`: it was not asked for.
     pub residency: Option<Vec<ResidencyItem>>,
+    /// The keys of witnesses that the tenant names, C2SP vkeys: what the
+    /// service calls a witness may be the service itself.
+    pub witnesses: Vec<String>,
 }
 
 impl Material {

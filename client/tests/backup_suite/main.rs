@@ -7,5 +7,6 @@ mod chunker;
 mod damage;
 mod differences;
 mod manifest;
+mod part;
 mod problems;
 mod roundtrip;

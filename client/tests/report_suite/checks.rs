@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_client::drill::Verdicts;
-use coffer_client::report::{Report, Standard, Status, checks};
+use coffer_client::drill::{DrillRecordV2, Trend, Verdicts};
+use coffer_client::report::{Report, Standard, Status, checks, dwellings};
+use coffer_keys::{SigningKey, WitnessName};
+use coffer_model::Timestamp;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
-use super::fixture::{NOTE, NOW_MS, PRINCIPAL, World, leaf, moment};
+use super::fixture::{NOTE, NOW_MS, PRINCIPAL, World, leaf, moment, second};
 
 fn failed(world: World) -> BTreeSet<&'static str> {
     let material = world.material();
@@ -101,6 +104,15 @@ fn of_drills() -> Vec<(&'static str, Change)> {
         ("drill-loss", |w| drop(w.records[0].sites_lost.pop())),
         ("drill-loss", |w| differing(w)),
         ("drill-logged", |w| w.records_noted = false),
+        ("drill-logged", |w| w.records[0].tenant = "ten-02".to_owned()),
+        ("drill-regression", |w| {
+            let trend = Trend { earlier: 3, middle_ns: 1_000_000_000, regression: true };
+            w.seconds = vec![DrillRecordV2 { trend: Some(trend), ..second() }];
+        }),
+        ("drill-due", |w| {
+            let due = Timestamp((NOW_MS - 86_400_000) * 1_000_000).into();
+            w.seconds = vec![DrillRecordV2 { next_due: Some(due), ..second() }];
+        }),
     ]
 }
 
@@ -132,7 +144,11 @@ fn of_access_and_logging() -> Vec<(&'static str, Change)> {
         ("log-time", |w| w.leaves[NOTE]["time"] = json!(NOW_MS + 86_400_000)),
         ("log-witnessed", |w| set(w, "/witnessed", Value::Null)),
         ("log-witnessed", |w| set(w, "/witnessed/checkpoint", Value::Null)),
-        ("log-witnessed", |w| set(w, "/witnessed/witnesses", json!([]))),
+        ("log-witnessed", |w| w.witnesses.clear()),
+        ("log-witnessed", |w| {
+            let other = SigningKey::danger_from_seed(Zeroizing::new([8; 32])).verifying_key();
+            w.witnesses = vec![WitnessName { name: "witness.example/w2".to_owned(), key: other }.to_string()];
+        }),
         ("log-witnessed", |w| w.leaves[1]["time"] = json!(NOW_MS - 99 * 86_400_000)),
         ("log-witnessed", |w| set(w, "/taken", moment(NOW_MS + 30 * 86_400_000))),
         ("log-privileged", |w| drop(w.leaves.remove(2))),
@@ -203,4 +219,29 @@ fn every_check_has_an_id_of_its_own_and_stands_under_a_control_of_nist() {
         let asked = checks().filter(|check| check.references.iter().any(|one| one.standard == standard));
         assert!(asked.count() >= 5, "{}", standard.name());
     }
+}
+
+#[test]
+fn what_a_silent_site_elsewhere_keeps_of_an_object_that_moved_is_not_known() {
+    let moved = || {
+        let mut world = World::good();
+        world.residency.as_mut().unwrap()[1].revision = 1;
+        let at = NOW_MS - 40 * 86_400_000;
+        world.leaves.push(leaf("repair", "service", "ver-01 at s0 s1", "done", at));
+        world
+    };
+    assert!(!failed(moved()).contains("place-history"));
+    let mut world = moved();
+    // In Sweden, where nothing of it lies.
+    set(&mut world, "/sites/3/answers", json!(false));
+    let material = world.material();
+    let told: Vec<String> = dwellings(&material).unwrap().iter().map(|one| one.sentence()).collect();
+    assert!(told[1].contains("what s3 (SE) still holds of it is not known"), "{told:?}");
+    assert!(!told[0].contains("not known"), "it never moved: {told:?}");
+    let report = Report::new(&material);
+    assert!(report.failed().any(|finding| finding.check.id == "place-history"));
+    // In a country where it lies anyway.
+    let mut world = moved();
+    set(&mut world, "/sites/0/answers", json!(false));
+    assert!(!failed(world).contains("place-history"));
 }

@@ -1,9 +1,12 @@
 //! A tenant on whose evidence every objective is satisfied, and the key that
 //! signed it.
 
+use std::collections::BTreeMap;
+
 use coffer_client::drill::{
-    Differences, DrillRecord, Evidence, Manifests, Measured, NOT_PROVEN, Objectives, PAYLOAD_TYPE, Phase,
-    Shares, Software, Verdicts,
+    Differences, DrillRecord, DrillRecordV2, Environment, Evidence, KeyEvidence, Manifests, Measured,
+    NOT_PROVEN, NOT_PROVEN_V2, Objectives, PAYLOAD_TYPE, Phase, PlanNote, Prediction, Promise, RULE_ALL,
+    Results, Scenario, ScenarioKind, Scope, Shares, Software, Subject, TimeAxis, Trigger, Verdicts,
 };
 use coffer_client::evidence::{Draft, Files, bill_of_materials, read_record};
 use coffer_client::report::{LogExtract, Material, Period, ResidencyItem, verify_facts};
@@ -179,12 +182,103 @@ pub(crate) fn record() -> DrillRecord {
     }
 }
 
+/// A record of the second version: two sites lost, all twelve objects back.
+/// Its plan is noted by the leaf at [`NOTE`].
+pub(crate) fn second() -> DrillRecordV2 {
+    let declared = Timestamp((NOW_MS - 40 * DAY_MS) * 1_000_000);
+    let measured = Measured { rta_ns: 3_000_000_000, rpa_ns: 20_000_000_000 };
+    let list = "11".repeat(32);
+    let mut record = DrillRecordV2 {
+        drill: "2e".repeat(16),
+        tenant: TENANT.to_owned(),
+        plan: PlanNote { sha256: "ab".repeat(32), log_index: NOTE as u64 },
+        trigger: Trigger::SelfChallenge,
+        people: vec![],
+        scenario: Scenario {
+            kind: ScenarioKind::Sites,
+            sites_lost: vec!["s0".to_owned(), "s1".to_owned()],
+            places_lost: vec![],
+            as_of: None,
+        },
+        scope: Scope {
+            bucket: "documents".to_owned(),
+            subject: Subject::Objects,
+            snapshot: None,
+            source_manifest_sha256: None,
+            source_note_index: None,
+            objects: 12,
+            bytes: 120,
+            population_sha256: "22".repeat(32),
+            population: 12,
+            rule: RULE_ALL.to_owned(),
+            sample: 12,
+            covered_before: 0,
+            cosigner: None,
+        },
+        drawn: None,
+        promise: Promise { rto_seconds: 10, rpo_seconds: 30, source: "a contract".to_owned() },
+        environment: Environment { target: "memory".to_owned(), separation: vec![], max_rate: None },
+        timeline: TimeAxis {
+            clock: "a test's".to_owned(),
+            declared: declared.into(),
+            finished: Timestamp(declared.0 + measured.rta_ns).into(),
+            phases: vec![Phase { name: "read".to_owned(), start_ns: 0, duration_ns: 9, bytes: 120 }],
+        },
+        results: Results {
+            expected: 12,
+            expected_bytes: 120,
+            restored: 12,
+            restored_bytes: 120,
+            expected_sha256: list.clone(),
+            restored_sha256: list,
+            sites: 6,
+            ..Results::default()
+        },
+        keys: KeyEvidence::default(),
+        negative: vec![],
+        predicted: Prediction { recoverable: 12, ..Prediction::default() },
+        measured,
+        deviations: vec![],
+        verdicts: BTreeMap::new(),
+        previous: None,
+        trend: None,
+        coverage: None,
+        next_due: None,
+        checkpoint_before: None,
+        checkpoint_after: "note".to_owned(),
+        software: Software::this(),
+        not_proven: NOT_PROVEN_V2.map(str::to_owned).to_vec(),
+    };
+    record.verdicts = record.verdicts_of_numbers();
+    record
+}
+
+/// The same with all six sites lost: nothing came back, as was foreseen.
+pub(crate) fn all_lost() -> DrillRecordV2 {
+    let mut record = second();
+    record.drill = "3d".repeat(16);
+    record.scenario.sites_lost = (0..6).map(|n| format!("s{n}")).collect();
+    record.results.restored = 0;
+    record.results.restored_bytes = 0;
+    record.results.restored_sha256 = "33".repeat(32);
+    record.results.unreadable = 12;
+    record.results.failures = BTreeMap::from([("too few shards or copies".to_owned(), 12)]);
+    record.predicted = Prediction { unrecoverable: 12, ..Prediction::default() };
+    record.measured.rpa_ns = 0;
+    record.verdicts = record.verdicts_of_numbers();
+    record
+}
+
 /// What a case changes before anything is signed.
 pub(crate) struct World {
     pub(crate) facts: Value,
     pub(crate) leaves: Vec<Value>,
     pub(crate) records: Vec<DrillRecord>,
+    /// Records of the second version.
+    pub(crate) seconds: Vec<DrillRecordV2>,
     pub(crate) residency: Option<Vec<ResidencyItem>>,
+    /// The witnesses that the tenant names.
+    pub(crate) witnesses: Vec<String>,
     /// Leave out the leaf that notes the facts, or the record.
     pub(crate) facts_noted: bool,
     pub(crate) records_noted: bool,
@@ -207,7 +301,9 @@ impl World {
             facts: facts(),
             leaves: leaves(),
             records: vec![record()],
+            seconds: vec![],
             residency: Some((0..3).map(item).collect()),
+            witnesses: vec![witness().1.to_string()],
             facts_noted: true,
             records_noted: true,
         }
@@ -216,9 +312,10 @@ impl World {
     /// Signs everything as a service would, and reads it as a client does.
     pub(crate) fn material(mut self) -> Material {
         let mut items = Vec::new();
-        for record in &self.records {
-            let envelope = sign_statement(&key(), NAME, PAYLOAD_TYPE, &record.to_statement()).unwrap();
-            let digest = leaf_hash(&to_canonical(&record.to_statement()).unwrap()).to_string();
+        let statements = self.records.iter().map(DrillRecord::to_statement);
+        for statement in statements.chain(self.seconds.iter().map(DrillRecordV2::to_statement)) {
+            let envelope = sign_statement(&key(), NAME, PAYLOAD_TYPE, &statement).unwrap();
+            let digest = leaf_hash(&to_canonical(&statement).unwrap()).to_string();
             if self.records_noted {
                 let at = NOW_MS - 49 * DAY_MS;
                 self.leaves.push(leaf("drill_sign", PRINCIPAL, &digest, "done", at));
@@ -251,6 +348,7 @@ impl World {
             log: extract(bytes),
             drills: items,
             residency: self.residency,
+            witnesses: self.witnesses,
         }
     }
 }

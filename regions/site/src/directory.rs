@@ -404,3 +404,56 @@ impl Site for DirectorySite {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::disallowed_methods, reason = "the test opens a volume so that it cannot be read")]
+
+    use std::fs::OpenOptions;
+
+    use bytes::Bytes;
+    use coffer_model::{FailureDomain, SiteId, Tier};
+    use coffer_regions::ClearGeometry;
+
+    use super::*;
+
+    struct Zeros;
+
+    impl Entropy for Zeros {
+        fn fill(&self, out: &mut [u8]) {
+            out.fill(0);
+        }
+    }
+
+    fn shard(n: u8) -> Record {
+        let (id, geometry) = (RecordId::from_bytes([n; 16]), ClearGeometry { k: 4, m: 2, index: 0 });
+        Record::new(RecordKind::Shard, id, geometry, Bytes::from(vec![n; 100])).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_read_is_not_verified_and_the_pass_waits_for_it() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let description = SiteDescription {
+            id: SiteId::from_bytes([1; 16]),
+            name: "test".to_owned(),
+            country: "DE".parse().unwrap(),
+            domain: FailureDomain("rack".to_owned()),
+            tier: Tier::III,
+        };
+        let options = SiteOptions { execution: Execution::Inline, ..SiteOptions::default() };
+        let site = DirectorySite::create_with(dir.path(), description, Arc::new(Zeros), options).unwrap();
+        site.put(vec![shard(1), shard(2)]).await.unwrap();
+        let whole = site.shared.holdings().volumes.values().next().unwrap().volume.file.clone();
+        let put_in = |file: Arc<std::fs::File>| {
+            site.shared.holdings_mut().volumes.values_mut().for_each(|held| held.volume.file = file.clone());
+        };
+        // Open for writing only: a read fails, and not because of the medium.
+        let path = dir.path().join("volumes").join("00000000.vol");
+        put_in(Arc::new(OpenOptions::new().write(true).open(path).unwrap()));
+        assert_eq!(site.scrub_step(None, u64::MAX).await, Err(SiteError::Unreachable));
+        assert_eq!(site.scrub().await, Err(SiteError::Unreachable));
+        put_in(whole);
+        let step = site.scrub_step(None, u64::MAX).await.unwrap();
+        assert_eq!((step.records, step.findings), (2, Vec::new()));
+    }
+}

@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 use coffer_model::Digest;
 use coffer_regions::{Reach, Record};
+use rustix::buffer::spare_capacity;
 
 use crate::batch::{
     BATCH_ENTRIES_MAX, BATCH_MAGIC, BODY_BYTES_AT, BatchHeader, ENTRY_BYTES, Entry, HEADER_BYTES,
@@ -77,6 +78,10 @@ pub(crate) struct VolumeEnd {
     pub(crate) tail: Tail,
     /// Offset of the last batch with a valid header.
     pub(crate) last_batch: Option<u64>,
+    /// Bytes of headers and tables.
+    pub(crate) framing: u64,
+    /// Where the scan would go on, if it stopped before the end.
+    pub(crate) next: Option<u64>,
 }
 
 /// Scans `volume` from the batch at `from` up to `end`, hands everything to
@@ -88,6 +93,20 @@ pub(crate) fn scan_volume(
     chain: &mut Chain,
     found: &mut dyn FnMut(Found),
 ) -> io::Result<VolumeEnd> {
+    scan_some(volume, from..end, u64::MAX, chain, found)
+}
+
+/// As [`scan_volume`], until so many bytes of headers and tables are read, at
+/// least one batch.
+pub(crate) fn scan_some(
+    volume: &Volume,
+    range: Range<u64>,
+    framing_max: u64,
+    chain: &mut Chain,
+    found: &mut dyn FnMut(Found),
+) -> io::Result<VolumeEnd> {
+    let Range { start: from, end } = range;
+    let (mut framing, mut next) = (0_u64, None);
     let mut scan = Scan { volume, end, window: Window::new(&volume.file, end), found };
     let (mut at, mut last_batch) = (from, None);
     let tail = loop {
@@ -98,6 +117,10 @@ pub(crate) fn scan_volume(
         if left < HEADER_BYTES as u64 {
             break Tail::Short(at);
         }
+        if framing >= framing_max && last_batch.is_some() {
+            next = Some(at);
+            break Tail::Clean;
+        }
         let raw: [u8; HEADER_BYTES] = scan.window.array(at)?;
         let header = BatchHeader::decode(&raw, &volume.key, at).filter(|h| h.sequence >= chain.next);
         match header {
@@ -107,6 +130,7 @@ pub(crate) fn scan_volume(
                 scan.batch(at, &header)?;
                 *chain = Chain { next: header.sequence + 1, previous: Some(chain_digest(&raw)) };
                 last_batch = Some(at);
+                framing += HEADER_BYTES as u64 + header.table_bytes();
                 at += header.extent();
             }
             None => {
@@ -122,7 +146,7 @@ pub(crate) fn scan_volume(
             }
         }
     };
-    Ok(VolumeEnd { tail, last_batch })
+    Ok(VolumeEnd { tail, last_batch, framing, next })
 }
 
 /// The header at `at` of a volume that is `end` bytes long, and its digest;
@@ -276,10 +300,10 @@ impl Scan<'_> {
 /// Reads a body and takes it as the record that its entry names; `None` if
 /// the digest does not match or the medium gives no such bytes.
 pub(crate) fn read_body(file: &File, offset: u64, entry: &RecordEntry) -> io::Result<Option<Record>> {
-    let mut body = vec![0; usize::try_from(entry.body_bytes).unwrap_or(usize::MAX)];
-    if let Err(error) = file.read_exact_at(&mut body, offset) {
-        return if of_the_medium(&error) { Ok(None) } else { Err(error) };
-    }
+    let body = match read_new(file, offset, entry.body_bytes) {
+        Err(error) => return if of_the_medium(&error) { Ok(None) } else { Err(error) },
+        Ok(body) => body,
+    };
     Ok(Record::verify(entry.kind, entry.id, entry.geometry, entry.digest, Bytes::from(body)).ok())
 }
 
@@ -301,17 +325,34 @@ pub(crate) fn read_body_cached(file: &File, offset: u64, entry: &RecordEntry) ->
 /// does not give it.
 pub(crate) fn read_part(file: &File, offset: u64, range: &Range<u32>) -> io::Result<Option<Bytes>> {
     let length = range.end.saturating_sub(range.start);
-    let mut part = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    match file.read_exact_at(&mut part, offset + u64::from(range.start)) {
-        Ok(()) => Ok(Some(Bytes::from(part))),
+    match read_new(file, offset + u64::from(range.start), length) {
+        Ok(part) => Ok(Some(Bytes::from(part))),
         Err(error) if of_the_medium(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// Reads so many bytes to where nothing was before, so that nothing is zeroed
+/// that is written over.
+fn read_new(file: &File, offset: u64, length: u32) -> io::Result<Vec<u8>> {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = offset + bytes.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // The allocator may have given more room than was asked for.
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
 /// EIO is damage of the record; only what says nothing about the medium (a
 /// lack of memory or handles) is an error of the reading.
-fn of_the_medium(error: &io::Error) -> bool {
+pub(crate) fn of_the_medium(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::UnexpectedEof
         || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }

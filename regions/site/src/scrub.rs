@@ -19,42 +19,106 @@ const LOOK_RECORDS: usize = 256;
 const STEP_BYTES: u64 = 8 << 20;
 
 impl Shared {
-    /// Verifies records from a place of the disk on, oldest first.
+    /// Verifies records from a place of the disk on, oldest first; and after
+    /// the last of them the framing of the volumes.
     pub(crate) fn scrub_step(
         &self,
         from: Option<ScrubCursor>,
         bytes_max: u64,
     ) -> Result<ScrubStep, SiteError> {
-        let (volume, offset) = from.map_or((0, 0), scrub_place);
-        let mut from = Bound::Included((volume, offset, RecordId::from_bytes([0; 16])));
-        let (mut step, mut before) = (ScrubStep::default(), None);
-        loop {
-            let some: Vec<Location> = self.holdings().index.by_place(from).take(LOOK_RECORDS).collect();
-            let Some(last) = some.last() else { return Ok(step) };
-            from = Bound::Excluded((last.volume, last.offset, last.entry.id));
-            for at in &some {
-                let here = (at.volume, at.offset);
-                // Records without a body share a place; they stay together.
-                if step.records > 0 && step.bytes >= bytes_max && before != Some(here) {
-                    step.next = Some(scrub_cursor(at.volume, at.offset));
-                    return Ok(step);
-                }
-                self.scrub_record(at, &mut step);
-                before = Some(here);
+        match from.map_or(ScrubPlace::START, ScrubPlace::of) {
+            ScrubPlace { part: Part::Bodies, volume, offset } => self.scrub_bodies(volume, offset, bytes_max),
+            ScrubPlace { part: Part::Framing, volume, offset } => {
+                self.scrub_framing(volume, offset, bytes_max)
             }
         }
     }
 
-    fn scrub_record(&self, at: &Location, step: &mut ScrubStep) {
+    fn scrub_bodies(&self, volume: u32, offset: u64, bytes_max: u64) -> Result<ScrubStep, SiteError> {
+        let mut from = Bound::Included((volume, offset, RecordId::from_bytes([0; 16])));
+        let (mut step, mut before) = (ScrubStep::default(), None);
+        loop {
+            let some: Vec<Location> = self.holdings().index.by_place(from).take(LOOK_RECORDS).collect();
+            let Some(last) = some.last() else {
+                step.next = self.first_framing();
+                return Ok(step);
+            };
+            from = Bound::Excluded((last.volume, last.offset, last.entry.id));
+            for at in &some {
+                let here = (at.volume, at.offset);
+                // Records without a body share a place; they stay together.
+                let goes_on = before.is_some_and(|before| before != here);
+                if goes_on && step.bytes >= bytes_max {
+                    step.next = Some(ScrubPlace::body(at).cursor());
+                    return Ok(step);
+                }
+                match self.scrub_record(at, &mut step) {
+                    Ok(()) => before = Some(here),
+                    // What could not be read was not verified: the next step begins with it.
+                    Err(_) if goes_on => {
+                        step.next = Some(ScrubPlace::body(at).cursor());
+                        return Ok(step);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    /// Verifies one record. An error says that it could not be read, and
+    /// nothing of its bytes.
+    fn scrub_record(&self, at: &Location, step: &mut ScrubStep) -> Result<(), SiteError> {
+        match self.read_at(at) {
+            // A record that was removed, replaced or moved meanwhile is no finding.
+            Ok(_) | Err(SiteError::Missing) => {}
+            Err(SiteError::Damaged) => {
+                if self.holdings().index.get(at.entry.id).is_some_and(|now| now.is_place_of(at)) {
+                    let place = place(at.volume, at.offset);
+                    step.findings.push(ScrubFinding { record: Some(at.entry.id), place });
+                }
+            }
+            Err(error) => return Err(error),
+        }
         step.records += 1;
         step.bytes += u64::from(at.entry.body_bytes);
-        // A record that was removed, replaced or moved meanwhile is no finding.
-        if self.read_at(at) == Err(SiteError::Damaged)
-            && self.holdings().index.get(at.entry.id).is_some_and(|now| now.is_place_of(at))
-        {
-            step.findings
-                .push(ScrubFinding { record: Some(at.entry.id), place: place(at.volume, at.offset) });
-        }
+        Ok(())
+    }
+
+    /// Where the framing begins, if there is any.
+    fn first_framing(&self) -> Option<ScrubCursor> {
+        let holdings = self.holdings();
+        let first = holdings.volumes.keys().next()?;
+        Some(ScrubPlace { part: Part::Framing, volume: *first, offset: 0 }.cursor())
+    }
+
+    /// Verifies the framing of one volume from a batch on, or of the next one
+    /// where that volume is gone. A medium that gives no bytes is damage.
+    fn scrub_framing(&self, volume: u32, offset: u64, bytes_max: u64) -> Result<ScrubStep, SiteError> {
+        let (held, following) = {
+            let holdings = self.holdings();
+            let mut rest = holdings.volumes.range(volume..);
+            (rest.next().map(|(_, held)| held.clone()), rest.next().map(|(number, _)| *number))
+        };
+        let mut step = ScrubStep::default();
+        let Some(held) = held else { return Ok(step) };
+        let number = held.volume.number;
+        let offset = if number == volume { offset } else { 0 };
+        let mut chain = if offset == 0 { held.start.clone() } else { Chain { next: 0, previous: None } };
+        let read = scan_framing(&held, offset, bytes_max, &mut chain, &mut step.findings);
+        let goes_on = match read {
+            Ok(end) => {
+                step.bytes = end.framing;
+                end.next.map(|offset| (number, offset))
+            }
+            Err(error) if scan::of_the_medium(&error) => {
+                step.findings.push(ScrubFinding { record: None, place: place(number, offset) });
+                None
+            }
+            Err(_) => return Err(SiteError::Unreachable),
+        };
+        let next = goes_on.or(following.map(|following| (following, 0)));
+        step.next = next.map(|(volume, offset)| ScrubPlace { part: Part::Framing, volume, offset }.cursor());
+        Ok(step)
     }
 
     /// Reads the headers and tables of every volume.
@@ -75,7 +139,8 @@ impl Shared {
                 chain.previous = None;
             }
             expected = number.saturating_add(1);
-            scan_framing(held, &mut chain, &mut findings).map_err(|_| SiteError::Unreachable)?;
+            let read = scan_framing(held, 0, u64::MAX, &mut chain, &mut findings);
+            read.map_err(|_| SiteError::Unreachable)?;
         }
         Ok(findings)
     }
@@ -84,12 +149,14 @@ impl Shared {
     /// record that is not removed, every slot.
     pub(crate) fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError> {
         let mut findings = self.check_framing()?;
+        // The framing once is enough; here it is held together over all volumes.
+        let end = self.first_framing();
         let mut from = None;
         loop {
             let step = self.scrub_step(from, STEP_BYTES)?;
             findings.extend(step.findings);
             from = step.next;
-            if from.is_none() {
+            if from.is_none() || from >= end {
                 break;
             }
         }
@@ -99,26 +166,58 @@ impl Shared {
     }
 }
 
-/// A cursor is the place on the disk: volume, then offset, big-endian.
-fn scrub_cursor(volume: u32, offset: u64) -> ScrubCursor {
-    let mut bytes = [0; 16];
-    bytes[4..8].copy_from_slice(&volume.to_be_bytes());
-    bytes[8..].copy_from_slice(&offset.to_be_bytes());
-    ScrubCursor(bytes)
+/// What of the volumes a step reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Bodies,
+    Framing,
 }
 
-fn scrub_place(cursor: ScrubCursor) -> (u32, u64) {
-    (
-        u32::from_be_bytes(crate::batch::field(&cursor.0, 4)),
-        u64::from_be_bytes(crate::batch::field(&cursor.0, 8)),
-    )
+/// Where a step begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ScrubPlace {
+    part: Part,
+    volume: u32,
+    offset: u64,
 }
 
-/// Adds the damage in the headers and tables of one volume to `findings`.
-fn scan_framing(held: &HeldVolume, chain: &mut Chain, findings: &mut Vec<ScrubFinding>) -> io::Result<()> {
+impl ScrubPlace {
+    const START: Self = Self { part: Part::Bodies, volume: 0, offset: 0 };
+
+    fn body(at: &Location) -> Self {
+        Self { part: Part::Bodies, volume: at.volume, offset: at.offset }
+    }
+
+    /// A cursor is 0 for bodies and 1 for framing, the volume, the offset,
+    /// big-endian: cursors have the order in which a pass reads.
+    fn cursor(self) -> ScrubCursor {
+        let mut bytes = [0; 16];
+        bytes[3] = u8::from(self.part == Part::Framing);
+        bytes[4..8].copy_from_slice(&self.volume.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.offset.to_be_bytes());
+        ScrubCursor(bytes)
+    }
+
+    fn of(cursor: ScrubCursor) -> Self {
+        Self {
+            part: if cursor.0[..4] == [0; 4] { Part::Bodies } else { Part::Framing },
+            volume: u32::from_be_bytes(crate::batch::field(&cursor.0, 4)),
+            offset: u64::from_be_bytes(crate::batch::field(&cursor.0, 8)),
+        }
+    }
+}
+
+/// Adds the damage in the headers and tables of one volume to `findings`, from
+/// the batch at `offset` on (0: from its own header), about so many bytes.
+fn scan_framing(
+    held: &HeldVolume,
+    offset: u64,
+    bytes_max: u64,
+    chain: &mut Chain,
+    findings: &mut Vec<ScrubFinding>,
+) -> io::Result<scan::VolumeEnd> {
     let volume = &held.volume;
-    let whole = crate::volume::read_header(&volume.file)?;
-    if !matches!(whole, Ok((_, false))) {
+    if offset == 0 && !matches!(crate::volume::read_header(&volume.file)?, Ok((_, false))) {
         findings.push(ScrubFinding { record: None, place: place(volume.number, 0) });
     }
     let mut found = |found| {
@@ -126,7 +225,8 @@ fn scan_framing(held: &HeldVolume, chain: &mut Chain, findings: &mut Vec<ScrubFi
             findings.push(ScrubFinding { record: None, place: place(volume, offset) });
         }
     };
-    let end = scan::scan_volume(volume, FIRST_BATCH, held.length, chain, &mut found)?;
+    let range = offset.max(FIRST_BATCH)..held.length;
+    let end = scan::scan_some(volume, range, bytes_max, chain, &mut found)?;
     match end.tail {
         scan::Tail::Clean => {}
         scan::Tail::Short(at) | scan::Tail::Unknown { at, .. } => {
@@ -134,5 +234,5 @@ fn scan_framing(held: &HeldVolume, chain: &mut Chain, findings: &mut Vec<ScrubFi
             findings.push(ScrubFinding { record: None, place: place(volume.number, at) });
         }
     }
-    Ok(())
+    Ok(end)
 }

@@ -208,3 +208,83 @@ async fn plain_http_to_another_machine_and_wrong_keys_are_refused() {
     assert!(matches!(BucketSite::create(stranger).await, Err(BucketError::Unreachable(_))));
     assert!(matches!(BucketSite::open(options(&server, "a", 1)).await, Err(BucketError::NotASite)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_came_after_its_record_was_removed_is_found_and_removed() {
+    let (dir, server) = server().await;
+    let site = BucketSite::create(options(&server, "a", 1)).await.unwrap();
+    let (gone, kept) = (record(1, 100), record(2, 100));
+    site.put(vec![gone.clone(), kept.clone()]).await.unwrap();
+    let lines = objects(dir.path(), "/kinds/");
+    assert_eq!(site.delete(vec![gone.id()]).await, Ok(1));
+    // The put of a line was on its way all the time.
+    let late = lines.iter().find(|line| !line.exists()).unwrap();
+    std::fs::write(late, b"").unwrap();
+    let listed = site.list(RecordKind::Shard, None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|line| line.id).collect::<Vec<_>>(), [gone.id(), kept.id()]);
+    let found = site.scrub().await.unwrap();
+    assert_eq!(found.iter().map(|finding| finding.record).collect::<Vec<_>>(), [Some(gone.id())]);
+    site.delete(vec![gone.id()]).await.unwrap();
+    let listed = site.list(RecordKind::Shard, None, 10).await.unwrap();
+    assert_eq!(listed.iter().map(|line| line.id).collect::<Vec<_>>(), [kept.id()]);
+    assert_eq!(site.scrub().await, Ok(Vec::new()));
+    assert_eq!(site.state().await.records, 1);
+
+    // Nothing but such lines: the scrub sees them all the same.
+    site.delete(vec![kept.id()]).await.unwrap();
+    for line in &lines {
+        std::fs::write(line, b"").unwrap();
+    }
+    assert_eq!(site.scrub().await.unwrap().len(), 2);
+    assert_eq!(site.delete(vec![gone.id(), kept.id()]).await, Ok(2));
+    assert_eq!(site.list(RecordKind::Shard, None, 10).await, Ok(Vec::new()));
+}
+
+/// A site whose longer bodies go up in small parts, with this deadline.
+async fn in_parts(server: &S3Server, call: Duration) -> BucketSite {
+    let mut options = options(server, "a", 1);
+    (options.timing.apart_bytes, options.timing.part_bytes) = (1000, 1 << 20);
+    (options.timing.call, options.timing.repetitions) = (call, 1);
+    options.timing.bytes_per_second = 1 << 30;
+    BucketSite::create(options).await.unwrap()
+}
+
+/// Twelve megabytes: twelve parts.
+fn long() -> Record {
+    record(1, 12 << 20)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_parts_are_refused_or_not_answered_is_given_up() {
+    let (_dir, server) = server().await;
+    let site = in_parts(&server, Duration::from_secs(60)).await;
+    server.refuse_parts();
+    assert_eq!(site.put(vec![long()]).await, Err(SiteError::Unreachable));
+    assert_eq!(server.aborts(), 1, "what it had sent is not kept where nobody sees it");
+    drop(site);
+
+    let (_dir, server) = crate::server().await;
+    let site = in_parts(&server, Duration::from_secs(2)).await;
+    server.hold_parts();
+    assert_eq!(site.put(vec![long()]).await, Err(SiteError::Unreachable));
+    assert_eq!(server.aborts(), 1, "nor what came too late");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_which_nobody_waits_for_the_end_is_given_up() {
+    let (_dir, server) = server().await;
+    let site = in_parts(&server, Duration::from_secs(60)).await;
+    server.hold_parts();
+    let begun = async {
+        while server.parts() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        put = site.put(vec![long()]) => unreachable!("no part was answered: {put:?}"),
+        () = begun => {}
+    }
+    while server.aborts() == 0 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -8,9 +8,9 @@ mod support;
 
 use std::path::Path;
 
-use coffer_regions::{ListedRecord, RecordKind, Site, SiteState};
+use coffer_regions::{ListedRecord, RecordKind, ScrubFinding, Site, SiteState};
 use coffer_site::{DirectorySite, SiteOptions, Upkeep};
-use support::{accepts_and_reopens, copy_dir, id, open_with, quick, record};
+use support::{accepts_and_reopens, copy_dir, id, open_with, quick, read, record, volume, write};
 use tempfile::TempDir;
 
 fn options() -> SiteOptions {
@@ -102,7 +102,7 @@ async fn a_checkpoint_is_written_after_so_many_bytes() {
 async fn a_checkpoint_with_any_byte_flipped_or_cut_anywhere_is_ignored() {
     let dir = closed().await;
     let (expected, all) = scanned(dir.path()).await;
-    let bytes = support::read(&dir.path().join("CHECKPOINT"));
+    let bytes = read(&dir.path().join("CHECKPOINT"));
     let image = TempDir::new().unwrap();
     copy_dir(dir.path(), image.path());
     for position in 0..bytes.len() {
@@ -113,7 +113,7 @@ async fn a_checkpoint_with_any_byte_flipped_or_cut_anywhere_is_ignored() {
             if what == "cut" && position % 16 != 0 {
                 continue;
             }
-            support::write(&image.path().join("CHECKPOINT"), wrong);
+            write(&image.path().join("CHECKPOINT"), wrong);
             let site = open(image.path());
             assert_eq!(site.scanned_bytes(), all, "{what} at {position}");
             assert_eq!(seen(&site).await, expected, "{what} at {position}");
@@ -124,15 +124,15 @@ async fn a_checkpoint_with_any_byte_flipped_or_cut_anywhere_is_ignored() {
 #[tokio::test]
 async fn an_old_checkpoint_is_continued_and_one_of_other_volumes_is_ignored() {
     let dir = closed().await;
-    let old = support::read(&dir.path().join("CHECKPOINT"));
+    let old = read(&dir.path().join("CHECKPOINT"));
     let site = open(dir.path());
     for n in 300..330 {
         site.put(vec![record(n, 200)]).await.unwrap();
     }
     drop(site);
     let (expected, all) = scanned(dir.path()).await;
-    let latest = support::read(&dir.path().join("CHECKPOINT"));
-    support::write(&dir.path().join("CHECKPOINT"), &old);
+    let latest = read(&dir.path().join("CHECKPOINT"));
+    write(&dir.path().join("CHECKPOINT"), &old);
     let site = open(dir.path());
     assert!(site.scanned_bytes() < all);
     assert_eq!(seen(&site).await, expected);
@@ -144,7 +144,7 @@ async fn an_old_checkpoint_is_continued_and_one_of_other_volumes_is_ignored() {
     for checkpoint in [&old, &latest] {
         let copy = TempDir::new().unwrap();
         copy_dir(other.path(), copy.path());
-        support::write(&copy.path().join("CHECKPOINT"), checkpoint);
+        write(&copy.path().join("CHECKPOINT"), checkpoint);
         let site = open(copy.path());
         assert_eq!(site.scanned_bytes(), all);
         assert_eq!(seen(&site).await, expected);
@@ -159,8 +159,8 @@ async fn a_volume_shorter_or_older_than_the_checkpoint_says_is_scanned() {
         let copy = TempDir::new().unwrap();
         copy_dir(dir.path(), copy.path());
         let path = copy.path().join("volumes").join(name);
-        let bytes = support::read(&path);
-        support::write(&path, &bytes[..bytes.len() - 10]);
+        let bytes = read(&path);
+        write(&path, &bytes[..bytes.len() - 10]);
         let (expected, all) = scanned(copy.path()).await;
         let site = open(copy.path());
         assert_eq!(site.scanned_bytes(), all, "{name} is cut");
@@ -174,4 +174,42 @@ async fn a_volume_shorter_or_older_than_the_checkpoint_says_is_scanned() {
     assert_eq!(site.scanned_bytes(), all, "a volume is missing");
     assert_eq!(seen(&site).await, expected);
     assert!(site.state().await.damaged > 0);
+}
+
+/// Everything that steps of so many bytes find.
+async fn pass(site: &DirectorySite, bytes_max: u64) -> (Vec<ScrubFinding>, u64) {
+    let (mut findings, mut records, mut from) = (Vec::new(), 0, None);
+    loop {
+        let step = site.scrub_step(from, bytes_max).await.unwrap();
+        assert!(step.next.is_none() || step.next > from, "a step goes on");
+        findings.extend(step.findings);
+        (records, from) = (records + step.records, step.next);
+        if from.is_none() {
+            return (findings, records);
+        }
+    }
+}
+
+#[tokio::test]
+async fn rot_in_headers_and_tables_that_a_checkpoint_covers_is_found_by_a_pass_in_steps() {
+    let dir = closed().await;
+    // The volume's own header, the first batch's, its table.
+    for (number, at) in [(0, 20), (0, 128 + 40), (1, 64 + 20), (1, 128 + 92 + 5)] {
+        let path = volume(dir.path(), number);
+        let whole = read(&path);
+        let mut rotten = whole.clone();
+        rotten[at] ^= 1;
+        write(&path, &rotten);
+        let site = open(dir.path());
+        assert_eq!(site.scanned_bytes(), 0, "the checkpoint covers it");
+        for bytes_max in [1, 300, u64::MAX] {
+            let (findings, records) = pass(&site, bytes_max).await;
+            assert!(!findings.is_empty(), "byte {at}, in steps of {bytes_max}");
+            assert!(findings.iter().all(|finding| finding.record.is_none()), "no body is damaged");
+            assert_eq!(records, site.state().await.records);
+        }
+        drop(site);
+        write(&path, &whole);
+    }
+    assert_eq!(pass(&open(dir.path()), 1).await.0, Vec::new());
 }

@@ -263,3 +263,22 @@ async fn noise_silence_and_more_connections_than_there_are_places_cost_nobody_el
     }
     assert_eq!(pod.get(record(1, 100).id()).await, Ok(record(1, 100)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_that_hold_every_place_for_handshakes_keep_no_caller_out() {
+    let fleet = Fleet::new();
+    let (_dir, store) = store();
+    let running = fleet.serve(store.clone()).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    let pod = fleet.open(store.description().clone(), running.address).await;
+    assert!(pod.answers(), "a caller with a certificate comes in beside them");
+    pod.put(vec![record(1, 100)]).await.unwrap();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    assert_eq!(pod.get(record(1, 100).id()).await, Ok(record(1, 100)), "and stays");
+    assert!(fleet.seen.notices().contains(&Notice::Connections));
+}

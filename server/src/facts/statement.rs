@@ -8,21 +8,23 @@ use coffer_model::Outcome;
 use serde_json::Value;
 
 use crate::authorize::Granted;
-use crate::drill::{SignError, read_statement};
+use crate::drill::{SignError, about, read_statement};
 use crate::service::Service;
 
 /// The longest statement, in bytes: they name one file and its digest.
 const STATEMENT_BYTES_MAX: usize = 4096;
 
 /// The statements that are signed: of one OSCAL file, in the form that the
-/// program trestle verifies, and of the manifest of an evidence pack.
+/// program trestle verifies, and of the manifest of an evidence pack. The
+/// predicate of either names the tenant.
 const PREDICATE_TYPES: [&str; 2] =
     ["https://oscal-compass.github.io/compliance-trestle/predicates/oscal-signing/v1", "urn:coffer:pack:v1"];
 
 /// Checks, logs, signs.
 pub(crate) async fn sign(service: &Service, call: Granted<Vec<u8>>) -> Result<(Vec<u8>, u64), SignError> {
     let (statement, grant) = call.into_parts();
-    let value = grant.settled(service, checked(&statement)).await?;
+    let read = checked(&statement).and_then(|value| about(grant.tenant().id, value));
+    let value = grant.settled(service, read).await?;
     let digest = leaf_hash(&statement);
     let event = grant.event(service, Some(digest.to_string()), Outcome::Done);
     let audit_seq = grant.tenant().note(&event).await?;

@@ -394,6 +394,7 @@ impl Repair for RepairApi {
             began_ns: status.began.map_or(0, |time| time.0),
             ended_ns: status.ended.map_or(0, |time| time.0),
             last_round: status.last.map(|report| round(&self.0, &report)),
+            trouble: status.trouble.unwrap_or_default(),
         }))
     }
 

@@ -25,6 +25,7 @@ pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
         service.sites.saw(site.id, service.host.clock.now());
     }
     let known_damage = u64::try_from(service.damage.count(site.id)).unwrap_or(u64::MAX);
+    let unnamed = service.repairs.unnamed_shards(site.id);
     SiteInfo {
         id: site.id.as_bytes().to_vec().into(),
         name: site.name.clone(),
@@ -43,6 +44,8 @@ pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
         free_bytes: state.free_bytes,
         read_only: state.read_only,
         known_damage,
+        unnamed_shards: unnamed.map(|amount| amount.records),
+        unnamed_shard_bytes: unnamed.map_or(0, |amount| amount.bytes),
         written_bytes: service.sites.written(site.id).data(),
         last_seen_ns: service.sites.last_seen(site.id).map_or(0, |time| time.0),
     }

@@ -118,10 +118,9 @@ impl Coded for SiteChangeError {
             Self::NoSite(_) => Code::NotFound,
             Self::NameTaken(_) => Code::AlreadyExists,
             Self::NotOne(_) | Self::Form(_) | Self::Certificate => Code::InvalidArgument,
-            Self::Standing { .. } | Self::Needed { .. } | Self::Occupied { .. } | Self::Answers(_) => {
+            Self::Standing { .. } | Self::Needed { .. } | Self::Occupied { .. } | Self::Store(_) => {
                 Code::FailedPrecondition
             }
-            Self::Store(_) => Code::FailedPrecondition,
             Self::Registry(error) => error.code(),
             Self::Audit(error) => error.code(),
             Self::Encode | Self::Disk(_) | Self::Catalog(_) => Code::Internal,
@@ -238,7 +237,7 @@ impl Coded for JobError {
 impl Coded for SignError {
     fn code(&self) -> Code {
         match self {
-            Self::TooLong(_) | Self::Canonical(_) | Self::Form => Code::InvalidArgument,
+            Self::TooLong(_) | Self::Canonical(_) | Self::Form | Self::Tenant => Code::InvalidArgument,
             Self::Sign(_) => Code::Internal,
             Self::Audit(error) => error.code(),
         }

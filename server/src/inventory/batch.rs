@@ -8,7 +8,7 @@ use coffer_catalog::VersionRow;
 use coffer_model::{Digest, Layout, RecordId, ResidencyPolicy, SiteId};
 use coffer_regions::{Holdings, ListedRecord, RecordKind, SiteError, Stray, VersionInventory};
 
-use super::{Census, Found, Superseded, coding_of, copies, each_line, shards, usual};
+use super::{Census, Found, Superseded, Tally, coding_of, copies, each_line, shards, usual};
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -76,22 +76,39 @@ impl Batch {
         let (mut shards, mut copies) = (Vec::new(), Vec::new());
         for site in census.counting() {
             let (own_shards, own_copies) = (shards.len(), copies.len());
-            if self.ask(service, census, site, &mut shards, &mut copies).await.is_err() {
-                shards.truncate(own_shards);
-                copies.truncate(own_copies);
-                census.silence(site);
+            match self.ask(service, census, site, &mut shards, &mut copies).await {
+                Ok(Some(met)) => census.tally(site, met),
+                Ok(None) => {}
+                Err(_) => {
+                    shards.truncate(own_shards);
+                    copies.truncate(own_copies);
+                    census.silence(site);
+                }
             }
         }
         let mut by_version = Finds::new(self.versions.len());
         by_version.sort_in(&self, shards, copies);
         let counting: BTreeSet<SiteId> = census.counting().into_iter().collect();
-        for (version, finds) in self.versions.into_iter().zip(by_version.of) {
-            let found = conclude(service, version, finds, &counting, superseded).await;
-            look(census, found);
+        let mut finds = self.versions.into_iter().zip(by_version.of);
+        loop {
+            let part: Vec<_> = finds.by_ref().take(AT_ONCE).collect();
+            if part.is_empty() {
+                return;
+            }
+            let concluded = async {
+                let mut found = Vec::with_capacity(part.len());
+                for (version, find) in part {
+                    found.push(conclude(service, version, find, &counting, superseded).await);
+                }
+                found
+            };
+            let found = census.look(concluded).await;
+            found.into_iter().for_each(|found| look(census, found));
         }
     }
 
-    /// Joins the listings of one site.
+    /// Joins the listings of one site; how much of its shards is named here,
+    /// if they were asked for.
     async fn ask(
         &self,
         service: &Service,
@@ -99,30 +116,35 @@ impl Batch {
         site: SiteId,
         shards: &mut Vec<Hit>,
         copies: &mut Vec<Hit>,
-    ) -> Result<(), SiteError> {
+    ) -> Result<Option<Tally>, SiteError> {
         let hit = |expected: usize, line: &ListedRecord, good| Hit {
             expected: u32::try_from(expected).unwrap_or(u32::MAX),
             site,
             digest: line.digest,
             good: good && !census.is_damaged(site, line.id),
         };
+        let mut met = None;
         if !self.shards.is_empty() {
-            let mut at = 0;
-            each_line(service, site, RecordKind::Shard, |line| {
+            let (mut at, mut tally) = (0, Tally::default());
+            each_line(service, census, site, RecordKind::Shard, |line| {
+                tally.listed.add(&line);
                 if let Some(expected) = seek(&self.shards, &mut at, line.id) {
                     let good = self.digest_of(at) == Some(line.digest);
                     shards.push(hit(at, &line, good && expected.id == line.id));
+                    tally.named.add(&line);
                 }
             })
             .await?;
+            met = Some(tally);
         }
         let mut at = 0;
-        each_line(service, site, RecordKind::Manifest, |line| {
+        each_line(service, census, site, RecordKind::Manifest, |line| {
             if seek(&self.manifests, &mut at, line.id).is_some() {
                 copies.push(hit(at, &line, true));
             }
         })
-        .await
+        .await?;
+        Ok(met)
     }
 
     /// The digest that the manifest states for an expected shard.
@@ -143,6 +165,9 @@ fn seek<'a>(expected: &'a [Expected], at: &mut usize, id: RecordId) -> Option<&'
     }
     expected.get(*at).filter(|expected| expected.id == id)
 }
+
+/// Versions that are concluded between two looks at who waits.
+const AT_ONCE: usize = 256;
 
 /// What was listed of one version.
 #[derive(Default)]

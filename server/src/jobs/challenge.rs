@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::challenge_delay::DelayState;
 use super::challenge_sample::{Sampler, key_of};
-use super::{JobError, JobSettings};
+use super::{Job, JobError, JobSettings};
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -282,7 +282,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, service: &Arc<Service>, settings: J
         loop {
             tokio::time::sleep(every).await;
             let round = service.challenge_round(ANSWERS).await;
-            service.watch.settle(round.map(drop));
+            service.watch.settle(Job::Challenge, round.map(drop));
         }
     });
 }

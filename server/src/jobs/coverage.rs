@@ -53,6 +53,11 @@ pub(crate) struct SiteLedger {
     pub(crate) last: Option<CompletedPass>,
     /// Whether the alarm was raised and not yet taken back.
     pub(crate) alarmed: bool,
+    /// From when on nothing shows that the site was verified, while no whole
+    /// pass is known: when it was first known, or what a clock that went back
+    /// leaves of it.
+    #[serde(default = "unsaid")]
+    since: Timestamp,
 }
 
 /// What one step of a pass brought.
@@ -77,18 +82,33 @@ pub enum Coverage {
     Unknown,
 }
 
-/// The only format of a ledger so far.
-const FORMAT: u32 = 1;
+/// What a ledger of format 1 says of `since`.
+fn unsaid() -> Timestamp {
+    Timestamp(0)
+}
+
+/// The format of ledgers; format 1 had no `since`.
+const FORMAT: u32 = 2;
 
 impl SiteLedger {
     /// Of a site of which nothing is known.
     pub(crate) fn unknown(now: Timestamp) -> Self {
-        Self { format: FORMAT, seen: now, running: None, last: None, alarmed: false }
+        Self { format: FORMAT, seen: now, running: None, last: None, alarmed: false, since: now }
     }
 
     /// The stored ledger; one that this program does not read counts as none.
+    /// One of format 1 is known since the first moment that it names.
     pub(crate) fn parse(stored: &[u8]) -> Option<Self> {
-        serde_json::from_slice(stored).ok().filter(|ledger: &Self| ledger.format == FORMAT)
+        let ledger: Self = serde_json::from_slice(stored).ok()?;
+        match ledger.format {
+            1 if ledger.since == unsaid() => {
+                let begun = ledger.last.map(|pass| pass.started);
+                let begun = begun.or(ledger.running.map(|pass| pass.started));
+                Some(Self { format: FORMAT, since: begun.unwrap_or(ledger.seen), ..ledger })
+            }
+            FORMAT => Some(ledger),
+            _ => None,
+        }
     }
 
     /// The pass under way, begun now where there is none.
@@ -122,9 +142,25 @@ impl SiteLedger {
         true
     }
 
-    /// Believes no moment any more: the clock went back.
+    /// Believes no moment any more: the clock went back. For how long nothing
+    /// was shown is known all the same, by the clock as it was: a clock that is
+    /// set back again and again does not keep the alarm from being given.
     pub(crate) fn forget(&mut self, now: Timestamp) {
-        *self = Self { alarmed: self.alarmed, ..Self::unknown(now) };
+        let waited = self.seen.since(self.shown_since());
+        let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        let since = Timestamp(now.0.saturating_sub(waited));
+        *self = Self { alarmed: self.alarmed, since, ..Self::unknown(now) };
+    }
+
+    /// Up to when everything is known to be verified.
+    fn shown_since(&self) -> Timestamp {
+        self.last.map_or(self.since, |last| last.started)
+    }
+
+    /// Whether for longer than was promised nothing shows that every byte was
+    /// verified: by a pass that is too old, or by none at all.
+    pub(crate) fn is_late(&self, now: Timestamp, promised: Duration) -> bool {
+        now.since(self.shown_since()) > promised
     }
 
     /// How long ago the oldest byte can have been verified: every byte that the

@@ -12,7 +12,7 @@ use tokio::sync::{MappedMutexGuard, MutexGuard};
 use tokio::task::JoinSet;
 
 use super::coverage::{CompletedPass, Coverage, Pace, Progress, RunningPass, SiteLedger, Time, Turn};
-use super::{JobError, JobSettings};
+use super::{Job, JobError, JobSettings};
 use crate::service::Service;
 
 /// The kind of the facts that hold the ledgers, in the service's own realm.
@@ -274,20 +274,23 @@ impl Service {
                     self.note_damage(Operation::Scrub, site, record).await?;
                 }
                 Some(record) => drop(self.damage.note(site, record)),
-                None => {
+                // What every pass meets again is told once.
+                None if self.damage.note_place(site, &finding.place) => {
                     self.sites.report(site);
                     if n < LEAVES_MAX {
                         self.note_job(Operation::Scrub, format!("{site}/{}", finding.place), Outcome::Failed)
                             .await?;
                     }
                 }
+                None => {}
             }
         }
         Ok(())
     }
 
-    /// Raises the alarm where the promise has slipped, and takes it back where
-    /// it is kept again; keeps the time of idle ledgers.
+    /// Raises the alarm where the promise has slipped, or nothing was ever known
+    /// to be verified for as long, and takes it back where it is kept again;
+    /// keeps the time of idle ledgers.
     pub(super) async fn check_coverage(&self) -> Result<(), JobError> {
         let promised = self.watch.settings().scrub_within;
         let mut books = self.books().await?;
@@ -296,8 +299,12 @@ impl Service {
         for id in ids {
             let Some(entry) = books.sites.get_mut(&id) else { continue };
             let turned = match entry.ledger.coverage(now, promised) {
-                Coverage::Slipped(_) if !entry.ledger.alarmed => Some(Outcome::Failed),
                 Coverage::Kept(_) if entry.ledger.alarmed => Some(Outcome::Done),
+                Coverage::Slipped(_) | Coverage::Unknown
+                    if entry.ledger.is_late(now, promised) && !entry.ledger.alarmed =>
+                {
+                    Some(Outcome::Failed)
+                }
                 _ => None,
             };
             let old = now.since(entry.ledger.seen) >= SEEN_EVERY;
@@ -426,7 +433,7 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, service: &Arc<Service>, settings: J
     tasks.spawn(async move {
         loop {
             let checked = service.check_coverage().await;
-            service.watch.settle(checked);
+            service.watch.settle(Job::Coverage, checked);
             tokio::time::sleep(IDLE).await;
         }
     });
@@ -451,17 +458,17 @@ async fn read_everywhere(service: &Arc<Service>, rate: NonZeroU64) {
 async fn read_on(service: &Service, site: SiteId, rate: NonZeroU64) {
     let pace = Pace(rate);
     while service.sites.topology().site(site).is_some() {
-        let pause = match step_when_due(service, site, pace).await {
-            Ok(Some(Stepped::Read { bytes, took, .. })) => pace.pause(bytes, took),
+        let stepped = step_when_due(service, site, pace).await;
+        let pause = match &stepped {
+            Ok(Some(Stepped::Read { bytes, took, .. })) => pace.pause(*bytes, *took),
             Ok(Some(Stepped::Silent)) => SILENCE,
-            Ok(None) => IDLE,
-            Err(error) => {
-                service.watch.settle(Err(error));
-                IDLE
-            }
+            Ok(None) | Err(_) => IDLE,
         };
+        service.watch.settle(Job::Scrub(site), stepped.map(drop));
         tokio::time::sleep(pause).await;
     }
+    // Nobody reads it any more.
+    service.watch.settle(Job::Scrub(site), Ok::<(), JobError>(()));
 }
 
 async fn step_when_due(service: &Service, site: SiteId, pace: Pace) -> Result<Option<Stepped>, JobError> {

@@ -29,6 +29,8 @@ pub(crate) enum StepError {
     Target(String, SiteError),
     #[error("{0} acknowledged it and does not give it back: {1}")]
     NotThere(String, SiteError),
+    #[error("{0} acknowledged it, and shows it undone: what that site says is not so; coffer site drain")]
+    Undone(String),
     #[error("the replacement at {0} is not there any more: {1}")]
     NotReplaced(String, SiteError),
     #[error("what was computed is not what the manifest states")]
@@ -206,6 +208,12 @@ async fn rebuild(
 }
 
 impl Service {
+    /// Charges a site with showing undone what it had acknowledged in this run.
+    pub(super) fn undone(&self, site: SiteId) -> StepError {
+        self.sites.report(site);
+        StepError::Undone(self.sites.name(site).to_owned())
+    }
+
     fn blamed(
         &self,
         site: SiteId,

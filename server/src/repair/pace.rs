@@ -20,8 +20,10 @@ pub(crate) struct Foreground {
 }
 
 struct State {
+    /// Of calls that met no step.
     quiet: Durations,
-    disturbed: Durations,
+    /// Of all calls: what tenants notice.
+    all: Durations,
     /// When a call last began or ended.
     last: Option<Duration>,
     /// Of the time that there is, the part in which repair works: 1 in this many.
@@ -34,8 +36,12 @@ struct State {
 const RESTS_MAX: u32 = 64;
 /// And at most one in this many.
 const RESTS_MIN: u32 = 2;
-/// Calls between two looks at their durations.
-const LOOK_EVERY: u32 = 64;
+/// After a look at many records, so many times as long nothing is done: a
+/// survey must end while tenants call all day.
+const LOOK_RESTS: u32 = 4;
+/// Calls between two looks at their durations. Less than what [`Durations`]
+/// remembers, so that a look sees mostly what the last answer has led to.
+const LOOK_EVERY: u32 = 512;
 /// So long after the last call nobody is there.
 const IDLE_AFTER: Duration = Duration::from_millis(250);
 
@@ -50,7 +56,7 @@ impl Foreground {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         let state = State {
             quiet: Durations::default(),
-            disturbed: Durations::default(),
+            all: Durations::default(),
             last: None,
             rests: RESTS_MIN * 4,
             since: 0,
@@ -70,6 +76,20 @@ impl Foreground {
         self.state().last = Some(began);
         let disturbed = self.steps.load(Ordering::Relaxed) > 0;
         InFlight { foreground: Arc::clone(self), began, disturbed }
+    }
+
+    /// One look at many records, as a step is: whoever calls meanwhile is given
+    /// most of the time.
+    pub(crate) async fn look<T>(&self, work: impl Future<Output = T>) -> T {
+        let began = self.clock.monotonic();
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        let seen = work.await;
+        self.steps.fetch_sub(1, Ordering::Relaxed);
+        if self.is_busy() {
+            let worked = self.clock.monotonic().saturating_sub(began);
+            tokio::time::sleep(worked.saturating_mul(LOOK_RESTS)).await;
+        }
+        seen
     }
 
     /// Whether somebody calls, or did a moment ago.
@@ -92,22 +112,23 @@ impl Drop for InFlight {
 impl State {
     fn ended(&mut self, now: Duration, took: Duration, disturbed: bool) {
         self.last = Some(now);
-        if disturbed {
-            self.disturbed.add(took)
-        } else {
-            self.quiet.add(took)
+        if !disturbed {
+            self.quiet.add(took);
         }
+        self.all.add(took);
         self.since += 1;
         if self.since < LOOK_EVERY {
             return;
         }
         self.since = 0;
-        // A quarter more at the slow end: well before anybody's promise breaks.
-        match (self.quiet.slow_end(), self.disturbed.slow_end()) {
-            (Some(quiet), Some(disturbed)) if disturbed > quiet + quiet / 4 => {
-                self.rests = (self.rests * 2).min(RESTS_MAX);
+        // A quarter more at the slow end of all calls: well before anybody's
+        // promise breaks. Those that met a step are no measure, since a slow
+        // call meets one sooner than a fast one does.
+        match (self.quiet.slow_end(), self.all.slow_end()) {
+            (Some(quiet), Some(all)) if all > quiet + quiet / 4 => {
+                self.rests = (self.rests + self.rests.div_ceil(2)).min(RESTS_MAX);
             }
-            (Some(_), Some(_)) => self.rests = (self.rests - self.rests.div_ceil(4)).max(RESTS_MIN),
+            (Some(_), Some(_)) => self.rests = (self.rests - self.rests.div_ceil(8)).max(RESTS_MIN),
             _ => {}
         }
     }
@@ -145,12 +166,12 @@ impl Durations {
         }
     }
 
-    /// Microseconds that all but one in fifty stay below; nothing of too few.
+    /// Microseconds that all but one in a hundred stay below; nothing of too few.
     fn slow_end(&self) -> Option<u64> {
-        if self.total < 100 {
+        if self.total < 200 {
             return None;
         }
-        let mut left = self.total / 50;
+        let mut left = self.total / 100;
         for (class, count) in self.counts.iter().enumerate().rev() {
             if *count > left {
                 let (octave, part) = (class / 8, u64::try_from(class % 8).ok()?);
@@ -194,6 +215,11 @@ impl<'a> Pace<'a> {
         Self { foreground, bytes_per_second, yields, free, one }
     }
 
+    /// Whose calls come first.
+    pub(super) fn gives_way_to(&self) -> Option<Arc<Foreground>> {
+        self.foreground.filter(|_| self.yields).map(Arc::clone)
+    }
+
     /// Waits until a step that moves so many bytes may begin.
     pub(super) async fn turn(&self, bytes: u64) -> Turn<'_> {
         let Some(foreground) = self.foreground else { return Turn { began: None, alone: None } };
@@ -235,11 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn the_slow_end_is_that_of_the_slowest_fiftieth_within_an_eighth() {
+    fn the_slow_end_is_that_of_the_slowest_hundredth_within_an_eighth() {
         let mut durations = Durations::default();
         assert_eq!(durations.slow_end(), None);
         for n in 0..1000 {
-            durations.add(if n % 25 == 0 { millis(100) } else { millis(1) });
+            durations.add(if n % 50 == 0 { millis(100) } else { millis(1) });
         }
         let slow = durations.slow_end().unwrap();
         assert!((87_500..=100_000).contains(&slow), "{slow}");
@@ -249,12 +275,11 @@ mod tests {
     fn calls_that_repair_slows_down_make_it_rest_longer_and_others_shorter() {
         let foreground = Foreground::new(Arc::new(coffer_custody::SystemClock));
         let mut state = foreground.state();
-        (0..200).for_each(|_| state.ended(millis(0), millis(10), false));
+        (0..400).for_each(|_| state.ended(millis(0), millis(10), false));
         let before = state.rests;
-        (0..256).for_each(|_| state.ended(millis(0), millis(20), true));
+        (0..1024).for_each(|_| state.ended(millis(0), millis(20), true));
         assert!(state.rests > before);
-        state.disturbed = Durations::default();
-        (0..2000).for_each(|_| state.ended(millis(0), millis(10), true));
+        (0..16_384).for_each(|_| state.ended(millis(0), millis(10), true));
         assert_eq!(state.rests, RESTS_MIN);
     }
 }

@@ -92,7 +92,7 @@ impl Service {
             tokio::select! {
                 biased;
                 () = self.watch.until_leaving() => return Err(RepairError::Stopped),
-                moved = self.carry_out(moves, &pace, sums, told) => moved?,
+                moved = self.move_all(moves, &pace, sums, told) => moved?,
             }
             if sums.done == before {
                 return Ok(sums.clone());
@@ -142,7 +142,7 @@ impl Service {
         Ok((plan, moves))
     }
 
-    async fn carry_out(
+    async fn move_all(
         &self,
         moves: Vec<ShardMove>,
         pace: &Pace<'_>,

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use coffer_model::Timestamp;
 
+use super::marks::Marks;
 use super::pace::Pace;
 use super::{RepairBudget, RepairError, RepairReport, Told};
+use crate::jobs::Job;
 use crate::service::Service;
 
 /// How a repair is run.
@@ -56,6 +58,8 @@ pub(crate) struct Status {
     pub(crate) ended: Option<Timestamp>,
     /// The last round that ended.
     pub(crate) last: Option<RepairReport>,
+    /// Why the latest run broke off, if it did.
+    pub(crate) trouble: Option<String>,
 }
 
 impl Service {
@@ -83,11 +87,21 @@ impl Service {
             *status = Status { running: true, began, last: status.last.take(), ..Status::default() };
         }
         let outcome = self.rounds(run, told).await;
+        let trouble = outcome.as_ref().err().map(ToString::to_string);
+        if !matches!(outcome, Err(RepairError::Stopped)) {
+            self.watch.settle(Job::Repair, trouble.clone().map_or(Ok(()), Err));
+        }
         let mut status = self.repair_status_mut();
         status.running = false;
         status.ended = Some(self.host.clock.now());
+        status.trouble = trouble;
         let progress = status.progress.clone();
         outcome.map(|report| (report, progress))
+    }
+
+    /// How far the repair is that runs now, or ran last.
+    pub fn repair_progress(&self) -> RepairProgress {
+        self.repair_status_mut().progress.clone()
     }
 
     /// Whether a repair runs now.
@@ -104,6 +118,8 @@ impl Service {
             true => Pace::new(Some(&self.foreground), run.bytes_per_second, run.yields),
             false => Pace::unbounded(),
         };
+        // A round that does once more what an earlier one did is no progress.
+        let mut marks = Marks::default();
         loop {
             self.repair_status_mut().progress.rounds += 1;
             // Whoever waits for the end must not keep the service from leaving; a
@@ -112,7 +128,7 @@ impl Service {
             let report = tokio::select! {
                 biased;
                 () = self.watch.until_leaving() => return Err(RepairError::Stopped),
-                report = self.round(run.budget, &pace, &told) => report?,
+                report = self.round(run.budget, &pace, &mut marks, &told) => report?,
             };
             let mut status = self.repair_status_mut();
             status.last = Some(report.clone());
@@ -144,13 +160,15 @@ impl Service {
 }
 
 /// Repairs from time to time, until the service is dropped. A round that
-/// failed is tried again at the next time.
+/// failed is tried again at the next time; why it did, the service says as it
+/// does of its other jobs.
 pub async fn repair_in_background(service: Arc<Service>, run: RepairRun, every: Duration) {
     let service = Arc::downgrade(&service);
     loop {
         tokio::time::sleep(every).await;
         let Some(service) = service.upgrade() else { return };
         if !service.repair_status().running {
+            // How it ended is in its status, and with the trouble of the jobs.
             let _ = service.repair(run, &|_| ()).await;
         }
     }

@@ -3,12 +3,13 @@
 
 use coffer_regions::Standing;
 
+use super::marks::{Marks, Small};
 use super::small::Healed;
 use crate::keystore;
 use crate::service::Service;
 
 /// Heals them.
-pub(crate) async fn heal(service: &Service) -> Healed {
+pub(crate) async fn heal(service: &Service, marks: &mut Marks) -> Healed {
     let mut healed = Healed::default();
     for (slot, content, sites) in
         keystore::wanted_slots(&service.sites, &service.root, &service.deployment).await
@@ -21,12 +22,17 @@ pub(crate) async fn heal(service: &Service) -> Healed {
             if site.read_slot(slot).await.is_ok_and(|own| own.generation >= content.generation) {
                 continue;
             }
-            let written = site.write_slot(slot, content.clone()).await.is_ok();
+            let fresh = marks.write(Small::Slot(slot, content.generation), id);
+            let written = fresh && site.write_slot(slot, content.clone()).await.is_ok();
             if written && site.read_slot(slot).await.is_ok_and(|own| own == content) {
                 healed.written += 1;
-            } else {
-                healed.lacking.insert(id);
+                continue;
             }
+            let error = if fresh { "was not taken, or is not given back" } else { "is gone again" };
+            healed
+                .failed
+                .add(format!("key slot {slot}: what was written at {} {error}", service.sites.name(id)));
+            healed.lacking.insert(id);
         }
     }
     healed

@@ -9,8 +9,9 @@ use coffer_keys::Dek;
 use coffer_model::{BucketId, Digest, RecordId, SiteId};
 use coffer_regions::{ListedRecord, Record, RecordKind, SiteError};
 
-use super::execute::put_and_read_back;
-use super::{Owner, RepairError};
+use super::execute::{StepError, put_and_read_back};
+use super::marks::{Marks, Small};
+use super::{Failures, Owner, RepairError};
 use crate::service::Service;
 use crate::stored::{Fact, LeafRun, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::tenant::Tenant;
@@ -28,23 +29,62 @@ pub(crate) struct Healed {
     /// Sites that may still lack something: they fell silent, or did not take
     /// what was written to them.
     pub(crate) lacking: BTreeSet<SiteId>,
+    /// What was not put right, and why.
+    pub(crate) failed: Failures,
 }
 
 /// Heals them.
-pub(super) async fn heal(service: &Service, tenants: &[Arc<Tenant>]) -> Result<Healed, RepairError> {
-    let mut healed = Healed::default();
+pub(super) async fn heal(
+    service: &Service,
+    tenants: &[Arc<Tenant>],
+    marks: &mut Marks,
+) -> Result<Healed, RepairError> {
+    let mut healing = Healing { healed: Healed::default(), marks };
     for kind in KINDS {
         let keys = Keys::new(kind, tenants);
         let mut merge = Merge::new(service, kind).await;
         while let Some((id, holders)) = merge.next(service).await {
-            if merge.has_all(&holders) {
+            if merge.has_all(&holders) && holders.iter().all(|(site, _)| !service.damage.knows(*site, id)) {
                 continue;
             }
-            heal_one(service, &keys, id, &holders, &mut healed).await?;
+            heal_one(service, &keys, id, &holders, &mut healing).await?;
         }
-        healed.lacking.extend(merge.failed);
+        healing.healed.lacking.extend(merge.failed);
     }
-    Ok(healed)
+    Ok(healing.healed)
+}
+
+/// What is under way, and what this run has written before.
+struct Healing<'a> {
+    healed: Healed,
+    marks: &'a mut Marks,
+}
+
+impl Healing<'_> {
+    /// Writes a record at a site and reads it back.
+    async fn write(&mut self, service: &Service, site: SiteId, good: &Record) -> Result<(), StepError> {
+        if !self.marks.write(Small::Record(good.id()), site) {
+            return Err(service.undone(site));
+        }
+        put_and_read_back(service, site, good.clone()).await?;
+        self.healed.written += 1;
+        Ok(())
+    }
+
+    fn fail(&mut self, record: RecordId, failed: Vec<(SiteId, StepError)>) {
+        for (site, error) in failed {
+            self.healed.lacking.insert(site);
+            self.healed.failed.add(format!("{record}: {error}"));
+        }
+    }
+
+    /// No copy is left from which it could be written.
+    fn no_copy(&mut self, service: &Service, lacking: &Lacking) {
+        let sites: Vec<SiteId> = [&lacking.rotten[..], &lacking.absent, &lacking.refused].concat();
+        let names = sites.iter().map(|site| service.sites.name(*site)).collect::<Vec<_>>().join(", ");
+        self.healed.failed.add(format!("{}: no good copy answers to write at {names}", lacking.id));
+        self.healed.lacking.extend(sites);
+    }
 }
 
 /// The keys of one kind of record, by the tag that says whose a record is.
@@ -140,13 +180,14 @@ impl Merge {
     }
 }
 
-/// Copies one record to the sites that should have it and do not.
+/// Copies one record to the sites that should have it and do not, or of which
+/// it is known that what they have is damaged.
 async fn heal_one(
     service: &Service,
     keys: &Keys,
     id: RecordId,
     holders: &Holders,
-    healed: &mut Healed,
+    healing: &mut Healing<'_>,
 ) -> Result<(), RepairError> {
     if service.repairs.is_nobodys(id) {
         return Ok(());
@@ -162,50 +203,106 @@ async fn heal_one(
         (None, None) => return contradict(service, keys, id, holders).await,
     };
     service.repairs.note_owner(id, owner);
-    let lacking = |site: &SiteId| match holders.iter().find(|(holder, _)| holder == site) {
-        None => true,
-        Some((_, digest)) => read.as_ref().is_some_and(|(good, _)| good.digest() != *digest),
+    let listed = |site: &SiteId| holders.iter().find(|(holder, _)| holder == site);
+    // What is known to be damaged is no copy, whatever its site lists.
+    let counts = |site: &SiteId, digest: &Digest| {
+        !service.damage.knows(*site, id) && read.as_ref().is_none_or(|(good, _)| good.digest() == *digest)
     };
     let wanted = wanted_at(service, owner).await?;
-    let (mut lacking, having): (Vec<SiteId>, Vec<SiteId>) = wanted.sites.into_iter().partition(lacking);
-    let mut needed = lacking.len();
-    if keys.kind == RecordKind::Log {
-        // A run of leaves is not at every site: some more copies are enough,
-        // and where one site fails another takes its turn.
-        needed = wanted.log_copies.saturating_sub(having.len()).min(needed);
-        let turn = id.as_bytes().first().map_or(0, |byte| usize::from(*byte));
-        let turn = turn.checked_rem(lacking.len()).unwrap_or(0);
-        lacking.rotate_left(turn);
-        if needed == 0 {
-            // It is not missed where nobody asks for it any more.
-            lacking.iter().for_each(|site| service.damage.mended(*site, id));
+    let (mut rotten, mut absent, mut having) = (Vec::new(), Vec::new(), 0);
+    for site in &wanted.sites {
+        match listed(site) {
+            Some((_, digest)) if counts(site, digest) => having += 1,
+            Some(_) => rotten.push(*site),
+            None => absent.push(*site),
         }
     }
-    if needed == 0 {
+    let refused = holders.iter().map(|(site, _)| *site);
+    let refused = refused.filter(|site| service.damage.knows(*site, id) && !wanted.sites.contains(site));
+    let lacking = Lacking { id, rotten, absent, refused: refused.collect() };
+    let copies = if keys.kind == RecordKind::Log { wanted.log_copies } else { usize::MAX };
+    if lacking.is_served(having, copies) {
+        // It is not missed where nobody asks for it any more.
+        lacking.absent.iter().for_each(|site| service.damage.mended(*site, id));
         return Ok(());
     }
     let good = match read {
         Some(read) => Some(read),
         None => first_good(service, keys, id, holders).await?,
     };
-    let Some((good, _)) = good else {
-        healed.lacking.extend(lacking);
-        return Ok(());
-    };
-    let mut failed = Vec::new();
-    for site in lacking {
-        if needed == 0 {
-            return Ok(());
-        }
-        match put_and_read_back(service, site, good.clone()).await {
-            Ok(_) => (needed, healed.written) = (needed - 1, healed.written + 1),
-            Err(_) => failed.push(site),
-        }
-    }
-    if needed > 0 {
-        healed.lacking.extend(failed);
+    match good {
+        Some((good, _)) => lacking.write(service, &good, having, copies, healing).await,
+        None => healing.no_copy(service, &lacking),
     }
     Ok(())
+}
+
+/// Where one record is not as it should be.
+struct Lacking {
+    id: RecordId,
+    /// It is listed there, and is another one or damaged.
+    rotten: Vec<SiteId>,
+    /// It should be there, and is not listed.
+    absent: Vec<SiteId>,
+    /// It is damaged there, and should not be there.
+    refused: Vec<SiteId>,
+}
+
+impl Lacking {
+    /// Whether there is nothing to write, with so many copies of as many.
+    fn is_served(&self, having: usize, copies: usize) -> bool {
+        self.rotten.is_empty() && self.refused.is_empty() && (self.absent.is_empty() || having >= copies)
+    }
+
+    /// Writes the record in the place of what is wrong, and then to as many
+    /// others as it takes: a run of leaves is not at every site, some copies
+    /// are enough, and where one site fails another takes its turn.
+    async fn write(
+        mut self,
+        service: &Service,
+        good: &Record,
+        mut having: usize,
+        copies: usize,
+        healing: &mut Healing<'_>,
+    ) {
+        let mut failed = Vec::new();
+        for site in &self.rotten {
+            match healing.write(service, *site, good).await {
+                Ok(()) => having += 1,
+                Err(error) => failed.push((*site, error)),
+            }
+        }
+        healing.fail(self.id, failed);
+        for site in &self.refused {
+            forget_there(service, *site, good).await;
+        }
+        let turn = self.id.as_bytes().first().map_or(0, |byte| usize::from(*byte));
+        let turn = turn.checked_rem(self.absent.len()).unwrap_or(0);
+        self.absent.rotate_left(turn);
+        let mut failed = Vec::new();
+        for site in &self.absent {
+            if having >= copies {
+                return;
+            }
+            match healing.write(service, *site, good).await {
+                Ok(()) => having += 1,
+                Err(error) => failed.push((*site, error)),
+            }
+        }
+        if having < copies {
+            healing.fail(self.id, failed);
+        }
+    }
+}
+
+/// Lets go of a damaged copy at a site that should have none. What is read
+/// there now and is right was not damaged.
+async fn forget_there(service: &Service, site: SiteId, good: &Record) {
+    let Some(adapter) = service.sites.for_repair(site) else { return };
+    let there = adapter.get(good.id()).await;
+    if there.as_ref() == Ok(good) || adapter.delete(vec![good.id()]).await.is_ok() {
+        service.damage.mended(site, good.id());
+    }
 }
 
 /// Removes the tombstone of a failed put whose version stands. A withdrawal was
@@ -262,9 +359,19 @@ async fn first_good(
     id: RecordId,
     holders: &Holders,
 ) -> Result<Option<(Record, Owner)>, RepairError> {
-    for (site, _) in holders {
+    let (damaged, whole): (Vec<&(SiteId, Digest)>, Vec<&(SiteId, Digest)>) =
+        holders.iter().partition(|(site, _)| service.damage.knows(*site, id));
+    for (site, listed) in whole.into_iter().chain(damaged) {
         let Some(adapter) = service.sites.for_repair(*site) else { continue };
-        let Ok(record) = adapter.get(id).await else { continue };
+        let record = match adapter.get(id).await {
+            Ok(record) if record.digest() == *listed => record,
+            // What it lists is not what it has.
+            Ok(_) | Err(SiteError::Damaged | SiteError::Missing) => {
+                service.damage.note(*site, id);
+                continue;
+            }
+            Err(_) => continue,
+        };
         let Some((tenant, key)) = keys.of(&record) else { continue };
         if let Some(bucket) = stands(keys.kind, tenant, key, &record).await? {
             return Ok(Some((record, (tenant.id, bucket))));

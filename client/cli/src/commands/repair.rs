@@ -35,6 +35,7 @@ pub(super) async fn run(context: &Context<'_>, command: RepairCommand) -> Result
             value["began"] = json!(status.began.map(|time| time.to_string()));
             value["ended"] = json!(status.ended.map(|time| time.to_string()));
             value["last_round"] = json!(status.last_round.as_ref().map(round_object));
+            value["trouble"] = json!(status.trouble);
             context.output.object(&value);
             let word = match (status.running, status.began) {
                 (true, _) => "a repair is under way",
@@ -44,6 +45,12 @@ pub(super) async fn run(context: &Context<'_>, command: RepairCommand) -> Result
             context.output.text(word);
             if status.began.is_some() {
                 context.output.text(sums_text(&status.sums));
+            }
+            for reason in status.last_round.iter().flat_map(|last| &last.reasons) {
+                context.output.remark(format_args!("failed: {reason}"));
+            }
+            if let Some(trouble) = &status.trouble {
+                context.output.remark(format_args!("it broke off: {trouble}"));
             }
             Ok(Exit::Success)
         }

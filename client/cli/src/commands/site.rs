@@ -29,6 +29,8 @@ fn object(site: &SiteInfo) -> Value {
         "free_bytes": site.free_bytes,
         "written_bytes": site.written_bytes,
         "known_damage": site.known_damage,
+        "unnamed_shards": site.unnamed_shards.map(|(shards, _)| shards),
+        "unnamed_shard_bytes": site.unnamed_shards.map(|(_, bytes)| bytes),
         "last_seen": site.last_seen.map(|time| time.to_string()),
     })
 }
@@ -139,6 +141,14 @@ async fn show(context: &Context<'_>, name: &str) -> Result<(), Failure> {
         &format!("{} of shards and records since the service started", bytes_text(site.written_bytes)),
     );
     line("damaged", &format!("{} known, {} found by itself", site.known_damage, site.damaged));
+    let unnamed = match site.unnamed_shards {
+        Some((0, _)) => "no shards".to_owned(),
+        Some((shards, bytes)) => {
+            format!("{shards} shards, {}, of no version or of puts under way", bytes_text(bytes))
+        }
+        None => "unknown until a repair has looked".to_owned(),
+    };
+    line("unnamed", &unnamed);
     line("reported", &format!("{} reads that it answered wrongly", site.reported));
     Ok(())
 }

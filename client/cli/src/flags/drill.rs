@@ -126,6 +126,9 @@ pub(crate) struct RunFlags {
     /// Go on where an interrupted run of the same plan stopped.
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Exit code 4 also if it took more than half as long again as the drills of its kind before it.
+    #[arg(long)]
+    pub(crate) check_trend: bool,
     /// Id of another tenant, which must not be reachable; repeat it for several.
     #[arg(long = "not-tenant", value_name = "ID")]
     pub(crate) other_tenants: Vec<String>,
@@ -211,6 +214,8 @@ pub(crate) enum DrillCommand {
         files: Option<PathBuf>,
         #[command(flatten)]
         pinned: PinnedKey,
+        #[command(flatten)]
+        whose: RecordOf,
     },
     /// Be the service that a drill makes again, until stdin closes.
     #[cfg(feature = "embedded")]
@@ -220,6 +225,21 @@ pub(crate) enum DrillCommand {
     #[cfg(feature = "embedded")]
     #[command(hide = true)]
     Recover(Box<RecoverFlags>),
+}
+
+/// Whose record it must be. What is not named here is taken from the record,
+/// and said to be.
+#[derive(Args)]
+pub(crate) struct RecordOf {
+    /// Directory of an export of the tenant's log (`coffer audit export`): the population is held against its leaves.
+    #[arg(long, value_name = "DIR", requires = "files")]
+    pub(crate) log: Option<PathBuf>,
+    /// Id of the tenant.
+    #[arg(long, value_name = "ID")]
+    pub(crate) of_tenant: Option<coffer_model::TenantId>,
+    /// Public key of the tenant's cosigner, base64: the one that drew the sample.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) cosigner: Option<String>,
 }
 
 /// The key that a record must be signed with.

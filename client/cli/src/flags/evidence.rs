@@ -33,6 +33,9 @@ pub(crate) enum EvidenceCommand {
         material: MaterialFlags,
     },
     /// Check every item of a pack, without a server, and name each one that is wrong.
+    ///
+    /// The reports are made again from the evidence and compared. Exit code 4 if anything is wrong; 5 if nothing is
+    /// and the reports could not be made again, because another version of this program made them.
     #[command(after_help = "Example: coffer evidence verify ./evidence --kit recovery-kit.json")]
     Verify {
         /// The directory of the pack.
@@ -41,5 +44,8 @@ pub(crate) enum EvidenceCommand {
         pinned: PinnedKey,
         #[command(flatten)]
         witnesses: WitnessFlags,
+        /// Accept reports that were not made again: what they say is then only what the signer says.
+        #[arg(long)]
+        accept_not_remade: bool,
     },
 }

@@ -53,12 +53,16 @@ pub(crate) struct Case {
 pub(crate) struct Done {
     /// How it ended.
     pub(crate) exit: Option<i32>,
+    /// What its plan said.
+    pub(crate) plan: Value,
     /// The summary of the record.
     pub(crate) summary: Value,
     /// What was printed to stderr.
     pub(crate) words: String,
     /// Whether the record verifies without the service.
     pub(crate) verified: bool,
+    /// The most memory that the drilling program held, KiB.
+    pub(crate) peak_kib: u64,
 }
 
 /// A directory with a deployment, two tenants, a backup and a service.
@@ -125,6 +129,13 @@ fn make_tree(root: &Path, size: Size) {
     fs::File::create(root.join("sparse")).unwrap().set_len(8 << 20).unwrap();
 }
 
+/// The most memory that a process has held so far, KiB; nothing once it is over.
+fn peak_kib(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
+}
+
 fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -179,9 +190,27 @@ impl Rehearsal {
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
+        self.asking(arguments).output().unwrap()
+    }
+
+    fn asking(&self, arguments: &[&str]) -> Command {
         let acts_as_tenant = !matches!(arguments[0], "tenant" | "serve");
         let tenant: &[&str] = if acts_as_tenant { &["--tenant", "demo"] } else { &[] };
-        self.command(&[&["--json", "-q"], tenant, arguments].concat()).output().unwrap()
+        self.command(&[&["--json", "-q"], tenant, arguments].concat())
+    }
+
+    /// The same, with the most memory that it had held when it told its last.
+    fn ask_watched(&self, arguments: &[&str]) -> (Output, u64) {
+        let mut command = self.asking(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut told, mut peak) = (Vec::new(), 0);
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+            peak = peak_kib(child.id()).unwrap_or(peak);
+            told.extend_from_slice(line.as_bytes());
+            told.push(b'\n');
+        }
+        let ended = child.wait_with_output().unwrap();
+        (Output { stdout: told, ..ended }, peak)
     }
 
     fn good(&self, arguments: &[&str]) -> Vec<Value> {
@@ -348,15 +377,16 @@ impl Rehearsal {
             self.good(&["object", "put", "junk", "documents/decoy"]);
         }
         let lost: Vec<&str> = case.lost.iter().map(String::as_str).collect();
-        let plan = [&["drill", "plan", "--bucket", "documents", "--snapshot", snapshot][..], &lost].concat();
-        let plan = self.good(&plan);
+        let wish = [&["drill", "plan", "--bucket", "documents", "--snapshot", snapshot][..], &lost].concat();
+        let plan = self.good(&wish);
         let id = plan[0]["drill"].as_str().unwrap().to_owned();
         let rots = case.planted == Planted::WrongBytes;
         if rots {
             self.rot();
         }
         let flags: Vec<&str> = case.run.iter().map(String::as_str).collect();
-        let ran = self.ask(&[&["drill", "run", "--plan", &id, "--out", &out][..], &flags].concat());
+        let run = [&["drill", "run", "--plan", &id, "--out", &out][..], &flags].concat();
+        let (ran, peak_kib) = self.ask_watched(&run);
         if rots {
             self.rot();
             // What it has heard of damage is not true any more.
@@ -375,9 +405,11 @@ impl Rehearsal {
         fs::remove_dir_all(self.dir.join(&out)).unwrap();
         Done {
             exit: ran.status.code(),
+            plan: plan[0].clone(),
             summary: serde_json::from_str(text.lines().next().unwrap_or("null")).unwrap_or(Value::Null),
             words: words(&ran),
             verified: verified["verified"].is_array(),
+            peak_kib,
         }
     }
 }
@@ -394,6 +426,20 @@ impl Done {
         let verdicts = self.summary["verdicts"].as_object().cloned().unwrap_or_default();
         let unmet = verdicts.into_iter().filter(|(_, judged)| judged["verdict"] != "satisfied");
         unmet.map(|(name, judged)| (name, judged["reason"].as_str().unwrap_or_default().to_owned())).collect()
+    }
+
+    /// The phases that were foreseen, with what they were to take and took.
+    pub(crate) fn phases(&self) -> Vec<String> {
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let took = list(&self.summary["phases"]);
+        let one = |phase: Value| {
+            let found = took.iter().find(|took| took["name"] == phase["name"]);
+            let foreseen = phase["duration_ns"].as_u64().unwrap_or_default() / 1_000_000;
+            let name = phase["name"].as_str().unwrap_or_default().to_owned();
+            let took = found.map_or(Value::Null, |took| took["seconds"].clone());
+            format!("{name} {}.{:03}/{took}", foreseen / 1000, foreseen % 1000)
+        };
+        list(&self.plan["predicted"]["phases"]).into_iter().map(one).collect()
     }
 
     /// Whether the drill found what it had to: nothing, or the fault for its

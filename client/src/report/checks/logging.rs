@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use coffer_keys::{WitnessName, verify_cosignature};
 use coffer_model::Timestamp;
 
-use super::super::check::{Answer, Check, Evidence, Theme};
+use super::super::check::{Answer, Check, Evidence, Theme, listed};
 use super::super::mapping::{dora, gdpr, iso, nis2, nist, pci, soc2};
 use super::super::material::Material;
 
@@ -102,9 +102,10 @@ pub(super) static CHECKS: [Check; 7] = [
         id: "log-witnessed",
         theme: Theme::Logging,
         title: "Somebody else saw the log, and saw the same",
-        objective: "In the week before the facts a witness put its signature under a state of this log, and the log here extends \
-            that state.",
-        remedy: "Name witnesses, run by somebody else, to the service: `coffer serve --witnesses FILE`.",
+        objective: "In the week before the facts a witness that the tenant itself names put its signature under a state of this \
+            log, and the log here extends that state.",
+        remedy: "Have witnesses that somebody else runs, name them to the service (`coffer serve --witnesses FILE`) and to the \
+            report (`--witnesses FILE` or `--witness KEY`).",
         references: &[
             nist("au-9.2"),
             iso("A.5.28"),
@@ -126,7 +127,13 @@ fn witnessed(material: &Material) -> Answer {
     let Some(seen) = &material.facts.facts.witnessed else { return no("the facts name no witness") };
     let Some(note) = &seen.checkpoint else { return no("no witness was shown this log") };
     let now = material.now().0 / 1_000_000_000;
-    let keys = seen.witnesses.iter().filter_map(|key| key.parse::<WitnessName>().ok());
+    if material.witnesses.is_empty() {
+        return no(&format!(
+            "the tenant names no witness; those that the service names ({}) may be the service itself",
+            listed(&seen.witnesses)
+        ));
+    }
+    let keys = material.witnesses.iter().filter_map(|key| key.parse::<WitnessName>().ok());
     let times = keys.filter_map(|key| Some((verify_cosignature(note, &key).ok()?, key.name)));
     let recent =
         |time: u64| time <= now.saturating_add(BACK_MS / 1000) && now.saturating_sub(time) <= SEEN_SECONDS;
@@ -134,7 +141,7 @@ fn witnessed(material: &Material) -> Answer {
     let Some(size) = extended(material, note) else {
         return no("the log here does not extend the state that witnesses were shown");
     };
-    let bad = "no witness cosigned a state of this log in the week before the facts";
+    let bad = "no witness that the tenant names cosigned a state of this log in the week before the facts";
     let good = format!("{} cosigned the first {size} leaves", names.join(", "));
     Answer::when(!names.is_empty(), good, bad, evidence)
 }

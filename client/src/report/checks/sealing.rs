@@ -1,5 +1,7 @@
 //! Data at rest and its keys.
 
+use std::collections::BTreeSet;
+
 use super::super::check::{Answer, Check, Evidence, Theme};
 use super::super::mapping::{dora, gdpr, iso, nis2, nist, pci, soc2};
 use super::super::material::Material;
@@ -92,9 +94,9 @@ pub(super) static CHECKS: [Check; 8] = [
         id: "keys-quorum",
         theme: Theme::Sealing,
         title: "Keys come back from people, not from one machine",
-        objective: "In the period a restoration began without the key service: custodians of the provider and people of the \
-            tenant, at least two of each, brought the keys back from their shares.",
-        remedy: "Run a drill that loses the key service: `coffer drill plan --help`.",
+        objective: "In the period a restoration that met all its objectives began without the key service: custodians of the \
+            provider and people of the tenant, at least two of each, brought the keys back from their shares.",
+        remedy: "Run a drill that begins with the people of both: `coffer drill run --scenario lost-host` or `provider-exit`.",
         references: &[
             nist("sc-12.1"),
             iso("A.5.29"),
@@ -227,7 +229,8 @@ fn limit(material: &Material) -> Answer {
 fn quorum(material: &Material) -> Answer {
     let with_people = material.drills().rfind(|drill| {
         let shares = &drill.record.shares;
-        shares.provider.len() >= QUORUM && shares.tenant.len() >= QUORUM
+        let enough = |of: &[u64]| of.iter().collect::<BTreeSet<_>>().len() >= QUORUM;
+        drill.is_satisfied() && enough(&shares.provider) && enough(&shares.tenant)
     });
     match with_people {
         Some(drill) => {
@@ -241,7 +244,8 @@ fn quorum(material: &Material) -> Answer {
             Answer::when(true, said, "", vec![Evidence::Drill(drill.record.drill.clone())])
         }
         None => {
-            let said = "no drill of the period began with shares of both the provider and the tenant";
+            let said =
+                "no satisfied drill of the period began with shares of both the provider and the tenant";
             Answer::when(false, "", said, vec![Evidence::Log])
         }
     }

@@ -49,14 +49,16 @@ fn bytes(document: &Value) -> Vec<u8> {
     to_canonical(document).unwrap_or_default()
 }
 
-/// The statement with which a canonical file of that name is signed, in the
-/// form that `trestle verify` reads.
-pub fn signing_statement(name: &str, canonical: &[u8]) -> Value {
+/// The statement with which a canonical file of that name is signed for a
+/// tenant, in the form that `trestle verify` reads. The tenant is ours: one key
+/// signs for all of them.
+pub fn signing_statement(name: &str, canonical: &[u8], tenant: &str) -> Value {
     let digest: [u8; 32] = Sha256::digest(canonical).into();
     let how = json!({
         "canonicalization": "RFC8785",
         "digestAlgorithm": "sha256",
         "digestSource": "canonical-json",
+        "tenant": tenant,
         "tool": "coffer",
     });
     statement(name, &coffer_model::Digest(digest).to_string(), PREDICATE_TYPE, &how)

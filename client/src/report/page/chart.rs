@@ -59,7 +59,7 @@ pub(super) fn timeline(drills: &[&DrillItem], period: Period) -> String {
     for drill in drills {
         let since = drill.declared().0.saturating_sub(period.from.0);
         let x = 20 + scaled(since, period.to.0.saturating_sub(period.from.0), length);
-        let good = drill.record.verdicts.integrity == Verdict::Satisfied;
+        let good = drill.brought_back() && drill.record.verdicts.integrity == Verdict::Satisfied;
         let class = if good { "good" } else { "bad" };
         let _ = write!(
             svg,

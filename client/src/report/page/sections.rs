@@ -39,8 +39,8 @@ pub(super) fn summary(report: &Report<'_>) -> String {
     let (all, met) = (report.findings.len(), report.satisfied());
     let open = all - met;
     let drills: Vec<&DrillItem> = report.material.drills().collect();
-    let last =
-        drills.last().map_or_else(|| "none".to_owned(), |drill| chart::seconds(drill.record.measured.rta_ns));
+    let back = drills.iter().rfind(|drill| drill.brought_back());
+    let last = back.map_or_else(|| "none".to_owned(), |drill| chart::seconds(drill.record.measured.rta_ns));
     let countries: Vec<&str> = facts.versions.countries.keys().map(String::as_str).collect();
     let tiles = [
         tile("good", &format!("{met} of {all}"), "objectives satisfied"),
@@ -225,7 +225,7 @@ pub(super) fn drills(report: &Report<'_>) -> String {
     }
     let _ = write!(
         text,
-        "<figure><figcaption>Drills in the period; red where something differed</figcaption>{}</figure>\
+        "<figure><figcaption>Drills in the period; red where something differed or nothing came back</figcaption>{}</figure>\
         <figure><figcaption>From the declared loss to the last verified file</figcaption>{}</figure>",
         chart::timeline(&drills, report.material.period),
         chart::trend(&drills)
@@ -248,7 +248,12 @@ pub(super) fn drills(report: &Report<'_>) -> String {
             ),
             cell(
                 "Loss",
-                &objective(record.verdicts.rpo, record.measured.rpa_ns, record.objectives.rpo_seconds),
+                &match record.measured.is_loss_known() && drill.brought_back() {
+                    true => {
+                        objective(record.verdicts.rpo, record.measured.rpa_ns, record.objectives.rpo_seconds)
+                    }
+                    false => "not known".to_owned(),
+                },
             ),
         ];
         let _ = writeln!(rows, "<tr>{}</tr>", cells.concat());
@@ -256,9 +261,53 @@ pub(super) fn drills(report: &Report<'_>) -> String {
     let _ = writeln!(
         text,
         "<div class=\"scroll\"><table class=\"cards\"><thead><tr><th>Declared</th><th>Scenario</th><th>Sites lost</th><th>Restored</th>\
-        <th>Differences</th><th>Time</th><th>Loss</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
+        <th>Differences</th><th>Time</th><th>Loss</th></tr></thead><tbody>{rows}</tbody></table></div>"
     );
+    text.push_str(&figures(&drills));
+    text.push_str("</section>\n");
     text
+}
+
+/// What records of the second version say beside that.
+fn figures(drills: &[&DrillItem]) -> String {
+    let seconds = drills.iter().rev().filter_map(|drill| drill.second.as_ref());
+    let rows = seconds.fold(String::new(), |mut rows, record| {
+        let foreseen = match record.prediction_error_percent() {
+            Some(off) => format!("{}, {off} % off", chart::seconds(record.predicted.total_ns)),
+            None => "nothing".to_owned(),
+        };
+        let trend = record.trend.as_ref().map_or_else(
+            || "the first of its kind".to_owned(),
+            |trend| {
+                let slower = if trend.regression { "; much slower" } else { "" };
+                format!("{} before, middle {}{slower}", trend.earlier, chart::seconds(trend.middle_ns))
+            },
+        );
+        let coverage = record.coverage.as_ref().map_or_else(
+            || "no sample".to_owned(),
+            |coverage| format!("{} of {} objects", coverage.restored, coverage.objects),
+        );
+        let tried: u64 = record.negative.iter().map(|check| check.count).fold(0, u64::saturating_add);
+        let possible: u64 = record.negative.iter().map(|check| check.possible).fold(0, u64::saturating_add);
+        let due = record.next_due.as_ref().map_or_else(|| "not stated".to_owned(), |due| second(due.utc()));
+        let cells = [
+            cell("Declared", &second(record.timeline.declared.utc())),
+            cell("Foreseen", &foreseen),
+            cell("Trend", &trend),
+            cell("Coverage", &coverage),
+            cell("Must not be possible", &format!("{possible} of {tried} attempts were")),
+            cell("Next due", &due),
+        ];
+        let _ = writeln!(rows, "<tr>{}</tr>", cells.concat());
+        rows
+    });
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "<div class=\"scroll\"><table class=\"cards\"><thead><tr><th>Declared</th><th>Foreseen</th><th>Trend</th><th>Coverage</th>\
+        <th>Must not be possible</th><th>Next due</th></tr></thead><tbody>{rows}</tbody></table></div>"
+    )
 }
 
 pub(super) fn coverage(report: &Report<'_>) -> String {

@@ -13,6 +13,7 @@ use super::facts::TierCertificateFacts;
 use super::limits::LIMITS;
 use super::mapping::CAUTION;
 use super::{Evidence, oscal};
+use crate::drill::DrillRecordV2;
 
 pub(super) fn pdf(report: &Report<'_>) -> Vec<u8> {
     let facts = &report.material.facts.facts;
@@ -80,6 +81,28 @@ fn sites(paper: &mut Document, report: &Report<'_>) {
     }
 }
 
+/// What a record of the second version says beside that.
+fn figures(record: &DrillRecordV2) -> String {
+    let mut parts = Vec::new();
+    if let Some(off) = record.prediction_error_percent() {
+        parts.push(format!("foreseen to {off} %"));
+    }
+    if let Some(trend) = &record.trend {
+        let slower = if trend.regression { "much slower than" } else { "compared with" };
+        parts.push(format!("{slower} {} before it", trend.earlier));
+    }
+    if let Some(coverage) = &record.coverage {
+        parts.push(format!("{} of {} objects covered", coverage.restored, coverage.objects));
+    }
+    let possible: u64 = record.negative.iter().map(|check| check.possible).fold(0, u64::saturating_add);
+    if !record.negative.is_empty() {
+        parts.push(format!("{possible} things were possible that must not be"));
+    }
+    let due = record.next_due.as_ref().map_or("not stated", |due| due.utc());
+    parts.push(format!("next due: {due}"));
+    format!("    {}", parts.join(" · "))
+}
+
 fn drills(paper: &mut Document, report: &Report<'_>) {
     paper.heading("Drills of the period");
     for drill in report.material.drills().rev() {
@@ -99,6 +122,9 @@ fn drills(paper: &mut Document, report: &Report<'_>) {
             record.verdicts.rto
         );
         paper.text(Font::Plain, 10, &line);
+        if let Some(record) = &drill.second {
+            paper.text(Font::Plain, 10, &figures(record));
+        }
     }
     if report.material.drills().next().is_none() {
         paper.text(Font::Plain, 10, "There is no record of a drill in the period.");

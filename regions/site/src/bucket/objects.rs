@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use coffer_regions::SiteError;
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, UpdateVersion,
-    WriteMultipart,
+    GetOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    PutPayload, UpdateVersion,
 };
 
 use super::BucketTiming;
@@ -125,20 +126,22 @@ impl Objects {
         }
     }
 
-    /// Writes a long object in parts, several on the way at the same time.
+    /// Writes a long object in parts, several on the way at the same time. An
+    /// upload that fails, comes too late or is not waited for is given up, so
+    /// that its parts do not lie where no listing shows them.
     pub(super) async fn upload(&self, path: &Path, body: Bytes) -> Result<(), SiteError> {
-        let (size, part_bytes) = (length(body.len()), self.timing.part_bytes);
-        let work = async {
-            let upload = self.store.put_multipart(path).await?;
-            let mut writer = WriteMultipart::new_with_chunk_size(upload, part_bytes);
-            let mut rest = body;
-            while !rest.is_empty() {
-                writer.wait_for_capacity(PARTS_IN_FLIGHT).await?;
-                writer.put(rest.split_to(part_bytes.min(rest.len())));
-            }
-            writer.finish().await
-        };
-        self.call(size, work).await?.map(drop).map_err(|_| SiteError::Unreachable)
+        let (size, part_bytes) = (length(body.len()), self.timing.part_bytes.max(1));
+        let begun = self.call(0, self.store.put_multipart(path)).await?;
+        let upload = begun.map_err(|_| SiteError::Unreachable)?;
+        let mut upload = Upload { upload: Some(upload), patience: self.timing.deadline(0) };
+        let done = self.call(size, upload.write(body, part_bytes)).await;
+        let whole = matches!(done, Ok(Ok(())));
+        if whole {
+            upload.ended();
+        } else {
+            upload.give_up().await;
+        }
+        done?.map_err(|_| SiteError::Unreachable)
     }
 
     /// A whole object of at most `limit` bytes.
@@ -217,6 +220,56 @@ impl Objects {
         let lines =
             self.call(pages.saturating_mul(PAGE_BYTES), listing.take(limit).try_collect::<Vec<_>>()).await?;
         lines.map_err(|_| SiteError::Unreachable)
+    }
+}
+
+/// An upload in parts that has begun. Dropped before its end, it is given up.
+struct Upload {
+    /// `None` once it has ended.
+    upload: Option<Box<dyn MultipartUpload>>,
+    /// How long giving it up may take.
+    patience: Duration,
+}
+
+impl Upload {
+    async fn write(&mut self, mut rest: Bytes, part_bytes: usize) -> Result<(), Failure> {
+        let Some(upload) = self.upload.as_mut() else { return Ok(()) };
+        let mut parts = FuturesUnordered::new();
+        while !rest.is_empty() {
+            if parts.len() >= PARTS_IN_FLIGHT {
+                parts.try_next().await?;
+            }
+            parts.push(upload.put_part(rest.split_to(part_bytes.min(rest.len())).into()));
+        }
+        while parts.try_next().await?.is_some() {}
+        upload.complete().await.map(drop)
+    }
+
+    /// Its end has come.
+    fn ended(&mut self) {
+        self.upload = None;
+    }
+
+    async fn give_up(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            give_up(upload, self.patience).await;
+        }
+    }
+}
+
+/// Has the bucket forget the parts of an upload. Where it does not hear of it,
+/// they stay until its own rules remove them.
+async fn give_up(mut upload: Box<dyn MultipartUpload>, patience: Duration) {
+    let _ = tokio::time::timeout(patience, upload.abort()).await;
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let Some(upload) = self.upload.take() else { return };
+        // Without a runtime nobody is left who could ask.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(give_up(upload, self.patience));
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Records in a bucket: claimed by a conditional put, listed by empty objects
 //! whose names are the lines, read back with their digests.
 
+use std::collections::{BTreeSet, VecDeque};
+
 use bytes::Bytes;
 use coffer_model::RecordId;
 use coffer_regions::{ListedRecord, Record, RecordKind, ScrubCursor, ScrubFinding, ScrubStep, SiteError};
@@ -149,12 +151,13 @@ impl Shared {
     }
 
     /// Removes a record: first its line, then its claim, then its body, so
-    /// that what is listed is there. Whether it was there.
+    /// that what is listed is there. Whether it was there. A line without a
+    /// record is removed as one: its put came late, after the record was removed.
     pub(super) async fn remove_record(&self, id: RecordId) -> Result<bool, SiteError> {
-        let head = match self.head(id).await {
-            Ok(head) => Some(head),
-            Err(SiteError::Damaged) => None,
-            Err(SiteError::Missing) => return Ok(false),
+        let (head, there) = match self.head(id).await {
+            Ok(head) => (Some(head), true),
+            Err(SiteError::Damaged) => (None, true),
+            Err(SiteError::Missing) => (None, false),
             Err(error) => return Err(error),
         };
         let lines = match &head {
@@ -164,13 +167,15 @@ impl Shared {
         for line in &lines {
             self.objects.remove(&self.names.line(line.kind, line)).await?;
         }
-        self.objects.remove(&self.names.record(id)).await?;
+        if there {
+            self.objects.remove(&self.names.record(id)).await?;
+        }
         if let Some(head) = head.filter(|head| head.apart) {
             self.objects.remove(&self.names.body(id, head.digest)).await?;
         }
         self.note_mended(id);
         self.counted(|counts| lines.iter().for_each(|line| counts.take(line.body_bytes)));
-        Ok(true)
+        Ok(there || !lines.is_empty())
     }
 
     /// The lines of a record whose head cannot be read.
@@ -234,7 +239,8 @@ impl Shared {
         Ok(counts)
     }
 
-    /// Reads records in order of id; a bucket knows no older and newer.
+    /// Reads records in order of id, a bucket knows no older and newer; after
+    /// the last of them the lines, of which each has its record.
     pub(super) async fn scrub_from(
         &self,
         from: Option<ScrubCursor>,
@@ -256,8 +262,56 @@ impl Shared {
             match page.last() {
                 // Names that are no records were passed over: there may be more.
                 Some(object) if page.len() == SCRUB_PAGE => after = Some(object.location.clone()),
-                _ => return Ok(step),
+                _ => break,
             }
+        }
+        self.scrub_lines(&mut step).await?;
+        Ok(step)
+    }
+
+    /// Finds the lines that have no record: both listings, side by side.
+    async fn scrub_lines(&self, step: &mut ScrubStep) -> Result<(), SiteError> {
+        let mut kinds: Vec<Lines> = RecordKind::ALL.into_iter().map(Lines::of).collect();
+        let mut after = None;
+        loop {
+            let page = self.objects.list(&self.names.records(), after.as_ref(), SCRUB_PAGE).await?;
+            let ids = page.iter().filter_map(|object| parse_id(&object.location));
+            let ids: BTreeSet<RecordId> = ids.map(RecordId::from_bytes).collect();
+            after = page.last().filter(|_| page.len() == SCRUB_PAGE).map(|object| object.location.clone());
+            let end = ids.last().copied();
+            if after.is_some() && end.is_none() {
+                continue;
+            }
+            for lines in &mut kinds {
+                while let Some(line) = lines.next(self, end.filter(|_| after.is_some())).await? {
+                    if !ids.contains(&line.id) {
+                        self.look_for_record(lines.kind, &line, step).await?;
+                    }
+                }
+            }
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A line whose record was not listed. A record has its line until just
+    /// before it goes: one that was put or removed meanwhile has both, or neither.
+    async fn look_for_record(
+        &self,
+        kind: RecordKind,
+        line: &ListedRecord,
+        step: &mut ScrubStep,
+    ) -> Result<(), SiteError> {
+        let name = self.names.line(kind, line);
+        match self.head(line.id).await {
+            Err(SiteError::Missing) if self.objects.size(&name).await.is_ok() => {
+                let place = format!("{name}: no record");
+                step.findings.push(ScrubFinding { record: Some(line.id), place });
+                Ok(())
+            }
+            Ok(_) | Err(SiteError::Missing | SiteError::Damaged) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -283,6 +337,34 @@ impl Shared {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+/// The lines of one kind, in order, a page at a time.
+struct Lines {
+    kind: RecordKind,
+    page: VecDeque<ListedRecord>,
+    after: Option<RecordId>,
+    ended: bool,
+}
+
+impl Lines {
+    fn of(kind: RecordKind) -> Self {
+        Self { kind, page: VecDeque::new(), after: None, ended: false }
+    }
+
+    /// The next line, if it is not behind `end`.
+    async fn next(
+        &mut self,
+        site: &Shared,
+        end: Option<RecordId>,
+    ) -> Result<Option<ListedRecord>, SiteError> {
+        if self.page.is_empty() && !self.ended {
+            self.page = site.list_lines(self.kind, self.after, SCRUB_PAGE).await?.into();
+            self.ended = self.page.len() < SCRUB_PAGE;
+            self.after = self.page.back().map(|line| line.id);
+        }
+        Ok(self.page.pop_front_if(|line| end.is_none_or(|end| line.id <= end)))
     }
 }
 

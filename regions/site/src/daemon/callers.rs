@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
+use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Status};
 
 use super::Notice;
+use super::connections::Place;
 
 /// Why a list of callers is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,10 +76,14 @@ impl Callers {
         mut request: Request<()>,
         notices: &(dyn Fn(Notice) + Send + Sync),
     ) -> Result<Request<()>, Status> {
-        let certificates = request.peer_certs();
+        let connection = request.extensions().get::<TlsConnectInfo<Place>>();
+        let certificates = connection.and_then(TlsConnectInfo::peer_certs);
         let leaf = certificates.as_ref().and_then(|list| list.first());
         let print = leaf.map(|der| fingerprint(der));
         match print.and_then(|print| self.0.get(&print)) {
+            Some(_) if connection.is_some_and(|connection| !connection.get_ref().admit()) => {
+                Err(Status::resource_exhausted("this site serves as many connections as it may"))
+            }
             Some(name) => {
                 request.extensions_mut().insert(CallerName(name.clone()));
                 Ok(request)

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_model::{Country, SiteId};
-use coffer_proto::SITE_MESSAGE_BYTES_MAX;
 use coffer_proto::site::v1::store_server::StoreServer;
+use coffer_proto::{FRAME_BYTES, SITE_MESSAGE_BYTES_MAX};
 use coffer_regions::Site;
 use tokio::net::TcpListener;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -209,6 +209,7 @@ pub async fn serve_unchecked(
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .add_service(InterceptedService::new(store, admit))
         .serve_with_incoming_shutdown(incoming, async move {
             shutdown.await;

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coffer_model::SiteDescription;
-use coffer_proto::SITE_SERVER_NAME;
+use coffer_proto::{FRAME_BYTES, READ_BYTES, SITE_SERVER_NAME};
 use hyper_util::rt::TokioIo;
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -58,6 +59,9 @@ pub(super) enum LinkError {
     #[error("refused: {0}")]
     Refused(PodRefusal),
 }
+
+/// A connection whose short reads by TLS come out of long ones of the socket.
+type Secured = TlsStream<BufReader<TcpStream>>;
 
 /// Makes connections, and remembers what the last one showed.
 pub(super) struct Link {
@@ -115,6 +119,7 @@ impl Link {
             .map_err(|_| PodConfigError::Endpoint(authority))?
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(timing.keepalive_interval)
             .keep_alive_timeout(timing.keepalive_timeout)
             .keep_alive_while_idle(true);
@@ -150,7 +155,7 @@ impl Link {
         self.shown().refusal = None;
     }
 
-    async fn connect(&self) -> Result<TlsStream<TcpStream>, LinkError> {
+    async fn connect(&self) -> Result<Secured, LinkError> {
         let connected = tokio::time::timeout(self.connect, self.handshake()).await;
         let connected = connected.unwrap_or(Err(LinkError::Late));
         let mut shown = self.shown();
@@ -169,9 +174,10 @@ impl Link {
         }
     }
 
-    async fn handshake(&self) -> Result<(TlsStream<TcpStream>, ReceiptKey), LinkError> {
+    async fn handshake(&self) -> Result<(Secured, ReceiptKey), LinkError> {
         let stream = TcpStream::connect(self.authority()).await?;
         stream.set_nodelay(true)?;
+        let stream = BufReader::with_capacity(READ_BYTES, stream);
         let stream = self.tls.connect(self.server_name.clone(), stream).await.map_err(tls_error)?;
         let (_, session) = stream.get_ref();
         let leaf = session.peer_certificates().and_then(|list| list.first());

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hyper::body::Incoming;
 use hyper::{Method, Request};
@@ -40,6 +40,12 @@ struct Faults {
     requests: AtomicU64,
     /// Parts of uploads so far.
     parts: AtomicU64,
+    /// Uploads that were given up.
+    aborts: AtomicU64,
+    /// Parts are refused from now on.
+    refuse_parts: AtomicBool,
+    /// Parts are not answered from now on.
+    hold_parts: AtomicBool,
     conditional: Mutex<()>,
 }
 
@@ -95,6 +101,21 @@ impl S3Server {
         self.faults.parts.load(Ordering::SeqCst)
     }
 
+    /// Uploads that were given up so far.
+    pub fn aborts(&self) -> u64 {
+        self.faults.aborts.load(Ordering::SeqCst)
+    }
+
+    /// From now on parts of uploads are refused.
+    pub fn refuse_parts(&self) {
+        self.faults.refuse_parts.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on parts of uploads are not answered.
+    pub fn hold_parts(&self) {
+        self.faults.hold_parts.store(true, Ordering::SeqCst);
+    }
+
     /// `http://ADDRESS`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
@@ -109,6 +130,16 @@ async fn answer(
     faults.requests.fetch_add(1, Ordering::SeqCst);
     if request.uri().query().is_some_and(|query| query.contains("partNumber=")) {
         faults.parts.fetch_add(1, Ordering::SeqCst);
+        if faults.refuse_parts.load(Ordering::SeqCst) {
+            return Ok(hyper::Response::builder().status(400).body(s3s::Body::empty()).unwrap());
+        }
+        if faults.hold_parts.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+    } else if request.method() == Method::DELETE
+        && request.uri().query().is_some_and(|query| query.contains("uploadId="))
+    {
+        faults.aborts.fetch_add(1, Ordering::SeqCst);
     }
     let busy = |left: u64| left.checked_sub(1);
     if faults.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, busy).is_ok() {

@@ -62,7 +62,7 @@ fn a_ledger_of_another_format_or_cut_short_counts_as_none() {
     for length in 0..stored.len() {
         assert_eq!(SiteLedger::parse(&stored[..length]), None);
     }
-    let newer = String::from_utf8(stored).unwrap().replace("\"format\":1", "\"format\":2");
+    let newer = String::from_utf8(stored).unwrap().replace("\"format\":2", "\"format\":3");
     assert_eq!(SiteLedger::parse(newer.as_bytes()), None);
 }
 
@@ -70,7 +70,8 @@ fn a_ledger_of_another_format_or_cut_short_counts_as_none() {
 fn a_ledger_of_format_1_is_read_as_it_was_written() {
     let stored = br#"{"format":1,"seen":1800000000000000002,"running":{"started":1800000000000000001,"cursor":[0,0,0,0,0,0,0,1,0,0,0,0,0,0,2,88],"bytes":7,"records":2,"findings":1,"at_work":{"secs":3,"nanos":4}},"last":{"started":1799999999000000000,"ended":1799999999500000000,"bytes":70,"records":20,"findings":0},"alarmed":true}"#;
     let ledger = SiteLedger::parse(stored).unwrap();
-    assert_eq!(serde_json::to_vec(&ledger).unwrap(), stored);
+    assert_eq!(ledger.since, Timestamp(1_799_999_999_000_000_000), "the start of the last whole pass");
+    assert_eq!(SiteLedger::parse(&serde_json::to_vec(&ledger).unwrap()), Some(ledger));
     assert_eq!((ledger.running.unwrap().bytes, ledger.last.unwrap().records, ledger.alarmed), (7, 20, true));
 }
 
@@ -198,4 +199,34 @@ proptest! {
         prop_assert!(bytes <= within + 50 + u128::from(rate) / 1_000_000_000 * 50);
         prop_assert!(busy * 4 <= all);
     }
+}
+
+#[test]
+fn a_ledger_of_format_2_is_read_as_it_was_written() {
+    let stored = br#"{"format":2,"seen":1800000000000000002,"running":null,"last":null,"alarmed":false,"since":1799000000000000000}"#;
+    let ledger = SiteLedger::parse(stored).unwrap();
+    assert_eq!(serde_json::to_vec(&ledger).unwrap(), stored);
+    assert_eq!(ledger.since, Timestamp(1_799_000_000_000_000_000));
+}
+
+#[test]
+fn a_site_of_which_no_pass_ever_ended_is_late_after_the_same_time() {
+    let mut ledger = SiteLedger::unknown(START);
+    ledger.run(START);
+    ledger.advance(None, step(10, cursor(1)), START.plus(DAY));
+    assert!(!ledger.is_late(START.plus(PROMISED), PROMISED));
+    assert!(ledger.is_late(START.plus(PROMISED + DAY), PROMISED));
+    assert_eq!(ledger.coverage(START.plus(PROMISED + DAY), PROMISED), Coverage::Unknown);
+}
+
+#[test]
+fn a_clock_that_is_set_back_again_and_again_does_not_keep_the_alarm_away() {
+    let mut ledger = SiteLedger::unknown(START);
+    for days in 1..=4 {
+        // Nine days pass, and somebody says that they did not.
+        ledger.seen = START.plus(DAY * 9);
+        assert!(!ledger.is_late(ledger.seen, PROMISED) || days == 4, "{days}");
+        ledger.forget(START);
+    }
+    assert!(ledger.is_late(START, PROMISED), "thirty-six days");
 }

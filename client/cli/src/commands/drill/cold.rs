@@ -16,7 +16,7 @@ use coffer_model::BucketName;
 use serde_json::Value;
 
 use super::exercise::Desk;
-use super::left::{Left, shares_of};
+use super::left::{Left, recombined};
 use crate::commands::child::Child;
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
@@ -60,7 +60,9 @@ impl Cold {
         )];
         let mut child = Child::spawn(&arguments(context, desk, kind, left, flags)?)?;
         let told = hear(&mut child, desk, left).await?;
-        let shares = shares_of(flags)?;
+        // Only shares that opened something are evidence: those of the root key
+        // have when the service is there, the people's when the repository is.
+        let mut shares = Shares::default();
         let told = match told {
             Ok(told) => told,
             Err(class) => {
@@ -79,6 +81,7 @@ impl Cold {
             "its catalogues were made again with {} versions; {} records could not be read",
             told.versions, told.unreadable
         ));
+        shares.provider = recombined(&flags.provider_shares)?;
         let client = context.connect(&told.credentials).await?;
         left.timeline.end_phase("serve", 0);
         let mut cold =
@@ -105,7 +108,10 @@ impl Cold {
         let Some(client) = &self.client else { return Ok(()) };
         let store = Arc::new(BucketStore::new(client.clone(), bucket.clone()));
         match Repository::open_with_recovery(store, &secret).await {
-            Ok(repository) => self.repository = Some(repository),
+            Ok(repository) => {
+                self.repository = Some(repository);
+                self.shares.tenant = recombined(shares)?;
+            }
             // What it looks like to somebody who has lost everything else.
             Err(error) => {
                 self.facts.push(format!("the repository did not open: {error}"));

@@ -172,9 +172,23 @@ async fn make_plan(
         _ => None,
     };
     let source = tree.as_ref().map(Tree::source).transpose()?;
-    let planned = desk.setting(context).plan(wish, source.as_ref(), scratch, &mut desk.watch.clone()).await;
+    let mut watch = desk.watch.clone();
+    let setting = desk.setting(context);
+    let planned = tokio::select! {
+        planned = setting.plan(wish, source.as_ref(), scratch, &mut watch) => planned,
+        _ = tokio::signal::ctrl_c() => return Err(planning_interrupted(scratch)),
+    };
     let planned = planned.advise("nothing was restored", "mend the cause and plan again")?;
     Ok((planned, tree))
+}
+
+/// Nothing of what was restored to foresee the drill is left behind.
+fn planning_interrupted(scratch: &Path) -> Failure {
+    let failure = Failure::new("planning was interrupted").safe("sites were only read; no drill was begun");
+    match files::remove_tree(scratch) {
+        Ok(()) => failure.next("plan again"),
+        Err(_) => failure.next(format!("remove {}, which holds a part of the tree", scratch.display())),
+    }
 }
 
 pub(super) async fn plan(context: &Context<'_>, flags: &DrillWish) -> Result<Exit, Failure> {
@@ -230,6 +244,28 @@ pub(super) fn tell_plan(context: &Context<'_>, plan: &DrillPlan) {
     for phase in &foreseen.phases {
         text(format_args!("  {:<12} {}", phase.name, seconds_text(phase.duration_ns)));
     }
+    if scope.sample < scope.population {
+        text(format_args!(
+            "  of objects of the average size; what is drawn is foreseen again by the same rates"
+        ));
+    }
+    if let Some(spread) = foreseen.spread_percent {
+        text(format_args!("  measured, it may be {spread} % off"));
+    }
+    if let Some(pilot) = &foreseen.pilot {
+        text(format_args!(
+            "from     a part of it, {} entries of {}, restored beforehand in {}",
+            pilot.entries,
+            bytes_text(pilot.bytes),
+            seconds_text(pilot.took_ns())
+        ));
+    }
+    text(format_args!(
+        "from     {} earlier drills, which correct it by {}.{:03}",
+        foreseen.history,
+        foreseen.correction_milli / 1000,
+        foreseen.correction_milli % 1000
+    ));
 }
 
 fn joined(names: &[String]) -> String {
@@ -383,6 +419,13 @@ fn tell(context: &Context<'_>, desk: &Desk, drilled: &Drilled, flags: &RunFlags)
     super::verify::tell_v2(context, record);
     context.output.text(format_args!("record   {}", path.display()));
     let key = &desk.tenant.identity().log_key;
-    context.output.text(format_args!("verify   coffer drill verify {} --key '{key}'", path.display()));
-    Ok(super::verify::exit_of_v2(record))
+    let tenant = &record.tenant;
+    let cosigner =
+        record.scope.cosigner.as_ref().map(|key| format!(" --cosigner '{key}'")).unwrap_or_default();
+    context.output.text(format_args!(
+        "verify   coffer drill verify {} --key '{key}' --of-tenant {tenant}{cosigner}",
+        path.display()
+    ));
+    let slower = record.trend.as_ref().is_some_and(|trend| trend.regression);
+    Ok(if flags.check_trend && slower { Exit::Differences } else { super::verify::exit_of_v2(record) })
 }

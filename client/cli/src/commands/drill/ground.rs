@@ -7,7 +7,7 @@ use coffer_model::BucketName;
 #[cfg(feature = "embedded")]
 use super::cold::Cold;
 use super::exercise::Desk;
-use super::left::{Left, Scratch, shares_of};
+use super::left::{Left, Scratch, recombined};
 use super::other_reader::Reader;
 use crate::context::Context;
 use crate::exit::Failure;
@@ -57,7 +57,13 @@ impl Ground {
             let tenant = desk.party.tenant.clone();
             let reader = Reader::prepare(&mut left, &tenant, bucket.as_str(), &flags.left).await?;
             facts.extend(reader.facts(left.sites)?);
-            Stands::Reader(Box::new(reader), shares_of(&flags.left)?)
+            // The reader has opened the keys with the one, and opens the
+            // repository with the other or restores nothing.
+            let shares = Shares {
+                provider: recombined(&flags.left.provider_shares)?,
+                tenant: recombined(&flags.left.tenant_shares)?,
+            };
+            Stands::Reader(Box::new(reader), shares)
         } else {
             cold_ground(context, desk, planned, &bucket, &mut left, flags, &mut facts).await?
         };

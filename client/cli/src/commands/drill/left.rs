@@ -4,10 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use coffer_client::drill::{Shares, Timeline};
+use coffer_client::drill::Timeline;
 use coffer_client::keys::Share;
 use coffer_client::pin_checkpoint;
 use coffer_client::profile::write_atomically;
+use coffer_custody::combine_share_files;
 use serde_json::Value;
 
 use super::exercise::Desk;
@@ -126,13 +127,17 @@ fn site_names(kit: &str) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// The indices of shares that have opened their keys.
-pub(super) fn shares_of(flags: &LeftFlags) -> Result<Shares, Failure> {
+/// The indices of shares that recombine to the key that they were made of;
+/// whoever asks has seen that key open what it is for. Shares that do not are
+/// evidence of nothing, and none is named.
+pub(super) fn recombined(paths: &[PathBuf]) -> Result<Vec<u64>, Failure> {
+    if paths.is_empty() || combine_share_files(paths).is_err() {
+        return Ok(Vec::new());
+    }
     let index = |path: &PathBuf| -> Result<u64, Failure> {
         let text = String::from_utf8_lossy(&files::read_small(path, FILE_LIMIT)?).into_owned();
         let share = Share::from_text(&text).advise("nothing was restored", "bring another share")?;
         Ok(u64::from(share.index()))
     };
-    let all = |paths: &[PathBuf]| paths.iter().map(index).collect::<Result<Vec<_>, _>>();
-    Ok(Shares { provider: all(&flags.provider_shares)?, tenant: all(&flags.tenant_shares)? })
+    paths.iter().map(index).collect()
 }

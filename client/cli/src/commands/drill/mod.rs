@@ -30,8 +30,8 @@ pub(super) async fn run(context: &Context<'_>, command: DrillCommand) -> Result<
         DrillCommand::Ls => show::list(context).await,
         DrillCommand::Show { drill, export } => show::show(context, &drill, export.as_deref()).await,
         DrillCommand::Schedule(command) => schedule::run(context, command).await,
-        DrillCommand::Verify { record, files, pinned } => {
-            verify::run(context, &record, files.as_deref(), &pinned)
+        DrillCommand::Verify { record, files, pinned, whose } => {
+            verify::run(context, &record, files.as_deref(), &pinned, &whose)
         }
         #[cfg(feature = "embedded")]
         DrillCommand::StandIn(flags) => stand_in::run(context, &flags).await,

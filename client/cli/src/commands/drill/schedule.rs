@@ -97,6 +97,7 @@ async fn run_due(context: &Context<'_>, flags: &RunFlags) -> Result<Exit, Failur
             keep: flags.keep,
             max_rate: flags.max_rate,
             resume: false,
+            check_trend: flags.check_trend,
             other_tenants: flags.other_tenants.clone(),
             deleted: flags.deleted.clone(),
             left: flags.left.clone(),

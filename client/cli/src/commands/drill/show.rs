@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use coffer_client::drill::{
-    AnyRecord, DrillPlan, History, Shelf, Shelved, drill_file, look_for_redraws, sample_files, verify_noted,
-    verify_sample,
+    AnyRecord, DrillPlan, History, Shelf, Shelved, cosigner_text, drill_file, look_for_redraws, sample_files,
+    verify_noted, verify_sample,
 };
 use coffer_client::profile::write_atomically;
 use serde_json::json;
@@ -135,11 +135,16 @@ async fn check_all(
     let party = &desk.party;
     verify_noted(&proof, record, &party.log_key, &party.log_origin)
         .map_err(|error| bad(error.to_string()))?;
+    if record.tenant != party.tenant {
+        return Err(bad(format!("the record is one of the tenant {}", record.tenant)));
+    }
+    let setting = desk.setting(context);
+    if record.scope.cosigner.as_ref().is_some_and(|key| *key != cosigner_text(setting.cosigner)) {
+        context.output.remark("its sample was drawn with another key than this profile's cosigner");
+    }
     if record.drawn.is_some() {
         let mut watch = desk.watch.clone();
-        look_for_redraws(&desk.setting(context), record, &mut watch)
-            .await?
-            .map_err(|fault| bad(fault.to_string()))?;
+        look_for_redraws(&setting, record, &mut watch).await?.map_err(|fault| bad(fault.to_string()))?;
     }
     Ok(())
 }

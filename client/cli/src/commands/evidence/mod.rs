@@ -14,8 +14,8 @@ pub(super) async fn run(context: &Context<'_>, command: EvidenceCommand) -> Resu
         EvidenceCommand::Residency { object, material } => {
             residency::run(context, object.as_ref(), &material).await
         }
-        EvidenceCommand::Verify { pack, pinned, witnesses } => {
-            verify::run(context, &pack, &pinned, &witnesses)
+        EvidenceCommand::Verify { pack, pinned, witnesses, accept_not_remade } => {
+            verify::run(context, &pack, &pinned, &witnesses, accept_not_remade)
         }
     }
 }

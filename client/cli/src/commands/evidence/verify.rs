@@ -20,6 +20,7 @@ pub(super) fn run(
     pack: &Path,
     pinned: &PinnedKey,
     witnesses: &WitnessFlags,
+    accept_not_remade: bool,
 ) -> Result<Exit, Failure> {
     let signer = pinned_key(pinned)?;
     let witnesses = policy(witnesses)?;
@@ -28,11 +29,13 @@ pub(super) fn run(
     let wrong: Vec<Value> =
         verified.wrong.iter().map(|wrong| json!({ "item": wrong.item, "what": wrong.what })).collect();
     context.output.object(&json!({
-        "verified": wrong.is_empty(),
+        "verified": verified.is_verified() || accept_not_remade && wrong.is_empty(),
+        "not_remade": !verified.remade,
         "signer": signer.name,
         "files": verified.files,
         "leaves": verified.leaves,
         "drills": verified.drills,
+        "planned_only": verified.planned_only,
         "witnesses": verified.witnesses,
         "reports_remade": verified.remade,
         "wrong": wrong,
@@ -47,10 +50,25 @@ pub(super) fn run(
             .next("do not rely on this pack; ask its maker for the one that was signed")
             .exit(Exit::Differences));
     }
+    for index in &verified.planned_only {
+        context.output.text(format_args!("leaf {index} notes the plan of a drill that has no record"));
+    }
+    if !verified.remade && !accept_not_remade {
+        return Err(Failure::new(format!(
+            "the reports were NOT made again: the pack was made by version {} of this program, and this is {}",
+            verified.software,
+            coffer_client::report::SOFTWARE_VERSION,
+        ))
+        .safe("nothing was changed; signatures, log and records are as they were signed")
+        .next(
+            "verify with the version that made the pack, or read the evidence itself and say --accept-not-remade",
+        )
+        .exit(Exit::Unchecked));
+    }
     let remade = if verified.remade {
         "the reports follow from the evidence"
     } else {
-        "the reports were made by another version and were not made again"
+        "the reports were NOT made again: what they say is only what the signer says"
     };
     context.output.text(format_args!(
         "the pack verifies: signed by {}, {} files, {} leaves, {} drill records; {remade}{}",

@@ -55,9 +55,12 @@ pub(crate) async fn material(
     let log = gather_log(client, &mut watch, witnesses.as_ref()).await.map_err(unbelieved)?;
     tenant.remember(&watch)?;
     bars.finish();
-    let material =
-        ReportMaterial { period, facts: facts.facts, facts_envelope: facts.envelope, log, drills, residency };
-    Ok(Material { material, ca_pem: facts.ca_pem })
+    let named = witnesses.iter().flat_map(|policy| policy.witnesses());
+    let witnesses = named.map(|witness| witness.key.to_string()).collect();
+    let (facts_envelope, ca_pem) = (facts.envelope, facts.ca_pem);
+    let facts = facts.facts;
+    let material = ReportMaterial { period, facts, facts_envelope, log, drills, residency, witnesses };
+    Ok(Material { material, ca_pem })
 }
 
 /// What the service gave and does not verify is no failure of the command: it

@@ -42,7 +42,8 @@ pub(super) async fn run(context: &Context<'_>, flags: ReportFlags) -> Result<Exi
 async fn oscal(client: &Client, report: &Report<'_>, out: &Path) -> Result<(), Failure> {
     files::make_empty_directory(out)?;
     for (name, bytes) in report.oscal().files {
-        let statement = to_canonical(&signing_statement(name, &bytes))?;
+        let tenant = &report.material.facts.facts.tenant.id;
+        let statement = to_canonical(&signing_statement(name, &bytes, tenant))?;
         let signed = client.sign_statement(statement).await?;
         write(&out.join(name), &bytes)?;
         write(&out.join(signature_path(name)), &signed.envelope)?;

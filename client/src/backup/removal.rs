@@ -5,7 +5,7 @@
 //! step is relative to an open directory, and nothing descends: directories
 //! that are found inside are moved up, directly below the root of the tree,
 //! until none is left.
-#![expect(clippy::disallowed_methods, reason = "this module is the disk adapter of the command line")]
+#![expect(clippy::disallowed_methods, reason = "this module is the disk adapter that removes trees")]
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -18,16 +18,17 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, chmodat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::at;
-use crate::exit::Failure;
-
-/// Removes a tree, also where its directories were restored read-only.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), Failure> {
+/// Removes a tree, also where its directories were restored read-only; what is
+/// not there is gone.
+///
+/// # Errors
+/// What the system says of the first entry that stays.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(at(path)(error)),
-        Ok(meta) if meta.is_dir() => remove_directory(path).map_err(at(path)),
-        Ok(_) => fs::remove_file(path).map_err(at(path)),
+        Err(error) => Err(error),
+        Ok(meta) if meta.is_dir() => remove_directory(path),
+        Ok(_) => fs::remove_file(path),
     }
 }
 
