@@ -229,6 +229,9 @@ pub fn revoked(programs: &Programs, size: u64) -> Trust {
         home.containers(&homes[silent]).iter().for_each(|container| container.init.signal(Signal::CONT));
     }
     until("the site is retired", || (home.standing("sites-3").as_deref() == Some("retired")).then_some(()));
+    until("those that were stopped answer", || (home.active().len() == 6).then_some(()));
+    // What they missed meanwhile.
+    home.good(&["repair", "run"]);
     is_over(&home, "sites-3");
     let note =
         "; and of another node while two pods did not answer: everything could be read when its pod had gone";
