@@ -116,7 +116,7 @@ impl Shared {
             }
             Err(_) => return Err(SiteError::Unreachable),
         };
-        let next = goes_on.or(following.map(|following| (following, 0)));
+        let next = goes_on.or_else(|| following.map(|following| (following, 0)));
         step.next = next.map(|(volume, offset)| ScrubPlace { part: Part::Framing, volume, offset }.cursor());
         Ok(step)
     }
