@@ -11,6 +11,7 @@ mod ledger;
 mod logs;
 mod nodes;
 mod operator;
+mod placements;
 mod pods;
 mod serve;
 mod top;
@@ -57,6 +58,7 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetFlags) -> Result<Exit
         FleetCommand::Cordon { node } => drain::cordon(context, &fleet, &node).await,
         FleetCommand::Uncordon { node } => drain::uncordon(context, &fleet, &node).await,
         FleetCommand::Explain { set } => explain::explain(context, &fleet, &set).await,
+        FleetCommand::Placements { verify } => placements::run(context, &fleet, verify).await,
         FleetCommand::Top => top::top(context, &fleet).await,
         FleetCommand::Events { limit } => events::list(context, &fleet, limit).await,
         FleetCommand::Apply { file, dry_run } => apply::apply(context, &fleet, &file, dry_run).await,
