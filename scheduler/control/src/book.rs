@@ -22,6 +22,7 @@ use coffer_scheduler::{
 use crate::attestation::AttestationError;
 use crate::translate::{Phase, SeenPod, SeenSet, Whose};
 
+use deciding::Refused;
 pub use deciding::{Binding, Verdict};
 pub(crate) use nodes::SeenNode;
 
@@ -65,8 +66,8 @@ pub struct Book {
     on_the_way: BTreeSet<PodId>,
     /// Sets of which something is to be bound, perhaps.
     waiting: BTreeSet<SetName>,
-    /// Sets whose bindings were refused: again with the next beat, or when something happened.
-    refused: BTreeSet<SetName>,
+    /// Sets whose bindings were refused, and for how long they wait.
+    refused: BTreeMap<SetName, Refused>,
     /// Sets that could not be placed, at this many changes of the book, and why.
     stuck: BTreeMap<SetName, (u64, String)>,
     changes: u64,
@@ -89,7 +90,7 @@ impl Book {
             pods: BTreeMap::new(),
             on_the_way: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             stuck: BTreeMap::new(),
             changes: 0,
         }
@@ -203,7 +204,10 @@ impl Book {
         self.waiting.insert(id.set.clone());
         let held = self.ledger.cluster().node_of(&id).map(|node| node.name.clone());
         match (&seen.node, held) {
-            (Some(node), Some(held)) if *node == held => drop(self.on_the_way.remove(&id)),
+            (Some(node), Some(held)) if *node == held => {
+                self.on_the_way.remove(&id);
+                self.refused.remove(&id.set);
+            }
             (Some(node), held) => {
                 if held.is_some() {
                     self.change(Line::Released(id.clone()))?;
@@ -271,6 +275,7 @@ impl Book {
             return Ok(());
         }
         self.stuck.remove(&name);
+        self.refused.remove(&name);
         self.waiting.insert(name.clone());
         // Members whose pods are not there keep the room that their shards take.
         for (ordinal, node) in homes.iter().filter(|(ordinal, _)| seen.members.contains(ordinal)) {
@@ -292,6 +297,7 @@ impl Book {
     pub fn lose_set(&mut self, name: &SetName) -> Result<(), BookError> {
         let Some(before) = self.sets.remove(name) else { return Ok(()) };
         self.stuck.remove(name);
+        self.refused.remove(name);
         let ids = before.members.into_iter().map(|ordinal| PodId { set: name.clone(), ordinal });
         ids.into_iter().try_for_each(|id| self.release_unless_member(&id))
     }

@@ -12,6 +12,7 @@ mod bind;
 mod book;
 mod events;
 mod leader;
+mod ledger;
 mod names;
 mod resources;
 mod run;

@@ -99,7 +99,9 @@ impl Book {
     /// # Errors
     /// [`BookError`].
     pub fn time_passes(&mut self) -> Result<(), BookError> {
-        self.waiting.append(&mut self.refused);
+        let now = self.clock.monotonic();
+        self.waiting
+            .extend(self.refused.iter().filter(|(_, one)| one.is_over(now)).map(|(set, _)| set.clone()));
         // What else there is to a node changes only when it is seen.
         let before = |name: &NodeName| self.ledger.cluster().node(name).map(|node| node.attested.as_ref());
         let other =
