@@ -77,7 +77,15 @@ impl World {
         let base = translate::node(&object).unwrap();
         let text = object.metadata.annotations.as_ref().and_then(|all| all.get("fleet.coffer/attestation"));
         let statement = trusted().verify(&base.name, text.map(String::as_str));
-        self.book.see_node(SeenNode { base, statement, drain: false, silent_since: None }).unwrap();
+        self.book
+            .see_node(SeenNode {
+                base,
+                statement,
+                drain: false,
+                discards: Discards::default(),
+                silent_since: None,
+            })
+            .unwrap();
     }
 
     fn set(&mut self, members: &[u32]) {
@@ -278,20 +286,12 @@ fn a_refused_binding_is_taken_back_and_tried_again_with_the_next_beat() {
     bindings.iter().for_each(|binding| world.book.was_refused(binding).unwrap());
     assert_eq!(world.book.ledger().cluster().bound().count(), 0);
     world.book.take_waiting(10);
+    world.clock.0.fetch_add(1, Ordering::Relaxed);
     world.book.time_passes().unwrap();
     assert_eq!(world.book.take_waiting(10), ["gold".parse().unwrap()]);
     assert!(matches!(world.decide(), Verdict::Bind(_)));
 }
 
-#[test]
-fn what_cannot_be_placed_is_explained_once_and_tried_again_when_something_changed() {
-    let mut world = World::new();
-    world.clock.0.fetch_add(1, Ordering::Relaxed);
-    world.node(0, "DE", |_| ());
-    world.node(1, "FR", |_| ());
-    world.set(&[]);
-    (0..3).for_each(|ordinal| drop(world.pod(ordinal, None)));
-    let Verdict::Unplaceable(why) = world.decide() else { unreachable!() };
 #[test]
 fn bindings_that_are_always_refused_fill_no_ledger() {
     let mut world = World::with_nodes();
@@ -334,6 +334,14 @@ fn a_set_that_stays_stuck_is_written_down_once_whatever_changes_elsewhere() {
     assert!(replayed.is_ok());
 }
 
+#[test]
+fn what_cannot_be_placed_is_explained_once_and_tried_again_when_something_changed() {
+    let mut world = World::new();
+    world.node(0, "DE", |_| ());
+    world.node(1, "FR", |_| ());
+    world.set(&[]);
+    (0..3).for_each(|ordinal| drop(world.pod(ordinal, None)));
+    let Verdict::Unplaceable(why) = world.decide() else { unreachable!() };
     assert!(!why.repairs.is_empty());
     assert!(world.book.why_not(&"gold".parse().unwrap()).unwrap().contains("add a node"));
     assert_eq!(world.decide(), Verdict::Nothing);
