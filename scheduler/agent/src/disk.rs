@@ -138,8 +138,8 @@ mod tests {
         let (site, other) = (dir.path().join("sites-1"), dir.path().join("sites-10"));
         for path in [&site, &other] {
             files::make_dirs(&path.join("store/volumes"), 0o700).unwrap();
-            std::fs::write(path.join("store/volumes/1"), b"shards").unwrap();
-            std::fs::write(image_of(path), b"a file system").unwrap();
+            files::replace(&path.join("store/volumes/1"), b"shards", 0o600).unwrap();
+            files::replace(&image_of(path), b"a file system", 0o600).unwrap();
         }
         for _ in 0..2 {
             discard(&site).unwrap();

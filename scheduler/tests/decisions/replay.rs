@@ -59,6 +59,7 @@ fn one_changed_byte_anywhere_is_found() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it reads plain files of the workspace")]
 fn a_ledger_of_every_past_format_replays() {
     let past = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decisions/past");
     let mut found = 0;

@@ -106,6 +106,7 @@ const SERVER: &str = "COFFER_TEST_LISTENER";
 
 /// The server, when this test is run by the other one; alone it has nothing to do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "it reads what the other test wrote for it")]
 async fn a_listener_with_few_descriptors_serves() {
     let Some(directory) = std::env::var_os(SERVER) else { return };
     let read = |name: &str| std::fs::read_to_string(std::path::Path::new(&directory).join(name)).unwrap();
@@ -132,6 +133,7 @@ impl Drop for Ended {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "a process of its own reads plain files")]
 async fn callers_that_say_nothing_take_neither_the_descriptors_nor_the_places_of_those_that_do() {
     let (directory, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     let (certificate, key) = authority.certify("api", "servers");
