@@ -11,6 +11,7 @@ pub mod attestation;
 mod bind;
 mod book;
 mod events;
+mod install;
 mod leader;
 mod ledger;
 mod names;
@@ -28,10 +29,11 @@ pub use bind::{
     Version,
 };
 pub use book::{Binding, Book, BookError, Standing, Verdict};
+pub use install::{InstallError, install};
 pub use leader::{LeaderError, Leadership, lead};
 pub use names::*;
 pub use resources::*;
-pub use run::{Control, ControlError, Pace, Trouble, install};
+pub use run::{Control, ControlError, Pace, Trouble};
 pub use schedule::Measured;
 pub use sets::{CertificateError, NoCertificates, SiteCertificates, SiteIdentity};
 pub use shards::{Presumed, ShardLedger, ShardLedgerError, Shards};

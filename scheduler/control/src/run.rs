@@ -7,21 +7,18 @@ use std::time::Duration;
 
 use coffer_model::Clock;
 use coffer_scheduler::Costs;
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use kube::Client;
 use tokio::sync::{mpsc, watch};
 
 use crate::attestation::TrustedKeys;
 use crate::bind::{Bind, BindError, Reserving};
 use crate::book::{Book, BookError};
 use crate::events::Teller;
+use crate::install::{InstallError, install};
 use crate::leader::{LeaderError, Leadership, lead};
 use crate::ledger;
-use crate::resources::definitions;
 use crate::schedule::{Measured, Scheduler};
-use crate::sets::{Failures, Sets, SiteCertificates};
+use crate::sets::{Failures, Sets, SiteCertificates, Unborne};
 use crate::shards::ShardLedger;
 use crate::watching;
 
@@ -34,6 +31,9 @@ pub enum ControlError {
     /// The API does not answer, or not as it should.
     #[error("the API of the fleet does not answer as it should: {0}")]
     Api(#[from] kube::Error),
+    /// The fleet's resources are not there.
+    #[error(transparent)]
+    Install(#[from] InstallError),
     /// It is not known what was bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -98,33 +98,6 @@ pub struct Control {
     pub trouble: Trouble,
     /// Where the times of decisions go.
     pub measured: Option<Arc<Measured>>,
-}
-
-/// Makes the namespace and the definitions of the fleet's resources, or brings them up to date.
-///
-/// # Errors
-/// [`kube::Error`].
-pub async fn install(client: &Client, namespace: &str) -> Result<(), kube::Error> {
-    let exists = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 409);
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let mut object = Namespace::default();
-    object.metadata.name = Some(namespace.to_owned());
-    match namespaces.create(&PostParams::default(), &object).await {
-        Err(error) if !exists(&error) => return Err(error),
-        _ => {}
-    }
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for mut definition in definitions() {
-        match api.get_opt(&definition.name_any()).await? {
-            None => drop(api.create(&PostParams::default(), &definition).await?),
-            Some(known) if known.spec == definition.spec => {}
-            Some(known) => {
-                definition.metadata.resource_version = known.metadata.resource_version;
-                api.replace(&definition.name_any(), &PostParams::default(), &definition).await?;
-            }
-        }
-    }
-    Ok(())
 }
 
 impl Control {
@@ -202,9 +175,9 @@ impl Control {
             seen,
             written: 0,
         };
-        let failures = Failures::default();
+        let (failures, unborne) = (Failures::default(), Unborne::default());
         let turn = tokio::sync::Mutex::default();
-        let sets = Sets { control: self.clone(), book, teller, seen: saw, failures, turn };
+        let sets = Sets { control: self.clone(), book, teller, seen: saw, failures, unborne, turn };
         Ok((scheduler, sets))
     }
 }

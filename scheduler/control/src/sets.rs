@@ -11,6 +11,7 @@ mod failures;
 mod pods;
 mod status;
 mod taken;
+mod unborne;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +30,7 @@ use tokio::sync::watch;
 
 use crate::book::Book;
 use crate::events::Teller;
-use crate::names::{FINALIZER, LABEL_SET};
+use crate::names::{FIELD_MANAGER, FINALIZER, LABEL_SET};
 use crate::resources::{SiteSet, SiteSetStatus};
 use crate::run::Control;
 use crate::shards::ShardLedgerError;
@@ -37,13 +38,14 @@ use crate::translate::{self, SetRefusal};
 
 pub(crate) use failures::Failures;
 pub(crate) use taken::TakenDown;
+pub(crate) use unborne::Unborne;
 
 pub use certificates::{CertificateError, NoCertificates, SiteCertificates, SiteIdentity};
 
 /// Why a set was left as it is, until the next look.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetError {
-    #[error("the API did not do as it was asked: {0}")]
+    #[error("the API did not do as it was asked: {}", said(.0))]
     Api(#[from] kube::Error),
     #[error(transparent)]
     Refused(#[from] SetRefusal),
@@ -55,6 +57,26 @@ pub(crate) enum SetError {
     Json(#[from] serde_json::Error),
 }
 
+/// What the API said; all else that is in its answer is for programs.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+impl SetError {
+    /// Whether the API said no: then nothing was done.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if (400..500).contains(&status.code))
+    }
+
+    /// Whether somebody else changed the object meanwhile: the look was at what is no more.
+    fn is_old(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 409 && status.reason == "Conflict")
+    }
+}
+
 /// Everything that the controller stands on.
 pub(crate) struct Sets {
     pub(crate) control: Control,
@@ -64,6 +86,8 @@ pub(crate) struct Sets {
     pub(crate) seen: watch::Receiver<bool>,
     /// Looks that failed.
     pub(crate) failures: Failures,
+    /// Epochs that were given and that no pod bears.
+    pub(crate) unborne: Unborne,
     /// Whose turn it is to take pods down: sets may lie in one service, and share what it can spare. Held
     /// from the question to the ledger until what it allowed was done.
     pub(crate) turn: tokio::sync::Mutex<TakenDown>,
@@ -126,6 +150,7 @@ pub(crate) async fn look_and_tell(object: Arc<SiteSet>, sets: Arc<Sets>) -> Resu
     let looked = reconcile(Arc::clone(&object), Arc::clone(&sets)).await;
     match &looked {
         Ok(_) => sets.failures.over(&object),
+        Err(error) if error.is_old() => return Ok(Action::requeue(sets.control.pace.busy / 4)),
         Err(error) => {
             let text = error.to_string();
             if sets.failures.is_to_be_told(&object, &text) {
@@ -184,7 +209,8 @@ async fn set_finalizers(api: &Api<SiteSet>, object: &SiteSet, with: bool) -> Res
     }
     let version = object.metadata.resource_version.as_deref();
     let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": version } });
-    api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch(&object.name_any(), &params, &Patch::Merge(&patch)).await?;
     Ok(())
 }
 
@@ -236,9 +262,16 @@ impl<'a> Look<'a> {
             self.carry_out().await?;
         }
         self.note_homes();
-        self.discard().await?;
-        self.certify().await?;
-        self.publish().await?;
-        self.write_status().await
+        let told = match self.discard().await {
+            Ok(()) => self.certify().await,
+            refused => refused,
+        };
+        let told = match told {
+            Ok(()) => self.publish().await,
+            refused => refused,
+        };
+        // Whatever others refuse: where the members' disks are must not be forgotten.
+        self.write_status().await?;
+        told
     }
 }

@@ -11,9 +11,10 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
 use crate::book::Book;
+use crate::install::install;
 use crate::names::REVOCATIONS;
 use crate::resources::SiteSet;
-use crate::run::{Control, ControlError, install};
+use crate::run::{Control, ControlError};
 use crate::schedule::{Scheduler, order};
 use crate::sets::{Sets, look_and_tell};
 use crate::watching::{Change, node_changes, pod_changes, revoked, set_changes};
@@ -57,7 +58,7 @@ impl Turns {
         let mut changes = vec![Change::Revocations(map.as_ref().map(revoked).unwrap_or_default())];
         changes.extend(nodes.iter().flat_map(|node| node_changes(node, &self.sets.control.trusted)));
         changes.push(Change::Nodes(nodes.iter().filter_map(|node| node.name_any().parse().ok()).collect()));
-        changes.extend(pods.iter().flat_map(pod_changes));
+        changes.extend(pods.iter().flat_map(|pod| pod_changes(pod, &self.namespace)));
         changes.push(Change::Pods(pods.iter().filter_map(ResourceExt::uid).collect::<BTreeSet<_>>()));
         changes.extend(sets.iter().flat_map(set_changes));
         changes.push(Change::Sets(sets.iter().filter_map(|set| set.name_any().parse().ok()).collect()));

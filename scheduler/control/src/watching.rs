@@ -45,16 +45,17 @@ struct Closed;
 /// Watches everything that placing depends on, until nobody listens.
 pub(crate) async fn all(client: Client, namespace: String, trusted: TrustedKeys, to: Sender<Change>) {
     let of_node = |node: &core::Node| node_changes(node, &trusted);
-    let pod_gone = |pod: &core::Pod| Some(Change::PodGone(Box::new(translate::pod(pod))));
+    let of_pod = |pod: &core::Pod| pod_changes(pod, &namespace);
+    let pod_gone = |pod: &core::Pod| Some(Change::PodGone(Box::new(seen_pod(pod, &namespace))));
     let node_gone = |node: &core::Node| node_name(node).map(Change::NodeGone);
     let set_gone = |set: &SiteSet| set_name(set).map(Change::SetGone);
     let (nodes, pods) = (Api::all(client.clone()), Api::all(client.clone()));
     let sets = Api::namespaced(client.clone(), &namespace);
     tokio::join!(
         follow(nodes, to.clone(), node_name, Change::Nodes, node_gone, of_node),
-        follow(pods, to.clone(), |pod| pod.uid(), Change::Pods, pod_gone, pod_changes),
+        follow(pods, to.clone(), |pod| pod.uid(), Change::Pods, pod_gone, of_pod),
         follow(sets, to.clone(), set_name, Change::Sets, set_gone, set_changes),
-        revocations(client, namespace, to),
+        revocations(client, &namespace, to),
     );
 }
 
@@ -65,7 +66,7 @@ async fn follow<K, N>(
     to: Sender<Change>,
     name: fn(&K) -> Option<N>,
     all: fn(BTreeSet<N>) -> Change,
-    gone: fn(&K) -> Option<Change>,
+    gone: impl Fn(&K) -> Option<Change>,
     changes: impl Fn(&K) -> Vec<Change>,
 ) where
     K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -121,8 +122,17 @@ pub(crate) fn node_changes(object: &core::Node, trusted: &TrustedKeys) -> Vec<Ch
     }
 }
 
-pub(crate) fn pod_changes(object: &core::Pod) -> Vec<Change> {
-    let seen = translate::pod(object);
+/// A pod as the fleet of this namespace sees it: those elsewhere are another fleet's, and only take room.
+fn seen_pod(object: &core::Pod, namespace: &str) -> SeenPod {
+    let mut seen = translate::pod(object);
+    if seen.namespace != namespace {
+        seen.whose = Whose::Foreign;
+    }
+    seen
+}
+
+pub(crate) fn pod_changes(object: &core::Pod, namespace: &str) -> Vec<Change> {
+    let seen = seen_pod(object, namespace);
     let refused = match &seen.whose {
         // Said once: while it has no node yet.
         Whose::Refused(why) if seen.node.is_none() => {
@@ -147,8 +157,8 @@ pub(crate) fn set_changes(object: &SiteSet) -> Vec<Change> {
     }
 }
 
-async fn revocations(client: Client, namespace: String, to: Sender<Change>) {
-    let api: Api<core::ConfigMap> = Api::namespaced(client, &namespace);
+async fn revocations(client: Client, namespace: &str, to: Sender<Change>) {
+    let api: Api<core::ConfigMap> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={REVOCATIONS}"));
     let mut stream = watch(api, config).default_backoff().boxed();
     let mut listed = BTreeSet::new();

@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 use crate::embedded::Embedded;
 use crate::identity::Identity;
+use crate::reply::ending;
 
 /// Connections of known callers at the same time; every watch over HTTP/1.1 holds one.
 const CONNECTIONS_MAX: usize = 1024;
@@ -89,7 +90,8 @@ impl Tls {
 }
 
 impl Embedded {
-    /// Answers callers until `shutdown` completes; then ends what is under way, watches at last by force.
+    /// Answers callers until `shutdown` completes. Then watches end, and so does who has not said yet who he is;
+    /// other answers under way may be finished.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -188,7 +190,11 @@ impl Connection {
         // Lines of a watch would wait for the caller's delayed ACK otherwise; a connection that
         // refuses the option still works.
         let _ = stream.set_nodelay(true);
-        let Ok(Ok(stream)) = timeout(HANDSHAKE, self.acceptor.accept(stream)).await else { return };
+        let stream = tokio::select! {
+            accepted = timeout(HANDSHAKE, self.acceptor.accept(stream)) => accepted,
+            () = stops(self.stopping.clone()) => return,
+        };
+        let Ok(Ok(stream)) = stream else { return };
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let Some(identity) = certificate.and_then(|certificate| identity_of(certificate)) else { return };
         // One connection too many is closed at once.
@@ -196,9 +202,13 @@ impl Connection {
         tokio::spawn(self.serve(stream, identity.calling_from(source), place));
     }
 
-    async fn serve(mut self, stream: TlsStream<TcpStream>, identity: Identity, _place: OwnedSemaphorePermit) {
+    async fn serve(self, stream: TlsStream<TcpStream>, identity: Identity, _place: OwnedSemaphorePermit) {
         let service = self.embedded.service(identity);
-        let answer = service_fn(move |request| service.clone().call(request));
+        let stopping = self.stopping.clone();
+        let answer = service_fn(move |request| {
+            let (answer, stop) = (service.clone().call(request), stops(stopping.clone()));
+            async move { answer.await.map(|response| ending(response, stop)) }
+        });
         let mut connection = std::pin::pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -209,12 +219,17 @@ impl Connection {
         tokio::select! {
             // How a connection ended is the caller's to know.
             ended = &mut connection => drop(ended),
-            () = async { drop(self.stopping.wait_for(|stopping| *stopping).await) } => {
+            () = stops(self.stopping.clone()) => {
                 connection.as_mut().graceful_shutdown();
                 drop(timeout(GRACE, connection).await);
             }
         }
     }
+}
+
+/// Until the word to stop.
+async fn stops(mut stopping: watch::Receiver<bool>) {
+    drop(stopping.wait_for(|stopping| *stopping).await);
 }
 
 /// Who a certificate says that it is; none without a common name.

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
 use hyper::body::Frame;
 use serde_json::Value;
 
@@ -91,6 +91,21 @@ impl From<Reply> for Response<Body> {
         }
         response
     }
+}
+
+/// Mark of an answer that goes on until somebody has enough of it. It may end at any time, and is whole then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endless;
+
+/// The same answer, which ends with `stop` if it is an endless one.
+pub(crate) fn ending(
+    response: Response<Body>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Response<Body> {
+    if response.extensions().get::<Endless>().is_none() {
+        return response;
+    }
+    response.map(|body| StreamBody::new(BodyStream::new(body).take_until(Box::pin(stop))).boxed_unsync())
 }
 
 /// An answer that comes piece by piece.

@@ -16,7 +16,7 @@ use crate::object::set_meta;
 use crate::read::{expect_selectable, form, is_selected, line, partial, partial_bytes, table_options};
 use crate::refusal::{Malformed, Refusal};
 use crate::registry::Resource;
-use crate::reply::{Body, JSON, stream};
+use crate::reply::{Body, Endless, JSON, stream};
 use crate::request::{Accept, Form, Objects, Query, VersionMatch};
 use crate::store::{Event, EventKind, HistoryError, Stored, Watched, Watcher};
 use crate::table::render;
@@ -72,7 +72,9 @@ pub(crate) fn watch(
         let piece = watching.next().await?;
         Some((Ok(piece), watching))
     });
-    Ok(stream(JSON, lines))
+    let mut response = stream(JSON, lines);
+    response.extensions_mut().insert(Endless);
+    Ok(response)
 }
 
 struct Watching {

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use coffer_scheduler::Resources;
+use coffer_scheduler::{NodeName, Resources};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{ListParams, PostParams};
@@ -21,6 +22,8 @@ use crate::translate::{self, Phase};
 
 /// How often a reservation is tried again after somebody else was quicker.
 const ATTEMPTS: usize = 8;
+/// On so many nodes is bound at once: what holds up one binding is the way to the API.
+const AT_ONCE: usize = 16;
 
 /// Binds by reservation and binding.
 pub struct Reserving {
@@ -50,6 +53,23 @@ impl Reserving {
     /// By this client.
     pub fn new(client: Client) -> Self {
         Self { client, compared: OnceCell::new() }
+    }
+
+    /// Binds pods to one node; those that were refused, and why.
+    async fn one_after_the_other(
+        &self,
+        namespace: &str,
+        bindings: Vec<&Binding>,
+    ) -> Result<Vec<(String, String)>, kube::Error> {
+        let mut refused = Vec::new();
+        for binding in bindings {
+            match self.one(namespace, binding).await {
+                Ok(()) => {}
+                Err(Refused::By(why)) => refused.push((binding.name.clone(), why)),
+                Err(Refused::Api(error)) => return Err(error),
+            }
+        }
+        Ok(refused)
     }
 
     async fn one(&self, namespace: &str, binding: &Binding) -> Result<(), Refused> {
@@ -192,14 +212,13 @@ impl Bind for Reserving {
                 Err(error) => return Err(error.into()),
             }
         }
-        let mut refused = Vec::new();
+        let mut by_node: BTreeMap<&NodeName, Vec<&Binding>> = BTreeMap::new();
         for binding in &batch.bindings {
-            match self.one(&batch.namespace, binding).await {
-                Ok(()) => {}
-                Err(Refused::By(why)) => refused.push((binding.name.clone(), why)),
-                Err(Refused::Api(error)) => return Err(error.into()),
-            }
+            by_node.entry(&binding.node).or_default().push(binding);
         }
+        let all = by_node.into_values();
+        let all: Vec<_> = all.map(|some| self.one_after_the_other(&batch.namespace, some)).collect();
+        let refused: Vec<(String, String)> = stream::iter(all).buffer_unordered(AT_ONCE).try_concat().await?;
         Ok(if refused.is_empty() { Bound::All } else { Bound::Some(refused) })
     }
 }

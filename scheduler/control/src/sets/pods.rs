@@ -41,19 +41,25 @@ impl Look<'_> {
         if missing.is_empty() {
             return Ok(changed);
         }
-        let members = self.status.members.iter_mut().filter(|member| missing.contains(&member.ordinal));
-        members.for_each(|member| member.epoch = member.epoch.saturating_add(1));
+        for ordinal in &missing {
+            let unborne = self.sets.unborne.of(&self.id(*ordinal));
+            let member = self.status.members.iter_mut().find(|member| member.ordinal == *ordinal);
+            if let Some(member) = member.filter(|member| unborne != Some(member.epoch)) {
+                member.epoch = member.epoch.saturating_add(1);
+            }
+        }
         // Before any pod bears them: no epoch is given twice.
         self.write_status().await?;
-        for ordinal in missing {
-            let member = self.status.members.iter().find(|member| member.ordinal == ordinal);
-            let Some(member) = member else { continue };
-            let object: Pod = serde_json::from_value(object(&self.object, &self.id(ordinal), member))?;
-            match self.pod_api().create(&PostParams::default(), &object).await {
-                Ok(pod) => drop(self.pods.insert(ordinal, pod)),
-                Err(kube::Error::Api(status)) if status.code == 409 => {}
-                Err(error) => return Err(error.into()),
+        let mut missing = missing.into_iter();
+        while let Some(ordinal) = missing.next() {
+            let made = self.make_pod(ordinal).await;
+            if made.as_ref().is_err_and(SetError::is_refusal) {
+                let left = [ordinal].into_iter().chain(missing);
+                let left = left.map(|ordinal| (self.id(ordinal), self.epoch(ordinal)));
+                self.sets.unborne.keep(left);
+                return made.map(|()| true);
             }
+            made?;
         }
         Ok(true)
     }
@@ -78,6 +84,25 @@ impl Look<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
+    }
+
+    fn epoch(&self, ordinal: u32) -> u64 {
+        let member = self.status.members.iter().find(|member| member.ordinal == ordinal);
+        member.map_or(0, |member| member.epoch)
+    }
+
+    async fn make_pod(&mut self, ordinal: u32) -> Result<(), SetError> {
+        let id = self.id(ordinal);
+        let member = self.status.members.iter().find(|member| member.ordinal == ordinal);
+        let Some(member) = member else { return Ok(()) };
+        let object: Pod = serde_json::from_value(object(&self.object, &id, member))?;
+        match self.pod_api().create(&PostParams::default(), &object).await {
+            Ok(pod) => drop(self.pods.insert(ordinal, pod)),
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.sets.unborne.forget(&id);
         Ok(())
     }
 

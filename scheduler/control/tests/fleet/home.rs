@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_control::{Bind, NAMESPACE, SiteSet, Transactions};
-use coffer_custody::OsEntropy;
+use coffer_custody::{OsEntropy, SystemClock};
 use coffer_embedded::Embedded;
 use coffer_model::{Clock, Entropy as _};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp as Moment;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinSet;
 
 /// The adapter that ships with the program.
 #[path = "../../../../client/cli/src/commands/home/in_process.rs"]
@@ -31,6 +35,8 @@ pub(crate) struct Home {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) bind: Option<Arc<dyn Bind>>,
+    /// Of the nodes of a cluster.
+    heartbeats: Option<Heartbeats>,
     /// The data of an embedded fleet lies here.
     _dir: Option<tempfile::TempDir>,
     _turn: Option<MutexGuard<'static, ()>>,
@@ -59,7 +65,14 @@ impl Home {
         let embedded = Embedded::open(options).await.unwrap();
         let client = embedded.client();
         let bind = Arc::new(Transactions::new(client.clone(), InProcess(embedded)));
-        Self { client, namespace: NAMESPACE.to_owned(), bind: Some(bind), _dir: Some(dir), _turn: None }
+        Self {
+            client,
+            namespace: NAMESPACE.to_owned(),
+            bind: Some(bind),
+            heartbeats: None,
+            _dir: Some(dir),
+            _turn: None,
+        }
     }
 
     async fn on_cluster() -> Self {
@@ -69,21 +82,83 @@ impl Home {
         let mut name = [0; 4];
         OsEntropy.fill(&mut name);
         let namespace = format!("{OURS}-{:08x}", u32::from_be_bytes(name));
-        let metadata = ObjectMeta {
-            name: Some(namespace.clone()),
-            labels: Some([(OURS.to_owned(), "true".to_owned())].into()),
-            ..ObjectMeta::default()
-        };
-        let object = Namespace { metadata, ..Namespace::default() };
-        Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+        make_namespace(&client, &namespace).await;
         account(&client, &namespace).await;
-        Self { client, namespace, bind: None, _dir: None, _turn: Some(turn) }
+        let heartbeats = Some(Heartbeats::of(&client));
+        Self { client, namespace, bind: None, heartbeats, _dir: None, _turn: Some(turn) }
+    }
+
+    /// The namespace of another fleet; on a cluster it goes with the others of these stories.
+    pub(crate) async fn neighbour(&self) -> String {
+        let name = format!("{}-neighbour", self.namespace);
+        make_namespace(&self.client, &name).await;
+        if is_cluster() {
+            account(&self.client, &name).await;
+        }
+        name
+    }
+
+    /// Before a node is made: a cluster believes only those that report.
+    pub(crate) async fn reports(&self, node: &str) {
+        if let Some(heartbeats) = &self.heartbeats {
+            heartbeats.begin(node).await;
+        }
     }
 
     /// What a node of these stories carries.
     pub(crate) fn labels() -> serde_json::Value {
         json!({ OURS: "true" })
     }
+}
+
+async fn make_namespace(client: &Client, name: &str) {
+    let metadata = ObjectMeta {
+        name: Some(name.to_owned()),
+        labels: Some([(OURS.to_owned(), "true".to_owned())].into()),
+        ..ObjectMeta::default()
+    };
+    let object = Namespace { metadata, ..Namespace::default() };
+    Api::all(client.clone()).create(&PostParams::default(), &object).await.unwrap();
+}
+
+/// Renews the leases of nodes, as their kubelets would: whether a node is ready is the story's word alone.
+struct Heartbeats {
+    leases: Api<Lease>,
+    _renewing: JoinSet<()>,
+}
+
+impl Heartbeats {
+    fn of(client: &Client) -> Self {
+        let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+        let (of, mut renewing) = (leases.clone(), JoinSet::new());
+        renewing.spawn(async move {
+            let mut beat = tokio::time::interval(Duration::from_secs(5));
+            loop {
+                beat.tick().await;
+                let ours = ListParams::default().labels(OURS);
+                for lease in of.list(&ours).await.map(|list| list.items).unwrap_or_default() {
+                    let renewed = Patch::Merge(json!({ "spec": { "renewTime": now() } }));
+                    // One that does not arrive is made up for by the next.
+                    drop(of.patch(&lease.name_any(), &PatchParams::default(), &renewed).await);
+                }
+            }
+        });
+        Self { leases, _renewing: renewing }
+    }
+
+    async fn begin(&self, node: &str) {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": node, "labels": Home::labels() },
+            "spec": { "holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": now() },
+        });
+        let params = PatchParams::apply(OURS).force();
+        self.leases.patch(node, &params, &Patch::Apply(&lease)).await.unwrap();
+    }
+}
+
+fn now() -> MicroTime {
+    MicroTime(Moment::from_nanosecond(i128::from(SystemClock.now().0)).unwrap())
 }
 
 /// A cluster takes pods only once the namespace has its account; one that knows no accounts needs none.
@@ -118,6 +193,8 @@ async fn wipe(client: &Client) {
         }
         drop(namespaces.delete(&name, &DeleteParams::default()).await);
     }
+    let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+    leases.delete_collection(&now, &ours).await.unwrap();
     let nodes: Api<Node> = Api::all(client.clone());
     for node in nodes.list(&ours).await.unwrap() {
         nodes.delete(&node.name_any(), &now).await.unwrap();

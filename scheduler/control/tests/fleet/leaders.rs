@@ -19,21 +19,35 @@ const LEASE: Duration = Duration::from_secs(1);
 
 struct Planes {
     world: World,
+    running: Vec<JoinHandle<Result<(), ControlError>>>,
 }
 
 impl Planes {
     async fn begin() -> Self {
         let world = World::new(9).await;
         world.set(6, 1).await;
-        Self { world }
+        Self { world, running: Vec::new() }
     }
 
     /// Runs a control plane of this name.
-    fn start(&self, holder: &str) -> JoinHandle<Result<(), ControlError>> {
+    fn start(&mut self, holder: &str) {
         // Leases are a matter of real time.
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let control = control(&self.world.home, clock, self.world.objects.clone());
-        tokio::spawn(Control { holder: holder.to_owned(), lease: LEASE, ..control }.run())
+        let control = Control { holder: holder.to_owned(), lease: LEASE, ..control };
+        self.running.push(tokio::spawn(control.run()));
+    }
+
+    /// Ends the first one, as a process that is killed.
+    fn kill_the_first(&mut self) {
+        self.running.remove(0).abort();
+    }
+
+    /// Nothing is waited for that nobody will bring about.
+    async fn all_run(&mut self) {
+        if let Some(ended) = self.running.iter().position(JoinHandle::is_finished) {
+            unreachable!("a control plane ended: {:?}", self.running.remove(ended).await);
+        }
     }
 
     async fn holder(&self) -> Option<String> {
@@ -41,19 +55,21 @@ impl Planes {
         lease.spec?.holder_identity
     }
 
-    async fn until_led_by(&self, holder: &str) {
+    async fn until_led_by(&mut self, holder: &str) {
         while self.holder().await.as_deref() != Some(holder) {
+            self.all_run().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    async fn until_pods(&self, count: usize) {
+    async fn until_pods(&mut self, count: usize) {
         loop {
             self.world.kubelet().await;
             let pods = self.world.serving().await;
             if pods.len() == count {
                 return;
             }
+            self.all_run().await;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -61,28 +77,27 @@ impl Planes {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_control_plane_waits_and_takes_over_when_the_first_one_is_gone() {
-    let planes = Planes::begin().await;
-    let first = planes.start("first");
+    let mut planes = Planes::begin().await;
+    planes.start("first");
     planes.until_led_by("first").await;
-    let second = planes.start("second");
+    planes.start("second");
     planes.until_pods(6).await;
     assert_eq!(planes.holder().await.as_deref(), Some("first"));
-    // It ends without a word, as a process that is killed.
-    first.abort();
+    planes.kill_the_first();
     planes.until_led_by("second").await;
     planes.world.set(7, 1).await;
     planes.until_pods(7).await;
-    assert!(!second.is_finished());
+    planes.all_run().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_control_plane_that_finds_another_in_its_place_ends() {
-    let planes = Planes::begin().await;
-    let first = planes.start("first");
+    let mut planes = Planes::begin().await;
+    planes.start("first");
     planes.until_led_by("first").await;
     planes.until_pods(6).await;
     let robbed = json!({ "spec": { "holderIdentity": "second" } });
     let leases = planes.world.api::<Lease>();
     leases.patch("coffer-control", &PatchParams::default(), &Patch::Merge(&robbed)).await.unwrap();
-    assert!(matches!(first.await.unwrap(), Err(ControlError::Replaced)));
+    assert!(matches!(planes.running.remove(0).await.unwrap(), Err(ControlError::Replaced)));
 }

@@ -7,8 +7,8 @@ use coffer_scheduler::{Ledger, PodId};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::world::{Place, SHARDS, World, home, name, signed};
@@ -60,6 +60,27 @@ async fn a_set_becomes_pods_on_nodes_of_its_own_with_all_that_they_need() {
     let slice = slices.get("gold-3").await.unwrap();
     assert_eq!(slice.endpoints[0].conditions.as_ref().unwrap().ready, Some(true));
     world.nothing_is_over_committed("founded").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_of_another_fleet_is_not_taken_for_one_of_the_own_set_of_that_name() {
+    let mut world = World::new(6).await;
+    let neighbour = world.home.neighbour().await;
+    let theirs = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "gold-0", "namespace": neighbour,
+            "labels": { "fleet.coffer/site-set": "gold", "fleet.coffer/ordinal": "0" },
+        },
+        "spec": { "schedulerName": "coffer", "containers": [{ "name": "site", "image": "i" }] },
+    });
+    let theirs: Pod = serde_json::from_value(theirs).unwrap();
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), &neighbour);
+    pods.create(&PostParams::default(), &theirs).await.unwrap();
+    world.set(6, 1).await;
+    world.until("all pods serve", 12, |place| serves(place, 6)).await;
+    let theirs = pods.get("gold-0").await.unwrap();
+    assert_eq!(theirs.spec.unwrap().node_name, None, "its own fleet places it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! What a look at a set runs into is seen by whoever looks at the fleet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ use coffer_scheduler::{PodId, SetName, ShardGroup};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
+use kube::client::Body;
+use kube::{Client, ResourceExt};
+use serde_json::json;
 
 use crate::story::serves;
 use crate::world::World;
@@ -193,4 +196,54 @@ async fn a_look_that_fails_is_an_event_on_its_set_and_a_line_for_the_operator() 
     let told = told.unwrap();
     assert_eq!(told.regarding.as_ref().and_then(|set| set.name.as_deref()), Some("gold"));
     assert_eq!(told.type_.as_deref(), Some("Warning"));
+    // What was done before it is not forgotten: the pods were bound, and their disks are there.
+    let status = world.sets().get("gold").await.unwrap().status.unwrap();
+    assert!(status.members.iter().all(|member| member.node.is_some()), "{:?}", status.members);
+}
+
+/// The same API, which refuses new pods while `refuses` says so.
+fn without_pods(client: &Client, refuses: &Arc<AtomicBool>) -> Client {
+    let (inner, refuses) = (client.clone(), Arc::clone(refuses));
+    let answer = tower::service_fn(move |request: http::Request<Body>| {
+        let makes_a_pod = request.method() == http::Method::POST && request.uri().path().ends_with("/pods");
+        let (inner, refused) = (inner.clone(), makes_a_pod && refuses.load(Ordering::Relaxed));
+        async move {
+            if !refused {
+                return inner.send(request).await;
+            }
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden",
+                "message": "pods are forbidden: violates PodSecurity",
+            });
+            let body = Body::from(status.to_string().into_bytes());
+            Ok(http::Response::builder().status(403).body(body).unwrap())
+        }
+    });
+    Client::new(answer, "default")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_whose_pods_are_refused_is_not_written_with_every_look() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let mut world =
+        World::with(6, |control| Control { client: without_pods(&control.client, &refuses), ..control })
+            .await;
+    world.set(6, 1).await;
+    for _ in 0..8 {
+        world.turn().await;
+    }
+    let epochs = async |world: &World| -> BTreeSet<u64> {
+        let status = world.sets().get("gold").await.unwrap().status.unwrap();
+        assert_eq!(status.members.len(), 6);
+        status.members.iter().map(|member| member.epoch).collect()
+    };
+    assert_eq!(epochs(&world).await, [1].into());
+    refuses.store(false, Ordering::Relaxed);
+    world.until("all pods serve", 12, |place| serves(place, 6)).await;
+    assert_eq!(epochs(&world).await, [1].into());
+    // The next start of a site is another one.
+    world.pods().delete("gold-2", &DeleteParams::default()).await.unwrap();
+    world.kubelet().await;
+    world.until("all pods serve again", 12, |place| serves(place, 6)).await;
+    assert_eq!(epochs(&world).await, [1, 2].into());
 }

@@ -167,6 +167,7 @@ impl World {
             "metadata": { "name": name(n), "labels": Home::labels(), "annotations": { ATTESTATION: signed(&name(n), home(n)) } },
         });
         let object: Node = serde_json::from_value(object).unwrap();
+        self.home.reports(&name(n)).await;
         self.nodes().create(&PostParams::default(), &object).await.unwrap();
         self.disk(n, DISK).await;
         self.ready(n, true).await;
@@ -329,7 +330,7 @@ impl World {
 
     async fn mark(&self, pod: &str, ready: bool) {
         let status = if ready { "True" } else { "False" };
-        let patch = json!({ "status": { "phase": "Running", "podIP": "127.0.0.1", "conditions": [{ "type": "Ready", "status": status }] } });
+        let patch = json!({ "status": { "phase": "Running", "podIP": "192.0.2.1", "conditions": [{ "type": "Ready", "status": status }] } });
         self.pods().patch_status(pod, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 

@@ -8,7 +8,7 @@ use crate::api::Api;
 use crate::node_access::{LogRequest, NodeAccessError};
 use crate::object::{elements, field, text};
 use crate::refusal::{Cause, Fault, Refusal};
-use crate::reply::{Body, stream};
+use crate::reply::{Body, Endless, stream};
 use crate::request::{Objects, Query};
 
 impl Api {
@@ -51,7 +51,11 @@ impl Api {
                 Refusal::Unavailable { why: error.to_string() }
             }
         })?;
-        Ok(stream("text/plain", log.boxed()))
+        let mut response = stream("text/plain", log.boxed());
+        if query.follow {
+            response.extensions_mut().insert(Endless);
+        }
+        Ok(response)
     }
 }
 

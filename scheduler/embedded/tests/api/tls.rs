@@ -7,9 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use coffer_embedded::{AgentAccess, Embedded, Options, Tls};
+use coffer_embedded::{AgentAccess, Embedded, ListenError, Options, Tls};
+use futures::FutureExt as _;
 use http::Uri;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -18,8 +19,9 @@ use kube::api::{LogParams, PostParams};
 use kube::{Api, Client, Config};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -79,14 +81,7 @@ fn base64_of(bytes: &[u8]) -> String {
 async fn a_certificate_says_who_calls_and_one_of_another_authority_says_nothing() {
     let fixture = Fixture::new().await;
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let (certificate, key) = authority.certify("api", "servers");
-    let tls = Tls { certificate, key: key.into(), clients: authority.pem() };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let embedded = fixture.embedded.clone();
-    let serving =
-        tokio::spawn(async move { embedded.listen(listener, tls, async { drop(stopped.await) }).await });
+    let (address, stop, serving) = serve(&fixture, &authority).await;
     let pods = |client: Client| -> Api<Pod> { Api::namespaced(client, "default") };
     let viewer = client(address, &authority, authority.certify("v", "fleet.coffer:viewer"));
     pods(viewer.clone()).list(&kube::api::ListParams::default()).await.unwrap();
@@ -154,12 +149,59 @@ async fn callers_that_say_nothing_take_neither_the_descriptors_nor_the_places_of
     let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
     let mut silent = Vec::new();
     for _ in 0..300 {
-        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        silent.push(TcpStream::connect(address).await.unwrap());
     }
     let viewer = client(address, &authority, authority.certify("v", "fleet.coffer:viewer"));
     let pods: Api<Pod> = Api::namespaced(viewer, "default");
     pods.list(&kube::api::ListParams::default()).await.unwrap();
     assert!(server.0.try_wait().unwrap().is_none());
+    drop(silent);
+}
+
+/// The API behind TLS; dropping the sender is the word to stop.
+async fn serve(
+    fixture: &Fixture,
+    authority: &Authority,
+) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<Result<(), ListenError>>) {
+    let (certificate, key) = authority.certify("api", "servers");
+    let tls = Tls { certificate, key: key.into(), clients: authority.pem() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let embedded = fixture.embedded.clone();
+    let serving = async move { embedded.listen(listener, tls, async { drop(stopped.await) }).await };
+    (address, stop, tokio::spawn(serving))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_ends_with_the_listener_as_if_its_time_were_over() {
+    let (fixture, authority) = (Fixture::new().await, Authority::new());
+    let (address, stop, serving) = serve(&fixture, &authority).await;
+    let viewer = client(address, &authority, authority.certify("v", "fleet.coffer:viewer"));
+    let request = http::Request::get("/api/v1/namespaces/default/pods?watch=true");
+    let answer = viewer.send(request.body(kube::client::Body::empty()).unwrap()).await.unwrap();
+    fixture.pods().create(&PostParams::default(), &pod("a")).await.unwrap();
+    let mut lines = answer.into_body();
+    assert!(lines.frame().await.unwrap().unwrap().data_ref().unwrap().starts_with(br#"{"type":"ADDED""#));
+    drop(stop);
+    // Cut off by force it would end with an error.
+    assert_eq!(lines.collect().await.unwrap().to_bytes(), Bytes::new());
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_says_nothing_does_not_hold_up_the_end() {
+    let (fixture, authority) = (Fixture::new().await, Authority::new());
+    let (address, stop, serving) = serve(&fixture, &authority).await;
+    let silent = TcpStream::connect(address).await.unwrap();
+    // Taken in order: once this one is answered the silent one was taken, too.
+    let viewer = client(address, &authority, authority.certify("v", "fleet.coffer:viewer"));
+    Api::<Pod>::namespaced(viewer, "default").list(&kube::api::ListParams::default()).await.unwrap();
+    let closed = fixture.embedded.closed();
+    drop(fixture);
+    drop(stop);
+    serving.await.unwrap().unwrap();
+    assert!(closed.now_or_never().is_some(), "nobody keeps the store open once the listener has ended");
     drop(silent);
 }
 

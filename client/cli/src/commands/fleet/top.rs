@@ -29,7 +29,14 @@ pub(super) async fn top(context: &Context<'_>, fleet: &Fleet) -> Result<Exit, Fa
 
 async fn items(fleet: &Fleet, path: &str) -> Result<Vec<Value>, Failure> {
     let request = http::Request::get(path).body(Vec::new())?;
-    let list: Value = fleet.client.request(request).await.map_err(|error| failed(&error))?;
+    let list: Value = fleet.client.request(request).await.map_err(|error| match &error {
+        kube::Error::Api(status) if status.code == 404 => {
+            Failure::new("this cluster does not measure what its nodes and pods use: it has no metrics API")
+                .safe("nothing was changed")
+                .next("install metrics-server there, or look at `coffer fleet nodes` for what nodes have")
+        }
+        other => failed(other),
+    })?;
     Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
 }
 
