@@ -25,6 +25,7 @@ mod leaf;
 mod log;
 mod objects;
 pub mod profile;
+mod rebalance;
 mod repair;
 pub mod report;
 mod scrub;
@@ -49,6 +50,7 @@ pub use log::{LeafProof, LogError, LogWatch, note_subject_names};
 pub use objects::{
     GetError, ObjectBody, ObjectInfo, ObjectPlacement, PIECE_BYTES, PutError, PutOutcome, Removed,
 };
+pub use rebalance::{Rebalance, RebalanceOptions, SiteShare};
 pub use repair::{
     DeclaredCertificate, RepairOptions, RepairPlan, RepairRound, RepairStatus, RepairStep, RepairSums,
     RepairTrouble, ShardLedger, ShardState, ShortVersion, SiteChange,

@@ -44,6 +44,8 @@ pub struct SiteInfo {
     pub known_damage: u64,
     /// When it was last seen to answer, since the service started.
     pub last_seen: Option<Timestamp>,
+    /// Bytes of shards and manifest records that it acknowledged since the service started.
+    pub written_bytes: u64,
     /// Whether it came back older than it was, and is not believed until it
     /// has been repaired.
     pub quarantined: bool,
@@ -68,6 +70,7 @@ pub(crate) fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
         read_only: message.read_only,
         known_damage: message.known_damage,
         last_seen: (message.last_seen_ns > 0).then_some(Timestamp(message.last_seen_ns)),
+        written_bytes: message.written_bytes,
         quarantined: message.quarantined,
     })
 }

@@ -1,6 +1,7 @@
 //! Geometry, Reed-Solomon, placement and recovery plans (pure), and the port
 //! through which every kind of site is reached.
 
+mod balance;
 mod challenge;
 mod codec;
 mod delay;
@@ -12,6 +13,7 @@ mod record;
 mod recovery;
 mod repair;
 
+pub use balance::{Level, Load, Loads, ShardMove, without_quarantined};
 pub use challenge::{Answer, Challenge, answer_of};
 pub use codec::{Codec, CodecError, Stripe, join, shard_bytes};
 pub use delay::{BASELINE_MAX, BASELINE_MIN, Baseline, DelayError, DelayVerdict, RoundPlan};

@@ -43,8 +43,10 @@ pub struct Fleet<'a> {
     pub sets: &'a [Managed],
     /// Nodes that an operator wants empty.
     pub drained: &'a BTreeSet<NodeName>,
-    /// Nodes that were silent for longer than their grace period.
+    /// Nodes that were silent for longer than their grace period: others take the place of their pods.
     pub lost: &'a BTreeSet<NodeName>,
+    /// Those of them that are not waited for any more: what lies there is rebuilt elsewhere.
+    pub given_up: &'a BTreeSet<NodeName>,
     /// Pods whose nodes changed country under them: a site stands where it came to be, for life.
     pub abroad: &'a BTreeSet<PodId>,
     /// Where shards can be read now.
@@ -83,6 +85,8 @@ pub enum Step {
     Bind(Decision),
     /// Pods of a set get no nodes, and why.
     Unplaceable(crate::SetName, Box<Explanation>),
+    /// A pod's node is lost, and may come back with what lies there: nothing is copied meanwhile.
+    Await(PodId),
     /// The shards that lie on a pod are to lie elsewhere: on pods of the set that stay.
     Evacuate(PodId, Why),
     /// A pod is taken down and forgotten.
@@ -158,6 +162,10 @@ fn leaves(fleet: &Fleet<'_>, managed: &Managed, leaving: &Leaving, budget: &mut 
             steps.extend((!waits).then_some(Step::Leave(id, why)));
             continue;
         }
+        if why == Why::NodeLost && is_awaited(fleet, &id) {
+            steps.push(Step::Await(id));
+            continue;
+        }
         steps.push(Step::Evacuate(id.clone(), why));
         // Where it may not stand, it goes as soon as what it holds can be rebuilt without it.
         if why == Why::OutOfPlace && budget.spare(&id) {
@@ -165,6 +173,13 @@ fn leaves(fleet: &Fleet<'_>, managed: &Managed, leaving: &Leaving, budget: &mut 
         }
     }
     steps
+}
+
+/// Whether a lost node may still come back with what lies there: a reboot costs no copy. Whoever wants the node
+/// empty does not wait for it.
+fn is_awaited(fleet: &Fleet<'_>, id: &PodId) -> bool {
+    let ended = |node: &NodeName| fleet.given_up.contains(node) || fleet.drained.contains(node);
+    fleet.cluster.node_of(id).is_some_and(|node| !ended(&node.name))
 }
 
 /// One after the other, as the ledger allows.

@@ -1,8 +1,10 @@
 //! A site as its owner changes it: each change under the owner's epoch. A site
-//! that knows a later owner ends this one.
+//! that knows a later owner ends this one. What it acknowledges is counted here,
+//! where every record passes.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use coffer_model::{RecordId, ScopeId, SiteDescription, SlotId};
@@ -13,15 +15,59 @@ use coffer_regions::{
 
 use crate::owner::Owner;
 
+/// Bytes of records that a site acknowledged with receipts for exactly these.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    data: AtomicU64,
+    other: AtomicU64,
+}
+
+impl Written {
+    /// Of shards and manifest records.
+    pub(crate) fn data(&self) -> u64 {
+        self.data.load(Ordering::Relaxed)
+    }
+
+    /// Of tombstones, facts and log runs.
+    pub(crate) fn other(&self) -> u64 {
+        self.other.load(Ordering::Relaxed)
+    }
+}
+
+/// A record that is about to be written: the receipt that it must bring, and its bytes.
+struct Awaited {
+    receipt: Receipt,
+    bytes: u64,
+    is_data: bool,
+}
+
 /// Another site, changed by this owner alone.
 pub(crate) struct Fenced {
     inner: Arc<dyn Site>,
     owner: Arc<Owner>,
+    written: Arc<Written>,
 }
 
 impl Fenced {
-    pub(crate) fn new(inner: Arc<dyn Site>, owner: Arc<Owner>) -> Self {
-        Self { inner, owner }
+    pub(crate) fn new(inner: Arc<dyn Site>, owner: Arc<Owner>, written: Arc<Written>) -> Self {
+        Self { inner, owner, written }
+    }
+
+    fn awaited(&self, records: &[Record]) -> Vec<Awaited> {
+        let site = self.inner.description().id;
+        let awaited = |record: &Record| Awaited {
+            receipt: Receipt::of(site, record),
+            bytes: record.body().len() as u64,
+            is_data: matches!(record.kind(), RecordKind::Shard | RecordKind::Manifest),
+        };
+        records.iter().map(awaited).collect()
+    }
+
+    fn count(&self, awaited: &[Awaited], receipts: &[Receipt]) {
+        for (one, _) in awaited.iter().zip(receipts).filter(|(one, receipt)| one.receipt == **receipt) {
+            let counter = if one.is_data { &self.written.data } else { &self.written.other };
+            counter.fetch_add(one.bytes, Ordering::Relaxed);
+        }
     }
 
     fn heard<T>(&self, answer: Result<T, SiteError>) -> Result<T, SiteError> {
@@ -43,10 +89,13 @@ impl Site for Fenced {
     }
 
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
-        match self.owner.fence()? {
+        let awaited = self.awaited(&records);
+        let receipts = match self.owner.fence()? {
             None => self.heard(self.inner.put(records).await),
             Some(fence) => self.change_under(fence, Change::Put(records)).await?.receipts(),
-        }
+        }?;
+        self.count(&awaited, &receipts);
+        Ok(receipts)
     }
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {

@@ -97,7 +97,8 @@ pub use owner::{OwnerLease, TakeUpError};
 pub use reach::ReleaseError;
 pub use refusals::Refusals;
 pub use repair::{
-    RepairBudget, RepairError, RepairProgress, RepairReport, RepairRun, Short, repair_in_background,
+    Rebalance, RepairBudget, RepairError, RepairProgress, RepairReport, RepairRun, Short, SiteShare,
+    repair_in_background,
 };
 pub use serve::{ServeError, serve, serve_in_process, serve_with};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};

@@ -21,12 +21,14 @@ use crate::tenant::Tenant;
 
 mod execute;
 mod pace;
+mod rebalance;
 mod rounds;
 mod slots;
 mod small;
 
 pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
 pub(crate) use pace::{Foreground, InFlight};
+pub use rebalance::{Rebalance, SiteShare};
 pub(crate) use rounds::Status;
 pub use rounds::{RepairProgress, RepairRun, repair_in_background};
 pub(crate) use slots::heal as heal_slots;
@@ -310,7 +312,7 @@ impl Service {
             // Never closed, so that this is always a permit.
             let _room = memory.acquire_many(u32::try_from(kib).unwrap_or(1)).await;
             let turn = pace.turn(step.bytes).await;
-            let done = execute::act(self, &step).await;
+            let done = execute::act(self, step.tenant, step.version, &step.action).await;
             pace.end(turn).await;
             (step, done)
         });

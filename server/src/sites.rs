@@ -11,7 +11,7 @@ use coffer_model::{Execution, ResidencyPolicy, SiteDescription, SiteId, Timestam
 use coffer_regions::{Receipt, Record, Site, SiteError, SiteState, Standing};
 use coffer_site::{OpenSiteError, SimulatedSite};
 
-use crate::fenced::Fenced;
+use crate::fenced::{Fenced, Written};
 use crate::guard::Guard;
 use crate::kit::SiteAddress;
 use crate::opener::OpenedSite;
@@ -27,8 +27,8 @@ struct Guarded {
 }
 
 impl Guarded {
-    fn new(opened: OpenedSite, owner: &Arc<Owner>) -> Self {
-        let fenced = Fenced::new(Arc::clone(&opened.site), Arc::clone(owner));
+    fn new(opened: OpenedSite, owner: &Arc<Owner>, written: &Arc<Written>) -> Self {
+        let fenced = Fenced::new(Arc::clone(&opened.site), Arc::clone(owner), Arc::clone(written));
         let guard = Arc::new(Guard::new(Arc::new(fenced)));
         Self { opened, guard }
     }
@@ -41,12 +41,15 @@ struct Reached {
     reported: AtomicU64,
     /// When it was last seen to answer; 0: not yet.
     seen: AtomicU64,
+    /// What it acknowledged since the service started, whichever disk it has.
+    written: Arc<Written>,
 }
 
 impl Reached {
     fn new(opened: Option<OpenedSite>, owner: &Arc<Owner>) -> Arc<Self> {
-        let opened = RwLock::new(opened.map(|opened| Guarded::new(opened, owner)));
-        Arc::new(Self { opened, reported: AtomicU64::new(0), seen: AtomicU64::new(0) })
+        let written = Arc::default();
+        let opened = RwLock::new(opened.map(|opened| Guarded::new(opened, owner, &written)));
+        Arc::new(Self { opened, reported: AtomicU64::new(0), seen: AtomicU64::new(0), written })
     }
 
     fn opened(&self) -> Option<Guarded> {
@@ -197,7 +200,7 @@ impl Sites {
         let opened = host.sites.create(data_dir, &listed.address).await?;
         if let Some(reached) = shape.reached.get(&id) {
             *reached.opened.write().unwrap_or_else(PoisonError::into_inner) =
-                Some(Guarded::new(opened, &self.owner));
+                Some(Guarded::new(opened, &self.owner, &reached.written));
             reached.reported.store(0, Ordering::Relaxed);
         }
         Ok(())
@@ -344,6 +347,12 @@ impl Sites {
     pub(crate) fn last_seen(&self, site: SiteId) -> Option<Timestamp> {
         let seen = self.shape().reached.get(&site)?.seen.load(Ordering::Relaxed);
         (seen > 0).then_some(Timestamp(seen))
+    }
+
+    /// What a site acknowledged since the service started; nothing of one that is retired.
+    pub(crate) fn written(&self, site: SiteId) -> Arc<Written> {
+        let reached = self.shape().reached.get(&site);
+        reached.map_or_else(Arc::default, |reached| Arc::clone(&reached.written))
     }
 
     /// Names of the sites that are there and do not open, and why.

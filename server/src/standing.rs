@@ -158,16 +158,18 @@ impl Service {
     /// # Errors
     /// [`SiteChangeError::Needed`] if a policy needs it.
     pub async fn drain_site(&self, name: &str, back: bool) -> Result<SiteId, SiteChangeError> {
-        self.drain(name, back, false).await
+        self.drain(name, back, false, None).await
     }
 
     /// The same; with `anyway` a site goes on draining although a policy needs it: what that policy asks
-    /// for is refused from then on, rather than written where it may not lie.
+    /// for is refused from then on, rather than written where it may not lie. `wish` is the subject of its
+    /// leaves, where nobody else writes them.
     pub(crate) async fn drain(
         &self,
         name: &str,
         back: bool,
         anyway: bool,
+        wish: Option<&str>,
     ) -> Result<SiteId, SiteChangeError> {
         let _turn = self.changing_sites.lock().await;
         let (mut list, at) = self.find(name)?;
@@ -182,7 +184,7 @@ impl Service {
         if !back && !anyway {
             self.refuse_if_needed(id, name).await?;
         }
-        self.write_sites(list, None).await?;
+        self.write_as_wished(list, wish).await?;
         Ok(id)
     }
 
@@ -191,6 +193,10 @@ impl Service {
     /// # Errors
     /// [`SiteChangeError::Occupied`] while a version has a place there.
     pub async fn retire_site(&self, name: &str) -> Result<SiteId, SiteChangeError> {
+        self.retire(name, None).await
+    }
+
+    pub(crate) async fn retire(&self, name: &str, wish: Option<&str>) -> Result<SiteId, SiteChangeError> {
         let _turn = self.changing_sites.lock().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
@@ -198,7 +204,7 @@ impl Service {
         require(site, Standing::Draining)?;
         site.standing = Standing::Retired;
         self.refuse_if_occupied(id, name).await?;
-        self.write_sites(list, None).await?;
+        self.write_as_wished(list, wish).await?;
         self.forget_disk(id).await;
         Ok(id)
     }

@@ -12,6 +12,7 @@ pub mod fleet;
 mod ledger;
 mod lying;
 mod measure;
+pub mod moves;
 mod namespaces;
 mod pods;
 mod process;

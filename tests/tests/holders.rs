@@ -190,3 +190,26 @@ async fn an_operator_is_told_the_same_over_the_wire_and_nobody_else_is() {
     let outcomes: Vec<String> = overrides.map(|leaf| leaf.outcome).collect();
     assert_eq!(outcomes, ["intent", "done"], "an override does not look like the drain that was refused");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_wait_for_a_count_leaves_no_intent_without_its_outcome() {
+    let stored = Stored::new().await;
+    let operator = stored.deployment.operator().await;
+    for wait in 0..40 {
+        let wait = std::time::Duration::from_micros(wait * 250);
+        let call = operator.count_holders(std::time::Duration::ZERO);
+        drop(tokio::time::timeout(wait, call).await);
+    }
+    // One count at a time: this one begins when those before it have ended.
+    operator.count_holders(std::time::Duration::ZERO).await.unwrap();
+    let Stored { mut deployment, service, .. } = stored;
+    drop(service);
+    deployment.stop().await;
+    let leaves = deployment.service_leaves().await;
+    let of = |outcome: &str| {
+        let own = leaves.iter().filter(|leaf| leaf.operation == "repair" && leaf.subject.contains("holders"));
+        own.filter(|leaf| leaf.outcome == outcome).count()
+    };
+    assert!(of("intent") > 1, "{leaves:?}");
+    assert_eq!(of("intent"), of("done") + of("failed"), "{leaves:?}");
+}

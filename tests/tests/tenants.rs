@@ -16,9 +16,9 @@ use coffer_proto::v1::{
     GetRepairStatusRequest, GetScrubStatusRequest, ListBucketsRequest, ListHoldsRequest, ListObjectsRequest,
     ListResidencyRequest, ListShortRequest, ListSitesRequest, NoteDigestRequest, PlaceHoldRequest,
     PlanRepairRequest, Policy, PutEnd, PutHeader, PutObjectRequest, PutSmallRequest, ReadLeavesRequest,
-    ReleaseHoldRequest, RemoveBucketRequest, RunChallengesRequest, RunRepairRequest, RunScrubRequest,
-    SetBucketPolicyRequest, SetSiteAliveRequest, SignCaseRequest, SignRecordRequest, SignStatementRequest,
-    StatObjectRequest, StatShardsRequest,
+    RebalanceRequest, ReleaseHoldRequest, RemoveBucketRequest, RunChallengesRequest, RunRepairRequest,
+    RunScrubRequest, SetBucketPolicyRequest, SetSiteAliveRequest, SignCaseRequest, SignRecordRequest,
+    SignStatementRequest, StatObjectRequest, StatShardsRequest,
 };
 use coffer_tests::{Deployment, Files, Wire, bucket_name, copy_tree, object_key, pattern, replace_tree};
 use prost::Message as _;
@@ -185,6 +185,7 @@ async fn maintain(
         }
         "Repair/PlanRepair" => wire.repair.plan_repair(PlanRepairRequest::default()).await.map(drop),
         "Repair/RunRepair" => wire.repair.run_repair(RunRepairRequest::default()).await.map(drop),
+        "Repair/Rebalance" => wire.repair.rebalance(RebalanceRequest::default()).await.map(drop),
         "Repair/GetRepairStatus" => wire.repair.get_repair_status(GetRepairStatusRequest {}).await.map(drop),
         "Repair/CountHolders" => wire.repair.count_holders(CountHoldersRequest::default()).await.map(drop),
         "Repair/ListShort" => wire.repair.list_short(ListShortRequest { tenant }).await.map(drop),
@@ -213,13 +214,14 @@ const OPEN_TO_ALL: &str = "Sites/ListSites";
 /// What an operator may ask too, of the log of the service itself.
 const OWN_LOG: [&str; 3] = ["Audit/ReadLeaves", "Log/GetCheckpoint", "Log/GetLeaf"];
 /// What only operators may ask.
-const OPERATORS: [&str; 11] = [
+const OPERATORS: [&str; 12] = [
     "Tenants/CreateTenant",
     "Sites/SetSiteAlive",
     "Repair/AddSite",
     "Repair/ChangeSite",
     "Repair/PlanRepair",
     "Repair/RunRepair",
+    "Repair/Rebalance",
     "Repair/GetRepairStatus",
     "Repair/CountHolders",
     "Scrub/GetScrubStatus",
@@ -233,7 +235,7 @@ const FAMILIES: [(&str, usize); 7] = [
     ("facts_read", 2),
     ("object_stat", 2),
     ("sites", 3),
-    ("repair", 5),
+    ("repair", 6),
     ("scrub", 2),
 ];
 

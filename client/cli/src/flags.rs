@@ -257,6 +257,9 @@ pub(crate) struct ServeFlags {
     /// So many of the fleet's nodes carry no pod: room for the pods of a node that is drained or lost.
     #[arg(long, default_value_t = 0, value_name = "N", requires = "fleet")]
     pub(crate) fleet_spare: usize,
+    /// How long a silent node is waited for before what its pods hold is rebuilt elsewhere. Its place is taken much earlier, so that writes go on.
+    #[arg(long, default_value = "10m", value_parser = seconds, value_name = "DURATION", requires = "fleet")]
+    pub(crate) fleet_rebuild_after: Seconds,
     /// Who gives the root key at later starts.
     #[arg(long, value_enum, default_value = "passphrase")]
     pub(crate) custodian: CustodianKind,

@@ -157,18 +157,32 @@ impl TrustedKeys {
         if statement.node != *node {
             return Err(AttestationError::OtherNode(statement.node));
         }
-        let id = blake3::hash(&body).to_hex().chars().take(32).collect();
-        Ok(Verified { statement, id })
+        Ok(Verified { statement, id: id_of(&body) })
     }
 }
 
-/// What a text says, whoever signed it: for people to look at, and to decide nothing on.
-pub fn said_by(text: &str) -> Option<Statement> {
+/// By what a revocation names a statement.
+fn id_of(body: &[u8]) -> String {
+    blake3::hash(body).to_hex().chars().take(32).collect()
+}
+
+/// What a text says, whoever signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// By what a revocation names it.
+    pub id: String,
+    /// What it says.
+    pub statement: Statement,
+}
+
+/// What a text says, whoever signed it: for people to look at and to revoke, and to place nothing by.
+pub fn said_by(text: &str) -> Option<Said> {
     let body = text.strip_prefix("v1.")?.split('.').next()?;
     if text.len() > LENGTH_MAX {
         return None;
     }
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).ok()?).ok()
+    let body = URL_SAFE_NO_PAD.decode(body).ok()?;
+    Some(Said { id: id_of(&body), statement: serde_json::from_slice(&body).ok()? })
 }
 
 #[cfg(test)]
@@ -208,6 +222,9 @@ mod tests {
         assert_eq!(verified.at(at(200), &never), Err(AttestationError::Over(at(200))));
         let id = verified.id().to_owned();
         assert_eq!(verified.at(at(100), &|one: &str| one == id), Err(AttestationError::Revoked(id.clone())));
+        // Whoever revokes it needs no key to name it.
+        let said = said_by(&attester().sign(&statement())).unwrap();
+        assert_eq!((said.id, said.statement), (id, statement()));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Standing {
     pub drained: BTreeSet<NodeName>,
     /// Nodes that were silent for longer than the set's grace.
     pub lost: BTreeSet<NodeName>,
+    /// Those of them that are not waited for any more.
+    pub given_up: BTreeSet<NodeName>,
     /// Pods whose node is attested in another country than the one in which they came there.
     pub abroad: BTreeSet<PodId>,
     /// Pods of the set that do not serve: told to end, or not ready yet.
@@ -338,6 +340,7 @@ impl Book {
     pub fn standing(&self, name: &SetName) -> Standing {
         let Some(set) = self.sets.get(name) else { return Standing::default() };
         let grace = Duration::from_secs(u64::from(set.grace_seconds));
+        let patience = Duration::from_secs(u64::from(set.rebuild_after_seconds)).max(grace);
         let serving = self.serving(name);
         let mut standing = Standing::default();
         let mut deserted: BTreeSet<&NodeName> = BTreeSet::new();
@@ -358,6 +361,9 @@ impl Book {
             }
             if self.is_lost(&node.name, grace) {
                 standing.lost.insert(node.name.clone());
+            }
+            if self.is_lost(&node.name, patience) {
+                standing.given_up.insert(node.name.clone());
             }
         }
         // Whoever cordons a node and takes its pods away wants it empty.

@@ -1,5 +1,7 @@
 //! Which pods of a set have to go, and why.
 
+use std::collections::BTreeMap;
+
 use coffer_model::Country;
 
 use super::{Fleet, Managed, Why};
@@ -61,16 +63,34 @@ fn must_go(fleet: &Fleet<'_>, managed: &Managed, pod: &Pod) -> Option<Why> {
     }
 }
 
-/// The pod that is missed least: one without a node, else one of the country
-/// with the most, so that every state on the way keeps to the spread; of those
-/// the one that joined last.
+/// The pod that is missed least: one without a node; else one without which the set keeps to its spread; of
+/// those one that holds little beside the others, as whoever stood in for a node that came back does; then
+/// one of the country with the most; of those the one that joined last.
 fn too_many<'a>(fleet: &Fleet<'_>, managed: &'a Managed, leaving: &Leaving) -> Option<&'a Pod> {
     let stay = || managed.set.pods.iter().filter(|pod| !leaving.contains(pod));
-    let count = |pod: &Pod| match country(fleet, managed, pod) {
-        None => usize::MAX,
-        own => stay().filter(|other| country(fleet, managed, other) == own).count(),
+    let mut counts: BTreeMap<Country, usize> = BTreeMap::new();
+    stay()
+        .filter_map(|pod| country(fleet, managed, pod))
+        .for_each(|own| *counts.entry(own).or_default() += 1);
+    let held = |pod: &Pod| fleet.held.get(&managed.set.id(pod)).copied().unwrap_or(0);
+    let most_held = stay().map(held).max().unwrap_or(0);
+    let rank = |pod: &Pod| {
+        let own = country(fleet, managed, pod);
+        let count = own.and_then(|own| counts.get(&own)).copied().unwrap_or(0);
+        // What moves has a price, and half of what others hold is the least that is worth a rule.
+        let light = held(pod).saturating_mul(2) < most_held;
+        let even = own.is_none_or(|own| stays_even(managed, &counts, own));
+        (own.is_none(), even, light, count, pod.ordinal)
     };
-    stay().max_by_key(|pod| (count(pod), pod.ordinal))
+    stay().max_by_key(|pod| rank(pod))
+}
+
+/// Whether countries differ by no more than they may when one pod of this one has gone.
+fn stays_even(managed: &Managed, counts: &BTreeMap<Country, usize>, own: Country) -> bool {
+    let Some(skew) = managed.set.spread.country_skew else { return true };
+    let left = counts.iter().map(|(country, count)| count - usize::from(*country == own));
+    let (least, most) = left.fold((usize::MAX, 0), |(least, most), one| (least.min(one), most.max(one)));
+    most.saturating_sub(least) <= usize::try_from(skew).unwrap_or(usize::MAX)
 }
 
 /// With a bound on how far countries may differ: a pod of the country with the

@@ -3,6 +3,7 @@
 
 mod explain;
 mod instance;
+mod leaving;
 mod placement;
 mod ranking;
 mod replay;

@@ -25,6 +25,7 @@ struct World {
     sets: Vec<Managed>,
     drained: BTreeSet<NodeName>,
     lost: BTreeSet<NodeName>,
+    given_up: BTreeSet<NodeName>,
     restarting: BTreeSet<PodId>,
     /// Each object: the pods that should hold a shard, and whether it is there.
     objects: Vec<BTreeMap<PodId, bool>>,
@@ -50,6 +51,7 @@ impl World {
             sets: vec![managed],
             drained: BTreeSet::new(),
             lost: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             restarting: BTreeSet::new(),
             objects: Vec::new(),
             counts: BTreeMap::new(),
@@ -138,6 +140,7 @@ impl World {
             sets: &self.sets,
             drained: &self.drained,
             lost: &self.lost,
+            given_up: &self.given_up,
             abroad: &BTreeSet::new(),
             groups: &self.groups(),
             held: &held,
@@ -158,7 +161,7 @@ impl World {
             if let Step::Evacuate(pod, _) = &step {
                 going.insert(pod.clone());
             }
-            done += usize::from(!matches!(step, Step::Wait(..) | Step::Unplaceable(..)));
+            done += usize::from(!matches!(step, Step::Wait(..) | Step::Await(_) | Step::Unplaceable(..)));
             self.step(step, when);
         }
         self.repair(&going, all);
@@ -194,6 +197,7 @@ impl World {
             }
             Step::Evacuate(..) => self.count("evacuated"),
             Step::Wait(..) => self.count("waited"),
+            Step::Await(_) => self.count("awaited"),
             Step::Unplaceable(..) => self.count("unplaceable"),
         }
     }
@@ -248,10 +252,12 @@ impl World {
         let name = node.name.clone();
         match self.chance.below(12) {
             0 | 1 if self.may_fail(&name) => node.ready = false,
+            2 if self.lost.contains(&name) => drop(self.given_up.insert(name)),
             2 if !node.ready => drop(self.lost.insert(name)),
             3 | 4 => {
                 node.ready = true;
                 self.lost.remove(&name);
+                self.given_up.remove(&name);
             }
             5 => {
                 node.cordoned = true;
@@ -329,6 +335,7 @@ impl World {
         }
         self.drained.clear();
         self.lost.clear();
+        self.given_up.clear();
     }
 }
 
@@ -378,7 +385,7 @@ fn a_storm_never_breaks_the_loss_budget_and_ends_as_it_was_wanted() {
             *sums.entry(what).or_default() += count;
         }
     }
-    for what in ["joined", "bound", "left", "restarted", "evacuated", "waited", "unplaceable"] {
+    for what in ["joined", "bound", "left", "restarted", "evacuated", "waited", "awaited", "unplaceable"] {
         assert!(sums.contains_key(what), "no step of the kind {what} in all storms: {sums:?}");
     }
 }

@@ -9,6 +9,7 @@ mod holds;
 mod log;
 mod logged;
 mod objects;
+mod rebalance;
 mod repair;
 mod scrub;
 mod sites;

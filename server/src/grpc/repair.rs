@@ -10,8 +10,8 @@ use coffer_proto::v1::repair_server::Repair;
 use coffer_proto::v1::{
     AddSiteRequest, ChangeSiteRequest, ChangeSiteResponse, CountHoldersRequest, CountHoldersResponse,
     GetRepairStatusRequest, GetRepairStatusResponse, HolderGroup, HolderSite, ListShortRequest,
-    ListShortResponse, PlanRepairRequest, PlanRepairResponse, RepairPlan, RepairRound, RepairStep,
-    RepairSums, RepairTrouble, RunRepairRequest, RunRepairResponse, SetBucketPolicyRequest,
+    ListShortResponse, PlanRepairRequest, PlanRepairResponse, RebalanceRequest, RepairPlan, RepairRound,
+    RepairStep, RepairSums, RepairTrouble, RunRepairRequest, RunRepairResponse, SetBucketPolicyRequest,
     SetBucketPolicyResponse, ShardState, ShortVersion, SiteChange, StatShardsRequest, StatShardsResponse,
 };
 use coffer_proto::{InvalidMessage, bucket_name, object_key, own_or, policy};
@@ -23,13 +23,13 @@ use tonic::{Request, Response, Status};
 
 use super::objects::geometry_text;
 use super::status::status;
-use super::{bearer, operator_call, tenant_call};
+use super::{bearer, operator_call, rebalance, tenant_call};
 use crate::authorize::Grant;
 use crate::bucket::{SetPolicy, set_policy};
 use crate::facts::certificate_digest;
 use crate::holders::Holders;
 use crate::ledger::{StatShards, list_short, stat_shards};
-use crate::repair::{RepairBudget, RepairError, RepairProgress, RepairReport, RepairRun};
+use crate::repair::{RepairBudget, RepairProgress, RepairReport, RepairRun};
 use crate::service::Service;
 use crate::standing::{SiteChangeError, anyway};
 
@@ -40,7 +40,19 @@ pub(crate) struct RepairApi(pub(crate) Arc<Service>);
 const LINES: u32 = 100;
 const LINES_MAX: usize = 10_000;
 
+/// Carries a call to its end, whether its caller waits or not: an intent that is in the log gets its outcome.
+async fn to_its_end<T: Send + 'static>(
+    call: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
+    let ended = tokio::spawn(call).await;
+    ended.unwrap_or_else(|_| Err(Status::unavailable("the service leaves")))
+}
+
 impl RepairApi {
+    fn own(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
     /// An operator's call, its intent in the log.
     async fn operator<T>(
         &self,
@@ -197,14 +209,15 @@ fn budget(bytes: u64) -> RepairBudget {
     if bytes == 0 { default } else { RepairBudget { bytes, ..default } }
 }
 
-fn run_of(wire: &RunRepairRequest) -> RepairRun {
+/// How fast: bytes a second, 0 where nothing is said, and whether tenants' calls are regarded.
+pub(super) fn run_of(budget_bytes: u64, bytes_per_second: u64, full_speed: bool) -> RepairRun {
     let default = RepairRun::default();
-    let bytes_per_second = match (wire.full_speed, wire.bytes_per_second) {
+    let bytes_per_second = match (full_speed, bytes_per_second) {
         (_, rate @ 1..) => Some(rate),
         (true, 0) => None,
         (false, 0) => default.bytes_per_second,
     };
-    RepairRun { budget: budget(wire.budget_bytes), bytes_per_second, yields: !wire.full_speed }
+    RepairRun { budget: budget(budget_bytes), bytes_per_second, yields: !full_speed }
 }
 
 type Messages = mpsc::Sender<Result<RunRepairResponse, Status>>;
@@ -234,9 +247,8 @@ async fn run(service: Arc<Service>, grant: Grant, run: RepairRun, send: Messages
     let _ = send.send(message).await;
 }
 
-#[tonic::async_trait]
-impl Repair for RepairApi {
-    async fn add_site(
+impl RepairApi {
+    async fn add_site_now(
         &self,
         request: Request<AddSiteRequest>,
     ) -> Result<Response<ChangeSiteResponse>, Status> {
@@ -248,7 +260,7 @@ impl Repair for RepairApi {
         Ok(self.changed(site.id).await)
     }
 
-    async fn change_site(
+    async fn change_site_now(
         &self,
         request: Request<ChangeSiteRequest>,
     ) -> Result<Response<ChangeSiteResponse>, Status> {
@@ -258,7 +270,7 @@ impl Repair for RepairApi {
         let (wire, grant) = self.operator(request, Operation::Sites, said).await?;
         let (name, change) = (wire.name.as_str(), wire.change());
         let changed = match change {
-            SiteChange::Drain => self.0.drain(name, false, wire.must).await,
+            SiteChange::Drain => self.0.drain(name, false, wire.must, None).await,
             SiteChange::Undrain => self.0.drain_site(name, true).await,
             SiteChange::Retire => self.0.retire_site(name).await,
             SiteChange::Replace => self.0.replace_site(name).await,
@@ -276,7 +288,7 @@ impl Repair for RepairApi {
         Ok(self.changed(id).await)
     }
 
-    async fn plan_repair(
+    async fn plan_repair_now(
         &self,
         request: Request<PlanRepairRequest>,
     ) -> Result<Response<PlanRepairResponse>, Status> {
@@ -288,15 +300,78 @@ impl Repair for RepairApi {
         Ok(Response::new(PlanRepairResponse { plan: Some(plan_message(&self.0, &plan, lines)) }))
     }
 
+    async fn count_holders_now(
+        &self,
+        request: Request<CountHoldersRequest>,
+    ) -> Result<Response<CountHoldersResponse>, Status> {
+        let (wire, grant) = self.operator(request, Operation::Repair, |_| "holders".to_owned()).await?;
+        let age = Duration::from_millis(wire.max_age_ms);
+        let (service, asked) = (Arc::clone(&self.0), self.0.host.clock.monotonic());
+        // It ends although its caller has gone: the next one takes what was counted.
+        let counted = service.holders_of(asked, age).await;
+        let known = self.ended(&grant, None, counted).await?;
+        // Something was found to be wrong while it was counted.
+        let known =
+            known.ok_or_else(|| Status::unavailable("what was counted is not so any more; ask again"))?;
+        Ok(Response::new(holders(known)))
+    }
+}
+
+#[tonic::async_trait]
+impl Repair for RepairApi {
+    async fn add_site(
+        &self,
+        request: Request<AddSiteRequest>,
+    ) -> Result<Response<ChangeSiteResponse>, Status> {
+        let own = self.own();
+        to_its_end(async move { own.add_site_now(request).await }).await
+    }
+
+    async fn change_site(
+        &self,
+        request: Request<ChangeSiteRequest>,
+    ) -> Result<Response<ChangeSiteResponse>, Status> {
+        let own = self.own();
+        to_its_end(async move { own.change_site_now(request).await }).await
+    }
+
+    async fn plan_repair(
+        &self,
+        request: Request<PlanRepairRequest>,
+    ) -> Result<Response<PlanRepairResponse>, Status> {
+        let own = self.own();
+        to_its_end(async move { own.plan_repair_now(request).await }).await
+    }
+
+    type RebalanceStream = rebalance::Messages;
+
+    async fn rebalance(
+        &self,
+        request: Request<RebalanceRequest>,
+    ) -> Result<Response<Self::RebalanceStream>, Status> {
+        let said = |wire: &RebalanceRequest| format!("rebalance{}", if wire.run { "" } else { " plan" });
+        let own = self.own();
+        to_its_end(async move {
+            let (wire, grant) = own.operator(request, Operation::Repair, said).await?;
+            Ok(Response::new(rebalance::begin(Arc::clone(&own.0), grant, &wire)))
+        })
+        .await
+    }
+
     type RunRepairStream = Pin<Box<dyn Stream<Item = Result<RunRepairResponse, Status>> + Send>>;
 
     async fn run_repair(
         &self,
         request: Request<RunRepairRequest>,
     ) -> Result<Response<Self::RunRepairStream>, Status> {
-        let (wire, grant) = self.operator(request, Operation::Repair, |_| "run".to_owned()).await?;
-        let (send, messages) = mpsc::channel(64);
-        tokio::spawn(run(Arc::clone(&self.0), grant, run_of(&wire), send));
+        let (own, (send, messages)) = (self.own(), mpsc::channel(64));
+        to_its_end(async move {
+            let (wire, grant) = own.operator(request, Operation::Repair, |_| "run".to_owned()).await?;
+            let how = run_of(wire.budget_bytes, wire.bytes_per_second, wire.full_speed);
+            tokio::spawn(run(Arc::clone(&own.0), grant, how, send));
+            Ok(())
+        })
+        .await?;
         let stream = stream::unfold(messages, |mut messages| async move {
             let message = messages.recv().await?;
             Some((message, messages))
@@ -326,17 +401,8 @@ impl Repair for RepairApi {
         &self,
         request: Request<CountHoldersRequest>,
     ) -> Result<Response<CountHoldersResponse>, Status> {
-        let (wire, grant) = self.operator(request, Operation::Repair, |_| "holders".to_owned()).await?;
-        let age = Duration::from_millis(wire.max_age_ms);
-        let (service, asked) = (Arc::clone(&self.0), self.0.host.clock.monotonic());
-        // It ends although its caller has gone: the next one takes what was counted.
-        let counted = tokio::spawn(async move { service.holders_of(asked, age).await });
-        let counted = counted.await.unwrap_or(Err(RepairError::Stopped));
-        let known = self.ended(&grant, None, counted).await?;
-        // Something was found to be wrong while it was counted.
-        let known =
-            known.ok_or_else(|| Status::unavailable("what was counted is not so any more; ask again"))?;
-        Ok(Response::new(holders(known)))
+        let own = self.own();
+        to_its_end(async move { own.count_holders_now(request).await }).await
     }
 
     async fn list_short(

@@ -43,6 +43,7 @@ pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
         free_bytes: state.free_bytes,
         read_only: state.read_only,
         known_damage,
+        written_bytes: service.sites.written(site.id).data(),
         last_seen_ns: service.sites.last_seen(site.id).map_or(0, |time| time.0),
     }
 }

@@ -43,6 +43,7 @@ families! {
     SITE_READ_ONLY = "coffer_site_read_only", Gauge, "Whether the site takes no writes.";
     SITE_RECORDS = "coffer_site_records", Gauge, "Records at the site.";
     SITE_BYTES = "coffer_site_volume_bytes", Gauge, "Bytes of the site's volumes.";
+    SITE_WRITTEN = "coffer_site_written_bytes_total", Counter, "Bytes of records that the site acknowledged since this start, by kind: data (shards and manifest records) or other.";
     SITE_FREE = "coffer_site_free_bytes", Gauge, "Bytes that may still be written; absent where nobody knows.";
     SITE_DAMAGED = "coffer_site_damaged_records", Gauge, "Records at the site that are known to be wrong.";
     SCRUB_PROMISED = "coffer_scrub_promised_seconds", Gauge, "Within which time every byte is to be read and verified.";
@@ -180,6 +181,13 @@ impl Service {
         all.iter().for_each(|(site, state)| samples.add(&[("site", &site.name)], state.records));
         let mut samples = text.family(&SITE_BYTES);
         all.iter().for_each(|(site, state)| samples.add(&[("site", &site.name)], state.volume_bytes));
+        let mut samples = text.family(&SITE_WRITTEN);
+        for (site, _) in &all {
+            let written = self.sites.written(site.id);
+            for (kind, bytes) in [("data", written.data()), ("other", written.other())] {
+                samples.add(&[("site", &site.name), ("kind", kind)], bytes);
+            }
+        }
         let mut samples = text.family(&SITE_FREE);
         for (site, state) in &all {
             state.free_bytes.into_iter().for_each(|free| samples.add(&[("site", &site.name)], free));

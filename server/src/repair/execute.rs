@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_catalog::{CatalogError, ManifestRow};
-use coffer_model::{Digest, Layout, RecordId, SiteId};
+use coffer_model::{Digest, Layout, RecordId, SiteId, TenantId, VersionId};
 use coffer_regions::{
-    Action, ClearGeometry, Codec, CodecError, Record, RecordKind, SiteError, Step, Stray, shard_record_id,
+    Action, ClearGeometry, Codec, CodecError, Record, RecordKind, SiteError, Stray, shard_record_id,
 };
 use futures::future::join_all;
 
@@ -81,13 +81,18 @@ pub(crate) fn promised(row: &ManifestRow) -> usize {
     }
 }
 
-/// Carries out one step.
-pub(crate) async fn act(service: &Service, step: &Step) -> Result<Done, StepError> {
-    let tenant = service.tenant(step.tenant).ok_or(StepError::Stale)?;
-    let row = tenant.catalog.version(step.version).await?.ok_or(StepError::Stale)?;
+/// Carries out one step for one version.
+pub(crate) async fn act(
+    service: &Service,
+    tenant: TenantId,
+    version: VersionId,
+    action: &Action,
+) -> Result<Done, StepError> {
+    let tenant = service.tenant(tenant).ok_or(StepError::Stale)?;
+    let row = tenant.catalog.version(version).await?.ok_or(StepError::Stale)?;
     // A plan may be old: the policy, or what is wanted of a site, may have
     // changed since it was made. A move asks by itself.
-    let targets: Vec<SiteId> = match &step.action {
+    let targets: Vec<SiteId> = match action {
         Action::Stripe { writes, .. } => writes.iter().map(|(_, site)| *site).collect(),
         Action::Copies { to, .. } => to.clone(),
         Action::Manifest { .. } | Action::Remove(_) => Vec::new(),
@@ -97,7 +102,7 @@ pub(crate) async fn act(service: &Service, step: &Step) -> Result<Done, StepErro
     if !targets.iter().all(|id| taking.site(*id).is_some_and(|site| policy.admits(site))) {
         return Err(StepError::Stale);
     }
-    match &step.action {
+    match action {
         Action::Stripe { stripe, reads, writes } => rebuild(service, &row, *stripe, reads, writes).await,
         Action::Copies { from, to } => copy(service, &tenant, &row, from, to).await,
         Action::Manifest { from, sites } => moves::relocate(service, &tenant, &row, from, sites).await,

@@ -6,6 +6,7 @@ use coffer_regions::Standing;
 
 use super::SiteChangeError;
 use crate::service::Service;
+use crate::sites::ListedSite;
 
 /// The words of a leaf about a change that overrides the policies of tenants.
 pub(crate) fn anyway(must: bool) -> &'static str {
@@ -48,33 +49,48 @@ impl Service {
             // It is so, or there is nothing of that name that it could be asked of.
             _ => return Ok(()),
         };
-        // Told with every look: only what will be done enters the log.
-        if let Some(id) = listed.map(|site| site.address.site.id) {
-            match (word, wish) {
-                ("retire", _) => self.refuse_if_occupied(id, name).await?,
-                ("drain", SiteWish::Empty { must: true }) => {}
-                ("drain", _) => self.refuse_if_needed(id, name).await?,
-                _ => {}
+        // Told with every look: only what is not refused enters the log.
+        let must = wish == SiteWish::Empty { must: true };
+        let said = format!("{word} {name}{}, as the fleet asks", anyway(must));
+        match wish {
+            SiteWish::Join(file) => {
+                self.note_wish(&said, Outcome::Intent).await?;
+                let added = self.add_site(file, Some(name)).await.map(drop);
+                self.note_outcome(&said, added).await?;
+            }
+            SiteWish::Keep => drop(self.drain(name, true, false, Some(&said)).await?),
+            SiteWish::Leave if word == "retire" => drop(self.retire(name, Some(&said)).await?),
+            SiteWish::Empty { .. } | SiteWish::Leave => {
+                self.drain(name, false, must, Some(&said)).await?;
             }
         }
-        let said =
-            format!("{word} {name}{}, as the fleet asks", anyway(wish == SiteWish::Empty { must: true }));
-        self.note_wish(&said, Outcome::Intent).await?;
-        let done = match wish {
-            SiteWish::Join(file) => self.add_site(file, Some(name)).await.map(drop),
-            SiteWish::Keep => self.drain_site(name, true).await.map(drop),
-            SiteWish::Empty { must } => self.drain(name, false, must).await.map(drop),
-            SiteWish::Leave if word == "drain" => self.drain(name, false, false).await.map(drop),
-            SiteWish::Leave => self.retire_site(name).await.map(drop),
-        };
-        let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
-        self.note_wish(&said, outcome).await?;
-        done?;
         // Nothing new comes now; so it may go, if nothing is there.
         match wish {
             SiteWish::Leave if word == "drain" => Box::pin(self.wish_of_site(name, wish)).await,
             _ => Ok(()),
         }
+    }
+
+    /// Writes another list, with leaves of the wish that it follows, if it follows one.
+    pub(super) async fn write_as_wished(
+        &self,
+        list: Vec<ListedSite>,
+        wish: Option<&str>,
+    ) -> Result<(), SiteChangeError> {
+        let Some(said) = wish else { return self.write_sites(list, None).await };
+        self.note_wish(said, Outcome::Intent).await?;
+        let written = self.write_sites(list, None).await;
+        self.note_outcome(said, written).await
+    }
+
+    async fn note_outcome(
+        &self,
+        said: &str,
+        done: Result<(), SiteChangeError>,
+    ) -> Result<(), SiteChangeError> {
+        let outcome = if done.is_ok() { Outcome::Done } else { Outcome::Failed };
+        self.note_wish(said, outcome).await?;
+        done
     }
 
     async fn note_wish(&self, said: &str, outcome: Outcome) -> Result<(), SiteChangeError> {

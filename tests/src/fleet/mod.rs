@@ -24,6 +24,7 @@ use crate::{Deployment, Namespace, host};
 use control::ControlPlane;
 use node::Node;
 
+pub(crate) use node::{Container, containers_in};
 pub use steps::{Measured, Story};
 pub use traffic::Traffic;
 
@@ -64,6 +65,11 @@ impl Programs {
         );
         let of = |name: &str| dir.unwrap().join(name);
         Self { coffer: of("coffer"), node: of("coffer-node"), site: of("coffer-site") }
+    }
+
+    /// The program of operators and tenants.
+    pub(crate) fn coffer(&self) -> &Path {
+        &self.coffer
     }
 }
 

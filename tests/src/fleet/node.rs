@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the story looks at what an agent noted")]
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -27,7 +27,7 @@ pub(super) struct Node {
 
 /// A process as its number and its start name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: i32,
     start: u64,
 }
@@ -39,7 +39,7 @@ impl Process {
     }
 
     /// Whether it is there, and no zombie.
-    pub(super) fn lives(self) -> bool {
+    pub(crate) fn lives(self) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         let fields: Vec<&str> =
             stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
@@ -48,7 +48,7 @@ impl Process {
     }
 
     /// Sends a signal to it, if it is there.
-    pub(super) fn signal(self, signal: Signal) {
+    pub(crate) fn signal(self, signal: Signal) {
         if self.lives() {
             let _ = kill_process(Pid::from_raw(self.pid).unwrap(), signal);
         }
@@ -57,10 +57,21 @@ impl Process {
 
 /// A container, as its shim noted it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Container {
-    pub(super) shim: Process,
+pub(crate) struct Container {
+    pub(crate) shim: Process,
     /// Its first process.
-    pub(super) init: Process,
+    pub(crate) init: Process,
+}
+
+/// The containers of the node whose directory this is, as the next agent would find them.
+pub(crate) fn containers_in(node: &Path) -> Vec<Container> {
+    let entries = std::fs::read_dir(node.join("agent/runtime")).into_iter().flatten();
+    let noted = entries.filter_map(|entry| std::fs::read(entry.unwrap().path().join("running.json")).ok());
+    let container = |noted: Vec<u8>| {
+        let noted: Value = serde_json::from_slice(&noted).ok()?;
+        Some(Container { shim: Process::of(&noted["shim"])?, init: Process::of(&noted["init"])? })
+    };
+    noted.filter_map(container).filter(|container| container.init.lives()).collect()
 }
 
 impl Node {
@@ -113,24 +124,14 @@ impl Node {
 
     /// The containers that run here.
     pub(super) fn containers(&self) -> Vec<Container> {
-        let entries = std::fs::read_dir(self.dir.join("agent/runtime")).into_iter().flatten();
-        let noted =
-            entries.filter_map(|entry| std::fs::read(entry.unwrap().path().join("running.json")).ok());
-        let container = |noted: Vec<u8>| {
-            let noted: Value = serde_json::from_slice(&noted).ok()?;
-            Some(Container { shim: Process::of(&noted["shim"])?, init: Process::of(&noted["init"])? })
-        };
-        noted.filter_map(container).filter(|container| container.init.lives()).collect()
+        containers_in(&self.dir)
     }
 
     /// The file system of a pod's data; `None` where it has none of its own.
     pub(super) fn disk(&self, pod: &str) -> Option<PathBuf> {
         let data = std::fs::canonicalize(self.dir.join("agent/data/site-data").join(pod)).ok()?;
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let own = mounts
-            .lines()
-            .filter_map(|line| line.split(' ').nth(4))
-            .any(|at| data == std::path::Path::new(at));
+        let own = mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|at| data == Path::new(at));
         own.then_some(data)
     }
 

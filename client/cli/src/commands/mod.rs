@@ -18,6 +18,7 @@ mod home;
 mod log;
 mod object;
 mod policy;
+mod rebalance;
 mod repair;
 mod report;
 mod scrub;

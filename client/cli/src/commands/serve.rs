@@ -75,7 +75,8 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
 /// The fleet whose pods are the sites: a node for each site of the site file.
 async fn fleet(context: &Context<'_>, flags: &ServeFlags) -> Result<Home, Failure> {
     let sites = sites(flags.sites.as_deref())?;
-    let wanted = Wanted { spare: flags.fleet_spare, ..Wanted::of(&sites, flags.fleet_listen) };
+    let mut wanted = Wanted::of(&sites, flags.fleet_listen);
+    (wanted.spare, wanted.rebuild_after) = (flags.fleet_spare, flags.fleet_rebuild_after.0);
     Home::start(context, &flags.data_dir, wanted).await
 }
 

@@ -1,7 +1,7 @@
 //! `coffer site`.
 
 use coffer_client::profile::ProfileError;
-use coffer_client::{CallError, Client, DeclaredCertificate, SiteChange, SiteInfo};
+use coffer_client::{CallError, Client, DeclaredCertificate, RebalanceOptions, SiteChange, SiteInfo};
 use serde_json::{Value, json};
 
 use crate::context::Context;
@@ -27,6 +27,7 @@ fn object(site: &SiteInfo) -> Value {
         "read_only": site.read_only,
         "dead_bytes": site.dead_bytes,
         "free_bytes": site.free_bytes,
+        "written_bytes": site.written_bytes,
         "known_damage": site.known_damage,
         "last_seen": site.last_seen.map(|time| time.to_string()),
     })
@@ -76,6 +77,10 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
         SiteCommand::Replace { name } => {
             let word = "has a new, empty disk; `coffer repair run` fills it";
             change_site(context, &name, SiteChange::Replace, word).await?;
+        }
+        SiteCommand::Rebalance { run, rate, full_speed } => {
+            let options = RebalanceOptions { bytes_per_second: rate.unwrap_or(0), full_speed };
+            return super::rebalance::run(context, run.then_some(options)).await;
         }
         SiteCommand::Certify { name, tier, issuer, number, from, until } => {
             let declared = DeclaredCertificate { issuer, number, tier, from, until };
@@ -129,6 +134,10 @@ async fn show(context: &Context<'_>, name: &str) -> Result<(), Failure> {
     line("stored", &bytes_text(site.volume_bytes));
     line("dead", &bytes_text(site.dead_bytes));
     line("free", &free);
+    line(
+        "written",
+        &format!("{} of shards and records since the service started", bytes_text(site.written_bytes)),
+    );
     line("damaged", &format!("{} known, {} found by itself", site.known_damage, site.damaged));
     line("reported", &format!("{} reads that it answered wrongly", site.reported));
     Ok(())

@@ -104,6 +104,22 @@ pub(crate) enum FleetCommand {
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
+    /// Take back where a node was said to stand: no new byte goes there, what is there moves, then its pods go.
+    ///
+    /// It takes effect at once, and for good: the statement is never believed again, by its id. To trust the node
+    /// anew, sign another one with `coffer fleet attest`.
+    #[command(after_help = "Example: coffer fleet revoke fra1 --reason \"moved to another building\"")]
+    Revoke {
+        /// Name of the node: the statement that it carries now is revoked.
+        #[arg(required_unless_present = "attestation")]
+        node: Option<String>,
+        /// Revoke this statement instead, which no node carries perhaps: its text as `attest` printed it.
+        #[arg(long, value_name = "TEXT", conflicts_with = "node")]
+        attestation: Option<String>,
+        /// Why, for people; kept beside the id.
+        #[arg(long, default_value = "revoked by an operator", value_name = "TEXT")]
+        reason: String,
+    },
     /// Run scheduler and controllers against a cluster, until stopped.
     ///
     /// Without a kubeconfig it takes the account that its own pod has in the cluster. Several may run: one

@@ -48,6 +48,22 @@ pub(crate) enum SiteCommand {
         /// Name of the site.
         name: String,
     },
+    /// Say what would move so that sites hold their fair share, as after one has joined; with --run, move it (operator).
+    ///
+    /// Each shard that moves is read once and written once, and no more move than is missing somewhere. Objects so
+    /// small that their records weigh more than a twentieth of a shard stay where they are.
+    #[command(after_help = "Example: coffer site add sites.toml --name hel1 && coffer site rebalance --run")]
+    Rebalance {
+        /// Move it; without, only the plan and its price are shown.
+        #[arg(long)]
+        run: bool,
+        /// Read and write so many bytes a second at most [default: 256 MiB].
+        #[arg(long, value_name = "BYTES", requires = "run")]
+        rate: Option<u64>,
+        /// As fast as it goes, whatever tenants' calls suffer.
+        #[arg(long, requires = "run")]
+        full_speed: bool,
+    },
     /// Declare the certificate of the tier of a site's building (operator).
     ///
     /// What is declared stands in the signed facts of every tenant from then on, with the operator's id, and

@@ -47,6 +47,11 @@ impl Places {
         self.directory.join("data")
     }
 
+    /// The attestation that was told to the API last.
+    pub(crate) fn told_attestation(&self) -> PathBuf {
+        self.directory.join("attestation.told")
+    }
+
     /// A directory below [`Places::data`]; `None` for a path that leads out of it.
     pub(crate) fn data_of(&self, path: &str) -> Option<PathBuf> {
         let path = Path::new(path);

@@ -65,9 +65,10 @@ async fn wait_until_wrong(context: &Arc<Context>, nodes: &Api<Node>) {
 
 async fn tell(context: &Context, nodes: &Api<Node>) -> kube::Result<()> {
     let name = &context.config.name;
-    let metadata = metadata(context);
     let params = PatchParams { field_manager: Some("coffer-agent".to_owned()), ..PatchParams::default() };
     let before = nodes.get_opt(name).await?;
+    let attestation = news(context, before.as_ref());
+    let metadata = metadata(context, attestation);
     if before.is_none() {
         let mut fresh = metadata.clone();
         fresh["metadata"]["name"] = json!(name);
@@ -76,11 +77,25 @@ async fn tell(context: &Context, nodes: &Api<Node>) -> kube::Result<()> {
     } else {
         nodes.patch(name, &params, &Patch::Merge(&metadata)).await?;
     }
+    if let Some(text) = attestation {
+        // What could not be noted is told once more.
+        drop(files::replace(&context.places.told_attestation(), text.as_bytes(), 0o600));
+    }
     let before = before.and_then(|node| node.status?.conditions).unwrap_or_default();
     nodes.patch_status(name, &params, &Patch::Merge(&status(context, &before))).await.map(drop)
 }
 
-fn metadata(context: &Context) -> Value {
+/// The attestation, where it is news. One that was told already and stands there no more was replaced by an
+/// operator, who knows better: telling it again would put a node back to where it stood before.
+fn news<'a>(context: &'a Context, before: Option<&Node>) -> Option<&'a str> {
+    let own = context.config.attestation.as_deref()?;
+    let annotations = before.and_then(|node| node.metadata.annotations.as_ref());
+    let carries = annotations.is_some_and(|all| all.contains_key(ATTESTATION));
+    let is_told = files::read(&context.places.told_attestation()).is_ok_and(|told| told == own.as_bytes());
+    (!carries || !is_told).then_some(own)
+}
+
+fn metadata(context: &Context, attestation: Option<&str>) -> Value {
     let config = &context.config;
     let mut labels: BTreeMap<&str, &str> = BTreeMap::from([
         ("kubernetes.io/hostname", config.name.as_str()),
@@ -97,8 +112,8 @@ fn metadata(context: &Context) -> Value {
     let seconds = config.lease.duration.as_millis().div_ceil(1000);
     let mut annotations =
         BTreeMap::from([(CONFINEMENT, json!(confinement).to_string()), (SELF_FENCING, seconds.to_string())]);
-    if let Some(attestation) = &config.attestation {
-        annotations.insert(ATTESTATION, attestation.clone());
+    if let Some(attestation) = attestation {
+        annotations.insert(ATTESTATION, attestation.to_owned());
     }
     json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "labels": labels, "annotations": annotations } })
 }

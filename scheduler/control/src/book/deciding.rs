@@ -126,6 +126,7 @@ impl Book {
             sets: &[],
             drained: &standing.drained,
             lost: &standing.lost,
+            given_up: &standing.given_up,
             abroad: &standing.abroad,
             groups: &[],
             held: &BTreeMap::new(),

@@ -145,6 +145,7 @@ impl World {
             sets: &[managed],
             drained: &standing.drained,
             lost: &standing.lost,
+            given_up: &standing.given_up,
             abroad: &standing.abroad,
             groups: &[],
             held: &BTreeMap::new(),
@@ -253,7 +254,7 @@ fn a_node_whose_attestation_ends_is_forged_or_revoked_gets_nothing_new_and_loses
 }
 
 #[test]
-fn a_silent_node_is_lost_after_the_grace_and_not_before() {
+fn a_silent_node_is_lost_after_the_grace_and_given_up_after_the_longer_one() {
     let (mut world, placed, _) = World::placed();
     let n = placed[&1].as_str()[1..].parse::<usize>().unwrap();
     let silent = |node: &mut Value| node["status"]["conditions"][0]["status"] = json!("Unknown");
@@ -263,6 +264,10 @@ fn a_silent_node_is_lost_after_the_grace_and_not_before() {
     world.clock.0.store(1005, Ordering::Relaxed);
     world.node(n, ["DE", "FR", "NL"][n % 3], silent);
     assert_eq!(world.book.standing(&name).lost, [placed[&1].clone()].into());
+    // A reboot takes longer than a replacement may.
+    assert!(world.book.standing(&name).given_up.is_empty());
+    world.clock.0.store(1600, Ordering::Relaxed);
+    assert_eq!(world.book.standing(&name).given_up, [placed[&1].clone()].into());
     world.node(n, ["DE", "FR", "NL"][n % 3], |_| ());
     assert!(world.book.standing(&name).lost.is_empty());
 }

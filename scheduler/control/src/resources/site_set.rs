@@ -50,6 +50,15 @@ pub struct SiteSetSpec {
     /// Seconds for which a silent node is waited for before its pods are replaced.
     #[serde(default = "grace")]
     pub grace_seconds: u32,
+    /// Seconds for which a silent node is waited for before what its pods hold is rebuilt elsewhere; no less
+    /// than the grace. A node that is back by then costs no copy. Deleting the Node object ends the wait.
+    #[serde(default = "rebuild_after")]
+    pub rebuild_after_seconds: u32,
+}
+
+/// What a machine takes to start again, and somebody to look after it.
+fn rebuild_after() -> u32 {
+    600
 }
 
 fn grace() -> u32 {

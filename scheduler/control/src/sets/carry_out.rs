@@ -22,6 +22,8 @@ struct Moving {
     refused: Vec<String>,
     /// Pods that were not told to be emptied: they may take new shards still.
     stuck: BTreeSet<PodId>,
+    /// Pods on silent nodes, which may come back with what they hold.
+    awaited: Vec<PodId>,
 }
 
 impl Moving {
@@ -119,6 +121,7 @@ impl Look<'_> {
                 sets: &sets,
                 drained: &standing.drained,
                 lost: &standing.lost,
+                given_up: &standing.given_up,
                 abroad: &standing.abroad,
                 groups: &shards.groups,
                 held: &shards.held,
@@ -140,7 +143,7 @@ impl Look<'_> {
         self.keep_budget().await?;
         let mut waits = Vec::new();
         for step in steps {
-            self.busy |= !matches!(step, Step::Wait(..) | Step::Unplaceable(..));
+            self.busy |= !matches!(step, Step::Wait(..) | Step::Await(_) | Step::Unplaceable(..));
             // What was planned for other pods than those that serve by now is planned anew with the next look.
             if goes_down(&step) && (!self.agrees() || sets.serving(taken, &self.name) != serving) {
                 continue;
@@ -149,6 +152,7 @@ impl Look<'_> {
                 // The scheduler's part.
                 Step::Bind(_) | Step::Unplaceable(..) => {}
                 Step::Join(..) => self.join(),
+                Step::Await(id) => moving.awaited.push(id),
                 Step::Evacuate(id, why) => self.evacuate(&id, why, &shards, &mut moving).await,
                 Step::Leave(id, why) => {
                     if self.leave(&id, why, &shards, &mut moving).await? {
@@ -167,7 +171,7 @@ impl Look<'_> {
         }
         self.retire(&shards).await;
         self.rollout_waits(&waits);
-        self.data_moves(&moving.refused, &moving.moves);
+        self.data_moves(&moving.refused, &moving.moves, &moving.awaited);
         Ok(())
     }
 

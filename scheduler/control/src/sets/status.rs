@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use coffer_model::Timestamp;
+use coffer_scheduler::PodId;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
@@ -58,13 +59,22 @@ impl Look<'_> {
     }
 
     /// What moves away from pods that go, or why it does not.
-    pub(super) fn data_moves(&mut self, refused: &[String], moves: &[String]) {
+    pub(super) fn data_moves(&mut self, refused: &[String], moves: &[String], awaited: &[PodId]) {
         match (refused.first(), moves.first()) {
             (Some(why), _) => self.condition("DataMoves", false, ("Refused", why)),
             (None, Some(what)) => {
                 self.condition("DataMoves", true, ("Moving", &format!("{what}; they move first")));
             }
-            (None, None) => self.condition("DataMoves", true, ("AtRest", "nothing has to move")),
+            (None, None) => match awaited.first() {
+                Some(id) => {
+                    let wait = self.object.spec.rebuild_after_seconds;
+                    let why = format!(
+                        "the node of {id} is silent; what {id} holds is rebuilt elsewhere after {wait} s of silence, or when the Node object is deleted"
+                    );
+                    self.condition("DataMoves", false, ("Awaited", &why));
+                }
+                None => self.condition("DataMoves", true, ("AtRest", "nothing has to move")),
+            },
         }
     }
 

@@ -69,6 +69,8 @@ pub struct SeenSet {
     pub countries: BTreeMap<u32, Country>,
     /// For how long a silent node is waited for, in seconds.
     pub grace_seconds: u32,
+    /// For how long before what its pods hold is rebuilt elsewhere, in seconds.
+    pub rebuild_after_seconds: u32,
 }
 
 impl SeenSet {
@@ -134,6 +136,7 @@ pub fn site_set(object: &SiteSet) -> Result<SeenSet, SetRefusal> {
         departed: departed.collect(),
         countries: countries.collect(),
         grace_seconds: spec.grace_seconds,
+        rebuild_after_seconds: spec.rebuild_after_seconds,
     })
 }
 

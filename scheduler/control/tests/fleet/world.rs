@@ -388,7 +388,7 @@ impl World {
         let wrong = |pod: &&Pod| {
             let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) else { return false };
             let said = nodes[node].annotations().get(ATTESTATION).and_then(|text| said_by(text));
-            !said.is_some_and(|said| HOME.contains(&said.country.as_str()))
+            !said.is_some_and(|said| HOME.contains(&said.statement.country.as_str()))
         };
         self.all_pods().await.iter().filter(wrong).filter_map(id).collect()
     }

@@ -13,6 +13,7 @@ mod nodes;
 mod operator;
 mod placements;
 mod pods;
+mod revoke;
 mod serve;
 mod top;
 
@@ -59,6 +60,9 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetFlags) -> Result<Exit
         FleetCommand::Uncordon { node } => drain::uncordon(context, &fleet, &node).await,
         FleetCommand::Explain { set } => explain::explain(context, &fleet, &set).await,
         FleetCommand::Placements { verify } => placements::run(context, &fleet, verify).await,
+        FleetCommand::Revoke { node, attestation, reason } => {
+            revoke::revoke(context, &fleet, node, attestation, &reason).await
+        }
         FleetCommand::Top => top::top(context, &fleet).await,
         FleetCommand::Events { limit } => events::list(context, &fleet, limit).await,
         FleetCommand::Apply { file, dry_run } => apply::apply(context, &fleet, &file, dry_run).await,

@@ -40,6 +40,8 @@ struct State {
     counting: bool,
     /// When a repair was last begun.
     repaired: Option<Duration>,
+    /// When one last ended that had moved something.
+    moved: Option<Duration>,
 }
 
 impl OwnService {
@@ -98,8 +100,12 @@ fn told(known: coffer_server::Holders) -> Holders {
 impl Keeper for OwnService {
     async fn holders(&self) -> Result<Holders, String> {
         let service = self.service()?;
-        let is_fresh =
-            |known: &coffer_server::Holders| known.age < FRESH.max(known.took.saturating_mul(FRESH_TIMES));
+        let (now, moved) = (self.clock.monotonic(), self.state().moved);
+        // A pod that hangs makes a count slow, and whoever waits for what a repair has moved waits for the next.
+        let is_fresh = |known: &coffer_server::Holders| {
+            let is_news = moved.is_some_and(|moved| now.saturating_sub(known.age) < moved);
+            !is_news && known.age < FRESH.max(known.took.saturating_mul(FRESH_TIMES))
+        };
         if let Some(known) = service.holders().filter(is_fresh) {
             return Ok(told(known));
         }
@@ -134,7 +140,13 @@ impl Keeper for OwnService {
         }
         state.repaired = Some(now);
         drop(state);
+        let keeper = self.clone();
         // What it could not move is still there with the next look.
-        tokio::spawn(async move { drop(service.repair(RepairRun::default(), &|_| ()).await) });
+        tokio::spawn(async move {
+            let repaired = service.repair(RepairRun::default(), &|_| ()).await;
+            if repaired.is_ok_and(|(_, progress)| progress.done > 0) {
+                keeper.state().moved = Some(keeper.clock.monotonic());
+            }
+        });
     }
 }

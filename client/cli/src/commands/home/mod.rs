@@ -4,6 +4,7 @@
 
 mod agents;
 mod api_audit;
+mod attestations;
 mod authority;
 mod endpoints;
 mod in_process;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coffer_client::profile::write_atomically;
-use coffer_control::attestation::{Attester, Statement, TrustedKeys};
+use coffer_control::attestation::{Attester, TrustedKeys};
 use coffer_control::{Control, ControlError, NAMESPACE, Pace, Transactions, install};
 use coffer_embedded::platform::{Settings, Told};
 use coffer_embedded::{AgentAccess, Embedded, ListenError, Options, Tls};
@@ -63,6 +64,8 @@ const LEASE_FILE: &str = "/run/coffer/lease/lease.json";
 /// What a node of this machine offers, unless the machine says otherwise.
 const NODE_DISK_BYTES: u64 = 1 << 40;
 const NODE_IOPS: u64 = 10_000;
+/// What a machine takes to start again, and somebody to look after it.
+const REBUILD_AFTER: u64 = 600;
 
 /// A place for a storage pod: a node of this machine.
 pub(super) struct Place {
@@ -98,12 +101,15 @@ pub(super) struct Wanted {
     pub(super) disk_bytes: u64,
     /// Whether the nodes' agents are started here.
     pub(super) agents: bool,
+    /// Seconds for which a silent node is waited for before what its pods hold is rebuilt elsewhere.
+    pub(super) rebuild_after: u64,
 }
 
 impl Wanted {
     /// A node and a pod for each site of a site file.
     pub(super) fn of(sites: &SiteFile, listen: SocketAddr) -> Self {
-        Self { places: Place::of(sites), listen, spare: 0, disk_bytes: NODE_DISK_BYTES, agents: true }
+        let (places, disk_bytes) = (Place::of(sites), NODE_DISK_BYTES);
+        Self { places, listen, spare: 0, disk_bytes, agents: true, rebuild_after: REBUILD_AFTER }
     }
 
     /// How many pods there should be.
@@ -188,10 +194,12 @@ impl Home {
         drop(embedded);
         let mut home =
             Self { client, agents, wanted, dir, lost, service, stop, tasks, control, closed, enrols };
-        home.nodes(context, (&authority, &access), &attester, address)?;
+        let revoked = attestations::revoked(&home.client).await?;
+        home.nodes(context, (&authority, &access), (&attester, &revoked), address)?;
         let (image, replicas) = (home.agents.image(), home.wanted.replicas());
-        let disk_bytes = home.wanted.disk_bytes;
-        set::keep(&home.client, &set::Founding { image: &image, replicas, disk_bytes }).await?;
+        let (disk_bytes, rebuild_after) = (home.wanted.disk_bytes, home.wanted.rebuild_after);
+        let founding = set::Founding { image: &image, replicas, disk_bytes, rebuild_after };
+        set::keep(&home.client, &founding).await?;
         Ok(home)
     }
 
@@ -200,23 +208,14 @@ impl Home {
         &mut self,
         context: &Context<'_>,
         (authority, access): (&FleetAuthority, &FleetAuthority),
-        attester: &Attester,
+        (attester, revoked): (&Attester, &BTreeSet<String>),
         api: SocketAddr,
     ) -> Result<(), Failure> {
-        let now = context.clock.now().0 / 1_000_000_000;
         let loopback = Loopback::open_or_choose(&self.dir, context.entropy.as_ref())?;
         for (number, place) in self.wanted.places.iter().enumerate() {
             let own = self.node_dir(&place.name);
             files::make_directory(&own)?;
-            let statement = Statement {
-                node: place.name.parse().map_err(Failure::usage)?,
-                country: place.country,
-                domain: place.domain.clone(),
-                tier: place.tier,
-                not_before: now.saturating_sub(60),
-                not_after: now.saturating_add(366 * 86_400),
-            };
-            write_atomically(&own.join("attestation"), attester.sign(&statement).as_bytes())?;
+            attestations::keep(context, &own.join("attestation"), place, attester, revoked)?;
             let user = format!("system:node:{}", place.name);
             let kubeconfig = authority.kubeconfig(api, &user, "system:nodes")?;
             write_atomically(&own.join("kubeconfig"), kubeconfig.to_string().as_bytes())?;

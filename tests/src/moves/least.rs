@@ -1,0 +1,66 @@
+//! Where the objects lie, as `coffer object stat --shards` says, and how many
+//! bytes that is, reckoned from the sizes that were put.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Home;
+
+/// Bytes of a stripe.
+const STRIPE: u64 = 4 << 20;
+/// What is put up to this size lies whole at some sites.
+const WHOLE: u64 = 64 << 10;
+
+/// Where everything lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lies {
+    /// Bytes of shards, and of objects that lie whole, at each site: a little less than there are, since what seals and describes them is left out.
+    pub bytes: BTreeMap<String, u64>,
+    /// The sites of each object.
+    pub sites: BTreeMap<String, BTreeSet<String>>,
+    /// Shards and copies that are not where they should be.
+    pub not_well: usize,
+}
+
+impl Lies {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.bytes.values().sum()
+    }
+
+    /// At one site.
+    pub fn at(&self, site: &str) -> u64 {
+        self.bytes.get(site).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, (name, size): (&str, u64), shards: &[Value], data_shards: u64) {
+        for state in shards {
+            let site = state["site"].as_str().unwrap().to_owned();
+            let good = matches!(state["state"].as_str(), Some("listed" | "verified"));
+            self.not_well += usize::from(!good || state["out_of_place"] == true);
+            let own = match state["stripe"].as_u64() {
+                Some(stripe) => size.saturating_sub(stripe * STRIPE).min(STRIPE).div_ceil(data_shards),
+                None if size <= WHOLE => size,
+                // The record of an object whose bytes lie in shards.
+                None => 0,
+            };
+            *self.bytes.entry(site.clone()).or_default() += own;
+            self.sites.entry(name.to_owned()).or_default().insert(site);
+        }
+    }
+}
+
+impl Home {
+    /// Where the objects lie that were put into a bucket with so many data shards.
+    pub fn lies(&self, data_shards: u64) -> Lies {
+        let mut lies = Lies::default();
+        for (name, size) in &self.objects {
+            let output = self.coffer(&["object", "stat", &format!("documents/{name}"), "--shards"]);
+            let text = String::from_utf8(output.stdout).unwrap();
+            let told: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+            lies.add((name, *size), told["shards"].as_array().unwrap(), data_shards);
+        }
+        lies
+    }
+}
