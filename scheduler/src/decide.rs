@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assign::{Assignment, Candidate, Place, Problem};
 use crate::explain::Relaxed;
+use crate::feasible::{Feasible, Legal, Price, policy, price};
 use crate::{Cluster, Costs, Node, NodeName, Pod, SetName, SiteSet};
 
 /// A pod and the node that it gets.
@@ -23,18 +24,57 @@ pub struct Placed {
     pub moved_bytes: u64,
     /// Nodes that were legal for it, leaving aside the others of its set.
     pub legal: u64,
+    /// What it costs there; not in records of format 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
 }
 
 /// What was decided over a set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
+    /// The format of the record: 2; 1 has neither policy, nor prices, nor what there was to choose from.
+    #[serde(default = "first_format", skip_serializing_if = "is_first_format")]
+    pub format: u32,
     /// The set.
     pub set: SetName,
     /// Revision of the snapshot.
     pub revision: u64,
+    /// Digest of what had to be kept to: BLAKE3 of residency, spread and prices as JSON, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub policy: String,
+    /// What there was to choose from, once for pods that are alike.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feasible: Vec<Feasible>,
     /// The pods that got a node, by number.
     pub placed: Vec<Placed>,
+}
+
+/// The format that decisions are recorded in now.
+const FORMAT: u32 = 2;
+
+fn first_format() -> u32 {
+    1
+}
+
+fn is_first_format(format: &u32) -> bool {
+    *format == first_format()
+}
+
+impl Decision {
+    /// The same decision as a record of that format has it; `None` of a format that is not known.
+    pub(crate) fn in_format(mut self, format: u32) -> Option<Self> {
+        match format {
+            FORMAT => {}
+            1 => {
+                (self.format, self.policy) = (1, String::new());
+                self.feasible.clear();
+                self.placed.iter_mut().for_each(|placed| placed.price = None);
+            }
+            _ => return None,
+        }
+        Some(self)
+    }
 }
 
 /// There is no legal placement of all pods together; [`crate::explain`] says why.
@@ -48,19 +88,26 @@ pub struct Unplaceable;
 /// [`Unplaceable`]: then none of them is placed.
 pub fn decide(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Result<Decision, Unplaceable> {
     let view = View { cluster, set, costs, relaxed: Relaxed::default() };
-    let (pods, legal, problem) = view.problem();
+    let (pods, feasible, problem) = view.problem();
     let Assignment { nodes, .. } = problem.solve().ok_or(Unplaceable)?;
-    let mut placed: Vec<Placed> = pods
-        .iter()
-        .zip(nodes)
-        .zip(legal)
-        .map(|((pod, node), legal)| {
-            let moved_bytes = pod.moved_to(&node);
-            Placed { ordinal: pod.ordinal, node, moved_bytes, legal }
-        })
-        .collect();
+    let placed = |(pod, node): (&&Pod, NodeName)| {
+        let of_pod = feasible.iter().find(|one| one.pods.contains(&pod.ordinal));
+        let room = cluster
+            .node(&node)
+            .map_or(0, |at| price(costs.room(&pod.needs, &at.total, &cluster.free(&node))));
+        let price = Price { room, moving: price(costs.moving(pod, &node)) };
+        Placed {
+            ordinal: pod.ordinal,
+            moved_bytes: pod.moved_to(&node),
+            legal: of_pod.map_or(0, |one| one.count),
+            price: Some(price),
+            node,
+        }
+    };
+    let mut placed: Vec<Placed> = pods.iter().zip(nodes).map(placed).collect();
     placed.sort_by_key(|placed| placed.ordinal);
-    Ok(Decision { set: set.name.clone(), revision: cluster.revision(), placed })
+    let (set_name, revision) = (set.name.clone(), cluster.revision());
+    Ok(Decision { format: FORMAT, set: set_name, revision, policy: policy(set, costs), feasible, placed })
 }
 
 /// A set in front of a snapshot, with constraints that are left aside.
@@ -72,27 +119,27 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The pods to place, how many nodes are legal for each, and the problem.
-    pub(crate) fn problem(&self) -> (Vec<&'a Pod>, Vec<u64>, Problem) {
+    /// The pods to place, what there is to choose from, and the problem.
+    pub(crate) fn problem(&self) -> (Vec<&'a Pod>, Vec<Feasible>, Problem) {
         let pods = self.unbound();
-        let mut classes: Vec<(&Pod, Arc<[Candidate]>, u64)> = Vec::new();
+        let mut classes: Vec<(&Pod, Arc<[Candidate]>, Feasible)> = Vec::new();
         let mut candidates = Vec::with_capacity(pods.len());
-        let mut legal = Vec::with_capacity(pods.len());
         for pod in &pods {
             let known = classes.iter().position(|(one, ..)| one.is_like(pod));
             let index = known.unwrap_or_else(|| {
-                let (best, count) = self.best_nodes(pod, pods.len());
-                classes.push((pod, best.into(), count));
+                let (best, legal) = self.best_nodes(pod, pods.len());
+                classes.push((pod, best.into(), legal.into_feasible(Vec::new())));
                 classes.len() - 1
             });
-            if let Some((_, best, count)) = classes.get(index) {
+            if let Some((_, best, feasible)) = classes.get_mut(index) {
                 candidates.push(self.with_home(pod, best));
-                legal.push(*count);
+                feasible.pods.push(pod.ordinal);
             }
         }
         let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
         let already = self.already();
-        (pods, legal, Problem { candidates, spread, already })
+        let feasible = classes.into_iter().map(|(.., feasible)| feasible).collect();
+        (pods, feasible, Problem { candidates, spread, already })
     }
 
     pub(crate) fn unbound(&self) -> Vec<&'a Pod> {
@@ -109,8 +156,8 @@ impl<'a> View<'a> {
 
     /// Of the legal nodes those that a best placement of `pods` pods can need: in each failure
     /// domain the cheapest that it may take, and in each country the domains with the cheapest nodes.
-    /// Whoever stood on another could change to a free one of these, and pay less. And how many are legal.
-    fn best_nodes(&self, pod: &Pod, pods: usize) -> (Vec<Candidate>, u64) {
+    /// Whoever stood on another could change to a free one of these, and pay less. And which are legal.
+    fn best_nodes(&self, pod: &Pod, pods: usize) -> (Vec<Candidate>, Legal) {
         let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
         let in_domain = usize::try_from(spread.per_domain).unwrap_or(pods).min(pods).max(1);
         let taken: Vec<NodeName> = self.already().into_iter().map(|(node, _)| node).collect();
@@ -122,16 +169,16 @@ impl<'a> View<'a> {
         }
         // Of each domain the cheapest nodes so far, cheapest first.
         let mut found: BTreeMap<PlaceRef<'_>, Priced<'_>> = BTreeMap::new();
-        let mut legal = 0;
+        let mut legal = Legal::default();
         for (node, free) in self.cluster.nodes() {
             if !self.relaxed.may_run(pod, &self.set.residency, node, &free) {
                 continue;
             }
-            legal += 1;
+            let cost = self.costs.room(&pod.needs, &node.total, &free);
+            legal.add(&node.name, cost);
             if taken.contains(&node.name) {
                 continue;
             }
-            let cost = self.costs.room(&pod.needs, &node.total, &free);
             let best = found.entry(place_ref(node)).or_default();
             // Nodes come by name, so that of equal ones the first stays first.
             let at = best.partition_point(|(known, _)| *known <= cost);

@@ -3,7 +3,7 @@
 //! replays it and must come to the same bindings; one changed byte is found.
 //!
 //! A line is one JSON object: `seq` from zero, `previous` (BLAKE3 of the line
-//! before, in hexadecimal digits; of nothing for the first) and `what`.
+//! before, in hexadecimal digits; of nothing for the first) and `what`. A decision says its format; past ones stay readable.
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,14 @@ pub enum LedgerError {
         /// Why not.
         why: ClusterError,
     },
+    /// A decision in a format of a newer program.
+    #[error("line {line} has a decision in format {format}; replay it with the program that wrote it")]
+    Format {
+        /// Its number, from zero.
+        line: u64,
+        /// Its format.
+        format: u32,
+    },
     /// Another decision than the one that was recorded.
     #[error("line {line} records another decision than these inputs lead to")]
     Decision {
@@ -135,12 +143,31 @@ impl Ledger {
     /// # Errors
     /// [`ClusterError`], where a binding does not fit: a fault of the decision, which is then not taken in.
     pub fn decide(&mut self, set: SiteSet, costs: Costs) -> Result<(Option<Decision>, String), ClusterError> {
+        let decision = self.propose(&set, &costs);
+        let line = self.record(set, costs, decision.clone())?;
+        Ok((decision, line))
+    }
+
+    /// What would be decided over a set now. Nothing is bound; whoever does what it says records it next.
+    pub fn propose(&mut self, set: &SiteSet, costs: &Costs) -> Option<Decision> {
         self.cluster.set_revision(self.next);
-        self.cluster.rank_for(&set, &costs);
-        let decision = decide(&self.cluster, &set, &costs).ok();
-        let what = Line::Decided { set: Box::new(set), costs, decision: decision.clone() };
+        self.cluster.rank_for(set, costs);
+        decide(&self.cluster, set, costs).ok()
+    }
+
+    /// Binds what was proposed over this set a moment ago; the line to write down.
+    ///
+    /// # Errors
+    /// [`ClusterError`], where a binding does not fit; then nothing is taken in.
+    pub fn record(
+        &mut self,
+        set: SiteSet,
+        costs: Costs,
+        decision: Option<Decision>,
+    ) -> Result<String, ClusterError> {
+        let what = Line::Decided { set: Box::new(set), costs, decision };
         self.take(&what)?;
-        Ok((decision, self.write(what)))
+        Ok(self.write(what))
     }
 
     fn take(&mut self, what: &Line) -> Result<(), ClusterError> {
@@ -216,7 +243,13 @@ impl Ledger {
         }
         if let Line::Decided { set, costs, decision } = &entry.what {
             self.cluster.set_revision(line);
-            if decide(&self.cluster, set, costs).ok() != *decision {
+            let mut again = decide(&self.cluster, set, costs).ok();
+            if let Some(format) = decision.as_ref().map(|recorded| recorded.format) {
+                let made =
+                    again.map(|made| made.in_format(format).ok_or(LedgerError::Format { line, format }));
+                again = made.transpose()?;
+            }
+            if again != *decision {
                 return Err(LedgerError::Decision { line });
             }
         }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use coffer_model::{Country, FailureDomain};
 
 use crate::assign::{Candidate, Place};
+use crate::feasible::{Legal, NAMED_MAX, Names};
 use crate::filter::obstacles;
 use crate::{Costs, Node, NodeName, Pod, Residency, Resources};
 
@@ -87,19 +88,30 @@ impl Domains {
 pub(crate) struct Ranking {
     shape: Shape,
     rated: BTreeMap<NodeName, Rated>,
+    names: Names,
+    /// All of them, cheapest first.
+    by_cost: BTreeSet<(i128, NodeName)>,
     countries: BTreeMap<Country, Domains>,
 }
 
 impl Ranking {
     fn new<'a>(shape: Shape, nodes: impl Iterator<Item = (&'a Node, Resources)>) -> Self {
-        let mut ranking = Self { shape, rated: BTreeMap::new(), countries: BTreeMap::new() };
+        let mut ranking = Self {
+            shape,
+            rated: BTreeMap::new(),
+            names: Names::default(),
+            by_cost: BTreeSet::new(),
+            countries: BTreeMap::new(),
+        };
         nodes.for_each(|(node, free)| ranking.rate(node, &free));
         ranking
     }
 
-    /// How many there are.
-    pub(crate) fn legal(&self) -> u64 {
-        u64::try_from(self.rated.len()).unwrap_or(u64::MAX)
+    /// What there is to choose from.
+    pub(crate) fn legal(&self) -> Legal {
+        let count = u64::try_from(self.rated.len()).unwrap_or(u64::MAX);
+        let cheapest = self.by_cost.iter().take(NAMED_MAX).cloned().collect();
+        Legal { count, names: self.names, cheapest }
     }
 
     /// Of each country the `most_domains` domains with the cheapest nodes, of each domain the
@@ -143,15 +155,22 @@ impl Ranking {
         if self.rated.get(name) == now.as_ref() {
             return;
         }
-        if let Some(before) = self.rated.remove(name)
-            && let Some(domains) = self.countries.get_mut(&before.country)
-        {
-            domains.change(&before.domain, |nodes| _ = nodes.remove(&(before.cost, name.clone())));
-            if domains.nodes.is_empty() {
-                self.countries.remove(&before.country);
+        if let Some(before) = self.rated.remove(name) {
+            self.by_cost.remove(&(before.cost, name.clone()));
+            if now.is_none() {
+                self.names.take(name);
             }
+            if let Some(domains) = self.countries.get_mut(&before.country) {
+                domains.change(&before.domain, |nodes| _ = nodes.remove(&(before.cost, name.clone())));
+                if domains.nodes.is_empty() {
+                    self.countries.remove(&before.country);
+                }
+            }
+        } else if now.is_some() {
+            self.names.add(name);
         }
         if let Some(now) = now {
+            self.by_cost.insert((now.cost, name.clone()));
             let domains = self.countries.entry(now.country).or_default();
             domains.change(&now.domain, |nodes| _ = nodes.insert((now.cost, name.clone())));
             self.rated.insert(name.clone(), now);

@@ -104,7 +104,7 @@ pub use repair::{
 pub use serve::{ServeError, serve, serve_in_process, serve_with};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
 pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
-pub use site_authority::{CallerFiles, PodFiles, SiteAuthority, SiteAuthorityError, write_site_files};
+pub use site_authority::{CallerFiles, Holds, PodFiles, SiteAuthority, SiteAuthorityError, write_site_files};
 pub use site_file::{SiteFile, SiteFileError, SitePlace};
 pub use standing::{SiteChangeError, SiteWish};
 pub use witness::{Witness, WitnessAnswer, WitnessError, WitnessState, WitnessTrouble};

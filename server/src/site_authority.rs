@@ -4,6 +4,7 @@
 //! operator keeps it in a directory and needs it only to enrol pods.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coffer_model::{Country, Entropy, SiteId};
 use coffer_proto::SITE_SERVER_NAME;
@@ -22,6 +23,9 @@ pub enum SiteAuthorityError {
     /// The certificate library refused; the text is its reason.
     #[error("no certificate could be made: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// What is to be renewed is no certificate of a pod with its receipt key.
+    #[error("this is no certificate of a pod with the receipt key that it names; enrol the pod anew")]
+    NotEnrolled,
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Disk {
@@ -30,6 +34,15 @@ pub enum SiteAuthorityError {
         /// What the system said.
         source: std::io::Error,
     },
+}
+
+/// When a certificate holds; seconds since 1970, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holds {
+    /// From then on.
+    pub from: u64,
+    /// Until then.
+    pub until: u64,
 }
 
 /// What a pod is started with; each is a file of its own.
@@ -161,14 +174,61 @@ impl SiteAuthority {
     /// # Errors
     /// [`SiteAuthorityError`].
     pub fn enrol(&self, country: Country, entropy: &dyn Entropy) -> Result<PodFiles, SiteAuthorityError> {
-        let site = SiteId::generate(entropy);
-        let signer = ReceiptSigner::generate(entropy);
-        let identity = SiteIdentity { site, country, receipts: signer.key() };
+        let (identity, signer) = identity(country, entropy);
+        self.pod_files(&identity, &signer, None)
+    }
+
+    /// The same, with a certificate that holds between two moments.
+    ///
+    /// # Errors
+    /// [`SiteAuthorityError`].
+    pub fn enrol_for(
+        &self,
+        country: Country,
+        holds: Holds,
+        entropy: &dyn Entropy,
+    ) -> Result<PodFiles, SiteAuthorityError> {
+        let (identity, signer) = identity(country, entropy);
+        self.pod_files(&identity, &signer, Some(holds))
+    }
+
+    /// Another certificate, with another key, for a pod that this authority enrolled: of the same site and
+    /// country and with the same receipt key, which both come from what it has.
+    ///
+    /// # Errors
+    /// [`SiteAuthorityError`], also for a certificate of another authority.
+    pub fn renew(
+        &self,
+        certificate_pem: &str,
+        receipt_key: &str,
+        holds: Holds,
+    ) -> Result<PodFiles, SiteAuthorityError> {
+        let identity = der_of(certificate_pem).and_then(|der| SiteIdentity::of_certificate(&der).ok());
+        let identity = identity.ok_or(SiteAuthorityError::NotEnrolled)?;
+        let signer = ReceiptSigner::danger_from_text(receipt_key).ok_or(SiteAuthorityError::NotEnrolled)?;
+        if signer.key() != identity.receipts {
+            return Err(SiteAuthorityError::NotEnrolled);
+        }
+        self.pod_files(&identity, &signer, Some(holds))
+    }
+
+    fn pod_files(
+        &self,
+        identity: &SiteIdentity,
+        signer: &ReceiptSigner,
+        holds: Option<Holds>,
+    ) -> Result<PodFiles, SiteAuthorityError> {
+        let site = identity.site;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec![SITE_SERVER_NAME.to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, site.to_string());
         params.subject_alt_names.push(SanType::URI(Ia5String::try_from(identity.to_string())?));
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if let Some(holds) = holds {
+            let epoch = rcgen::date_time_ymd(1970, 1, 1);
+            params.not_before = epoch + Duration::from_secs(holds.from);
+            params.not_after = epoch + Duration::from_secs(holds.until);
+        }
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
         let callers = format!(
             "# who may call this pod, a certificate's SHA-256 in each line\n{}\n",
@@ -183,6 +243,13 @@ impl SiteAuthority {
         ];
         Ok(PodFiles { site, files })
     }
+}
+
+/// A site that there was not before.
+fn identity(country: Country, entropy: &dyn Entropy) -> (SiteIdentity, ReceiptSigner) {
+    let site = SiteId::generate(entropy);
+    let signer = ReceiptSigner::generate(entropy);
+    (SiteIdentity { site, country, receipts: signer.key() }, signer)
 }
 
 /// The bytes of the first certificate in a PEM.
@@ -222,5 +289,35 @@ mod tests {
         assert!(write_site_files(&out, &pod.files).is_err());
         use std::os::unix::fs::MetadataExt as _;
         assert_eq!(out.join("key.pem").metadata().unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_of_the_same_site_with_another_key_and_holds_as_long_as_was_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = SiteAuthority::open_or_create(&dir.path().join("authority")).unwrap();
+        let holds = |from| Holds { from, until: from + 90 * 86_400 };
+        let first = authority.enrol_for("SE".parse().unwrap(), holds(1_800_000_000), &Zeros).unwrap();
+        let text = |pod: &PodFiles, name: &str| -> String {
+            pod.files.iter().find(|(file, ..)| *file == name).unwrap().2.as_str().to_owned()
+        };
+        let (certificate, receipts) = (text(&first, "certificate.pem"), text(&first, "receipt.key"));
+        let second = authority.renew(&certificate, &receipts, holds(1_806_000_000)).unwrap();
+        let identity = |pod: &PodFiles| {
+            SiteIdentity::of_certificate(&der_of(&text(pod, "certificate.pem")).unwrap()).unwrap()
+        };
+        assert_eq!((first.site, identity(&first)), (second.site, identity(&second)));
+        assert_eq!(receipts, text(&second, "receipt.key"));
+        assert_ne!(text(&first, "key.pem"), text(&second, "key.pem"));
+        let until = |pod: &PodFiles| {
+            let der = der_of(&text(pod, "certificate.pem")).unwrap();
+            let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+            parsed.validity().not_after.timestamp()
+        };
+        assert_eq!((until(&first), until(&second)), (1_807_776_000, 1_813_776_000));
+        assert!(matches!(
+            authority.renew("nothing", &receipts, holds(1)),
+            Err(SiteAuthorityError::NotEnrolled)
+        ));
+        assert!(authority.renew(&certificate, "nothing", holds(1)).is_err());
     }
 }

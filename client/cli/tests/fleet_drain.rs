@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -129,6 +129,17 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     assert!((0..3000).any(|_| holds()), "{what}");
 }
 
+/// Where the bytes of a site are on its node.
+fn bytes_of(dir: &Path, node: &str, site: &str) -> PathBuf {
+    dir.join("data/fleet/nodes").join(node).join("agent/data/site-data").join(site)
+}
+
+/// Asks the fleet as well, which takes its time: a node is told, and says that it is done.
+fn is_gone(dir: &Path, bytes: &Path) -> bool {
+    good(dir, &["fleet", "nodes"]);
+    !bytes.exists()
+}
+
 #[test]
 fn a_drained_node_loses_its_pod_after_its_data_and_every_object_reads_back() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,6 +164,9 @@ fn a_drained_node_loses_its_pod_after_its_data_and_every_object_reads_back() {
     assert_eq!(homes(dir)["sites-2"], *node);
     put(dir, 6, 8);
 
+    let bytes = bytes_of(dir, node, "sites-2");
+    assert!(bytes.exists());
+
     // With one, the drain ends by itself.
     good(dir, &["fleet", "uncordon", spare]);
     let drained = good(dir, &["fleet", "drain", node]);
@@ -167,6 +181,7 @@ fn a_drained_node_loses_its_pod_after_its_data_and_every_object_reads_back() {
     reads_back(dir, 8);
     let plan = good(dir, &["repair", "plan"]);
     assert_eq!((&plan[0]["steps"], &plan[0]["versions_short"]), (&0.into(), &0.into()), "{plan:?}");
+    until("the retired site's bytes are off the disk", || is_gone(dir, &bytes));
 
     // And so it stays over a restart.
     drop(fleet);
@@ -185,6 +200,8 @@ fn a_node_that_changes_country_takes_no_new_byte_and_what_it_held_is_rebuilt_els
     good(dir, &["bucket", "create", "documents"]);
     put(dir, 0, 6);
     let node = &homes(dir)["sites-2"];
+    let bytes = bytes_of(dir, node, "sites-2");
+    assert!(bytes.exists());
     // The operator signs where it stands now.
     let place = ["--country", "US", "--domain", node, "--tier", "III"];
     let signed = good(dir, &[&["fleet", "attest", node], &place[..]].concat());
@@ -205,6 +222,7 @@ fn a_node_that_changes_country_takes_no_new_byte_and_what_it_held_is_rebuilt_els
     until("the site is retired", || standing(dir, "sites-2") == "retired");
     let after = homes(dir);
     assert!(after.len() == 6 && !after.contains_key("sites-2"), "{after:?}");
+    until("no shard is left in the country that was left", || is_gone(dir, &bytes));
     reads_back(dir, 7);
     let plan = good(dir, &["repair", "plan"]);
     assert_eq!((&plan[0]["steps"], &plan[0]["versions_short"]), (&0.into(), &0.into()), "{plan:?}");

@@ -67,6 +67,7 @@ pub async fn conformance(bench: &Bench) {
     what_runs_is_not_removed(bench).await;
     memory_has_an_end(bench).await;
     processes_have_an_end(bench).await;
+    operations_on_the_disk_are_limited_or_it_is_said_that_they_are_not(bench).await;
     a_command_runs_inside_and_is_confined_too(bench).await;
     usage_is_that_of_the_container(bench).await;
     another_agent_finds_what_runs(bench).await;
@@ -221,6 +222,51 @@ async fn processes_have_an_end(bench: &Bench) {
     let (_, said) = finished(&*runtime, &container).await;
     let started: u32 = said.trim().trim_start_matches("started ").parse().unwrap();
     assert!(started < 16, "{started} threads and one process under a limit of 16");
+}
+
+async fn operations_on_the_disk_are_limited_or_it_is_said_that_they_are_not(bench: &Bench) {
+    let runtime = (bench.open)();
+    let mut container = bench.container("operations", &["wait"]);
+    assert_eq!(runtime.not_held(&container), None, "it has no such limit");
+    container.limits.iops = Some(4321);
+    runtime.start(&container).await.unwrap();
+    match runtime.not_held(&container) {
+        Some(why) => eprintln!("NOT TESTED HERE: {}: {why}", runtime.name()),
+        None => assert!(kernel_says(&container.id, "4321"), "{}: no group has the limit", runtime.name()),
+    }
+    runtime.kill(&container.id).await.unwrap();
+    runtime.remove(&container.id).await.unwrap();
+    // What it writes to lies in memory: that cannot be limited, and is no reason not to run.
+    let mut nowhere = bench.container("nowhere", &["wait"]);
+    nowhere.limits.iops = Some(4321);
+    nowhere.volumes.clear();
+    nowhere.program.directory = "/".into();
+    runtime.start(&nowhere).await.unwrap();
+    assert!(runtime.not_held(&nowhere).is_some());
+    runtime.kill(&nowhere.id).await.unwrap();
+    runtime.remove(&nowhere.id).await.unwrap();
+}
+
+/// Whether a control group of this container limits operations to so many.
+fn kernel_says(id: &ContainerId, limit: &str) -> bool {
+    let mut left = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = left.pop() {
+        let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+        left.extend(
+            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|one| one.path()),
+        );
+        if !directory.to_string_lossy().contains(id.as_str()) {
+            continue;
+        }
+        let says = |name: &str| {
+            let text = crate::files::read_text(&directory.join(name)).unwrap_or_default();
+            text.split(|c: char| !c.is_ascii_digit()).any(|word| word == limit)
+        };
+        if says("io.max") || says("blkio.throttle.write_iops_device") {
+            return true;
+        }
+    }
+    false
 }
 
 async fn a_command_runs_inside_and_is_confined_too(bench: &Bench) {

@@ -74,6 +74,29 @@ pub fn unmount_sized(directory: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
+/// Removes a directory with all that is in it, the file of its size, and what was left half made; nothing of it
+/// comes back after a power loss. What is gone already is fine. Blocks.
+///
+/// # Errors
+/// The machine refuses, as it does while somebody is in it.
+pub(crate) fn discard(directory: &Path) -> Result<(), DiskError> {
+    let there = |path: &Path| std::fs::symlink_metadata(path).is_ok();
+    if there(directory) {
+        unmount_sized(directory)?;
+        files::remove_tree(directory)?;
+    }
+    let image = image_of(directory);
+    for file in [image.with_extension("making"), image] {
+        if there(&file) {
+            std::fs::remove_file(&file)?;
+        }
+    }
+    match directory.parent().filter(|parent| there(parent)) {
+        Some(parent) => Ok(files::open(parent)?.sync_all()?),
+        None => Ok(()),
+    }
+}
+
 fn image_of(directory: &Path) -> PathBuf {
     directory.with_added_extension("img")
 }
@@ -103,4 +126,26 @@ fn octal(text: &[u8]) -> Option<(u8, &[u8])> {
     let (digits, rest) = text.strip_prefix(b"\\")?.split_at_checked(3)?;
     let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
     Some((u8::from_str_radix(digits, 8).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_discarded_is_gone_with_its_image_and_neighbours_stay_and_a_second_time_is_fine() {
+        let dir = tempfile::tempdir().unwrap();
+        let (site, other) = (dir.path().join("sites-1"), dir.path().join("sites-10"));
+        for path in [&site, &other] {
+            files::make_dirs(&path.join("store/volumes"), 0o700).unwrap();
+            files::replace(&path.join("store/volumes/1"), b"shards", 0o600).unwrap();
+            files::replace(&image_of(path), b"a file system", 0o600).unwrap();
+        }
+        for _ in 0..2 {
+            discard(&site).unwrap();
+            assert!(!site.exists() && !image_of(&site).exists());
+            assert!(other.join("store/volumes/1").exists() && image_of(&other).exists());
+        }
+        discard(&dir.path().join("never/there")).unwrap();
+    }
 }

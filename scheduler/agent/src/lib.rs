@@ -13,6 +13,7 @@ pub mod conformance;
 mod disk;
 mod files;
 mod image;
+mod io_limit;
 mod layer;
 mod logs;
 mod network;

@@ -7,6 +7,7 @@ mod backoff;
 mod claims;
 mod config;
 mod describe;
+mod discard;
 mod ending;
 mod fence;
 mod health;

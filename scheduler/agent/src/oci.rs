@@ -12,14 +12,15 @@ use async_trait::async_trait;
 use rustix::process::Signal;
 use serde::Deserialize;
 
+use crate::cgroup::Homes;
 use crate::confine::shim::Task;
-use crate::files;
 use crate::layer::{Layer, Layers};
 use crate::process::{LogLimits, RuntimeConfig, run_limited};
 use crate::process_id::ProcessId;
 use crate::runtime::{Container, ContainerId, Exit, Runtime, RuntimeError, StartError, State, Usage};
 use crate::shimmed::Shimmed;
 use crate::tool::{self, ToolError};
+use crate::{files, io_limit};
 
 /// Layers that a container of `runc` has; it has no Landlock.
 fn layers() -> Layers {
@@ -32,6 +33,8 @@ pub struct RuncRuntime {
     shimmed: Shimmed,
     root: PathBuf,
     node: String,
+    /// What `runc` finds as well; it makes the groups itself.
+    homes: Homes,
     demanded: Layers,
     logs: LogLimits,
 }
@@ -44,7 +47,11 @@ impl RuncRuntime {
     pub fn new(config: RuntimeConfig) -> io::Result<Self> {
         let root = config.directory.join("runc");
         files::make_dirs(&root, 0o700)?;
+        let mut homes = Homes::find(&config.node)?;
+        drop(homes.prepare());
+        homes.clear();
         Ok(Self {
+            homes,
             shimmed: Shimmed::new(config.directory.join("containers"), config.program)?,
             root,
             node: config.node,
@@ -143,7 +150,8 @@ impl Runtime for RuncRuntime {
         }
         let id = &container.id;
         let directory = self.shimmed.claim(id)?;
-        bundle::write(container, &directory, &self.node)?;
+        let iops = io_limit::of(container, &self.homes).unwrap_or_default();
+        bundle::write(container, &directory, &self.node, iops)?;
         let text = |path: PathBuf| path.display().to_string();
         let complaints = directory.join("runc.log");
         let command = [
@@ -169,6 +177,10 @@ impl Runtime for RuncRuntime {
         };
         self.shimmed.launch(id, &task).await?;
         self.started(id).await
+    }
+
+    fn not_held(&self, container: &Container) -> Option<String> {
+        io_limit::of(container, &self.homes).err().map(|why| why.to_string())
     }
 
     async fn state(&self, id: &ContainerId) -> Result<State, RuntimeError> {

@@ -1,7 +1,6 @@
 //! The runtime of confined processes.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,16 +9,16 @@ use std::{fmt, io};
 use async_trait::async_trait;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
-use crate::cgroup::{Controller, Device, Group, GroupLimits, Homes, Kind};
+use crate::cgroup::{Controller, Group, GroupLimits, Homes, Kind};
 use crate::confine::enter::Entry;
 use crate::confine::plan::{Limit, Plan};
 use crate::confine::shim::{NOT_STARTED, Task};
-use crate::files;
+use crate::io_limit::NotHeld;
 use crate::layer::{Layer, Layers};
 use crate::probe::Probe;
-use crate::process_id;
 use crate::runtime::{Container, ContainerId, Exit, Limits, Runtime, RuntimeError, StartError, State, Usage};
 use crate::shimmed::Shimmed;
+use crate::{files, io_limit, process_id};
 
 /// How logs are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,9 +122,8 @@ impl ProcessRuntime {
         files::make_dirs(&directory.join("root"), 0o755)?;
         if layers.has(Layer::Cgroup) {
             let limits = &container.limits;
-            let device =
-                container.volumes.iter().find(|volume| volume.writable).map(|volume| device(&volume.source));
-            let iops = limits.iops.zip(device.transpose()?.flatten()).map(|(iops, device)| (device, iops));
+            // One that cannot be held is told, not refused: a disk without throttling is slow, not unsafe.
+            let iops = io_limit::of(container, &self.homes).unwrap_or_default();
             // They went with the last container; what was had then is had now.
             drop(self.homes.clone().prepare());
             self.group(&container.id).make(&GroupLimits {
@@ -203,23 +201,6 @@ fn translate(plan: &mut Plan) {
     plan.program.env.iter_mut().for_each(|(_, value)| say(value));
 }
 
-/// The whole disk that a directory lies on: the kernel limits no partitions.
-fn device(directory: &Path) -> io::Result<Option<Device>> {
-    let device = std::fs::metadata(directory)?.dev();
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    if major == 0 {
-        return Ok(None);
-    }
-    let block = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-    let whole = if block.join("partition").exists() { block.join("../dev") } else { block.join("dev") };
-    let text = files::read_text(&whole).unwrap_or_default();
-    let numbers = text
-        .trim()
-        .split_once(':')
-        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-    Ok(Some(numbers.unwrap_or((major, minor))))
-}
-
 #[async_trait]
 impl Runtime for ProcessRuntime {
     fn name(&self) -> &'static str {
@@ -247,6 +228,13 @@ impl Runtime for ProcessRuntime {
             complaints: None,
         };
         self.shimmed.launch(&container.id, &task).await
+    }
+
+    fn not_held(&self, container: &Container) -> Option<String> {
+        if !self.had.minus(&container.without).has(Layer::Cgroup) {
+            return container.limits.iops.map(|_| NotHeld::Controller.to_string());
+        }
+        io_limit::of(container, &self.homes).err().map(|why| why.to_string())
     }
 
     async fn state(&self, id: &ContainerId) -> Result<State, RuntimeError> {

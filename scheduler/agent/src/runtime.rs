@@ -212,6 +212,9 @@ pub trait Runtime: Send + Sync {
     /// It exists, it cannot be as described, or the machine fails.
     async fn start(&self, container: &Container) -> Result<(), StartError>;
 
+    /// Which of its limits is not held here, and why; nothing where all are.
+    fn not_held(&self, container: &Container) -> Option<String>;
+
     /// How a container is.
     ///
     /// # Errors

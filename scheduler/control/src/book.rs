@@ -3,8 +3,8 @@
 //! and every decision enters.
 //!
 //! A pod's room on its node, and with it the disk that holds its shards, stays its own for as long as its
-//! site is a member of its set, whether a pod object exists or not. So a pod
-//! that comes again finds its bytes, and nobody takes their room meanwhile.
+//! site is a member of its set, whether a pod object exists or not, and afterwards until its bytes are removed.
+//! So a pod that comes again finds its bytes, and nobody takes their room meanwhile.
 
 mod deciding;
 mod nodes;
@@ -22,8 +22,9 @@ use coffer_scheduler::{
 use crate::attestation::AttestationError;
 use crate::translate::{Phase, SeenPod, SeenSet, Whose};
 
+use deciding::Refused;
 pub use deciding::{Binding, Verdict};
-pub(crate) use nodes::SeenNode;
+pub(crate) use nodes::{Discards, SeenNode};
 
 /// Why the book and what it was told do not fit: a fault of ours. The book is
 /// then thrown away and made anew from the API.
@@ -67,8 +68,8 @@ pub struct Book {
     on_the_way: BTreeSet<PodId>,
     /// Sets of which something is to be bound, perhaps.
     waiting: BTreeSet<SetName>,
-    /// Sets whose bindings were refused: again with the next beat, or when something happened.
-    refused: BTreeSet<SetName>,
+    /// Sets whose bindings were refused, and for how long they wait.
+    refused: BTreeMap<SetName, Refused>,
     /// Sets that could not be placed, at this many changes of the book, and why.
     stuck: BTreeMap<SetName, (u64, String)>,
     changes: u64,
@@ -91,7 +92,7 @@ impl Book {
             pods: BTreeMap::new(),
             on_the_way: BTreeSet::new(),
             waiting: BTreeSet::new(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             stuck: BTreeMap::new(),
             changes: 0,
         }
@@ -205,7 +206,10 @@ impl Book {
         self.waiting.insert(id.set.clone());
         let held = self.ledger.cluster().node_of(&id).map(|node| node.name.clone());
         match (&seen.node, held) {
-            (Some(node), Some(held)) if *node == held => drop(self.on_the_way.remove(&id)),
+            (Some(node), Some(held)) if *node == held => {
+                self.on_the_way.remove(&id);
+                self.refused.remove(&id.set);
+            }
             (Some(node), held) => {
                 if held.is_some() {
                     self.change(Line::Released(id.clone()))?;
@@ -232,7 +236,7 @@ impl Book {
     }
 
     fn release_unless_member(&mut self, id: &PodId) -> Result<(), BookError> {
-        let member = self.sets.get(&id.set).is_some_and(|set| set.members.contains(&id.ordinal));
+        let member = self.sets.get(&id.set).is_some_and(|set| set.is_on_disk(id.ordinal));
         let held = self.ledger.cluster().node_of(id).map(|node| node.name.clone());
         match held {
             Some(node) if !member && !self.pods.contains_key(id) => {
@@ -273,16 +277,17 @@ impl Book {
             return Ok(());
         }
         self.stuck.remove(&name);
+        self.refused.remove(&name);
         self.waiting.insert(name.clone());
         // Members whose pods are not there keep the room that their shards take.
-        for (ordinal, node) in homes.iter().filter(|(ordinal, _)| seen.members.contains(ordinal)) {
+        for (ordinal, node) in homes.iter().filter(|(ordinal, _)| seen.is_on_disk(**ordinal)) {
             let id = PodId { set: name.clone(), ordinal: *ordinal };
             if self.ledger.cluster().node_of(&id).is_none() && !self.pods.contains_key(&id) {
                 self.found(&id, needs, node)?;
             }
         }
-        let left = before.into_iter().flat_map(|before| before.members);
-        let left: Vec<u32> = left.filter(|ordinal| !seen.members.contains(ordinal)).collect();
+        let left = before.iter().flat_map(SeenSet::on_disks);
+        let left: Vec<u32> = left.filter(|ordinal| !seen.is_on_disk(*ordinal)).collect();
         left.into_iter()
             .try_for_each(|ordinal| self.release_unless_member(&PodId { set: name.clone(), ordinal }))
     }
@@ -294,7 +299,9 @@ impl Book {
     pub fn lose_set(&mut self, name: &SetName) -> Result<(), BookError> {
         let Some(before) = self.sets.remove(name) else { return Ok(()) };
         self.stuck.remove(name);
-        let ids = before.members.into_iter().map(|ordinal| PodId { set: name.clone(), ordinal });
+        self.refused.remove(name);
+        let ids = before.on_disks().map(|ordinal| PodId { set: name.clone(), ordinal });
+        let ids: Vec<PodId> = ids.collect();
         ids.into_iter().try_for_each(|id| self.release_unless_member(&id))
     }
 

@@ -61,30 +61,45 @@ pub async fn lead(
     let api: Api<Lease> = Api::namespaced(client, &leadership.namespace);
     let mut watched = Watched { version: None, since: clock.monotonic() };
     let pause = leadership.lasts / 5;
+    // Counted from before the request: whoever hears of it begins to wait later.
+    let mut renewed = clock.monotonic();
     while look(&api, &leadership, clock.as_ref(), &mut watched).await? != Look::Ours {
         tokio::time::sleep(pause).await;
+        renewed = clock.monotonic();
     }
-    let (tell, told) = watch::channel(true);
+    // An answer that took longer than the leadership that it gives is none.
+    let led = left(&leadership, clock.as_ref(), renewed) > Duration::ZERO;
+    let (tell, told) = watch::channel(led);
     tokio::spawn(async move {
-        let mut renewed = clock.monotonic();
-        // Stops with a fifth of the lease left, so that nobody else leads before it stopped.
-        while clock.monotonic().saturating_sub(renewed) < leadership.lasts * 4 / 5 {
+        loop {
+            let left = left(&leadership, clock.as_ref(), renewed);
+            let round = async {
+                tokio::time::sleep(pause).await;
+                let asked = clock.monotonic();
+                let look = look(&api, &leadership, clock.as_ref(), &mut watched);
+                (asked, tokio::time::timeout(leadership.lasts / 2, look).await)
+            };
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                // Whatever is under way is dropped when the time is over.
+                () = tokio::time::sleep(left) => break,
                 () = tell.closed() => return,
-            }
-            let asked = clock.monotonic();
-            let look = look(&api, &leadership, clock.as_ref(), &mut watched);
-            match tokio::time::timeout(leadership.lasts / 2, look).await {
-                Ok(Ok(Look::Ours)) => renewed = asked,
-                Ok(Ok(Look::Anothers)) => break,
-                // Perhaps the next one arrives in time.
-                Ok(Err(_)) | Err(_) => {}
+                (asked, looked) = round => match looked {
+                    Ok(Ok(Look::Ours)) => renewed = asked,
+                    Ok(Ok(Look::Anothers)) => break,
+                    // Perhaps the next one arrives in time.
+                    Ok(Err(_)) | Err(_) => {}
+                },
             }
         }
         tell.send_replace(false);
     });
     Ok(told)
+}
+
+/// For how long we lead still, if the lease was renewed by a request sent at `renewed`: with a fifth of the
+/// lease to spare, so that nobody else leads before we have stopped.
+fn left(leadership: &Leadership, clock: &dyn Clock, renewed: Duration) -> Duration {
+    (leadership.lasts * 4 / 5).saturating_sub(clock.monotonic().saturating_sub(renewed))
 }
 
 /// Takes or renews the lease, if it is ours or nobody has renewed it for as long as it lasts: measured here, by
@@ -139,5 +154,85 @@ async fn look(
         // Somebody else was quicker.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Look::Anothers),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
+    use coffer_model::Timestamp;
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::body::Bytes;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The clock of the runtime, which stands still but for its timers.
+    struct Paused(Instant);
+
+    impl Clock for Paused {
+        fn now(&self) -> Timestamp {
+            Timestamp(1_800_000_000_000_000_000)
+        }
+        fn monotonic(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+
+    /// An API that has one lease, answers each request after `slow`, and those after the first `answered`
+    /// renewals never. It keeps when a renewal arrived.
+    fn api(slow: Duration, answered: usize, since: Instant) -> (Client, Arc<Mutex<Vec<Duration>>>) {
+        let renewals = Arc::new(Mutex::new(Vec::new()));
+        let stored: Arc<Mutex<Option<Lease>>> = Arc::default();
+        let kept = Arc::clone(&renewals);
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (stored, renewals) = (Arc::clone(&stored), Arc::clone(&kept));
+            async move {
+                tokio::time::sleep(slow).await;
+                let writes = request.method() != http::Method::GET;
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                if writes {
+                    if renewals.lock().unwrap().len() == answered {
+                        std::future::pending::<()>().await;
+                    }
+                    renewals.lock().unwrap().push(since.elapsed());
+                    let mut lease: Lease = serde_json::from_slice(&body).unwrap();
+                    lease.metadata.resource_version = Some(renewals.lock().unwrap().len().to_string());
+                    *stored.lock().unwrap() = Some(lease);
+                }
+                let (code, text) = match &*stored.lock().unwrap() {
+                    Some(lease) => (200, serde_json::to_vec(lease).unwrap()),
+                    None => {
+                        let gone = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"","reason":"NotFound","code":404}"#;
+                        (404, gone.as_bytes().to_vec())
+                    }
+                };
+                let answer = http::Response::builder().status(code).body(Full::new(Bytes::from(text)));
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        });
+        (Client::new(service, "coffer"), renewals)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_api_falls_silent_stops_before_its_last_renewal_can_have_run_out() {
+        for millis in [1, 700, 1900] {
+            let since = Instant::now();
+            let (client, renewals) = api(Duration::from_millis(millis), 3, since);
+            let lasts = Duration::from_secs(10);
+            let leadership = Leadership {
+                namespace: "coffer".to_owned(),
+                name: "lease".to_owned(),
+                holder: "first".to_owned(),
+                lasts,
+            };
+            let mut leads = lead(client, leadership, Arc::new(Paused(since))).await.unwrap();
+            leads.wait_for(|leads| !leads).await.unwrap();
+            // Another one may begin a whole lease after it saw the last renewal, which was not before it arrived.
+            let another = *renewals.lock().unwrap().last().unwrap() + lasts;
+            assert!(since.elapsed() < another, "{millis}: {:?} of {another:?}", since.elapsed());
+        }
     }
 }

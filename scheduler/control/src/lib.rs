@@ -13,6 +13,7 @@ mod book;
 mod events;
 mod install;
 mod leader;
+mod ledger;
 mod names;
 mod resources;
 mod run;

@@ -20,6 +20,11 @@ pub const LABEL_SITE: &str = "fleet.coffer/site";
 pub const ATTESTATION: &str = "fleet.coffer/attestation";
 /// Annotation of a node: an operator wants it empty.
 pub const DRAIN: &str = "fleet.coffer/drain";
+/// What annotations of a node begin with that name directories of sites that are retired for good, between
+/// commas; behind it the set. Whoever has the disk removes them.
+pub const DISCARD: &str = "discard.fleet.coffer/";
+/// Annotation of a node: those of them that are removed.
+pub const DISCARDED: &str = "fleet.coffer/discarded";
 /// Annotation of a pod: which version of its set's template it was made from.
 pub const TEMPLATE: &str = "fleet.coffer/template";
 /// Annotation of a pod: the port that it serves on, where the node's agent chose one.

@@ -11,8 +11,8 @@ use kube::CustomResourceExt as _;
 pub use ledger::{PlacementRecord, PlacementRecordSpec};
 pub use reservation::{Held, Reservation, ReservationSpec};
 pub use site_set::{
-    Condition, Member, SiteResources, SiteSet, SiteSetResidency, SiteSetSpec, SiteSetSpread, SiteSetStatus,
-    SiteTemplate, SiteToleration,
+    Condition, Departed, Member, SiteResources, SiteSet, SiteSetResidency, SiteSetSpec, SiteSetSpread,
+    SiteSetStatus, SiteTemplate, SiteToleration,
 };
 
 /// The definitions of all of them.

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use coffer_model::Clock;
 use coffer_scheduler::Costs;
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::Client;
 use tokio::sync::{mpsc, watch};
 
 use crate::attestation::TrustedKeys;
@@ -17,7 +16,7 @@ use crate::book::{Book, BookError};
 use crate::events::Teller;
 use crate::install::{InstallError, install};
 use crate::leader::{LeaderError, Leadership, lead};
-use crate::resources::PlacementRecord;
+use crate::ledger;
 use crate::schedule::{Measured, Scheduler};
 use crate::sets::{Failures, Sets, SiteCertificates, Unborne};
 use crate::shards::ShardLedger;
@@ -44,6 +43,9 @@ pub enum ControlError {
     /// What was seen does not fit.
     #[error(transparent)]
     Book(#[from] BookError),
+    /// What goes on for ever has ended.
+    #[error("{0} ended, which they do not by themselves")]
+    Over(&'static str),
     /// Somebody else leads now.
     #[error("another control plane leads this fleet now")]
     Replaced,
@@ -113,6 +115,25 @@ impl Control {
             lasts: self.lease,
         };
         let mut leads = lead(self.client.clone(), leadership, Arc::clone(&self.clock)).await?;
+        tokio::select! {
+            biased;
+            // Whatever is under way is dropped.
+            _ = leads.wait_for(|leads| !leads) => Err(ControlError::Replaced),
+            ended = self.work() => ended,
+        }
+    }
+
+    /// One segment of the ledger after the other.
+    async fn work(&self) -> Result<(), ControlError> {
+        loop {
+            self.segment().await?;
+        }
+    }
+
+    async fn segment(&self) -> Result<(), ControlError> {
+        if let Err(error) = ledger::prune(&self.client, &self.namespace).await {
+            (self.trouble)(&format!("old records of the placement ledger are not removed: {error}"));
+        }
         let (seen, saw) = watch::channel(false);
         let (scheduler, sets) = self.assemble(seen, saw).await?;
         let (to, from) = mpsc::channel(CHANGES_MAX);
@@ -125,9 +146,8 @@ impl Control {
         };
         tokio::select! {
             ended = scheduler.run(from) => ended,
-            () = watching::all(self.client.clone(), self.namespace.clone(), self.trusted.clone(), to) => Ok(()),
-            () = keep_sets => Ok(()),
-            _ = leads.wait_for(|leads| !leads) => Err(ControlError::Replaced),
+            () = watching::all(self.client.clone(), self.namespace.clone(), self.trusted.clone(), to) => Err(ControlError::Over("the watches")),
+            () = keep_sets => Err(ControlError::Over("the controller of site sets")),
         }
     }
 
@@ -150,22 +170,14 @@ impl Control {
             teller: teller.clone(),
             namespace: self.namespace.clone(),
             segment: format!("s{:016x}", self.clock.now().0),
-            follows: self.last_end().await?,
+            follows: ledger::last_end(&self.client, &self.namespace).await?,
             measured: self.measured.clone(),
             seen,
+            written: 0,
         };
         let (failures, unborne) = (Failures::default(), Unborne::default());
         let turn = tokio::sync::Mutex::default();
         let sets = Sets { control: self.clone(), book, teller, seen: saw, failures, unborne, turn };
         Ok((scheduler, sets))
-    }
-
-    /// The digest of the last line that any scheduler wrote down.
-    async fn last_end(&self) -> Result<Option<String>, kube::Error> {
-        let api: Api<PlacementRecord> = Api::namespaced(self.client.clone(), &self.namespace);
-        // By the names alone: the lines of all records together are the whole ledger.
-        let records = api.list_metadata(&ListParams::default()).await?;
-        let Some(last) = records.items.iter().map(ResourceExt::name_any).max() else { return Ok(None) };
-        Ok(api.get_opt(&last).await?.map(|record| record.spec.end))
     }
 }

@@ -23,6 +23,10 @@ const CHANGES_MAX: usize = 4096;
 const SETS_MAX: usize = 64;
 /// Lines of the ledger in one record: far below what an API lets an object have.
 const LINES_MAX: usize = 100;
+/// Records of one segment. Then another begins with what there is at that moment, so that older ones can go.
+const RECORDS_MAX: usize = 1000;
+/// A segment is not over before it has so many times the records of its beginning.
+const TIMES_MIN: usize = 4;
 /// How often attestations and graces are looked at when nothing else happens.
 const BEAT: Duration = Duration::from_millis(500);
 
@@ -61,13 +65,15 @@ pub(crate) struct Scheduler {
     pub(crate) measured: Option<Arc<Measured>>,
     /// Says when everything was seen once.
     pub(crate) seen: watch::Sender<bool>,
+    /// Records that were written.
+    pub(crate) written: usize,
 }
 
 impl Scheduler {
-    /// Until the changes end, which they do not, or something does not fit.
+    /// Until the segment of the ledger is long enough, or something does not fit.
     pub(crate) async fn run(mut self, mut changes: mpsc::Receiver<Change>) -> Result<(), ControlError> {
         let mut listed = Listed::default();
-        let mut early = Vec::new();
+        let (mut early, mut begun) = (Vec::new(), None);
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut news = Vec::with_capacity(CHANGES_MAX);
@@ -92,6 +98,10 @@ impl Scheduler {
             }
             while self.round().await? {}
             self.seen.send_replace(true);
+            let begun = *begun.get_or_insert(self.written);
+            if self.written >= RECORDS_MAX.max(begun.saturating_mul(TIMES_MIN)) {
+                return Ok(());
+            }
         }
     }
 
@@ -211,6 +221,7 @@ impl Scheduler {
             });
             first = first.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
         }
+        self.written = self.written.saturating_add(records.len());
         records
     }
 

@@ -4,6 +4,7 @@
 
 mod carry_out;
 mod certificates;
+mod departed;
 mod discovery;
 mod disruption;
 mod failures;
@@ -189,7 +190,7 @@ async fn reconcile(object: Arc<SiteSet>, sets: Arc<Sets>) -> Result<Action, SetE
         return Ok(Action::requeue(sets.control.pace.busy / 4));
     }
     look.act().await?;
-    let gone = look.pods.is_empty() && look.status.members.is_empty();
+    let gone = look.pods.is_empty() && look.status.members.is_empty() && !look.leaves_bytes();
     if gone && look.object.metadata.deletion_timestamp.is_some() {
         set_finalizers(&api, &look.object, false).await?;
         return Ok(Action::await_change());
@@ -252,6 +253,7 @@ impl<'a> Look<'a> {
     }
 
     async fn act(&mut self) -> Result<(), SetError> {
+        self.let_stay().await?;
         let made = self.make_pods().await?;
         if made {
             // What was just made is in no book yet.
@@ -260,7 +262,11 @@ impl<'a> Look<'a> {
             self.carry_out().await?;
         }
         self.note_homes();
-        let told = match self.certify().await {
+        let told = match self.discard().await {
+            Ok(()) => self.certify().await,
+            refused => refused,
+        };
+        let told = match told {
             Ok(()) => self.publish().await,
             refused => refused,
         };

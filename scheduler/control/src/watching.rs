@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
 
 use crate::attestation::TrustedKeys;
-use crate::book::SeenNode;
+use crate::book::{Discards, SeenNode};
 use crate::names::{ATTESTATION, DRAIN, REVOCATIONS};
 use crate::resources::SiteSet;
 use crate::translate::{self, SeenPod, SeenSet, Whose};
@@ -111,7 +111,8 @@ pub(crate) fn node_changes(object: &core::Node, trusted: &TrustedKeys) -> Vec<Ch
             let text = annotations.and_then(|all| all.get(ATTESTATION));
             let statement = trusted.verify(&base.name, text.map(String::as_str));
             let drain = annotations.is_some_and(|all| all.contains_key(DRAIN));
-            vec![Change::Node(Box::new(SeenNode { base, statement, drain, silent_since: None }))]
+            let discards = Discards::of(annotations);
+            vec![Change::Node(Box::new(SeenNode { base, statement, drain, discards, silent_since: None }))]
         }
         Err(why) => {
             let gone = node_name(object).map(Change::NodeGone);
@@ -147,6 +148,8 @@ pub(crate) fn set_changes(object: &SiteSet) -> Vec<Change> {
         Ok(seen) => {
             let members = object.status.iter().flat_map(|status| &status.members);
             let homes = members.filter_map(|one| Some((one.ordinal, one.node.as_ref()?.parse().ok()?)));
+            let departed = object.status.iter().flat_map(|status| &status.departed);
+            let homes = homes.chain(departed.filter_map(|one| Some((one.ordinal, one.node.parse().ok()?))));
             vec![Change::Set(Box::new(seen), homes.collect())]
         }
         // What it was before stays as it was: a typing error takes nothing down.

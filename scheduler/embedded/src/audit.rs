@@ -1,5 +1,7 @@
 //! The audit port: who asked for which change, and what was answered.
 
+use std::net::IpAddr;
+
 use http::StatusCode;
 
 /// One request that was not a mere reading, or that was refused to its caller.
@@ -25,12 +27,20 @@ pub struct AuditEvent {
     pub dry_run: bool,
     /// What was answered.
     pub status: StatusCode,
+    /// From where it was asked; none from inside the process.
+    pub source: Option<IpAddr>,
 }
 
 /// Is told of every request that changes something, and of every one that authorization refused.
 pub trait Audit: Send + Sync {
     /// Takes the event down. Must not block: it is called on the task that answers.
     fn record(&self, event: AuditEvent);
+
+    /// Whether what is answered from now on can be written down. Where not, nobody changes anything but the inside of
+    /// the process, and nodes what is their own: their leases must not end because a log is full.
+    fn can_record(&self) -> bool {
+        true
+    }
 }
 
 /// Keeps nothing; for tests and tools that keep no log.

@@ -1,6 +1,8 @@
 //! Who asks: a user and the groups that it belongs to, as a client certificate
 //! names them or as the process itself says of its own parts.
 
+use std::net::IpAddr;
+
 /// The group that may do everything; only the inside of the process and
 /// certificates of the fleet's own authority carry it.
 pub(crate) const MASTERS: &str = "system:masters";
@@ -14,17 +16,29 @@ const NODE_PREFIX: &str = "system:node:";
 pub struct Identity {
     user: String,
     groups: Vec<String>,
+    source: Option<IpAddr>,
 }
 
 impl Identity {
     /// A user with its groups.
     pub fn new(user: impl Into<String>, groups: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self { user: user.into(), groups: groups.into_iter().map(Into::into).collect() }
+        Self { user: user.into(), groups: groups.into_iter().map(Into::into).collect(), source: None }
     }
 
     /// The inside of the process, which may do everything.
     pub fn inside() -> Self {
         Self::new("system:coffer", [MASTERS])
+    }
+
+    /// The same, as it calls from this address.
+    #[must_use]
+    pub fn calling_from(self, source: IpAddr) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
+    /// From where it calls; none from inside the process.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
     }
 
     /// The user's name.

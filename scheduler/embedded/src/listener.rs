@@ -2,7 +2,9 @@
 //! certificate of the fleet's authority: its common name is the user, its
 //! organizations are the groups. There is no other way in.
 
+use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +13,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
 use tower::Service as _;
 use x509_parser::prelude::FromDer as _;
 use zeroize::Zeroizing;
@@ -25,8 +29,12 @@ use crate::embedded::Embedded;
 use crate::identity::Identity;
 use crate::reply::ending;
 
-/// Connections at the same time; every watch over HTTP/1.1 holds one.
+/// Connections of known callers at the same time; every watch over HTTP/1.1 holds one.
 const CONNECTIONS_MAX: usize = 1024;
+/// Connections that have not shown yet who they are. One more closes the oldest of them.
+const STRANGERS_MAX: usize = 64;
+/// Where the machine has no descriptor or no memory for a connection, it is asked again after this.
+const SHORTAGE: Duration = Duration::from_millis(50);
 /// The longest that a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The longest that the head of a request may take.
@@ -37,6 +45,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What the listener is and whom it believes.
+#[derive(Clone)]
 pub struct Tls {
     /// Its certificate and the chain behind it, PEM.
     pub certificate: String,
@@ -94,24 +103,33 @@ impl Embedded {
     ) -> Result<(), ListenError> {
         let acceptor = tls.acceptor()?;
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut strangers = Strangers::default();
         let (stop, stopping) = watch::channel(false);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
-            let stream = tokio::select! {
+            let (stream, source) = tokio::select! {
                 () = &mut shutdown => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok(accepted) => accepted,
                     Err(error) if is_passing(&error) => continue,
+                    Err(error) if is_shortage(&error) => {
+                        strangers.close_oldest();
+                        tokio::time::sleep(SHORTAGE).await;
+                        continue;
+                    }
                     Err(error) => return Err(error.into()),
                 },
             };
-            // One connection too many is closed at once.
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            let connection =
-                Connection { embedded: self.clone(), acceptor: acceptor.clone(), stopping: stopping.clone() };
-            tokio::spawn(connection.serve(stream, place));
+            let connection = Connection {
+                embedded: self.clone(),
+                acceptor: acceptor.clone(),
+                places: Arc::clone(&places),
+                stopping: stopping.clone(),
+            };
+            strangers.admit(tokio::spawn(connection.meet(stream, source.ip())));
         }
         drop(stopping);
+        drop(strangers);
         stop.send_replace(true);
         // Connections hold their ends of the channel until they are over.
         drop(timeout(GRACE, stop.closed()).await);
@@ -119,7 +137,41 @@ impl Embedded {
     }
 }
 
-/// A caller that gave up, or a moment without descriptors, does not end the listener.
+/// Connections of nobody known, the oldest first. They are closed with this.
+#[derive(Default)]
+struct Strangers(VecDeque<JoinHandle<()>>);
+
+impl Strangers {
+    fn admit(&mut self, meeting: JoinHandle<()>) {
+        self.0.retain(|known| !known.is_finished());
+        if self.0.len() >= STRANGERS_MAX {
+            self.close_oldest();
+        }
+        self.0.push_back(meeting);
+    }
+
+    fn close_oldest(&mut self) {
+        self.0.retain(|known| !known.is_finished());
+        if let Some(oldest) = self.0.pop_front() {
+            oldest.abort();
+        }
+    }
+}
+
+impl Drop for Strangers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// A moment without descriptors or memory: connections wait in the kernel meanwhile.
+fn is_shortage(error: &io::Error) -> bool {
+    // EMFILE and ENFILE have no kind of their own; ENOMEM, ENOBUFS.
+    const NUMBERS: [i32; 4] = [24, 23, 12, 105];
+    error.raw_os_error().is_some_and(|number| NUMBERS.contains(&number))
+}
+
+/// A caller that gave up does not end the listener.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
@@ -128,11 +180,13 @@ fn is_passing(error: &io::Error) -> bool {
 struct Connection {
     embedded: Embedded,
     acceptor: TlsAcceptor,
+    places: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    /// Finds out who calls; who is known gets a place among those that are served.
+    async fn meet(self, stream: TcpStream, source: IpAddr) {
         // Lines of a watch would wait for the caller's delayed ACK otherwise; a connection that
         // refuses the option still works.
         let _ = stream.set_nodelay(true);
@@ -143,6 +197,12 @@ impl Connection {
         let Ok(Ok(stream)) = stream else { return };
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let Some(identity) = certificate.and_then(|certificate| identity_of(certificate)) else { return };
+        // One connection too many is closed at once.
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return };
+        tokio::spawn(self.serve(stream, identity.calling_from(source), place));
+    }
+
+    async fn serve(self, stream: TlsStream<TcpStream>, identity: Identity, _place: OwnedSemaphorePermit) {
         let service = self.embedded.service(identity);
         let stopping = self.stopping.clone();
         let answer = service_fn(move |request| {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::audit::AuditEvent;
-use crate::authorize::{Ask, authorize, authorize_body};
+use crate::authorize::{Ask, authorize, authorize_body, is_restricted};
 use crate::identity::Identity;
 use crate::kinds::Verb;
 use crate::refusal::Refusal;
@@ -126,6 +126,7 @@ impl Call<'_> {
             (Verb::List, _) => return read::list(api, objects, query, accept).map(Into::into),
             (Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection, _) => {}
         }
+        self.expect_audit()?;
         let bytes = body::read(body).await?;
         let write = Write {
             api,
@@ -138,6 +139,18 @@ impl Call<'_> {
         let written = self.change(&write, &bytes).await?;
         drop(self.named.set(written.object.name().to_owned()));
         Ok(Reply::from(written).into())
+    }
+
+    /// What nobody could be asked about later is not done.
+    fn expect_audit(&self) -> Result<(), Refusal> {
+        let routine = *self.identity == Identity::inside()
+            || (self.identity.node().is_some() && is_restricted(self.identity));
+        if routine || self.api.audit.can_record() {
+            return Ok(());
+        }
+        let why =
+            "the audit log cannot be written, so that nothing is changed; make room for it, or mend its disk";
+        Err(Refusal::Unavailable { why: why.to_owned() })
     }
 
     async fn change(&self, write: &Write<'_>, bytes: &[u8]) -> Result<Written, Refusal> {
@@ -215,6 +228,7 @@ impl Call<'_> {
             name: self.objects.name.as_ref().or_else(|| self.named.get()).cloned().unwrap_or_default(),
             dry_run: self.dry_run.load(Ordering::Relaxed),
             status,
+            source: self.identity.source(),
         });
     }
 }

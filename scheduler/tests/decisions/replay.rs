@@ -59,6 +59,69 @@ fn one_changed_byte_anywhere_is_found() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it reads plain files of the workspace")]
+fn a_ledger_of_every_past_format_replays() {
+    let past = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decisions/past");
+    let mut found = 0;
+    for entry in std::fs::read_dir(past).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "ndjson") {
+            let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+            let (text, end) = (read(&path), read(&path.with_extension("end")));
+            let again = Ledger::replay(text.lines(), Some(end.trim())).unwrap();
+            assert_eq!(again.cluster().bound().count(), 18, "{}", path.display());
+            // Another choice is found in them as well, with the digests mended.
+            let last = text.lines().next_back().unwrap();
+            let forged = last.replacen("\"legal\":125", "\"legal\":124", 1);
+            assert_ne!(forged, last);
+            let lines: Vec<&str> =
+                text.lines().map(|line| if line == last { &*forged } else { line }).collect();
+            assert!(matches!(Ledger::replay(lines, None), Err(LedgerError::Decision { .. })));
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1);
+}
+
+#[test]
+fn a_decision_says_by_which_policy_among_which_nodes_and_at_what_price() {
+    let (_, lines) = ledger(30, 1);
+    let decided = |line: &String| match serde_json::from_value(
+        serde_json::from_str::<serde_json::Value>(line).unwrap()["what"].clone(),
+    ) {
+        Ok(Line::Decided { decision: Some(decision), set, .. }) => (decision, set),
+        other => unreachable!("{other:?}"),
+    };
+    let (decision, set) = decided(&lines[30]);
+    assert_eq!((decision.format, decision.policy.len()), (2, 64));
+    // Those of other countries are not among them.
+    let legal: u64 = decision.placed.iter().map(|placed| placed.legal).max().unwrap();
+    for feasible in &decision.feasible {
+        assert!(feasible.count == legal && feasible.digest.len() == 64);
+        let prices: Vec<u64> = feasible.cheapest.iter().map(|scored| scored.room).collect();
+        assert!(prices.is_sorted() && prices.len() == usize::try_from(legal.min(16)).unwrap());
+    }
+    let shapes: usize = decision.feasible.iter().map(|feasible| feasible.pods.len()).sum();
+    assert_eq!(shapes, set.pods.len());
+    for placed in &decision.placed {
+        let price = placed.price.unwrap();
+        let of_pod = decision.feasible.iter().find(|one| one.pods.contains(&placed.ordinal)).unwrap();
+        let named = of_pod.cheapest.iter().find(|scored| scored.node == placed.node);
+        assert!(price.moving == 0 && named.is_none_or(|scored| scored.room == price.room));
+    }
+    // Another policy has another digest.
+    let mut ledger = Ledger::new();
+    for line in &lines[..30] {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap();
+        ledger.change(serde_json::from_value(value["what"].clone()).unwrap()).unwrap();
+    }
+    let mut other = *set;
+    other.spread.per_domain += 1;
+    let (again, _) = ledger.decide(other, Costs::default()).unwrap();
+    assert_ne!(again.unwrap().policy, decision.policy);
+}
+
+#[test]
 fn lines_that_are_missing_swapped_or_cut_off_are_found() {
     let (made, lines) = ledger(30, 12);
     let end = made.end();

@@ -58,6 +58,16 @@ pub(crate) enum FleetCommand {
         /// Name of the site set.
         set: String,
     },
+    /// Print the placement ledger, a JSON object a line; with --verify replay it, and say whether it is whole.
+    ///
+    /// Every decision has its inputs, the digest of its policy, what there was to choose from and what the choice costs.
+    /// Of segments that are over the newest are kept; redirect the output to keep more.
+    #[command(after_help = "Example: coffer fleet placements --verify")]
+    Placements {
+        /// Make every decision again, and compare it with the record.
+        #[arg(long)]
+        verify: bool,
+    },
     /// Show what nodes and pods use.
     #[command(after_help = "Example: coffer fleet top")]
     Top,

@@ -116,6 +116,9 @@ mod tests {
         async fn start(&self, _: &Container) -> Result<(), StartError> {
             Ok(())
         }
+        fn not_held(&self, _: &Container) -> Option<String> {
+            None
+        }
         async fn state(&self, _: &ContainerId) -> Result<State, RuntimeError> {
             Self::fails(&self.mute)?;
             let over = *self.over.lock().unwrap();

@@ -42,13 +42,17 @@ pub(super) async fn keep(context: Arc<Context>) {
 
 /// Waits for the next round, or until the API says that the node is not ready:
 /// a platform that missed it has marked it, and its pods.
-async fn wait_until_wrong(context: &Context, nodes: &Api<Node>) {
+async fn wait_until_wrong(context: &Arc<Context>, nodes: &Api<Node>) {
     let look_every = context.config.lease.renew.min(context.config.status_every);
     let mut waited = std::time::Duration::ZERO;
     while waited < context.config.status_every {
         tokio::time::sleep(look_every).await;
         waited += look_every;
         if let Ok(node) = nodes.get_opt(&context.config.name).await {
+            if let Some(node) = &node {
+                // Told again with the next look where it failed.
+                drop(super::discard::carry_out(context, nodes, node).await);
+            }
             let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions);
             let ready =
                 conditions.unwrap_or_default().iter().any(|one| one.type_ == "Ready" && one.status == "True");

@@ -221,7 +221,12 @@ impl Worker {
         }
         self.record.save(&self.context.places).map_err(|error| NotYet::of("RecordError", error))?;
         match self.context.runtime.start(&container).await {
-            Ok(()) => self.attempts = 0,
+            Ok(()) => {
+                self.attempts = 0;
+                if let Some(why) = self.context.runtime.not_held(&container) {
+                    self.context.note(&self.record, "Warning", "LimitNotHeld", &why);
+                }
+            }
             Err(error) => {
                 let message = error.to_string();
                 self.context.note(&self.record, "Warning", "Failed", &message);

@@ -7,13 +7,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::cgroup::Device;
 use crate::confine::mounts::needs_loader;
 use crate::confine::{Root, Volume};
 use crate::files;
 use crate::runtime::Container;
 
 /// Writes the bundle into `directory`, with an empty root to mount on if needed.
-pub(super) fn write(container: &Container, directory: &Path, node: &str) -> io::Result<()> {
+pub(super) fn write(
+    container: &Container,
+    directory: &Path,
+    node: &str,
+    iops: Option<(Device, u64)>,
+) -> io::Result<()> {
     let rootfs = directory.join("rootfs");
     files::make_dirs(&rootfs, 0o755)?;
     let config = json!({
@@ -22,7 +28,7 @@ pub(super) fn write(container: &Container, directory: &Path, node: &str) -> io::
         "root": { "path": root(&container.root, &rootfs), "readonly": true },
         "hostname": container.hostname,
         "mounts": mounts(container, &rootfs)?,
-        "linux": linux(container, node),
+        "linux": linux(container, node, iops),
     });
     files::replace_json(&directory.join("config.json"), &config)
 }
@@ -106,7 +112,7 @@ fn mount(source: &str, target: &str, kind: &str, options: &[&str]) -> Value {
     json!({ "source": source, "destination": target, "type": kind, "options": options })
 }
 
-fn linux(container: &Container, node: &str) -> Value {
+fn linux(container: &Container, node: &str, iops: Option<(Device, u64)>) -> Value {
     let limits = &container.limits;
     let mut spaces = vec![
         json!({ "type": "pid" }),
@@ -130,6 +136,10 @@ fn linux(container: &Container, node: &str) -> Value {
     });
     if let Some(memory) = limits.memory {
         resources["memory"] = json!({ "limit": memory });
+    }
+    if let Some(((major, minor), rate)) = iops {
+        let limit = json!([{ "major": major, "minor": minor, "rate": rate }]);
+        resources["blockIO"] = json!({ "throttleReadIOPSDevice": limit, "throttleWriteIOPSDevice": limit });
     }
     json!({
         "namespaces": spaces,

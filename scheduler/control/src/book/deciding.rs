@@ -2,6 +2,7 @@
 //! none, and the decision enters the ledger.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use coffer_scheduler::{
     Effect, Explanation, Fleet, Line, Managed, NodeName, PodId, Resources, SetName, SiteSet, explain, staying,
@@ -27,6 +28,28 @@ pub struct Binding {
     pub needs: Resources,
     /// The line of the ledger that says so; `None`: it returns to where its bytes are.
     pub line: Option<u64>,
+}
+
+/// A set whose bindings were refused: each refusal in a row doubles its wait, because each attempt is two lines
+/// of the ledger for every pod.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Refused {
+    times: u32,
+    until: Duration,
+}
+
+impl Refused {
+    const WAIT: Duration = Duration::from_millis(500);
+    const WAIT_MAX: Duration = Duration::from_secs(60);
+
+    pub(super) fn is_over(&self, now: Duration) -> bool {
+        self.until <= now
+    }
+
+    fn again(self, now: Duration) -> Self {
+        let wait = Self::WAIT.saturating_mul(1_u32.checked_shl(self.times).unwrap_or(u32::MAX));
+        Self { times: self.times.saturating_add(1), until: now.saturating_add(wait.min(Self::WAIT_MAX)) }
+    }
 }
 
 /// What was decided over a set.
@@ -64,6 +87,10 @@ impl Book {
         };
         let unbound: BTreeSet<PodId> = self.pods_of(name).filter_map(unbound).collect();
         if unbound.is_empty() {
+            self.refused.remove(name);
+            return Ok(Verdict::Nothing);
+        }
+        if self.refused.get(name).is_some_and(|one| !one.is_over(self.clock.monotonic())) {
             return Ok(Verdict::Nothing);
         }
         let mut bindings = self.returns(&managed, &unbound);
@@ -139,15 +166,20 @@ impl Book {
     fn place(&mut self, staying: SiteSet) -> Result<Verdict, BookError> {
         let name = staying.name.clone();
         let number = self.ledger.lines();
-        let (decision, line) = self.ledger.decide(staying.clone(), self.costs)?;
-        self.lines.push(line);
-        let Some(decision) = decision else {
+        let Some(decision) = self.ledger.propose(&staying, &self.costs) else {
             let Some(why) = explain(self.ledger.cluster(), &staying, &self.costs) else {
                 return Ok(Verdict::Nothing);
             };
-            self.stuck.insert(name, (self.changes, crate::events::explanation(&why)));
+            let text = crate::events::explanation(&why);
+            let known = self.stuck.insert(name, (self.changes, text.clone()));
+            // The same answer is neither written down nor told again, however much changes elsewhere.
+            if known.is_some_and(|(_, known)| known == text) {
+                return Ok(Verdict::Nothing);
+            }
+            self.lines.push(self.ledger.record(staying, self.costs, None)?);
             return Ok(Verdict::Unplaceable(Box::new(why)));
         };
+        self.lines.push(self.ledger.record(staying, self.costs, Some(decision.clone()))?);
         self.changes += 1;
         self.stuck.remove(&name);
         let id = |ordinal| PodId { set: decision.set.clone(), ordinal };
@@ -162,7 +194,12 @@ impl Book {
     /// # Errors
     /// [`BookError`].
     pub fn was_refused(&mut self, binding: &Binding) -> Result<(), BookError> {
-        self.refused.insert(binding.pod.set.clone());
+        let now = self.clock.monotonic();
+        let one = self.refused.entry(binding.pod.set.clone()).or_default();
+        // Once for all pods of a batch.
+        if one.is_over(now) {
+            *one = one.again(now);
+        }
         self.on_the_way.remove(&binding.pod);
         if binding.line.is_some() && self.ledger.cluster().node_of(&binding.pod).is_some() {
             self.change(Line::Released(binding.pod.clone()))?;

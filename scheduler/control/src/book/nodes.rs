@@ -1,13 +1,14 @@
 //! Nodes in the book: what the API says of them, what their attestation says at
 //! this moment, and what others take of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use coffer_scheduler::{Attestation, Line, Node, NodeName, Resource, Resources};
 
 use super::{Book, BookError};
 use crate::attestation::{AttestationError, Verified};
+use crate::names::{DISCARD, DISCARDED};
 
 /// A node as it was last seen.
 #[derive(Clone, Debug)]
@@ -18,8 +19,28 @@ pub(crate) struct SeenNode {
     pub(crate) statement: Result<Verified, AttestationError>,
     /// An operator wants it empty.
     pub(crate) drain: bool,
+    /// What is to be removed from its disk, and what is.
+    pub(crate) discards: Discards,
     /// Since when it is not ready, on the monotonic clock. The book fills it in.
     pub(crate) silent_since: Option<Duration>,
+}
+
+/// Directories of sites that have left for good: those that a node was told to remove, by their sets, and those
+/// that it says are gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Discards {
+    pub(crate) told: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) done: BTreeSet<String>,
+}
+
+impl Discards {
+    pub(crate) fn of(annotations: Option<&BTreeMap<String, String>>) -> Self {
+        let list = |text: &String| text.split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect();
+        let told = annotations.into_iter().flatten();
+        let told = told.filter_map(|(key, text)| Some((key.strip_prefix(DISCARD)?.to_owned(), list(text))));
+        let done = annotations.and_then(|all| all.get(DISCARDED)).map(list).unwrap_or_default();
+        Self { told: told.collect(), done }
+    }
 }
 
 /// A node that is named, and that nobody knows.
@@ -28,7 +49,7 @@ pub(super) fn gone(name: &NodeName) -> Node {
         name: name.clone(),
         total: Resources::default(),
         attested: None,
-        labels: std::collections::BTreeMap::new(),
+        labels: BTreeMap::new(),
         taints: BTreeSet::new(),
         cordoned: false,
         ready: false,
@@ -99,7 +120,9 @@ impl Book {
     /// # Errors
     /// [`BookError`].
     pub fn time_passes(&mut self) -> Result<(), BookError> {
-        self.waiting.append(&mut self.refused);
+        let now = self.clock.monotonic();
+        self.waiting
+            .extend(self.refused.iter().filter(|(_, one)| one.is_over(now)).map(|(set, _)| set.clone()));
         // What else there is to a node changes only when it is seen.
         let before = |name: &NodeName| self.ledger.cluster().node(name).map(|node| node.attested.as_ref());
         let other =
@@ -127,6 +150,11 @@ impl Book {
         }
         self.waiting.extend(self.ledger.cluster().pods_on(name).map(|pod| pod.set.clone()));
         self.change(Line::Node(Box::new(node)))
+    }
+
+    /// What each node that there is was told to remove, and has removed.
+    pub(crate) fn discards(&self) -> impl Iterator<Item = (&NodeName, &Discards)> {
+        self.nodes.iter().map(|(name, seen)| (name, &seen.discards))
     }
 
     /// Whether a node was silent for longer than `grace`, or is no more.

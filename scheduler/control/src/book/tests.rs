@@ -77,7 +77,15 @@ impl World {
         let base = translate::node(&object).unwrap();
         let text = object.metadata.annotations.as_ref().and_then(|all| all.get("fleet.coffer/attestation"));
         let statement = trusted().verify(&base.name, text.map(String::as_str));
-        self.book.see_node(SeenNode { base, statement, drain: false, silent_since: None }).unwrap();
+        self.book
+            .see_node(SeenNode {
+                base,
+                statement,
+                drain: false,
+                discards: Discards::default(),
+                silent_since: None,
+            })
+            .unwrap();
     }
 
     fn set(&mut self, members: &[u32]) {
@@ -283,9 +291,52 @@ fn a_refused_binding_is_taken_back_and_tried_again_with_the_next_beat() {
     bindings.iter().for_each(|binding| world.book.was_refused(binding).unwrap());
     assert_eq!(world.book.ledger().cluster().bound().count(), 0);
     world.book.take_waiting(10);
+    world.clock.0.fetch_add(1, Ordering::Relaxed);
     world.book.time_passes().unwrap();
     assert_eq!(world.book.take_waiting(10), ["gold".parse().unwrap()]);
     assert!(matches!(world.decide(), Verdict::Bind(_)));
+}
+
+#[test]
+fn bindings_that_are_always_refused_fill_no_ledger() {
+    let mut world = World::with_nodes();
+    world.set(&[]);
+    (0..3).for_each(|ordinal| drop(world.pod(ordinal, None)));
+    let mut refused = 0;
+    // A quarter of an hour, with a beat each second.
+    for _ in 0..900 {
+        world.clock.0.fetch_add(1, Ordering::Relaxed);
+        world.book.time_passes().unwrap();
+        if world.book.take_waiting(10).is_empty() {
+            continue;
+        }
+        if let Verdict::Bind(bindings) = world.decide() {
+            refused += 1;
+            bindings.iter().for_each(|binding| world.book.was_refused(binding).unwrap());
+        }
+    }
+    assert!((15..30).contains(&refused), "{refused}");
+}
+
+#[test]
+fn a_set_that_stays_stuck_is_written_down_once_whatever_changes_elsewhere() {
+    let mut world = World::new();
+    world.node(0, "DE", |_| ());
+    world.set(&[]);
+    (0..3).for_each(|ordinal| drop(world.pod(ordinal, None)));
+    assert!(matches!(world.decide(), Verdict::Unplaceable(_)));
+    let decided = |world: &World| world.lines.iter().filter(|line| line.contains("decided")).count();
+    for n in 0..20 {
+        world.node(0, "DE", |node| node["metadata"]["labels"] = json!({ "try": n.to_string() }));
+        assert_eq!(world.decide(), Verdict::Nothing);
+    }
+    assert_eq!(decided(&world), 1);
+    // Another answer is news.
+    world.node(1, "FR", |_| ());
+    assert!(matches!(world.decide(), Verdict::Unplaceable(_)));
+    assert_eq!(decided(&world), 2);
+    let replayed = Ledger::replay(world.lines.iter().map(String::as_str), Some(&world.book.ledger().end()));
+    assert!(replayed.is_ok());
 }
 
 #[test]

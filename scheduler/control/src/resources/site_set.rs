@@ -204,6 +204,9 @@ pub struct SiteSetStatus {
     /// The sites of the set, whether a pod of theirs runs or not.
     #[serde(default)]
     pub members: Vec<Member>,
+    /// Sites that have left, and whose bytes are on their disks still.
+    #[serde(default)]
+    pub departed: Vec<Departed>,
     /// Conditions, one of a type.
     #[serde(default)]
     pub conditions: Vec<Condition>,
@@ -230,6 +233,21 @@ pub struct Member {
     /// How often a pod was made for it: an earlier one is refused where it writes.
     #[serde(default)]
     pub epoch: u64,
+    /// How often its certificate was renewed: a pod that began with an earlier one is restarted.
+    #[serde(default)]
+    pub certificate: u64,
+}
+
+/// A site that has left its set. Its room is its own until its bytes are gone.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Departed {
+    /// Its number in the set.
+    pub ordinal: u32,
+    /// The node with its disk.
+    pub node: String,
+    /// Whether the ledger of shards took it off for good: only then are its bytes removed.
+    pub retired: bool,
 }
 
 /// A condition, as Kubernetes has them.

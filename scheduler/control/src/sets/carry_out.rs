@@ -110,7 +110,10 @@ impl Look<'_> {
     /// The plan, `None` without a book: then nothing is known of the set, and nothing is wished.
     fn planned(&self, shards: &Shards) -> Option<Vec<Step>> {
         self.sets.locked(|book| {
-            let managed = book.managed(&self.name)?;
+            let mut managed = book.managed(&self.name)?;
+            // One that began with an older certificate runs something else than is wanted, and is restarted like it.
+            let other = !managed.version;
+            managed.running.extend(self.with_old_certificates().map(|ordinal| (ordinal, other)));
             let standing = book.standing(&self.name);
             let sets = [managed];
             Some(plan(&Fleet {
@@ -134,7 +137,10 @@ impl Look<'_> {
         let serving = sets.serving(taken, &self.name);
         let shards = self.shards(&serving).await;
         let Some(steps) = self.planned(&shards) else { return Ok(()) };
-        self.allow(&shards);
+        let missed = |id: &PodId| shards.held.get(id).is_some_and(|held| *held > 0);
+        let one_has_to_go = steps.iter().any(|step| matches!(step, Step::Leave(id, _) if missed(id)));
+        self.allow(&shards, one_has_to_go);
+        self.keep_budget().await?;
         let mut waits = Vec::new();
         for step in steps {
             self.busy |= !matches!(step, Step::Wait(..) | Step::Await(_) | Step::Unplaceable(..));
@@ -154,12 +160,16 @@ impl Look<'_> {
                     }
                 }
                 Step::Restart(id, version) => {
-                    self.restart(&id, version).await?;
-                    self.note_taken(taken, id);
+                    if self.restart(&id, version).await? {
+                        self.note_taken(taken, id);
+                    } else {
+                        waits.push(format!("{id} waits: the disruption budget of the set is given to another pod, or is being counted"));
+                    }
                 }
                 Step::Wait(id, why) => waits.push(format!("{id} waits: {why}")),
             }
         }
+        self.retire(&shards).await;
         self.rollout_waits(&waits);
         self.data_moves(&moving.refused, &moving.moves, &moving.awaited);
         Ok(())
@@ -202,6 +212,7 @@ impl Look<'_> {
             leaves: None,
             is_site: Some(false),
             epoch: 0,
+            certificate: 0,
         });
     }
 
@@ -277,17 +288,24 @@ impl Look<'_> {
         if !holds && !never && !moving.tried(self.sets.control.shards.leave(id).await) {
             return Ok(false);
         }
+        let goes = if holds { self.take_one(id).await? } else { self.delete(id).await? };
+        if !goes {
+            return Ok(false);
+        }
         self.tell_of_pod(id, ("Leave", "Leaves"), &format!("{why:?}: nothing is lost without it")).await;
-        self.delete(id).await?;
         self.unpublish(id).await?;
-        self.status.members.retain(|member| member.ordinal != id.ordinal);
+        self.depart(id.ordinal, !holds);
         Ok(true)
     }
 
-    async fn restart(&mut self, id: &PodId, version: u64) -> Result<(), SetError> {
-        let text = format!("restarts with the template {version:016x}, on its node");
-        self.tell_of_pod(id, ("Restart", "RollsOut"), &text).await;
-        self.delete(id).await
+    /// Whether it goes now.
+    async fn restart(&mut self, id: &PodId, version: u64) -> Result<bool, SetError> {
+        let goes = self.take_one(id).await?;
+        if goes {
+            let text = format!("restarts with the template {version:016x}, on its node");
+            self.tell_of_pod(id, ("Restart", "RollsOut"), &text).await;
+        }
+        Ok(goes)
     }
 
     fn note_taken(&self, taken: &mut TakenDown, id: PodId) {

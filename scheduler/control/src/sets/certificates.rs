@@ -1,14 +1,17 @@
 //! Certificates of sites: issued once a pod has a node, because the certificate
-//! names where it stands. Until then its volume is not there, and it waits.
+//! names where it stands. Until then its volume is not there, and it waits. They are renewed in time, and each pod
+//! is restarted with its new one as the loss budget allows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use coffer_scheduler::{Attestation, PodId};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Api, Resource as _};
+use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::{Look, SetError};
@@ -16,6 +19,10 @@ use crate::names::FIELD_MANAGER;
 
 /// Annotation of a certificate's secret: the country that it names.
 const ISSUED_FOR: &str = "fleet.coffer/issued-for";
+/// Annotation of a certificate's secret: when it was issued, seconds since 1970.
+const ISSUED_AT: &str = "fleet.coffer/issued-at";
+/// Annotation of a certificate's secret: how often it was renewed; of a pod: which one it began with.
+pub(super) const CERTIFICATE: &str = "fleet.coffer/certificate";
 
 /// Who a certificate is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +54,24 @@ pub trait SiteCertificates: Send + Sync {
     /// # Errors
     /// [`CertificateError`].
     async fn issue(&self, site: &SiteIdentity) -> Result<BTreeMap<String, Vec<u8>>, CertificateError>;
+
+    /// For how long what is issued now holds. It is renewed when two thirds of that are over; `None`: not here.
+    fn lasts(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The files anew, for the site that these are of.
+    ///
+    /// # Errors
+    /// [`CertificateError`]. Then what there is stays, and it is asked again with the next look.
+    async fn renew(
+        &self,
+        site: &SiteIdentity,
+        files: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<BTreeMap<String, Vec<u8>>, CertificateError> {
+        let _ = files;
+        Err(CertificateError::NotIssued { pod: site.pod.clone(), why: "nobody renews it here".to_owned() })
+    }
 }
 
 /// For fleets whose sites get their certificates elsewhere: the secret is empty.
@@ -77,12 +102,60 @@ impl Look<'_> {
         Ok(())
     }
 
-    async fn certificate(&self, site: SiteIdentity) -> Result<(), SetError> {
+    /// Seconds since 1970.
+    fn seconds(&self) -> u64 {
+        self.sets.control.clock.now().0 / 1_000_000_000
+    }
+
+    /// Numbers of pods that began with an older certificate than there is.
+    pub(super) fn with_old_certificates(&self) -> impl Iterator<Item = u32> {
+        let began =
+            |pod: &Pod| pod.annotations().get(CERTIFICATE).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let members = self.status.members.iter();
+        let old = members.filter(move |member| {
+            self.pods.get(&member.ordinal).is_some_and(|pod| began(pod) < member.certificate)
+        });
+        old.map(|member| member.ordinal)
+    }
+
+    /// Renews a certificate of which less than a third of its time is left; the pods take it up by a restart.
+    async fn renew(&mut self, api: &Api<Secret>, site: SiteIdentity, known: Secret) -> Result<(), SetError> {
+        let certificates = Arc::clone(&self.sets.control.certificates);
+        let Some(lasts) = certificates.lasts() else { return Ok(()) };
+        let said = |key: &str| known.annotations().get(key).and_then(|text| text.parse::<u64>().ok());
+        let mut number = said(CERTIFICATE).unwrap_or(0);
+        let now = self.seconds();
+        // One that does not say when is of before anybody renewed.
+        let due = said(ISSUED_AT).is_none_or(|at| now >= at.saturating_add((lasts * 2 / 3).as_secs()));
+        if due {
+            let files = known.data.clone().unwrap_or_default();
+            let files = files.into_iter().map(|(name, ByteString(bytes))| (name, bytes)).collect();
+            let files = certificates.renew(&site, &files).await?;
+            let data: BTreeMap<String, ByteString> =
+                files.into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect();
+            number = number.saturating_add(1);
+            let annotations = json!({ ISSUED_AT: now.to_string(), CERTIFICATE: number.to_string() });
+            let version = known.metadata.resource_version.clone();
+            let patch = json!({
+                "metadata": { "annotations": annotations, "resourceVersion": version }, "data": data,
+            });
+            let params =
+                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            api.patch(&known.name_any(), &params, &Patch::Merge(&patch)).await?;
+        }
+        let mut members = self.status.members.iter_mut();
+        if let Some(member) = members.find(|member| member.ordinal == site.pod.ordinal) {
+            member.certificate = number;
+        }
+        Ok(())
+    }
+
+    async fn certificate(&mut self, site: SiteIdentity) -> Result<(), SetError> {
         let api: Api<Secret> = Api::namespaced(self.sets.control.client.clone(), &self.namespace);
         let name = format!("{}-certificate", site.pod);
-        // Once for the life of a site: a node that moves to another country loses the site, it does not rename it.
-        if api.get_opt(&name).await?.is_some() {
-            return Ok(());
+        // Of one site for life: a node that moves to another country loses the site, it does not rename it.
+        if let Some(known) = api.get_opt(&name).await? {
+            return self.renew(&api, site, known).await;
         }
         let files = self.sets.control.certificates.issue(&site).await?;
         let data: BTreeMap<String, ByteString> =
@@ -90,7 +163,13 @@ impl Look<'_> {
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
-                annotations: Some([(ISSUED_FOR.to_owned(), site.stands.country.to_string())].into()),
+                annotations: Some(
+                    [
+                        (ISSUED_FOR.to_owned(), site.stands.country.to_string()),
+                        (ISSUED_AT.to_owned(), self.seconds().to_string()),
+                    ]
+                    .into(),
+                ),
                 owner_references: Some(self.object.controller_owner_ref(&()).into_iter().collect()),
                 ..ObjectMeta::default()
             },

@@ -13,7 +13,7 @@ use crate::names::{FIELD_MANAGER, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, PORT};
 use crate::translate;
 
 impl Look<'_> {
-    /// Applies the Service and the slices of pods that have an address, and the disruption budget.
+    /// Applies the Service and the slices of pods that have an address.
     pub(super) async fn publish(&mut self) -> Result<(), SetError> {
         let client = self.sets.control.client.clone();
         let services: Api<Service> = Api::namespaced(client.clone(), &self.namespace);
@@ -37,7 +37,7 @@ impl Look<'_> {
                 slices.patch(&name, &apply(), &Patch::Apply(&wanted)).await?;
             }
         }
-        self.keep_budget().await
+        Ok(())
     }
 
     /// Nobody answers there any more.

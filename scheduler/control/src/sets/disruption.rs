@@ -27,10 +27,24 @@ fn may_lose(groups: &[ShardGroup], ready: u32) -> u32 {
 }
 
 impl Look<'_> {
-    /// Notes how many pods may be lost by choice.
-    pub(super) fn allow(&mut self, shards: &Shards) {
+    /// Notes how many pods may be lost by choice: none while one has to go whose shards are missed.
+    pub(super) fn allow(&mut self, shards: &Shards, one_has_to_go: bool) {
         let ready = self.ready();
-        self.status.may_lose = may_lose(&shards.groups, ready);
+        self.status.may_lose = if one_has_to_go { 0 } else { may_lose(&shards.groups, ready) };
+    }
+
+    /// Whether the budget gives no pod away, and has given none away that serves in what we see.
+    pub(super) async fn is_shut(&self) -> Result<bool, SetError> {
+        let Some(budget) = self.budgets().get_opt(&self.name.to_string()).await? else { return Ok(false) };
+        let Some(status) = budget.status else { return Ok(false) };
+        let observed = status.observed_generation >= budget.metadata.generation;
+        let healthy = u32::try_from(status.current_healthy).unwrap_or(0);
+        let given = status.disrupted_pods.is_some_and(|pods| !pods.is_empty());
+        Ok(observed && status.disruptions_allowed == 0 && !given && healthy >= self.ready())
+    }
+
+    fn budgets(&self) -> Api<PodDisruptionBudget> {
+        Api::namespaced(self.sets.control.client.clone(), &self.namespace)
     }
 
     /// What would be lost, for whoever is refused.
@@ -52,9 +66,9 @@ impl Look<'_> {
         u32::try_from(ready).unwrap_or(u32::MAX)
     }
 
+    /// The budget by what was just noted; before anything that may fail, and before anything is taken down.
     pub(super) async fn keep_budget(&self) -> Result<(), SetError> {
-        let api: Api<PodDisruptionBudget> =
-            Api::namespaced(self.sets.control.client.clone(), &self.namespace);
+        let api = self.budgets();
         let name = self.name.to_string();
         let least = i64::from(self.ready().saturating_sub(self.status.may_lose));
         let known = api.get_opt(&name).await?.and_then(|budget| budget.spec?.min_available);

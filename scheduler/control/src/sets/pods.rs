@@ -2,13 +2,14 @@
 
 use coffer_scheduler::PodId;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, PostParams};
-use kube::{Api, Resource as _};
+use kube::api::{DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::certificates::CERTIFICATE;
 use super::{Look, SetError};
 use crate::names::{LABEL_ORDINAL, LABEL_SET, LABEL_SITE, SCHEDULER_NAME, TEMPLATE};
-use crate::resources::SiteSet;
+use crate::resources::{Member, SiteSet};
 use crate::translate::{self, Phase};
 
 /// Where the bytes of a site are, in its pod.
@@ -63,6 +64,29 @@ impl Look<'_> {
         Ok(true)
     }
 
+    /// Pods of before the set's pods stayed under every taint learn to.
+    pub(super) async fn let_stay(&self) -> Result<(), SetError> {
+        for pod in self.pods.values().filter(|pod| can_be_driven_out(pod)) {
+            let mut all = pod.spec.iter().flat_map(|spec| spec.tolerations.iter().flatten());
+            let all = all.try_fold(Vec::new(), |mut list, one| {
+                list.push(serde_json::to_value(one)?);
+                Ok::<_, serde_json::Error>(list)
+            })?;
+            let all: Vec<Value> = all.into_iter().chain([stays()]).collect();
+            let metadata =
+                json!({ "uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version });
+            let patch = json!({ "metadata": metadata, "spec": { "tolerations": all } });
+            let (api, name, how) = (self.pod_api(), pod.name_any(), PatchParams::default());
+            match api.patch(&name, &how, &Patch::Merge(&patch)).await {
+                Ok(_) => {}
+                // It changed or went meanwhile: with the next look.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
     fn epoch(&self, ordinal: u32) -> u64 {
         let member = self.status.members.iter().find(|member| member.ordinal == ordinal);
         member.map_or(0, |member| member.epoch)
@@ -70,7 +94,9 @@ impl Look<'_> {
 
     async fn make_pod(&mut self, ordinal: u32) -> Result<(), SetError> {
         let id = self.id(ordinal);
-        let object: Pod = serde_json::from_value(object(&self.object, &id, self.epoch(ordinal)))?;
+        let member = self.status.members.iter().find(|member| member.ordinal == ordinal);
+        let Some(member) = member else { return Ok(()) };
+        let object: Pod = serde_json::from_value(object(&self.object, &id, member))?;
         match self.pod_api().create(&PostParams::default(), &object).await {
             Ok(pod) => drop(self.pods.insert(ordinal, pod)),
             Err(kube::Error::Api(status)) if status.code == 409 => {}
@@ -89,18 +115,62 @@ impl Look<'_> {
         })
     }
 
-    /// Tells a pod to end; one that is not there is fine.
-    pub(super) async fn delete(&self, id: &PodId) -> Result<(), SetError> {
-        match self.pod_api().delete(&id.to_string(), &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+    /// Only the pod that this look has seen: who leads in our place by now may have made another.
+    fn seen_only(&self, id: &PodId) -> Option<DeleteParams> {
+        let uid = self.pods.get(&id.ordinal)?.metadata.uid.clone()?;
+        Some(DeleteParams::default().preconditions(Preconditions { uid: Some(uid), resource_version: None }))
+    }
+
+    /// Tells a pod to end that was seen; whether none such is left. One that is not there is fine.
+    pub(super) async fn delete(&self, id: &PodId) -> Result<bool, SetError> {
+        let Some(how) = self.seen_only(id) else { return Ok(true) };
+        match self.pod_api().delete(&id.to_string(), &how).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+            // Another pod of this name has come.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Takes a pod down that is missed: by an eviction, so that the budget of the set counts it at once and
+    /// nobody else takes another one by a count that is old. Where the budget has nothing to give to anybody the
+    /// ledger of shards has the word alone. Whether the pod goes.
+    pub(super) async fn take_one(&self, id: &PodId) -> Result<bool, SetError> {
+        if self.status.may_lose == 0 {
+            return Ok(self.is_shut().await? && self.delete(id).await?);
+        }
+        let Some(how) = self.seen_only(id) else { return Ok(true) };
+        let eviction = EvictParams { delete_options: Some(how), post_options: PostParams::default() };
+        match self.pod_api().evict(&id.to_string(), &eviction).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+            // The budget is given to another pod, or is being counted; or this is another pod.
+            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 429) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 }
 
+/// No taint takes a pod away behind the plan's back, neither one of silence nor an operator's: the plan knows
+/// what a pod holds, and for how long a silent node is waited for. It takes every other such taint for a drain.
+fn stays() -> Value {
+    json!({ "operator": "Exists", "effect": "NoExecute" })
+}
+
+/// Whether a taint could take the pod away.
+fn can_be_driven_out(pod: &Pod) -> bool {
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
+    !tolerations.iter().any(|one| serde_json::to_value(one).ok() == Some(stays()))
+}
+
+/// Where the bytes of a site are below the data of its node, if it has no claim.
+pub(super) fn data_path(id: &PodId) -> String {
+    format!("site-data/{id}")
+}
+
 /// The pod of one site.
-fn object(set: &SiteSet, id: &PodId, epoch: u64) -> Value {
+fn object(set: &SiteSet, id: &PodId, member: &Member) -> Value {
     let template = &set.spec.template;
     let name = id.to_string();
     let mut tolerations: Vec<Value> = template
@@ -111,13 +181,9 @@ fn object(set: &SiteSet, id: &PodId, epoch: u64) -> Value {
             json!({ "key": one.key, "operator": operator, "value": one.value, "effect": one.effect })
         })
         .collect();
-    // A silent node is the plan's affair: it knows what a pod holds, and for how long it is waited for.
-    tolerations.extend(["not-ready", "unreachable"].map(|what| {
-        let key = format!("node.kubernetes.io/{what}");
-        json!({ "key": key, "operator": "Exists", "effect": "NoExecute" })
-    }));
+    tolerations.push(stays());
     let data = match &template.storage_class {
-        None => json!({ "name": "data", "hostPath": { "path": format!("site-data/{name}") } }),
+        None => json!({ "name": "data", "hostPath": { "path": data_path(id) } }),
         Some(_) => {
             json!({ "name": "data", "persistentVolumeClaim": { "claimName": format!("data-{name}") } })
         }
@@ -131,7 +197,8 @@ fn object(set: &SiteSet, id: &PodId, epoch: u64) -> Value {
             "labels": { LABEL_SET: id.set.as_str(), LABEL_ORDINAL: id.ordinal.to_string(), LABEL_SITE: name },
             "annotations": {
                 TEMPLATE: format!("{:016x}", translate::version(template)),
-                EPOCH: epoch.to_string(),
+                EPOCH: member.epoch.to_string(),
+                CERTIFICATE: member.certificate.to_string(),
             },
             "ownerReferences": set.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
         },

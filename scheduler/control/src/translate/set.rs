@@ -63,12 +63,26 @@ pub struct SeenSet {
     pub version: u64,
     /// Its sites, whether pods of theirs exist or not, as its status says.
     pub members: BTreeSet<u32>,
+    /// Its former sites whose bytes are on their disks still.
+    pub departed: BTreeSet<u32>,
     /// The countries that its sites stand in for life.
     pub countries: BTreeMap<u32, Country>,
     /// For how long a silent node is waited for, in seconds.
     pub grace_seconds: u32,
     /// For how long before what its pods hold is rebuilt elsewhere, in seconds.
     pub rebuild_after_seconds: u32,
+}
+
+impl SeenSet {
+    /// The sites that have a disk: those of the set, and those that have left it and not yet their disks.
+    pub fn on_disks(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().chain(&self.departed).copied()
+    }
+
+    /// Whether it is one of these.
+    pub fn is_on_disk(&self, ordinal: u32) -> bool {
+        self.members.contains(&ordinal) || self.departed.contains(&ordinal)
+    }
 }
 
 /// Reads a site set.
@@ -108,6 +122,7 @@ pub fn site_set(object: &SiteSet) -> Result<SeenSet, SetRefusal> {
     let all = object.status.iter().flat_map(|status| &status.members);
     let countries = all.filter_map(|one| Some((one.ordinal, one.country.as_ref()?.parse().ok()?)));
     let members = object.status.iter().flat_map(|status| &status.members).map(|member| member.ordinal);
+    let departed = object.status.iter().flat_map(|status| &status.departed).map(|site| site.ordinal);
     Ok(SeenSet {
         name,
         namespace: object.metadata.namespace.clone().unwrap_or_default(),
@@ -118,6 +133,7 @@ pub fn site_set(object: &SiteSet) -> Result<SeenSet, SetRefusal> {
         template: template(&spec.template)?,
         version: version(&spec.template),
         members: members.collect(),
+        departed: departed.collect(),
         countries: countries.collect(),
         grace_seconds: spec.grace_seconds,
         rebuild_after_seconds: spec.rebuild_after_seconds,

@@ -7,5 +7,6 @@ mod leaders;
 mod reservations;
 mod storm;
 mod story;
+mod taken;
 mod troubles;
 mod world;

@@ -25,7 +25,7 @@ async fn is_serving(place: Place, pod: &str) -> bool {
     place.pods.get_opt(pod).await.unwrap().is_some_and(|pod| coffer_control::translate::pod(&pod).ready)
 }
 
-async fn founded(nodes: usize, replicas: usize) -> World {
+pub(crate) async fn founded(nodes: usize, replicas: usize) -> World {
     let mut world = World::new(nodes).await;
     world.set(replicas, 1).await;
     world.until("all pods serve", 12, |place| serves(place, replicas)).await;
@@ -36,14 +36,14 @@ fn id(ordinal: u32) -> PodId {
     PodId { set: "gold".parse().unwrap(), ordinal }
 }
 
-async fn homes(world: &World) -> BTreeMap<String, String> {
+pub(crate) async fn homes(world: &World) -> BTreeMap<String, String> {
     let pods = world.all_pods().await;
     let bound = |pod: &Pod| Some((pod.name_any(), pod.spec.as_ref()?.node_name.clone()?));
     pods.iter().filter_map(bound).collect()
 }
 
 /// One object on the first six pods.
-fn put(world: &World) {
+pub(crate) fn put(world: &World) {
     let shards = (0..u32::try_from(SHARDS).unwrap()).map(|ordinal| (id(ordinal), true));
     world.objects.0.lock().unwrap().push(shards.collect());
 }

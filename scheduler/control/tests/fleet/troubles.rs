@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use coffer_control::{
     CertificateError, Control, ShardLedger, ShardLedgerError, Shards, SiteCertificates, SiteIdentity,
 };
 use coffer_scheduler::{PodId, SetName, ShardGroup};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams};
@@ -117,6 +119,57 @@ impl SiteCertificates for OutOfOrder {
             why: "the issuer is out of order".to_owned(),
         })
     }
+}
+
+/// Certificates that hold for an hour.
+struct Short;
+
+#[async_trait]
+impl SiteCertificates for Short {
+    async fn issue(&self, site: &SiteIdentity) -> Result<BTreeMap<String, Vec<u8>>, CertificateError> {
+        Ok([("certificate".to_owned(), site.pod.to_string().into_bytes())].into())
+    }
+
+    fn lasts(&self) -> Option<Duration> {
+        Some(Duration::from_secs(3600))
+    }
+
+    async fn renew(
+        &self,
+        _: &SiteIdentity,
+        files: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<BTreeMap<String, Vec<u8>>, CertificateError> {
+        let more = |bytes: &Vec<u8>| [bytes, &b"+"[..]].concat();
+        Ok(files.iter().map(|(name, bytes)| (name.clone(), more(bytes))).collect())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_renewed_in_time_and_pods_take_it_up_one_after_the_other() {
+    let mut world = World::with(9, |control| Control { certificates: Arc::new(Short), ..control }).await;
+    world.set(6, 1).await;
+    world.until("all pods serve", 12, |place| serves(place, 6)).await;
+    crate::story::put(&world);
+    world.turn().await;
+    let files = async |world: &World| -> Vec<Vec<u8>> {
+        let secrets = world.api::<Secret>().list(&ListParams::default()).await.unwrap().items;
+        secrets.into_iter().map(|secret| secret.data.unwrap()["certificate"].0.clone()).collect()
+    };
+    let before = (objects(&world).await, files(&world).await);
+    for _ in 0..4 {
+        world.turn().await;
+    }
+    assert_eq!((objects(&world).await, files(&world).await), before, "nothing is due yet");
+    world.clock.forward(Duration::from_secs(2400));
+    for _ in 0..40 {
+        world.turn().await;
+        let serving = world.serving().await;
+        assert!(world.objects.readable(&serving)[0].len() >= crate::world::SHARDS - 1, "{serving:?}");
+    }
+    let after = (objects(&world).await, files(&world).await);
+    assert!(after.0.is_disjoint(&before.0), "each pod has begun anew");
+    let renewed: Vec<Vec<u8>> = before.1.iter().map(|bytes| [bytes, &b"+"[..]].concat()).collect();
+    assert_eq!(after.1, renewed, "once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

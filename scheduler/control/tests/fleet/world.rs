@@ -9,18 +9,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_control::attestation::{Attester, Statement, TrustedKeys, said_by};
 use coffer_control::{
-    ATTESTATION, Control, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards, SiteIdentity, SiteSet,
-    Turns, translate,
+    ATTESTATION, Control, DISCARD, DISCARDED, NoCertificates, Pace, ShardLedger, ShardLedgerError, Shards,
+    SiteIdentity, SiteSet, Turns, translate,
 };
+use coffer_embedded::platform::{Moment, Settings, budgets};
 use coffer_model::{Clock, FailureDomain, Tier, Timestamp};
 use coffer_scheduler::{PodId, Resources, SetName, ShardGroup};
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
-use crate::home::Home;
+use crate::home::{Home, is_cluster};
 
 pub(crate) const HOME: [&str; 3] = ["DE", "FR", "NL"];
 pub(crate) const NEEDED: usize = 4;
@@ -46,9 +48,10 @@ impl Clock for Hand {
     }
 }
 
-/// Objects: the pods that should hold a shard, and whether it is there.
+/// Objects: the pods that should hold a shard, and whether it is there; and every pod that ever was a site,
+/// which a service lists for good.
 #[derive(Default)]
-pub(crate) struct Objects(pub(crate) Mutex<Vec<BTreeMap<PodId, bool>>>);
+pub(crate) struct Objects(pub(crate) Mutex<Vec<BTreeMap<PodId, bool>>>, Mutex<BTreeSet<PodId>>);
 
 impl Objects {
     pub(crate) fn readable(&self, serving: &BTreeSet<PodId>) -> Vec<BTreeSet<PodId>> {
@@ -75,7 +78,9 @@ impl ShardLedger for Objects {
     ) -> Result<Shards, ShardLedgerError> {
         let groups = self.readable(serving).into_iter();
         let groups = groups.map(|readable| ShardGroup { needed: 4, readable, objects: 1 }).collect();
-        let mut held: BTreeMap<PodId, u64> = members.iter().map(|pod| (pod.clone(), 0)).collect();
+        let mut sites = self.1.lock().unwrap();
+        sites.extend(members.iter().cloned());
+        let mut held: BTreeMap<PodId, u64> = sites.iter().map(|pod| (pod.clone(), 0)).collect();
         let objects = self.0.lock().unwrap();
         objects.iter().flat_map(BTreeMap::keys).for_each(|pod| *held.entry(pod.clone()).or_default() += 1);
         Ok(Shards { groups, held })
@@ -286,6 +291,40 @@ impl World {
             } else if !seen.ready {
                 self.mark(&name, true).await;
             }
+        }
+        self.count().await;
+        self.discard().await;
+    }
+
+    /// Says that the directories are gone that a node is told to remove, as its agent does.
+    async fn discard(&self) {
+        for (name, node) in self.all_nodes().await.into_iter().filter(|(_, node)| is_ready(node)) {
+            let told = node.annotations().iter().filter(|(key, _)| key.starts_with(DISCARD));
+            let told: Vec<&str> = told.map(|(_, paths)| paths.as_str()).collect();
+            let done = (!told.is_empty()).then(|| told.join(","));
+            if node.annotations().get(DISCARDED) != done.as_ref() {
+                let n = name.trim_start_matches('n').parse().unwrap();
+                self.node(n, json!({ "metadata": { "annotations": { DISCARDED: done } } })).await;
+            }
+        }
+    }
+
+    /// Counts what the disruption budgets allow, as the platform does; a cluster does it by itself.
+    async fn count(&self) {
+        if is_cluster() {
+            return;
+        }
+        let pods = self.all_pods().await;
+        let pods: Vec<&Pod> = pods.iter().collect();
+        let now = Moment::of(&*self.clock).wall;
+        let budgets = self.api::<PodDisruptionBudget>();
+        for budget in budgets.list(&ListParams::default()).await.unwrap() {
+            let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            let selected = |pod: &&&Pod| budgets::selects(selector, pod.labels()).unwrap();
+            let covered: Vec<&Pod> = pods.iter().filter(selected).copied().collect();
+            let status = budgets::status(&budget, &covered, Ok(0), &now, Settings::default().granted);
+            let counted = PodDisruptionBudget { status: Some(status), ..budget };
+            budgets.replace_status(&counted.name_any(), &PostParams::default(), &counted).await.unwrap();
         }
     }
 

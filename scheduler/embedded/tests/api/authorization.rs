@@ -148,6 +148,41 @@ async fn every_change_and_every_refusal_is_written_down_and_no_reading_is() {
     assert_eq!(lines, [("inside", "create", "a", 201), ("v", "delete", "a", 403), ("v", "get", "x", 403)]);
 }
 
+/// A log whose disk is full.
+struct Full;
+
+impl Audit for Full {
+    fn record(&self, _: AuditEvent) {}
+
+    fn can_record(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn without_an_audit_log_people_change_nothing_and_nodes_keep_their_leases() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = coffer_embedded::Options { audit: Arc::new(Full), ..options(&directory) };
+    let fixture = Fixture { embedded: Embedded::open(options).await.unwrap(), directory };
+    let pods = "/api/v1/namespaces/default/pods";
+    let manifest = serde_json::to_vec(&pod("a")).unwrap();
+    for group in ["system:masters", "fleet.coffer:operator", "fleet.coffer:controller"] {
+        let who = || Identity::new("somebody", [group]);
+        let (status, answer) =
+            fixture.send_as(who(), "POST", pods, "application/json", manifest.clone()).await;
+        assert_eq!(status, 503, "{answer}");
+        assert_eq!(fixture.send_as(who(), "GET", pods, "", "").await.0, 200);
+    }
+    // A node with more rights than a node is no node.
+    let both = Identity::new("system:node:n1", ["system:nodes", "system:masters"]);
+    assert_eq!(fixture.send_as(both, "POST", pods, "application/json", manifest).await.0, 503);
+    let lease = json!({"metadata": {"name": "n1"}, "spec": {"holderIdentity": "n1"}}).to_string();
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let node = Identity::new("system:node:n1", ["system:nodes"]);
+    assert_eq!(fixture.send_as(node, "POST", leases, "application/json", lease).await.0, 201);
+    fixture.nodes().create(&PostParams::default(), &crate::fixture::node("n1")).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_deletion_that_only_its_body_calls_a_dry_run_is_written_down_as_one() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,7 +1,9 @@
 //! Over the network only certificates of the fleet's authority are let in.
 
 use std::convert::Infallible;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -92,6 +94,68 @@ async fn a_certificate_says_who_calls_and_one_of_another_authority_says_nothing(
     assert!(!matches!(outcome, Ok(_) | Err(kube::Error::Api(_))), "no answer at all");
     drop(stop);
     serving.await.unwrap().unwrap();
+}
+
+/// Whether this process is the server of the test below, and what it certifies by.
+const SERVER: &str = "COFFER_TEST_LISTENER";
+
+/// The server, when this test is run by the other one; alone it has nothing to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "it reads what the other test wrote for it")]
+async fn a_listener_with_few_descriptors_serves() {
+    let Some(directory) = std::env::var_os(SERVER) else { return };
+    let read = |name: &str| std::fs::read_to_string(std::path::Path::new(&directory).join(name)).unwrap();
+    let fixture = Fixture::new().await;
+    let tls = Tls { certificate: read("pem"), key: read("key").into(), clients: read("ca") };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "\nport {}", listener.local_addr().unwrap().port()).unwrap();
+        out.flush().unwrap();
+    }
+    let over = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new()));
+    fixture.embedded.listen(listener, tls, async { drop(over.await) }).await.unwrap();
+}
+
+/// Ends the process of the test above, whatever became of the test below.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "a process of its own reads plain files")]
+async fn callers_that_say_nothing_take_neither_the_descriptors_nor_the_places_of_those_that_do() {
+    let (directory, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let (certificate, key) = authority.certify("api", "servers");
+    for (name, text) in [("pem", certificate), ("key", key), ("ca", authority.pem())] {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
+    let limited = Command::new("sh")
+        .args(["-c", "ulimit -n 80; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "tls::a_listener_with_few_descriptors_serves", "--nocapture"])
+        .env(SERVER, directory.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut server = Ended(limited.unwrap());
+    let mut lines = BufReader::new(server.0.stdout.take().unwrap()).lines();
+    let port = lines.find_map(|line| line.unwrap().strip_prefix("port ").map(str::to_owned)).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    let viewer = client(address, &authority, authority.certify("v", "fleet.coffer:viewer"));
+    let pods: Api<Pod> = Api::namespaced(viewer, "default");
+    pods.list(&kube::api::ListParams::default()).await.unwrap();
+    assert!(server.0.try_wait().unwrap().is_none());
+    drop(silent);
 }
 
 /// The API behind TLS; dropping the sender is the word to stop.

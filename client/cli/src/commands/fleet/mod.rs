@@ -11,6 +11,7 @@ mod ledger;
 mod logs;
 mod nodes;
 mod operator;
+mod placements;
 mod pods;
 mod revoke;
 mod serve;
@@ -58,6 +59,7 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetFlags) -> Result<Exit
         FleetCommand::Cordon { node } => drain::cordon(context, &fleet, &node).await,
         FleetCommand::Uncordon { node } => drain::uncordon(context, &fleet, &node).await,
         FleetCommand::Explain { set } => explain::explain(context, &fleet, &set).await,
+        FleetCommand::Placements { verify } => placements::run(context, &fleet, verify).await,
         FleetCommand::Revoke { node, attestation, reason } => {
             revoke::revoke(context, &fleet, node, attestation, &reason).await
         }

@@ -3,6 +3,7 @@
 //! sites run as storage pods on them.
 
 mod agents;
+mod api_audit;
 mod attestations;
 mod authority;
 mod endpoints;
@@ -11,6 +12,8 @@ mod ledger;
 mod loopback;
 mod loss;
 mod pods;
+mod set;
+mod supervise;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -20,14 +23,13 @@ use std::time::Duration;
 
 use coffer_client::profile::write_atomically;
 use coffer_control::attestation::{Attester, TrustedKeys};
-use coffer_control::{Control, FIELD_MANAGER, NAMESPACE, Pace, Transactions, install};
+use coffer_control::{Control, ControlError, NAMESPACE, Pace, Transactions, install};
 use coffer_embedded::platform::{Settings, Told};
-use coffer_embedded::{AgentAccess, Embedded, NoAudit, Options, Tls};
+use coffer_embedded::{AgentAccess, Embedded, ListenError, Options, Tls};
+use coffer_model::Clock;
 use coffer_server::{Service, SiteAuthority, SiteFile, SitePlace};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use kube::ResourceExt as _;
-use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -38,6 +40,7 @@ use crate::exit::{Advise as _, Failure};
 use crate::files;
 use crate::output::trouble;
 use agents::{Agent, Agents};
+use api_audit::AuditFile;
 use authority::FleetAuthority;
 use endpoints::Endpoints;
 use in_process::InProcess;
@@ -50,14 +53,10 @@ pub(super) use pods::{site_entry, site_id};
 const SET: &str = "sites";
 /// The port of its pods.
 const PORT: u16 = 7441;
-/// Annotation of the set: how many pods the start wanted that wrote it.
-const STARTED_WITH: &str = "fleet.coffer/started-with";
 /// Shards of the default geometry that suffice to read an object.
 const DATA_SHARDS: u32 = 4;
 /// Its shards beside these.
 const PARITY_SHARDS: u32 = 2;
-/// Between a failure of the control plane and its next attempt.
-const PAUSE: Duration = Duration::from_secs(2);
 /// How long the API may take to close its store.
 const CLOSING: Duration = Duration::from_secs(10);
 /// The lease that a node's agent keeps for each of its pods, as the pod sees it.
@@ -168,14 +167,16 @@ impl Home {
             clock: Arc::clone(&context.clock),
             entropy: Arc::clone(&context.entropy),
             nodes: Arc::new(AgentAccess::new(&access.caller()?)?),
-            audit: Arc::new(NoAudit),
+            audit: Arc::new(AuditFile::open(&dir.join("audit"))?),
         })
         .await
         .advise("nothing was started", "mend the cause; the store is in fleet/ of the data directory")?;
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let authority = FleetAuthority::open_or_create(&dir.join("authority"))?;
-        let address = serve_api(&embedded, &authority, wanted.listen, stopped.clone(), &mut tasks).await?;
+        let address =
+            serve_api(&embedded, &authority, wanted.listen, (&context.clock, stopped.clone()), &mut tasks)
+                .await?;
         let operator = authority.kubeconfig(address, "operator", "system:masters")?;
         let fleet_dir = context.profile.dir().join("fleet");
         files::make_directory(&fleet_dir)?;
@@ -186,7 +187,7 @@ impl Home {
         let service = OwnService::new(Arc::clone(&context.clock));
         let control = control(context, &embedded, &attester, (&fleet_dir, &service), &mut tasks)?;
         platform(context, &client, stopped, &mut tasks);
-        tasks.spawn(Endpoints::open(endpoints::file(data_dir))?.keep(client.clone()));
+        keep_endpoints(context, &client, data_dir, &mut tasks)?;
         let agents = Agents::find(context)?;
         let enrols = site_authority(&fleet_dir);
         let (lost, closed) = (BTreeSet::new(), embedded.closed().boxed());
@@ -195,7 +196,10 @@ impl Home {
             Self { client, agents, wanted, dir, lost, service, stop, tasks, control, closed, enrols };
         let revoked = attestations::revoked(&home.client).await?;
         home.nodes(context, (&authority, &access), (&attester, &revoked), address)?;
-        home.set().await?;
+        let (image, replicas) = (home.agents.image(), home.wanted.replicas());
+        let (disk_bytes, rebuild_after) = (home.wanted.disk_bytes, home.wanted.rebuild_after);
+        let founding = set::Founding { image: &image, replicas, disk_bytes, rebuild_after };
+        set::keep(&home.client, &founding).await?;
         Ok(home)
     }
 
@@ -241,49 +245,6 @@ impl Home {
         self.dir.join("nodes").join(name)
     }
 
-    /// The site set, as it is wanted. What an operator has made of its size since a start that wanted the same stays.
-    async fn set(&self) -> Result<(), Failure> {
-        let api: kube::Api<coffer_control::SiteSet> = kube::Api::namespaced(self.client.clone(), NAMESPACE);
-        let known = api.get_opt(SET).await.map_err(|error| Failure::new(format!("the fleet: {error}")))?;
-        let started = self.wanted.replicas().to_string();
-        let known = known.filter(|set| set.annotations().get(STARTED_WITH) == Some(&started));
-        let replicas = u32::try_from(self.wanted.replicas()).unwrap_or(u32::MAX);
-        let size = known.map_or((replicas, DATA_SHARDS, PARITY_SHARDS), |set| {
-            (set.spec.replicas, set.spec.data_shards, set.spec.parity_shards)
-        });
-        let image = self.agents.image();
-        let file = |name: &str| format!("$(COFFER_CERTIFICATE_DIR)/{name}");
-        let args: Vec<String> = ["serve", "--create", "--dir", "$(COFFER_DATA_DIR)/store", "--listen"]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(["$(COFFER_POD_IP):$(COFFER_PORT)".to_owned()])
-            .chain(["--certificate".to_owned(), file("certificate.pem"), "--key".to_owned(), file("key.pem")])
-            .chain(["--receipt-key".to_owned(), file("receipt.key"), "--ca".to_owned(), file("ca.pem")])
-            .chain(["--callers".to_owned(), file("callers")])
-            .chain(["--lease-file".to_owned(), LEASE_FILE.to_owned()])
-            .collect();
-        let set = json!({
-            "apiVersion": "fleet.coffer/v1",
-            "kind": "SiteSet",
-            "metadata": { "name": SET, "namespace": NAMESPACE, "annotations": { STARTED_WITH: started } },
-            "spec": {
-                "replicas": size.0,
-                "rebuildAfterSeconds": self.wanted.rebuild_after,
-                "dataShards": size.1,
-                "parityShards": size.2,
-                "template": {
-                    "image": image,
-                    "args": args,
-                    "port": PORT,
-                    "resources": { "cpu": "100m", "memory": "256Mi", "diskBytes": self.wanted.disk_bytes, "iops": 1000 },
-                },
-            },
-        });
-        let params = kube::api::PatchParams::apply(FIELD_MANAGER).force();
-        let applied = api.patch(SET, &params, &kube::api::Patch::Apply(&set)).await;
-        applied.map(drop).map_err(|error| Failure::new(format!("the site set was not taken: {error}")))
-    }
-
     /// The file that says where the sites are now.
     pub(super) fn endpoints_file(data_dir: &Path) -> PathBuf {
         endpoints::file(data_dir)
@@ -324,12 +285,19 @@ impl Home {
     }
 }
 
+/// Whoever was told to stop is not begun anew.
+async fn over_if(stopped: &watch::Receiver<bool>) {
+    if *stopped.borrow() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// The API behind mutual TLS, for agents and people.
 async fn serve_api(
     embedded: &Embedded,
     authority: &FleetAuthority,
     listen: SocketAddr,
-    mut stopped: watch::Receiver<bool>,
+    (clock, stopped): (&Arc<dyn Clock>, watch::Receiver<bool>),
     tasks: &mut JoinSet<()>,
 ) -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind(listen).await.map_err(|error| {
@@ -340,12 +308,30 @@ async fn serve_api(
     let address = listener.local_addr()?;
     let (certificate, key) = authority.server(address.ip())?;
     let tls = Tls { certificate, key, clients: authority.ca_pem().to_owned() };
-    let serving = embedded.clone();
+    // One end stays here, so that nobody else takes the address between two beginnings.
+    let listener = Arc::new(listener.into_std()?);
+    let (serving, clock) = (embedded.clone(), Arc::clone(clock));
     tasks.spawn(async move {
-        let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        if let Err(error) = serving.listen(listener, tls, stop).await {
-            trouble(format_args!("the fleet's API: {error}"));
-        }
+        supervise::for_ever(
+            "the fleet's API",
+            clock.as_ref(),
+            |text: &str| trouble(text),
+            || {
+                let (serving, listener, tls) = (serving.clone(), Arc::clone(&listener), tls.clone());
+                let (mut stopped, told) = (stopped.clone(), stopped.clone());
+                async move {
+                    let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
+                    let served = async {
+                        let listener = TcpListener::from_std(listener.try_clone()?)?;
+                        serving.listen(listener, tls, stop).await
+                    };
+                    let ended = served.await;
+                    over_if(&told).await;
+                    ended.err().map(|error: ListenError| error.to_string())
+                }
+            },
+        )
+        .await;
     });
     Ok(address)
 }
@@ -374,7 +360,11 @@ fn control(
             NAMESPACE,
             Arc::clone(&context.clock),
         )),
-        certificates: Arc::new(pods::Certificates::new(sites, Arc::clone(&context.entropy))),
+        certificates: Arc::new(pods::Certificates::new(
+            sites,
+            Arc::clone(&context.clock),
+            Arc::clone(&context.entropy),
+        )),
         bind: Some(Arc::new(transactions)),
         pace: Pace::default(),
         keeps_sets: true,
@@ -382,12 +372,17 @@ fn control(
         measured: None,
     };
     let running = tasks.spawn(async move {
-        loop {
-            if let Err(error) = control.clone().run().await {
-                trouble(format_args!("{error}; begins anew"));
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        let clock = Arc::clone(&control.clock);
+        supervise::for_ever(
+            "the control plane",
+            clock.as_ref(),
+            |text: &str| trouble(text),
+            || {
+                let control = control.clone();
+                async move { control.run().await.err().map(|error: ControlError| error.to_string()) }
+            },
+        )
+        .await;
     });
     Ok(running)
 }
@@ -396,15 +391,61 @@ fn control(
 fn platform(
     context: &Context<'_>,
     client: &kube::Client,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
 ) {
     let (client, clock) = (client.clone(), Arc::clone(&context.clock));
     tasks.spawn(async move {
-        let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
-        let told: Told = Arc::new(trouble);
-        coffer_embedded::platform::run(client, clock, Settings::default(), told, stop).await;
+        supervise::for_ever(
+            "the platform's controllers",
+            clock.as_ref(),
+            |text: &str| trouble(text),
+            || {
+                let (client, clock) = (client.clone(), Arc::clone(&clock));
+                let (mut stopped, said) = (stopped.clone(), stopped.clone());
+                async move {
+                    let stop = async move { drop(stopped.wait_for(|stop| *stop).await) };
+                    let told: Told = Arc::new(trouble);
+                    coffer_embedded::platform::run(client, clock, Settings::default(), told, stop).await;
+                    over_if(&said).await;
+                    None
+                }
+            },
+        )
+        .await;
     });
+}
+
+/// The file of where the sites are, as the slices say it.
+fn keep_endpoints(
+    context: &Context<'_>,
+    client: &kube::Client,
+    data_dir: &Path,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), Failure> {
+    let (client, clock) = (client.clone(), Arc::clone(&context.clock));
+    let file = endpoints::file(data_dir);
+    // Written by now, so that whoever looks finds it.
+    Endpoints::open(file.clone())?;
+    tasks.spawn(async move {
+        supervise::for_ever(
+            "the file of endpoints",
+            clock.as_ref(),
+            |text: &str| trouble(text),
+            || {
+                let (client, file) = (client.clone(), file.clone());
+                async move {
+                    match Endpoints::open(file) {
+                        Ok(endpoints) => endpoints.keep(client).await,
+                        Err(failure) => return Some(failure.what),
+                    }
+                    None
+                }
+            },
+        )
+        .await;
+    });
+    Ok(())
 }
 
 /// Where the authority of the sites' certificates is.
