@@ -279,7 +279,7 @@ mod tests {
         let before = state.rests;
         (0..1024).for_each(|_| state.ended(millis(0), millis(20), true));
         assert!(state.rests > before);
-        (0..16_384).for_each(|_| state.ended(millis(0), millis(10), true));
+        (0..65_536).for_each(|_| state.ended(millis(0), millis(10), true));
         assert_eq!(state.rests, RESTS_MIN);
     }
 }
