@@ -95,7 +95,7 @@ impl Census {
 
     /// Enters one join: each meets a whole listing, and some of the versions.
     fn tally(&mut self, site: SiteId, met: Tally) {
-        let tally = self.shards.entry(site).or_insert(Tally { named: Amount::default(), ..met });
+        let tally = self.shards.entry(site).or_insert_with(|| Tally { named: Amount::default(), ..met });
         tally.named.records += met.named.records;
         tally.named.bytes = tally.named.bytes.saturating_add(met.named.bytes);
     }

@@ -407,7 +407,6 @@ impl Site for DirectorySite {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "the test opens a volume so that it cannot be read")]
 
     use std::fs::OpenOptions;
 

@@ -103,7 +103,7 @@ impl SiteLedger {
         match ledger.format {
             1 if ledger.since == unsaid() => {
                 let begun = ledger.last.map(|pass| pass.started);
-                let begun = begun.or(ledger.running.map(|pass| pass.started));
+                let begun = begun.or_else(|| ledger.running.map(|pass| pass.started));
                 Some(Self { format: FORMAT, since: begun.unwrap_or(ledger.seen), ..ledger })
             }
             FORMAT => Some(ledger),

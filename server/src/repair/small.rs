@@ -359,15 +359,15 @@ async fn first_good(
     id: RecordId,
     holders: &Holders,
 ) -> Result<Option<(Record, Owner)>, RepairError> {
-    let (damaged, whole): (Vec<&(SiteId, Digest)>, Vec<&(SiteId, Digest)>) =
+    let (damaged, whole): (Vec<_>, Vec<_>) =
         holders.iter().partition(|(site, _)| service.damage.knows(*site, id));
     for (site, listed) in whole.into_iter().chain(damaged) {
-        let Some(adapter) = service.sites.for_repair(*site) else { continue };
+        let Some(adapter) = service.sites.for_repair(site) else { continue };
         let record = match adapter.get(id).await {
-            Ok(record) if record.digest() == *listed => record,
+            Ok(record) if record.digest() == listed => record,
             // What it lists is not what it has.
             Ok(_) | Err(SiteError::Damaged | SiteError::Missing) => {
-                service.damage.note(*site, id);
+                service.damage.note(site, id);
                 continue;
             }
             Err(_) => continue,
