@@ -6,6 +6,7 @@
 mod gather;
 mod log;
 mod merge;
+mod thin;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +24,8 @@ use crate::audit::AuditError;
 use crate::hold::Hold;
 use crate::orders;
 use crate::rebuild::gather::{Found, Open, Opened, Walk, each};
-use crate::registry::{self, time_row};
+use crate::rebuild::thin::Thin;
+use crate::registry::{self, copies_needed, time_row};
 use crate::service::{RecoveryProgress, RecoveryReport, Service};
 use crate::service_error::OpenError;
 use crate::stored::{Fact, Tombstone, open_fact, tag_of, tenant_tag};
@@ -89,6 +91,9 @@ struct Lost {
     buckets: BTreeSet<BucketId>,
     /// Versions that never were, for a failed put's tombstone outlaws them.
     withdrawn: BTreeSet<VersionId>,
+    /// Sites of which a deletion in a bucket must be known.
+    needed: BTreeMap<BucketId, usize>,
+    thin: Vec<Thin>,
     versions: u64,
 }
 
@@ -132,7 +137,14 @@ async fn rebuild(
 ) -> Result<(), RebuildError> {
     let lost = lost.iter().cloned();
     let mut lost: Vec<Lost> = lost
-        .map(|tenant| Lost { tenant, buckets: BTreeSet::new(), withdrawn: BTreeSet::new(), versions: 0 })
+        .map(|tenant| Lost {
+            tenant,
+            buckets: BTreeSet::new(),
+            withdrawn: BTreeSet::new(),
+            needed: BTreeMap::new(),
+            thin: Vec::new(),
+            versions: 0,
+        })
         .collect();
     if lost.is_empty() {
         return Ok(());
@@ -151,7 +163,8 @@ async fn rebuild(
     progress("log", 0);
     add(&mut whole, log::load(service, &lost).await?);
     report.unreadable += whole.unreadable;
-    for Lost { tenant, versions, .. } in &lost {
+    for Lost { tenant, versions, thin, .. } in lost {
+        let tenant = &tenant;
         refuse_if_silent(service, tenant, &whole.silent)?;
         let event = service.own_event(
             Some(tenant.id),
@@ -162,6 +175,7 @@ async fn rebuild(
         tenant.catalog.skip_orders(orders::GAP).await?;
         tenant.note(&event).await?;
         tenant.catalog.finish_loading().await?;
+        thin::spread(service, tenant, thin).await?;
         mark_whole(&tenant.catalog).await?;
         std::fs::remove_file(filling_path(&service.data_dir, tenant.id))?;
     }
@@ -223,6 +237,8 @@ async fn load_facts(service: &Service, lost: &mut [Lost]) -> Result<Walk, Rebuil
     for (lost, facts) in lost.iter_mut().zip(facts) {
         let batch = batch_of(facts)?;
         lost.buckets = batch.buckets.iter().map(|bucket| bucket.id).collect();
+        let needed = |bucket: &BucketRow| (bucket.id, copies_needed(&bucket.policy));
+        lost.needed = batch.buckets.iter().map(needed).collect();
         lost.tenant.catalog.load(batch).await?;
     }
     Ok(walk)
@@ -344,13 +360,20 @@ async fn load_tombstones(service: &Service, lost: &mut [Lost]) -> Result<Walk, R
     let open = facts_of::<Tombstone>(lost.iter().map(|lost| &lost.tenant), TenantSecrets::tombstone_key);
     let walk = each(&service.sites, RecordKind::Tombstone, open, async |batch| {
         let mut loads: BTreeMap<usize, RebuildBatch> = BTreeMap::new();
-        for Found { id, value: (at, tombstone), .. } in batch {
+        for Found { id, value: (at, tombstone), holders, .. } in batch {
             let load = loads.entry(at).or_default();
             load.order_floor = load.order_floor.max(tombstone.order);
-            match (tombstone.failed_put, lost.get_mut(at)) {
-                (true, Some(lost)) => drop(lost.withdrawn.insert(tombstone.version)),
-                _ => load.tombstones.push(tombstone_row(id, &tombstone)),
+            let Some(lost) = lost.get_mut(at) else { continue };
+            if tombstone.failed_put {
+                lost.withdrawn.insert(tombstone.version);
+                continue;
             }
+            let bucket = tombstone.bucket;
+            let needed = lost.needed.get(&bucket).copied();
+            if holders.len() < needed.unwrap_or_else(|| copies_needed(&lost.tenant.policy)) {
+                lost.thin.push(Thin { record: id, bucket, holders });
+            }
+            load.tombstones.push(tombstone_row(id, &tombstone));
         }
         for (at, load) in loads {
             if let Some(lost) = lost.get(at) {

@@ -247,3 +247,29 @@ async fn a_creation_that_a_lost_catalogue_forgot_does_not_come_back_after_a_late
     rebuild(&mut deployment, &mut tenant).await;
     assert!(tenant.client.list_buckets().await.unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_one_rebuild_has_shown_is_shown_by_the_next_whichever_site_is_lost() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    tenant.put(&bucket, "a", pattern(1, 300_000)).await;
+    let kit = deployment.service().kit().await.unwrap();
+    lose(&post, &[RecordKind::Tombstone], SLOW);
+    let told = tenant.client.delete(&bucket, &object_key("a")).await.unwrap_err();
+    assert!(told.to_string().contains("undecided"), "{told}");
+    lose(&post, &[], "");
+    // One site alone knows of it, and the catalogue that did is gone.
+    deliver(&post, SLOW).await;
+    lose_catalogues(&mut deployment, &mut tenant, &kit).await;
+    let read = tenant.get(&bucket, "a").await;
+    assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))), "{read:?}");
+
+    deployment.stop().await;
+    deployment.lose_all_but_sites();
+    std::fs::remove_dir_all(deployment.site_dir(SLOW)).unwrap();
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    let read = tenant.get(&bucket, "a").await;
+    assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))), "{read:?}");
+}
