@@ -5,11 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::{
-    Degraded, FailureDomain, Geometry, ResidencyPolicy, SiteDescription, SiteId, TenantId, Tier, Topology,
-    VersionId,
+    FailureDomain, ResidencyPolicy, SiteDescription, SiteId, TenantId, Tier, Topology, VersionId,
 };
 use coffer_regions::{Action, Coding, Loads, RepairSite, ShardMove, Standing, VersionInventory, place};
 use proptest::prelude::*;
+
+mod policies;
+
+use policies::policy;
 
 const COUNTRIES: [&str; 3] = ["DE", "FR", "NL"];
 
@@ -22,16 +25,6 @@ fn site(number: u8, country: &str, domain: u8) -> RepairSite {
         tier: Tier::III,
     };
     RepairSite { site, standing: Standing::Active, alive: true }
-}
-
-fn policy(k: u8, m: u8, allow: &[&str]) -> ResidencyPolicy {
-    ResidencyPolicy {
-        allow: allow.iter().map(|text| text.parse().unwrap()).collect(),
-        deny: vec![],
-        tier_min: Tier::I,
-        geometry: Geometry::new(k, m).unwrap(),
-        degraded: Degraded::Refuse,
-    }
 }
 
 /// Whole versions where the placement puts them.

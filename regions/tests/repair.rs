@@ -6,14 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::{
-    Degraded, FailureDomain, Geometry, RecordId, ResidencyPolicy, SiteDescription, SiteId, TenantId, Tier,
-    Topology, VersionId,
+    FailureDomain, RecordId, ResidencyPolicy, SiteDescription, SiteId, TenantId, Tier, Topology, VersionId,
 };
 use coffer_regions::{
     Action, Coding, PlanBuilder, RepairSite, SiteTable, Standing, Step, Stray, Trouble, VersionInventory,
     VersionPlan, plan_version, satisfiable,
 };
 use proptest::prelude::*;
+
+mod policies;
+
+use policies::policy;
 
 const COUNTRIES: [&str; 4] = ["DE", "FR", "CH", "US"];
 
@@ -30,16 +33,6 @@ fn site(number: usize, country: usize, domain: u8, standing: Standing, alive: bo
         tier: Tier::III,
     };
     RepairSite { site, standing, alive }
-}
-
-fn policy(k: u8, m: u8, allow: &[&str]) -> ResidencyPolicy {
-    ResidencyPolicy {
-        allow: allow.iter().map(|text| text.parse().unwrap()).collect(),
-        deny: vec![],
-        tier_min: Tier::I,
-        geometry: Geometry::new(k, m).unwrap(),
-        degraded: Degraded::Refuse,
-    }
 }
 
 /// Who holds what of one version: the truth that an inventory describes.

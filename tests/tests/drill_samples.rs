@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 use coffer_client::drill::{
-    DrillError, Drilled, Planned, SampleFault, SampleFiles, Shelf, cosign, drill_file, look_for_redraws,
-    parse_list, sample_files, verify_sample,
+    DrillError, Drilled, Planned, SampleFault, SampleFiles, Shelf, Wish, cosign, drill_file,
+    look_for_redraws, parse_list, sample_files, verify_sample,
 };
 use coffer_model::{BucketName, Digest};
 use coffer_tests::drills::{Driller, conduct, wish};
@@ -28,6 +28,11 @@ async fn furnish(tenant: &TenantClient) -> BucketName {
     bucket
 }
 
+/// Some of the bucket's objects are to be restored.
+fn sampled(bucket: &BucketName, n: u64) -> Wish {
+    Wish { sample: Some(n), ..wish(bucket) }
+}
+
 async fn drill(
     driller: &mut Driller,
     tenant: &TenantClient,
@@ -35,9 +40,7 @@ async fn drill(
     n: u64,
     at: &Path,
 ) -> Drilled {
-    let mut wish = wish(bucket);
-    wish.sample = Some(n);
-    let planned = driller.plan(tenant, &wish, None, at).await;
+    let planned = driller.plan(tenant, &sampled(bucket, n), None, at).await;
     driller.run(tenant, &planned, None, conduct(at)).await.unwrap()
 }
 
@@ -132,9 +135,7 @@ async fn a_second_draw_of_one_plan_is_seen_in_the_log() {
     let bucket = furnish(&tenant).await;
     let mut driller = Driller::of(&tenant);
     let at = deployment.scratch().join("one");
-    let mut wish = wish(&bucket);
-    wish.sample = Some(5);
-    let planned = driller.plan(&tenant, &wish, None, &at).await;
+    let planned = driller.plan(&tenant, &sampled(&bucket, 5), None, &at).await;
     let done = driller.run(&tenant, &planned, None, conduct(&at)).await.unwrap();
     let mut watch = tenant.watch();
     let once = look_for_redraws(&driller.setting(&tenant), &done.record, &mut watch).await.unwrap();
@@ -183,9 +184,7 @@ async fn what_lies_on_the_shelf_is_held_against_the_log_and_the_own_cosigner() {
     let bucket = furnish(&tenant).await;
     let mut driller = Driller::of(&tenant);
     let at = deployment.scratch().join("one");
-    let mut wish = wish(&bucket);
-    wish.sample = Some(5);
-    let planned = driller.plan(&tenant, &wish, None, &at).await;
+    let planned = driller.plan(&tenant, &sampled(&bucket, 5), None, &at).await;
     let mut watch = tenant.watch();
     let loaded = Planned::load(&driller.setting(&tenant), &planned.plan.drill, &mut watch).await;
     assert!(loaded.is_ok(), "{:?}", loaded.err());
@@ -209,8 +208,7 @@ async fn a_drill_that_is_not_satisfied_covers_nothing() {
     let bucket = furnish(&tenant).await;
     let mut driller = Driller::of(&tenant);
     let at = deployment.scratch().join("late");
-    let mut wish = wish(&bucket);
-    wish.sample = Some(15);
+    let mut wish = sampled(&bucket, 15);
     wish.promise.rto_seconds = 0;
     let planned = driller.plan(&tenant, &wish, None, &at).await;
     let done = driller.run(&tenant, &planned, None, conduct(&at)).await.unwrap();

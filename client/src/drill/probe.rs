@@ -205,10 +205,7 @@ impl Setting<'_> {
         }
         chosen.sort_by_key(|info| (info.size, info.version));
         let (small, large) = chosen.split_at(chosen.len() / 2);
-        let small = self.time_reads(wish, terms, small, READS).await;
-        let large = self.time_reads(wish, terms, large, READS).await;
-        let (object_ns, object_mib_ns) = fit(small, large);
-        Rates { object_ns, object_mib_ns, ..rates }
+        self.fitted(wish, terms, (small, large), READS, rates).await
     }
 
     async fn time_packs(
@@ -221,8 +218,20 @@ impl Setting<'_> {
         readable.sort_by_key(|info| (info.size, info.version));
         let packs = readable.split_off(readable.len().saturating_sub(PACKS));
         let small = readable.iter().take(PACKS).copied().collect::<Vec<_>>();
-        let small = self.time_reads(wish, terms, &small, TREE_READS).await;
-        let large = self.time_reads(wish, terms, &packs, TREE_READS).await;
+        self.fitted(wish, terms, (&small, &packs), TREE_READS, rates).await
+    }
+
+    /// The rates of objects, by reading small ones and large ones.
+    async fn fitted(
+        &self,
+        wish: &Wish,
+        terms: &ReadTerms,
+        (small, large): (&[&ObjectInfo], &[&ObjectInfo]),
+        at_once: usize,
+        rates: Rates,
+    ) -> Rates {
+        let small = self.time_reads(wish, terms, small, at_once).await;
+        let large = self.time_reads(wish, terms, large, at_once).await;
         let (object_ns, object_mib_ns) = fit(small, large);
         Rates { object_ns, object_mib_ns, ..rates }
     }

@@ -407,22 +407,13 @@ impl Site for DirectorySite {
 
 #[cfg(test)]
 mod tests {
-
     use std::fs::OpenOptions;
 
     use bytes::Bytes;
-    use coffer_model::{FailureDomain, SiteId, Tier};
     use coffer_regions::ClearGeometry;
 
     use super::*;
-
-    struct Zeros;
-
-    impl Entropy for Zeros {
-        fn fill(&self, out: &mut [u8]) {
-            out.fill(0);
-        }
-    }
+    use crate::write_faults::{Zeros, description};
 
     fn shard(n: u8) -> Record {
         let (id, geometry) = (RecordId::from_bytes([n; 16]), ClearGeometry { k: 4, m: 2, index: 0 });
@@ -432,15 +423,8 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_cannot_be_read_is_not_verified_and_the_pass_waits_for_it() {
         let dir = tempfile::TempDir::new().unwrap();
-        let description = SiteDescription {
-            id: SiteId::from_bytes([1; 16]),
-            name: "test".to_owned(),
-            country: "DE".parse().unwrap(),
-            domain: FailureDomain("rack".to_owned()),
-            tier: Tier::III,
-        };
         let options = SiteOptions { execution: Execution::Inline, ..SiteOptions::default() };
-        let site = DirectorySite::create_with(dir.path(), description, Arc::new(Zeros), options).unwrap();
+        let site = DirectorySite::create_with(dir.path(), description(), Arc::new(Zeros), options).unwrap();
         site.put(vec![shard(1), shard(2)]).await.unwrap();
         let whole = site.shared.holdings().volumes.values().next().unwrap().volume.file.clone();
         let put_in = |file: Arc<std::fs::File>| {

@@ -94,7 +94,8 @@ impl Disk for FaultyDisk {
     }
 }
 
-struct Zeros;
+/// Identities and tags of zeros.
+pub(crate) struct Zeros;
 
 impl Entropy for Zeros {
     fn fill(&self, out: &mut [u8]) {
@@ -107,14 +108,19 @@ fn record(n: u8) -> Record {
     Record::new(RecordKind::Manifest, id, ClearGeometry::default(), Bytes::from(vec![n; 500])).unwrap()
 }
 
-fn open(dir: &Path, disk: &FaultyDisk) -> DirectorySite {
-    let description = SiteDescription {
+/// A site that unit tests create.
+pub(crate) fn description() -> SiteDescription {
+    SiteDescription {
         id: SiteId::from_bytes([1; 16]),
         name: "test".to_owned(),
         country: "DE".parse().unwrap(),
         domain: FailureDomain("rack".to_owned()),
         tier: Tier::III,
-    };
+    }
+}
+
+fn open(dir: &Path, disk: &FaultyDisk) -> DirectorySite {
+    let description = description();
     if inspect(dir, false).is_err() {
         drop(DirectorySite::create(dir, description.clone(), Arc::new(Zeros)).unwrap());
     }
