@@ -64,6 +64,15 @@ pub fn fast_sites() -> String {
     SiteFile::SHIPPED.lines().filter(|line| !of_a_link(line)).collect::<Vec<_>>().join("\n")
 }
 
+/// The same and more of them: their names and countries.
+pub fn fast_sites_and(more: &[(&str, &str)]) -> String {
+    more.iter().fold(fast_sites(), |file, (name, country)| {
+        file + &format!(
+            "\n[[site]]\nname = \"{name}\"\ncountry = \"{country}\"\ndomain = \"{name}\"\ntier = \"III\"\n"
+        )
+    })
+}
+
 impl Deployment {
     /// Six sites without latency, in six countries: DE FR NL CH SE ES.
     pub async fn six_sites() -> Self {

@@ -27,7 +27,8 @@ mod wire;
 
 pub use clock::HandClock;
 pub use deployment::{
-    AuditLeaf, Deployment, TenantClient, bucket_name, fast_sites, host, object_key, pattern, policy,
+    AuditLeaf, Deployment, TenantClient, bucket_name, fast_sites, fast_sites_and, host, object_key, pattern,
+    policy,
 };
 pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, write_at};
 pub use ledger::{Ledger, Lines, TenantKey, catalogue_keys, leaves};

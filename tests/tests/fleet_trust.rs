@@ -1,5 +1,5 @@
-//! A node that is not believed any more takes no new byte, and loses its pod after its
-//! data: `examples/fleet_moves.rs` without its clock.
+//! A node that is not believed any more loses its pod after its data, and no object is lost.
+//! That it takes no new byte after five seconds is held by `examples/fleet_moves.rs`: no test asserts a time.
 #![expect(clippy::print_stderr, reason = "the figures are worth a look")]
 
 use coffer_tests::fleet::Programs;

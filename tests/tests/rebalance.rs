@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use coffer_client::{Client, RebalanceOptions};
 use coffer_server::{RepairBudget, RepairRun};
-use coffer_tests::{Deployment, TenantClient, bucket_name, fast_sites, object_key, pattern, policy};
+use coffer_tests::{Deployment, TenantClient, bucket_name, fast_sites_and, object_key, pattern, policy};
 
-const NEW: &str = "\n[[site]]\nname = \"waw1\"\ncountry = \"PL\"\ndomain = \"waw1\"\ntier = \"III\"\n";
-const SWISS: &str = "\n[[site]]\nname = \"gva1\"\ncountry = \"CH\"\ndomain = \"gva1\"\ntier = \"III\"\n";
+const NEW: (&str, &str) = ("waw1", "PL");
+const SWISS: (&str, &str) = ("gva1", "CH");
 /// Shards of objects of this size are worth a move.
 const SIZE: usize = 1_200_000;
 
@@ -65,7 +65,7 @@ impl Stored {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_site_gets_its_share_and_no_byte_more_is_copied_than_was_told() {
     let stored = Stored::new(14).await;
-    stored.operator.add_site(&[&fast_sites(), NEW].concat(), Some("waw1")).await.unwrap();
+    stored.operator.add_site(&fast_sites_and(&[NEW]), Some("waw1")).await.unwrap();
     let before = stored.written().await;
     let plan = stored.operator.plan_rebalance().await.unwrap();
     assert_eq!(stored.written().await, before, "a plan moves nothing");
@@ -96,11 +96,11 @@ async fn nothing_moves_to_where_the_policy_of_its_bucket_does_not_admit_it() {
         tenant.put(&bucket_name("things"), &n.to_string(), pattern(n, SIZE)).await;
     }
     let operator = deployment.operator().await;
-    operator.add_site(&[&fast_sites(), SWISS].concat(), Some("gva1")).await.unwrap();
+    operator.add_site(&fast_sites_and(&[SWISS]), Some("gva1")).await.unwrap();
     let ran = operator.rebalance(RebalanceOptions::default(), |_| ()).await.unwrap();
     let swiss = ran.sites.iter().find(|site| site.name == "gva1").unwrap();
     assert_eq!((swiss.share, swiss.receives), (0, 0), "{ran:?}");
-    operator.add_site(&[&fast_sites(), SWISS, NEW].concat(), Some("waw1")).await.unwrap();
+    operator.add_site(&fast_sites_and(&[SWISS, NEW]), Some("waw1")).await.unwrap();
     let ran = operator.rebalance(RebalanceOptions::default(), |_| ()).await.unwrap();
     let polish = ran.sites.iter().find(|site| site.name == "waw1").unwrap();
     assert!(polish.receives > 0 && polish.receives <= polish.share, "{ran:?}");
@@ -110,7 +110,7 @@ async fn nothing_moves_to_where_the_policy_of_its_bucket_does_not_admit_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_cuts_a_levelling_off_anywhere_leaves_whole_versions_and_what_lies_beside_is_removed() {
     let stored = Stored::new(14).await;
-    stored.operator.add_site(&[&fast_sites(), NEW].concat(), Some("waw1")).await.unwrap();
+    stored.operator.add_site(&fast_sites_and(&[NEW]), Some("waw1")).await.unwrap();
     let service = stored.deployment.service();
     for n in 0..24 {
         let run = RepairRun { bytes_per_second: None, yields: false, ..RepairRun::default() };
