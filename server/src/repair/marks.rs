@@ -39,21 +39,22 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// Notes that something small is written now; whether that is the first time.
-    pub(crate) fn write(&mut self, small: Small, site: SiteId) -> bool {
-        if self.small.contains(&(small, site)) {
-            return false;
-        }
+    /// Whether something small was written and given back there before.
+    pub(crate) fn wrote(&self, small: Small, site: SiteId) -> bool {
+        self.small.contains(&(small, site))
+    }
+
+    /// Notes that it was. What was not taken is no mark against a site.
+    pub(crate) fn written(&mut self, small: Small, site: SiteId) {
         if self.small.len() < REMEMBERED_MAX {
             self.small.insert((small, site));
         }
-        true
     }
 
     /// The site at which something that this step does was done before.
     pub(crate) fn undone(&self, step: &Step) -> Option<SiteId> {
         let done = self.versions.get(&step.version)?;
-        of(step).into_iter().find(|(mark, _)| done.contains(mark)).map(|(_, site)| site)
+        of(step).iter().find(|mark| done.contains(mark)).map(Mark::site)
     }
 
     /// Notes that a step came to its end. Under a new manifest other records
@@ -63,7 +64,7 @@ impl Marks {
             self.versions.remove(&step.version);
         } else if self.versions.len() < REMEMBERED_MAX {
             let done = self.versions.entry(step.version).or_default();
-            done.extend(of(step).into_iter().map(|(mark, _)| mark));
+            done.extend(of(step));
         }
     }
 
@@ -87,8 +88,8 @@ impl Mark {
 
 /// What a step does, and where. A new manifest is not among it: it is in the
 /// catalogue, whatever its sites say.
-fn of(step: &Step) -> Vec<(Mark, SiteId)> {
-    let marks: Vec<Mark> = match &step.action {
+fn of(step: &Step) -> Vec<Mark> {
+    match &step.action {
         Action::Stripe { stripe, writes, .. } => {
             let mark =
                 |(index, site): &(u8, SiteId)| Mark::Shard { stripe: *stripe, index: *index, site: *site };
@@ -97,6 +98,5 @@ fn of(step: &Step) -> Vec<(Mark, SiteId)> {
         Action::Copies { to, .. } => to.iter().copied().map(Mark::Copy).collect(),
         Action::Manifest { .. } => Vec::new(),
         Action::Remove(stray) => vec![Mark::Removed(*stray)],
-    };
-    marks.into_iter().map(|mark| (mark, mark.site())).collect()
+    }
 }

@@ -39,6 +39,8 @@ const RESTS_MIN: u32 = 2;
 /// After a look at many records, so many times as long nothing is done: a
 /// survey must end while tenants call all day.
 const LOOK_RESTS: u32 = 4;
+/// No rest is longer, whatever a slow site took.
+const REST_MAX: Duration = Duration::from_secs(2);
 /// Calls between two looks at their durations. Less than what [`Durations`]
 /// remembers, so that a look sees mostly what the last answer has led to.
 const LOOK_EVERY: u32 = 512;
@@ -85,11 +87,16 @@ impl Foreground {
         self.steps.fetch_add(1, Ordering::Relaxed);
         let seen = work.await;
         self.steps.fetch_sub(1, Ordering::Relaxed);
+        self.rest(began, LOOK_RESTS).await;
+        seen
+    }
+
+    /// Rests so many times as long as was worked since, where somebody calls.
+    async fn rest(&self, began: Duration, times: u32) {
         if self.is_busy() {
             let worked = self.clock.monotonic().saturating_sub(began);
-            tokio::time::sleep(worked.saturating_mul(LOOK_RESTS)).await;
+            tokio::time::sleep(worked.saturating_mul(times).min(REST_MAX)).await;
         }
-        seen
     }
 
     /// Whether somebody calls, or did a moment ago.
@@ -244,10 +251,9 @@ impl<'a> Pace<'a> {
     pub(super) async fn end(&self, turn: Turn<'_>) {
         let (Some(foreground), Some(began)) = (self.foreground, turn.began) else { return };
         foreground.steps.fetch_sub(1, Ordering::Relaxed);
-        if turn.alone.is_some() && foreground.is_busy() {
-            let worked = foreground.clock.monotonic().saturating_sub(began);
+        if turn.alone.is_some() {
             let rests = foreground.state().rests.saturating_sub(1);
-            tokio::time::sleep(worked.saturating_mul(rests).min(Duration::from_secs(2))).await;
+            foreground.rest(began, rests).await;
         }
     }
 }

@@ -5,13 +5,14 @@
 //! found and removed by the next repair.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use coffer_model::{Outcome, RecordId, SiteId, TenantId};
-use coffer_regions::{Load, Loads, RepairSite, ShardMove, without_quarantined};
+use coffer_regions::{Action, Load, Loads, RepairSite, ShardMove, without_quarantined};
 use futures::StreamExt as _;
 
 use super::execute::{Done, Shards, StepError, act};
-use super::pace::Pace;
+use super::pace::{Foreground, Pace};
 use super::{RepairError, RepairRun};
 use crate::inventory::{Census, Superseded, walk};
 use crate::service::Service;
@@ -67,7 +68,7 @@ impl Service {
     /// # Errors
     /// [`RepairError`].
     pub async fn plan_rebalance(&self) -> Result<Rebalance, RepairError> {
-        Ok(self.levelling(u64::MAX).await?.0)
+        Ok(self.levelling(u64::MAX, None).await?.0)
     }
 
     /// Levels, in rounds of the budget, until nothing more can be levelled or done.
@@ -82,29 +83,44 @@ impl Service {
         let pace = Pace::new(Some(&self.foreground), run.bytes_per_second, run.yields);
         let mut whole: Option<Rebalance> = None;
         loop {
-            // Neither a round of repair nor another levelling meanwhile: to them a copy is a stray.
-            let _turn = self.repairs.turn.lock().await;
-            let (plan, moves) = self.levelling(run.budget.bytes).await?;
-            let sums = whole.get_or_insert_with(|| plan.without_moves());
-            let before = sums.done;
-            sums.add(&plan);
-            told(sums);
+            let before = whole.as_ref().map_or(0, |sums| sums.done);
             tokio::select! {
                 biased;
                 () = self.watch.until_leaving() => return Err(RepairError::Stopped),
-                moved = self.move_all(moves, &pace, sums, told) => moved?,
+                ended = self.level_once(run.budget.bytes, &pace, &mut whole, told) => ended?,
             }
-            if sums.done == before {
+            if let Some(sums) = whole.as_ref().filter(|sums| sums.done == before) {
                 return Ok(sums.clone());
             }
         }
     }
 
+    /// One round; `whole` are the sums of all of them.
+    async fn level_once(
+        &self,
+        bytes_max: u64,
+        pace: &Pace<'_>,
+        whole: &mut Option<Rebalance>,
+        told: &(dyn Fn(&Rebalance) + Sync),
+    ) -> Result<(), RepairError> {
+        // Neither a round of repair nor another levelling meanwhile: to them a copy is a stray.
+        let _turn = self.repairs.turn.lock().await;
+        let (plan, moves) = self.levelling(bytes_max, pace.gives_way_to()).await?;
+        let sums = whole.get_or_insert_with(|| plan.without_moves());
+        sums.add(&plan);
+        told(sums);
+        self.move_all(moves, pace, sums, told).await
+    }
+
     /// Two looks at everything; the moves of a round of about so many bytes.
-    async fn levelling(&self, bytes_max: u64) -> Result<(Rebalance, Vec<ShardMove>), RepairError> {
+    async fn levelling(
+        &self,
+        bytes_max: u64,
+        foreground: Option<Arc<Foreground>>,
+    ) -> Result<(Rebalance, Vec<ShardMove>), RepairError> {
         let tenants = self.all_tenants();
         let nothing = Superseded::new();
-        let mut census = Census::new(self);
+        let mut census = Census::new(self).giving_way(foreground);
         let mut seen = Seen::default();
         let mut loads = Loads::default();
         walk(self, &tenants, &mut census, &nothing, |census, found| {
@@ -206,7 +222,12 @@ impl Service {
         let ids: Vec<RecordId> = (0..one.stripes()).map(|stripe| shards.id(stripe, one.index)).collect();
         let each = one.bytes.saturating_mul(2) / u64::from(one.stripes()).max(1);
         for action in one.actions(&ids) {
-            let turn = pace.turn(each).await;
+            let moves = match &action {
+                Action::Stripe { .. } => each,
+                Action::Copies { .. } | Action::Manifest { .. } => one.records,
+                Action::Remove(_) => 0,
+            };
+            let turn = pace.turn(moves).await;
             let acted = act(self, one.tenant, one.version, &action).await;
             pace.end(turn).await;
             done.add(&acted?);

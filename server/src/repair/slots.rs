@@ -22,9 +22,11 @@ pub(crate) async fn heal(service: &Service, marks: &mut Marks) -> Healed {
             if site.read_slot(slot).await.is_ok_and(|own| own.generation >= content.generation) {
                 continue;
             }
-            let fresh = marks.write(Small::Slot(slot, content.generation), id);
+            let generation = Small::Slot(slot, content.generation);
+            let fresh = !marks.wrote(generation, id);
             let written = fresh && site.write_slot(slot, content.clone()).await.is_ok();
             if written && site.read_slot(slot).await.is_ok_and(|own| own == content) {
+                marks.written(generation, id);
                 healed.written += 1;
                 continue;
             }

@@ -63,10 +63,12 @@ struct Healing<'a> {
 impl Healing<'_> {
     /// Writes a record at a site and reads it back.
     async fn write(&mut self, service: &Service, site: SiteId, good: &Record) -> Result<(), StepError> {
-        if !self.marks.write(Small::Record(good.id()), site) {
+        let record = Small::Record(good.id());
+        if self.marks.wrote(record, site) {
             return Err(service.undone(site));
         }
         put_and_read_back(service, site, good.clone()).await?;
+        self.marks.written(record, site);
         self.healed.written += 1;
         Ok(())
     }
