@@ -46,6 +46,19 @@ pub(super) struct Came {
 }
 
 impl Came {
+    /// How old the newest write that came back was when it failed. Of nothing
+    /// there is none, and of a part nobody knows it; of a tree it is the
+    /// snapshot's, where that could be read.
+    fn behind(&self, subject: Subject, failure: Timestamp) -> Duration {
+        let whole = subject == Subject::Objects && self.restored == self.expected;
+        match self.newest_write {
+            _ if self.restored == 0 => Duration::MAX,
+            Some(newest) => failure.since(newest),
+            None if whole => Duration::ZERO,
+            None => Duration::MAX,
+        }
+    }
+
     pub(super) fn new(expected: usize, expected_bytes: u64) -> Self {
         let expected = u64::try_from(expected).unwrap_or(u64::MAX);
         Self { expected, expected_bytes, ..Self::default() }
@@ -137,15 +150,10 @@ impl Setting<'_> {
     fn record(&self, planned: &Planned, ended: Ended, conduct: &Conduct, results: Results) -> DrillRecordV2 {
         let Ended { came, drawn, timeline, seen, remembered, mut deviations, shares } = ended;
         let plan = planned.plan.clone();
-        deviations.extend(came.deviations);
         let declared = timeline.declared();
         let failure = plan.scenario.as_of.as_ref().and_then(super::Moment::timestamp).unwrap_or(declared);
-        // Of nothing there is no newest write, and of a part nobody knows it.
-        let behind = match came.newest_write {
-            Some(newest) if came.restored > 0 => failure.since(newest),
-            None if came.restored > 0 && came.restored == came.expected => Duration::ZERO,
-            _ => Duration::MAX,
-        };
+        let behind = came.behind(plan.scope.subject, failure);
+        deviations.extend(came.deviations);
         let mut predicted = plan.prediction;
         if plan.scope.subject == Subject::Objects {
             predicted = predicted.of_drawn(came.expected, came.expected_bytes);

@@ -246,8 +246,9 @@ impl Prediction {
     /// entered by whoever knows the placements.
     pub fn of(work: Work, rates: Rates, pilot: Option<Pilot>, earlier: &[Earlier]) -> Self {
         let mut phases = rates.phases(work);
+        let timed = rates != Rates::default();
         for phase in &mut phases {
-            let measured = phase.name == READ && rates != Rates::default()
+            let measured = phase.name == READ && timed
                 || phase.name == LOOK
                 || pilot.as_ref().is_some_and(|pilot| pilot.covers(&phase.name));
             if let Some(pilot) = &pilot {
@@ -259,7 +260,7 @@ impl Prediction {
             phase.duration_ns = corrected(&phase.parts, &phase.learned_milli);
         }
         let history = u64::try_from(earlier.len()).unwrap_or(u64::MAX);
-        let spread_percent = Some(spread(earlier, pilot.is_some() || work.files == 0));
+        let spread_percent = Some(spread(earlier, pilot.is_some() || work.files == 0 && timed));
         Self { phases, rates, history, pilot, spread_percent, ..Self::default() }.added_up()
     }
 

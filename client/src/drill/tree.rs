@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use coffer_model::{Timestamp, escape_bytes};
+use coffer_model::escape_bytes;
 use tokio::task::spawn_blocking;
 
 use super::disk::{self, reader, writer};
@@ -75,8 +75,6 @@ pub(super) async fn exercise(
         Err(class) => {
             timeline.end_phase("restore", 0);
             came.unreadable = 1;
-            // Nothing of any age came back.
-            came.newest_write = Some(Timestamp(0));
             came.failures.insert(class, 1);
             disk::remove_tree(&target)?;
             return Ok(came);
