@@ -311,7 +311,9 @@ fn operator(dir: &Path) -> (tokio::runtime::Runtime, Client) {
     let kubeconfig = dir.join(".config/coffer/fleet/kubeconfig");
     let client = runtime.block_on(async {
         let file = Kubeconfig::read_from(kubeconfig).unwrap();
-        Client::try_from(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap())
+        let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+        config.default_retry = false;
+        Client::try_from(config)
     });
     (runtime, client.unwrap())
 }

@@ -60,7 +60,6 @@ impl Look<'_> {
             } else {
                 wanted.entry(site.node).or_default().insert(data_path(&id));
             }
-            self.busy = true;
         }
         let of_set = self.name.to_string();
         let wrong = self.sets.locked(|book| {
@@ -71,6 +70,7 @@ impl Look<'_> {
             let nodes = nodes.map(|(node, told)| (wanted.remove(&node).unwrap_or_default(), node, told));
             nodes.filter(|(wanted, _, told)| wanted != told).collect::<Vec<_>>()
         });
+        self.busy |= !wrong.is_empty();
         for (wanted, node, _) in wrong {
             self.tell_node(&node, &wanted).await?;
         }

@@ -52,14 +52,14 @@ impl Look<'_> {
         self.write_status().await?;
         let mut missing = missing.into_iter();
         while let Some(ordinal) = missing.next() {
-            let made = self.make_pod(ordinal).await;
-            if made.as_ref().is_err_and(SetError::is_refusal) {
-                let left = [ordinal].into_iter().chain(missing);
+            if let Err(error) = self.make_pod(ordinal).await {
+                // What was refused was never borne; of what broke off otherwise nobody knows.
+                let refused = error.is_refusal().then_some(ordinal);
+                let left = refused.into_iter().chain(missing);
                 let left = left.map(|ordinal| (self.id(ordinal), self.epoch(ordinal)));
                 self.sets.unborne.keep(left);
-                return made.map(|()| true);
+                return Err(error);
             }
-            made?;
         }
         Ok(true)
     }

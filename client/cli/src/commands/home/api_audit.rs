@@ -224,7 +224,11 @@ impl Log {
                 _ => {}
             }
         }
-        fs::rename(&self.path, before(1))?;
+        match fs::rename(&self.path, before(1)) {
+            // Somebody took it away: there is nothing to keep.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         self.size = 0;
         Ok(())
     }
