@@ -16,6 +16,7 @@ mod lease;
 mod leftovers;
 mod losses;
 mod places;
+mod pulling;
 mod quantity;
 pub(crate) mod record;
 mod register;
@@ -41,6 +42,7 @@ use crate::network::Networks;
 use crate::oci::RuncRuntime;
 use crate::probe::Probe;
 use crate::process::{ProcessRuntime, RuntimeConfig};
+use crate::pull::{PullProcess, Puller};
 use crate::runtime::Runtime;
 
 pub use backoff::Backoff;
@@ -77,6 +79,7 @@ pub(crate) struct Context {
     pub recorder: Recorder,
     pub runtime: Arc<dyn Runtime>,
     pub images: ImageStore,
+    pub puller: Puller,
     pub networks: Option<Networks>,
     pub probe: Probe,
     pub places: Places,
@@ -137,18 +140,23 @@ impl Agent {
         let networks =
             config.subnet.filter(|_| has_network).map(|subnet| Networks::new(subnet, &config.name));
         let capacity = register::capacity(&config)?;
+        let users = UserIds::of(&config.name, rustix::process::geteuid());
+        let process =
+            PullProcess { program: config.program.clone(), had: probe.had(), users: users.of_pulls() };
+        let puller = Puller::new(config.registries.clone(), process, &places.images());
         let reporter =
             Reporter { controller: "coffer-agent".to_owned(), instance: Some(config.name.clone()) };
         let context = Context {
             recorder: Recorder::new(client.clone(), reporter),
             admission: Admission::new(capacity),
-            users: UserIds::of(&config.name, rustix::process::geteuid()),
+            users,
             fences: Fences::default(),
             claims: Claims::default(),
             config,
             client,
             runtime,
             images,
+            puller,
             networks,
             probe,
             places,

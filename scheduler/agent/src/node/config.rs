@@ -9,6 +9,7 @@ use super::backoff::Backoff;
 use crate::layer::Layers;
 use crate::network::Subnet;
 use crate::process::LogLimits;
+use crate::pull::RegistryConfig;
 
 /// Which runtime runs the pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct AgentConfig {
     pub demanded: Layers,
     /// OCI image layouts on this machine.
     pub layouts: Vec<PathBuf>,
+    /// Which registries are asked for images that are in no layout.
+    pub registries: RegistryConfig,
     /// Executables on this machine that pods may name by digest.
     pub executables: Vec<PathBuf>,
     /// Addresses of the pods; `None`: they share the machine's network.
@@ -86,6 +89,7 @@ impl AgentConfig {
             runtime: RuntimeKind::Process,
             demanded: Layers::none(),
             layouts: Vec::new(),
+            registries: RegistryConfig::default(),
             executables: Vec::new(),
             subnet: None,
             sized_disks: true,

@@ -139,25 +139,26 @@ impl Fleet {
     }
 
     pub(crate) fn start(&self) -> Running {
-        self.start_with(false)
+        self.start_with(|_| {})
     }
 
     /// With data directories that have the size that is declared.
     pub(crate) fn start_sized(&self) -> Running {
-        self.start_with(true)
+        self.start_with(|config| config.sized_disks = true)
     }
 
-    fn start_with(&self, sized_disks: bool) -> Running {
+    pub(crate) fn start_with(&self, change: impl FnOnce(&mut AgentConfig)) -> Running {
         let mut config = AgentConfig::new(self.node.clone(), self.scratch.path().join("agent"));
         config.program = bench::node_program();
         config.executables = vec![bench::sample_program()];
         config.subnet = Some(Subnet::parse(&self.subnet()).unwrap());
         config.attestation = Some("signed by somebody".to_owned());
-        config.sized_disks = sized_disks;
+        config.sized_disks = false;
         config.status_every = Duration::from_millis(500);
         config.lease = LeaseTimes { duration: Duration::from_secs(2), renew: Duration::from_millis(100) };
         config.backoff =
             Backoff { first: Duration::from_millis(50), most: Duration::from_millis(400), reset: STUCK };
+        change(&mut config);
         let agent = Agent::new(config, self.client()).unwrap();
         let logs = agent.access();
         Running { task: tokio::spawn(agent.run()), logs, pods: self.pods() }

@@ -9,5 +9,6 @@ mod fleet;
 mod hostile;
 mod killed;
 mod pods;
+mod pull;
 mod reach;
 mod runtimes;
