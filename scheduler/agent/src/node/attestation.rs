@@ -102,13 +102,19 @@ impl Attested {
         attested
     }
 
-    /// Reads the file anew. What cannot be told changes nothing but what is warned of: it may be half written.
-    pub(super) fn look(&mut self) {
-        let Some(file) = &self.file else { return };
-        match read(file, &self.node) {
-            Ok(text) => (self.own, self.wrong) = (Some(text), None),
-            Err(why) => self.wrong = Some(format!("{}: {why}", file.display())),
-        }
+    /// Reads the file anew; whether another thing is wrong with it than before. What cannot be told changes nothing
+    /// but what is warned of: it may be half written.
+    pub(super) fn look(&mut self) -> bool {
+        let Some(file) = &self.file else { return false };
+        let wrong = match read(file, &self.node) {
+            Ok(text) => {
+                self.own = Some(text);
+                None
+            }
+            Err(why) => Some(format!("{}: {why}", file.display())),
+        };
+        let before = std::mem::replace(&mut self.wrong, wrong);
+        before != self.wrong
     }
 
     /// The attestation, where it is news. One that was told already and stands there no more was replaced by an
@@ -130,6 +136,9 @@ impl Attested {
         let mut outlook =
             outlook(news.or_else(|| carried(node)), &self.node, self.warning, clock::wall().as_secs());
         if let Some(wrong) = &self.wrong {
+            if outlook.lasts {
+                outlook.reason = "NotTakenUp";
+            }
             outlook.message = format!("{}; not taken up: {wrong}", outlook.message);
         }
         outlook
@@ -281,13 +290,13 @@ mod tests {
             ours.look();
             assert_eq!(ours.news(Some(&node)), None, "{wrong}");
             let outlook = ours.outlook(Some(&node), None);
-            assert!(outlook.lasts && outlook.message.contains("not taken up"), "{outlook:?}");
+            assert!(outlook.lasts && outlook.reason == "NotTakenUp", "{outlook:?}");
         }
         let outlook = ours.outlook(Some(&node), None);
         assert!(ours.warning(&outlook).is_some_and(|said| said.contains("par1")));
         assert_eq!(ours.warning(&outlook), None, "told once");
         write(&good);
         ours.look();
-        assert!(!ours.outlook(Some(&node), None).message.contains("not taken up"));
+        assert_eq!(ours.outlook(Some(&node), None).reason, "Holds");
     }
 }

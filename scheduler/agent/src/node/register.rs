@@ -43,7 +43,7 @@ pub(super) async fn keep(context: Arc<Context>, looked: watch::Sender<Option<Nod
 }
 
 /// Waits for the next round, or until the API says that the node is not ready: a platform that missed it has
-/// marked it, and its pods. Or until there is another attestation to tell.
+/// marked it, and its pods. Or until there is something to tell of the attestation.
 async fn wait_until_wrong(
     context: &Arc<Context>,
     nodes: &Api<Node>,
@@ -57,8 +57,7 @@ async fn wait_until_wrong(
         waited += look_every;
         if let Ok(node) = nodes.get_opt(&context.config.name).await {
             looked.send_replace(node.clone());
-            attested.look();
-            if attested.news(node.as_ref()).is_some() {
+            if attested.look() || attested.news(node.as_ref()).is_some() {
                 return;
             }
             let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions);

@@ -50,7 +50,7 @@ async fn beat(fleet: &Fleet) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attestation_is_renewed_while_the_agent_runs_and_an_operators_word_stays() {
     let Some(fleet) = Fleet::new("renewed").await else { return };
-    let of = |days| statement("renewed", now() - 1000, now() + days * 86_400);
+    let of = |days: u64| statement("renewed", now() - 1000, now() + days * 86_400);
     let [first, theirs, second] = [100, 200, 300].map(of);
     fleet.attest(&first);
     let agent = fleet.start();
