@@ -241,7 +241,7 @@ async fn unnamed(
         known.extend(tenant.catalog.reservations().await?.into_iter().map(|row| row.record));
         let mut after = None;
         loop {
-            let page = census.look(tenant.catalog.manifest_records(after, LIST_PAGE)).await?;
+            let page = census.look(tenant.catalog.manifest_records(after, VERSION_PAGE)).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             known.extend(page.into_iter().map(|(_, record)| record));
