@@ -493,20 +493,24 @@ pub(crate) struct Failures {
 /// Reasons that are kept.
 const REASONS_MAX: usize = 16;
 
+/// Keeps a reason, if it is one of the first.
+fn keep_reason(reasons: &mut Vec<String>, reason: String) {
+    if reasons.len() < REASONS_MAX {
+        reasons.push(reason);
+    }
+}
+
 impl Failures {
     pub(crate) fn add(&mut self, reason: String) {
         self.count += 1;
-        if self.reasons.len() < REASONS_MAX {
-            self.reasons.push(reason);
-        }
+        keep_reason(&mut self.reasons, reason);
     }
 }
 
 impl RepairReport {
     fn fail(&mut self, failures: Failures) {
         self.failed += failures.count;
-        let room = REASONS_MAX.saturating_sub(self.reasons.len());
-        self.reasons.extend(failures.reasons.into_iter().take(room));
+        failures.reasons.into_iter().for_each(|reason| keep_reason(&mut self.reasons, reason));
     }
 
     fn add(&mut self, done: &Done) {
