@@ -9,7 +9,7 @@ use std::sync::Arc;
 use coffer_catalog::{CatalogError, ManifestRow};
 use coffer_model::{BucketId, Layout, RecordId, ResidencyPolicy, SiteId, VersionId};
 use coffer_regions::{
-    Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Stray, VersionInventory,
+    Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Standing, Stray, VersionInventory,
     shard_record_id,
 };
 
@@ -76,6 +76,14 @@ impl Census {
     /// The same, by somebody who can wait: between its looks tenants come first.
     pub(crate) fn giving_way(self, foreground: Option<Arc<Foreground>>) -> Self {
         Self { foreground, ..self }
+    }
+
+    /// The same, without sites that are older than they were: nothing that they show counts.
+    pub(crate) fn without_quarantined(mut self, service: &Service) -> Self {
+        for site in self.sites.iter_mut().filter(|site| service.sites.is_quarantined(site.site.id)) {
+            site.standing = Standing::Quarantined;
+        }
+        self
     }
 
     async fn look<T>(&self, work: impl Future<Output = T>) -> T {
