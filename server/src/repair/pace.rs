@@ -49,7 +49,7 @@ const REST_MAX: Duration = Duration::from_secs(2);
 /// remembers, so that a look sees mostly what the last answer has led to.
 const LOOK_EVERY: u32 = 512;
 /// So long a step waits for the moment in which the last call ends.
-const GAP_WAIT: Duration = Duration::from_millis(50);
+const GAP_WAIT: Duration = Duration::from_millis(20);
 /// So long after the last call nobody is there.
 const IDLE_AFTER: Duration = Duration::from_millis(250);
 
@@ -90,7 +90,6 @@ impl Foreground {
     /// One look at many records, as a step is: whoever calls meanwhile is given
     /// most of the time.
     pub(crate) async fn look<T>(&self, work: impl Future<Output = T>) -> T {
-        self.gap().await;
         let began = self.clock.monotonic();
         self.steps.fetch_add(1, Ordering::Relaxed);
         let seen = work.await;
