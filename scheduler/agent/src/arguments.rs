@@ -122,9 +122,12 @@ pub(crate) struct Run {
     /// A label, as name=value; may be repeated.
     #[arg(long)]
     pub label: Vec<String>,
-    /// The signed statement of where this node stands.
+    /// The file of the signed statement of where this node stands. What is put there while the agent runs is told, once.
     #[arg(long)]
     pub attestation: Option<PathBuf>,
+    /// Warn when less than so many percent of the attestation's time are left.
+    #[arg(long, default_value_t = 20, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub attestation_warning: u8,
     /// How long a renewal of the node's lease holds, in seconds.
     #[arg(long, default_value_t = 40)]
     pub lease_seconds: u64,
@@ -188,8 +191,8 @@ impl Run {
         config.port = self.listen.map(|address| address.port());
         config.capacity = self.capacity.iter().map(|text| pair(text)).collect::<Result<_, _>>()?;
         config.labels = self.label.iter().map(|text| pair(text)).collect::<Result<_, _>>()?;
-        config.attestation =
-            self.attestation.as_ref().map(text).transpose()?.map(|text| text.trim().to_owned());
+        config.attestation.clone_from(&self.attestation);
+        config.attestation_warning = self.attestation_warning;
         let (duration, renew) =
             (Duration::from_secs(self.lease_seconds), Duration::from_secs(self.renew_seconds));
         config.lease = LeaseTimes { duration, renew };

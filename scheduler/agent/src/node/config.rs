@@ -67,8 +67,10 @@ pub struct AgentConfig {
     pub capacity: BTreeMap<String, String>,
     /// Labels of the node. Nobody believes them.
     pub labels: BTreeMap<String, String>,
-    /// The signed statement of where this node stands, carried as it is.
-    pub attestation: Option<String>,
+    /// The file of the signed statement of where this node stands. It is read anew while the agent runs.
+    pub attestation: Option<PathBuf>,
+    /// An attestation of whose time less than so many percent are left is warned of.
+    pub attestation_warning: u8,
     /// Times of the lease.
     pub lease: LeaseTimes,
     /// How often the node's status is told again.
@@ -98,6 +100,7 @@ impl AgentConfig {
             capacity: BTreeMap::new(),
             labels: BTreeMap::new(),
             attestation: None,
+            attestation_warning: 20,
             lease: LeaseTimes::default(),
             status_every: Duration::from_secs(60),
             backoff: Backoff::default(),

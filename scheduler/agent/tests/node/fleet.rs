@@ -147,12 +147,25 @@ impl Fleet {
         self.start_with(|config| config.sized_disks = true)
     }
 
+    fn attestation(&self) -> PathBuf {
+        self.scratch.path().join("attestation")
+    }
+
+    /// Puts a statement into the file that the agent reads.
+    #[expect(clippy::disallowed_methods, reason = "the test writes what an operator would")]
+    pub(crate) fn attest(&self, text: &str) {
+        std::fs::write(self.attestation(), format!("{text}\n")).unwrap();
+    }
+
     pub(crate) fn start_with(&self, change: impl FnOnce(&mut AgentConfig)) -> Running {
         let mut config = AgentConfig::new(self.node.clone(), self.scratch.path().join("agent"));
         config.program = bench::node_program();
         config.executables = vec![bench::sample_program()];
         config.subnet = Some(Subnet::parse(&self.subnet()).unwrap());
-        config.attestation = Some("signed by somebody".to_owned());
+        config.attestation = Some(self.attestation());
+        if !self.attestation().exists() {
+            self.attest("signed by somebody");
+        }
         config.sized_disks = false;
         config.status_every = Duration::from_millis(500);
         config.lease = LeaseTimes { duration: Duration::from_secs(2), renew: Duration::from_millis(100) };
@@ -231,6 +244,28 @@ impl Fleet {
                 panic!("it never came: {:#?}", pods.get_opt(name).await.unwrap().and_then(|pod| pod.status))
             }
         }
+    }
+
+    /// The node once it is so.
+    pub(crate) async fn until_node(&self, holds: impl Fn(&Node) -> bool) -> Node {
+        let nodes = self.nodes();
+        let look = async {
+            loop {
+                if let Some(node) = nodes.get_opt(&self.node).await.unwrap().filter(&holds) {
+                    return node;
+                }
+                pause().await;
+            }
+        };
+        match tokio::time::timeout(STUCK, look).await {
+            Ok(node) => node,
+            Err(_) => panic!("it never came: {:#?}", nodes.get_opt(&self.node).await.unwrap()),
+        }
+    }
+
+    pub(crate) async fn patch_node(&self, patch: Value) {
+        let patch = kube::api::Patch::Merge(patch);
+        self.nodes().patch(&self.node, &Default::default(), &patch).await.unwrap();
     }
 
     pub(crate) async fn until_gone(&self, name: &str) {

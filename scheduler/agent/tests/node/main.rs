@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up must fail")]
 #![expect(clippy::print_stderr, reason = "what could not be tested must be seen")]
 
+mod attested;
 mod bench;
+mod discards;
 mod endpoint;
 mod fleet;
 mod hostile;
