@@ -15,7 +15,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::{Look, SetError};
-use crate::names::FIELD_MANAGER;
+use crate::names::{FIELD_MANAGER, SITE_FILE};
 
 /// Annotation of a certificate's secret: the country that it names.
 const ISSUED_FOR: &str = "fleet.coffer/issued-for";
@@ -102,6 +102,14 @@ impl Look<'_> {
         Ok(())
     }
 
+    /// Remembers which site a pod is; who fills the secret by hand says it there, too.
+    fn note_site(&mut self, pod: &PodId, data: Option<&BTreeMap<String, ByteString>>) {
+        let said = data.and_then(|data| String::from_utf8(data.get(SITE_FILE)?.0.clone()).ok());
+        if let Some(site) = said {
+            self.sites.insert(pod.ordinal, site.trim().to_owned());
+        }
+    }
+
     /// Seconds since 1970.
     fn seconds(&self) -> u64 {
         self.sets.control.clock.now().0 / 1_000_000_000
@@ -155,11 +163,13 @@ impl Look<'_> {
         let name = format!("{}-certificate", site.pod);
         // Of one site for life: a node that moves to another country loses the site, it does not rename it.
         if let Some(known) = api.get_opt(&name).await? {
+            self.note_site(&site.pod, known.data.as_ref());
             return self.renew(&api, site, known).await;
         }
         let files = self.sets.control.certificates.issue(&site).await?;
         let data: BTreeMap<String, ByteString> =
             files.into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect();
+        self.note_site(&site.pod, Some(&data));
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(name.clone()),

@@ -42,7 +42,7 @@ use crate::output::trouble;
 use agents::{Agent, Agents};
 use api_audit::AuditFile;
 use authority::FleetAuthority;
-use endpoints::Endpoints;
+pub(super) use endpoints::Endpoints;
 use in_process::InProcess;
 use ledger::OwnService;
 use loopback::Loopback;
@@ -50,7 +50,7 @@ use loopback::Loopback;
 pub(super) use pods::{site_entry, site_id};
 
 /// The site set of a fleet at home.
-const SET: &str = "sites";
+pub(super) const SET: &str = "sites";
 /// The port of its pods.
 const PORT: u16 = 7441;
 /// Shards of the default geometry that suffice to read an object.
@@ -436,7 +436,9 @@ fn keep_endpoints(
                 let (client, file) = (client.clone(), file.clone());
                 async move {
                     match Endpoints::open(file) {
-                        Ok(endpoints) => endpoints.keep(client).await,
+                        Ok(endpoints) => {
+                            endpoints.keep(client, NAMESPACE, SET, &watch::Sender::new(false)).await;
+                        }
                         Err(failure) => return Some(failure.what),
                     }
                     None
