@@ -13,9 +13,9 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
@@ -23,16 +23,28 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-#[path = "support/running.rs"]
-mod running;
-
-use running::{code, coffer, command, good};
+use tempfile::TempDir;
 
 /// Whoever takes longer is stuck.
 const STUCK: Duration = Duration::from_secs(180);
 const PLACES: [(&str, &str); 6] =
     [("fra1", "DE"), ("ams1", "NL"), ("par1", "FR"), ("zrh1", "CH"), ("sto1", "SE"), ("mad1", "ES")];
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
+    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
+    // The programs of mounts and networks that node agents call.
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
+fn coffer(dir: &Path, arguments: &[&str]) -> Output {
+    command(dir, &[&["--json", "-q"], arguments].concat()).output().unwrap()
+}
+
+fn code(dir: &Path, arguments: &[&str]) -> Option<i32> {
+    coffer(dir, arguments).status.code()
+}
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -48,8 +60,7 @@ impl Process {
     fn start(dir: &Path, arguments: &[&str]) -> Self {
         let arguments = [&["--json"], arguments, &["--exit-with-stdin"]].concat();
         let mut command = command(dir, &arguments);
-        // The programs of mounts and networks that node agents call.
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(fs::File::options().create(true).append(true).open(dir.join("errors.log")).unwrap());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
@@ -77,11 +88,6 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn end(mut self) -> Option<i32> {
-        drop(self.child.stdin.take());
-        self.child.wait().unwrap().code()
     }
 }
 
@@ -111,12 +117,24 @@ fn fleet(dir: &Path) -> (Process, String) {
     (fleet, ready["sites"].as_str().unwrap().to_owned())
 }
 
-/// What the API of that fleet is reached with.
-fn api(dir: &Path) -> Api<Pod> {
-    let file = Kubeconfig::read_from(dir.join(".config/coffer/fleet/kubeconfig")).unwrap();
-    let runtime = tokio::runtime::Handle::current();
-    let config = runtime.block_on(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()));
-    Api::namespaced(Client::try_from(config.unwrap()).unwrap(), "coffer")
+/// Takes a pod down, as somebody with kubectl could.
+fn delete_pod(dir: &Path, name: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let file = Kubeconfig::read_from(dir.join(".config/coffer/fleet/kubeconfig")).unwrap();
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+        let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), "coffer");
+        pods.delete(name, &DeleteParams::default()).await.unwrap();
+    });
+}
+
+/// Looks again and again until it is so.
+fn until(what: &str, so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < STUCK, "it never came: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// A replica on its own directory and port.
@@ -150,7 +168,7 @@ fn replica(dir: &Path, data: &str, config: &str, sites: &str, port: u16) -> Proc
 
 /// What another replica needs to make its catalogues from the sites.
 fn copy_for_another(dir: &Path) {
-    let copied = std::process::Command::new("sh")
+    let copied = Command::new("sh")
         .args(["-c", "mkdir -p other/service && cp -r data/topology.json data/credentials other/ && cp data/service/root.slot other/service/"])
         .current_dir(dir)
         .status();
@@ -172,80 +190,93 @@ fn has(dir: &Path, server: Option<&str>, name: &str) -> bool {
     got.status.success() && fs::read(&out).unwrap() == name.repeat(5_000).as_bytes()
 }
 
-/// The line of a site in the file in which a service looks.
-fn line_of(dir: &Path, data: &str, n: usize) -> Value {
-    let text = fs::read(dir.join(data).join("endpoints.json")).unwrap();
-    let file: Value = serde_json::from_slice(&text).unwrap();
-    file["sites"][n].clone()
+/// The file in which a service looks for its sites.
+fn lines_of(dir: &Path, data: &str) -> Value {
+    serde_json::from_slice(&fs::read(dir.join(data).join("endpoints.json")).unwrap()).unwrap()
+}
+
+/// Two replicas on the pods of a fleet, of which the first one serves.
+struct Story {
+    first: Process,
+    second: Process,
+    _fleet: Process,
+    /// Where the first one is, and no other.
+    at: String,
+    /// Last: it goes when nobody needs it any more.
+    dir: TempDir,
+}
+
+impl Story {
+    fn begin() -> Self {
+        let kept = tempfile::tempdir().unwrap();
+        let dir = kept.path();
+        let (fleet, sites) = fleet(dir);
+        let (port, other) = (free_port(), free_port());
+        let first = replica(dir, "data", ".config/coffer", &sites, port);
+        assert_eq!(first.until("ready")["epoch"], 1);
+        assert_eq!(code(dir, &["tenant", "create", "demo"]), Some(0));
+        assert_eq!(code(dir, &["bucket", "create", "documents"]), Some(0));
+        assert_eq!(put(dir, None, "before"), Some(0));
+        copy_for_another(dir);
+        let second = replica(dir, "other", "other-config", &sites, other);
+        second.until("standby");
+        let at = format!("https://127.0.0.1:{port}");
+        fs::write(dir.join(".config/coffer/endpoint"), format!("{at}\nhttps://127.0.0.1:{other}\n")).unwrap();
+        Self { first, second, _fleet: fleet, at, dir: kept }
+    }
+
+    /// The first one is stopped past its lease with half of an upload, and wakes up late.
+    fn the_first_is_stopped(&self) {
+        let dir = self.dir.path();
+        let mut upload = command(dir, &["-q", "--server", &self.at, "object", "put", "-", "documents/late"]);
+        let mut upload = upload.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut pipe = upload.stdin.take().unwrap();
+        pipe.write_all(&vec![7; 6 << 20]).unwrap();
+        self.first.signal(Signal::STOP);
+        assert_eq!(self.second.until("ready")["epoch"], 2);
+        assert_eq!(put(dir, None, "after"), Some(0), "whoever knows both finds the owner");
+        assert!(has(dir, None, "before"));
+        // Its sites know the other one's epoch, and it knows that its time is over.
+        self.first.signal(Signal::CONT);
+        drop(pipe.write_all(&vec![8; 6 << 20]));
+        drop(pipe);
+        assert_ne!(upload.wait().unwrap().code(), Some(0), "nothing of the old epoch is acknowledged");
+        assert_ne!(code(dir, &["object", "stat", "documents/late"]), Some(0));
+        // Whoever asks it is led to the owner.
+        assert!(has(dir, Some(&self.at), "after"));
+        assert_eq!(put(dir, Some(&self.at), "led"), Some(0));
+    }
+
+    /// A pod that is made anew is another incarnation, perhaps elsewhere; no service starts anew for that.
+    fn a_pod_is_made_anew(&self) {
+        let dir = self.dir.path();
+        let known = lines_of(dir, "other");
+        delete_pod(dir, "sites-0");
+        until("the slice says so", || lines_of(dir, "other") != known);
+        let alive = || {
+            let listed = coffer(dir, &["site", "ls"]);
+            let text = String::from_utf8(listed.stdout).unwrap();
+            let sites = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            sites.filter(|site| site["alive"] == true).count() == PLACES.len()
+        };
+        until("the service finds its pod again", alive);
+        assert_eq!(put(dir, None, "moved"), Some(0));
+    }
 }
 
 #[test]
 fn a_replica_that_was_stopped_past_its_lease_gets_nothing_acknowledged_and_a_pod_that_moves_is_found() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let _entered = runtime.enter();
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path();
-    let (_fleet, sites) = fleet(dir);
-    let (port, other_port) = (free_port(), free_port());
-    let (at, other_at) = (format!("https://127.0.0.1:{port}"), format!("https://127.0.0.1:{other_port}"));
-    let first = replica(dir, "data", ".config/coffer", &sites, port);
-    assert_eq!(first.until("ready")["epoch"], 1);
-    good(dir, &["tenant", "create", "demo"]);
-    good(dir, &["bucket", "create", "documents"]);
-    assert_eq!(put(dir, None, "before"), Some(0));
-    copy_for_another(dir);
-    let second = replica(dir, "other", "other-config", &sites, other_port);
-    second.until("standby");
-    fs::write(dir.join(".config/coffer/endpoint"), format!("{at}\n{other_at}\n")).unwrap();
-
-    // Half of an upload is with the first one when it is stopped.
-    let mut upload = command(dir, &["-q", "--server", &at, "object", "put", "-", "documents/late"]);
-    let mut upload = upload.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut pipe = upload.stdin.take().unwrap();
-    pipe.write_all(&vec![7; 6 << 20]).unwrap();
-    first.signal(Signal::STOP);
-    assert_eq!(second.until("ready")["epoch"], 2);
-    assert_eq!(put(dir, None, "after"), Some(0), "whoever knows both finds the owner");
-    assert!(has(dir, None, "before"));
-
-    // It wakes up late: its sites know the other one's epoch, and it knows that its time is over.
-    first.signal(Signal::CONT);
-    drop(pipe.write_all(&vec![8; 6 << 20]));
-    drop(pipe);
-    assert_ne!(upload.wait().unwrap().code(), Some(0), "nothing of the old epoch is acknowledged");
-    assert_ne!(code(dir, &["object", "stat", "documents/late"]), Some(0));
-    // Whoever asks it is led to the owner.
-    assert!(has(dir, Some(&at), "after"));
-    assert_eq!(put(dir, Some(&at), "led"), Some(0));
-
-    // A pod that is made anew is another incarnation, perhaps elsewhere; no service starts anew for that.
-    let known = line_of(dir, "other", 0);
-    let pods = api(dir);
-    runtime.block_on(pods.delete("sites-0", &DeleteParams::default())).unwrap();
-    let waited = std::time::Instant::now();
-    while line_of(dir, "other", 0)["incarnation"] == known["incarnation"] {
-        assert!(waited.elapsed() < STUCK, "the slice never changed: {known}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let alive = || {
-        let listed = coffer(dir, &["site", "ls"]);
-        let text = String::from_utf8(listed.stdout).unwrap();
-        let sites: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        sites.iter().filter(|site| site["alive"] == true).count()
-    };
-    while alive() < 6 {
-        assert!(waited.elapsed() < STUCK, "the service never found its pod again");
-    }
-    assert_eq!(put(dir, None, "moved"), Some(0));
-
+    let story = Story::begin();
+    story.the_first_is_stopped();
+    story.a_pod_is_made_anew();
     // The owner goes in order, and gives its lease to the one that waits.
-    assert_eq!(second.end(), Some(0));
+    let Story { dir, first, second, .. } = &story;
+    second.signal(Signal::TERM);
     assert_eq!(first.until("ready")["epoch"], 3);
     for name in ["before", "after", "led", "moved"] {
-        assert!(has(dir, None, name), "{name}");
+        assert!(has(dir.path(), None, name), "{name}");
     }
-    assert_eq!(put(dir, None, "last"), Some(0));
-    assert_eq!(first.end(), Some(0));
+    assert_eq!(put(dir.path(), None, "last"), Some(0));
 }
 
 #[test]

@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[path = "support/running.rs"]
 mod running;
 
-use running::{Running, code, coffer, command, good};
+use running::{Running, SERVE, code, coffer, command, good};
+
+/// Files of a megabyte.
+const FILES: u32 = 96;
 
 /// A port that nobody has at this moment.
 fn free_port() -> u16 {
@@ -21,7 +24,9 @@ fn free_port() -> u16 {
 
 fn serve(dir: &Path, port: u16) -> Running {
     let listen = format!("127.0.0.1:{port}");
-    Running::start(dir, &["serve", "--data-dir", "data", "--listen", &listen, "--repair-every", "0s"])
+    let service = Running::start(dir, &SERVE.map(|word| if word == "127.0.0.1:0" { &listen } else { word }));
+    assert_eq!(service.said("endpoint"), format!("https://{listen}"));
+    service
 }
 
 /// Bytes that no other file has.
@@ -36,14 +41,10 @@ fn bytes(seed: u32, size: usize) -> Vec<u8> {
     std::iter::repeat_with(step).flatten().take(size).collect()
 }
 
-fn size_of(path: &Path) -> u64 {
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => size_of(&entry.path()),
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    };
-    entries.map(size).sum()
+/// How many packs of a backup are stored.
+fn packs(dir: &Path) -> usize {
+    let listed = coffer(dir, &["object", "ls", "documents/packs/"]);
+    String::from_utf8_lossy(&listed.stdout).lines().count()
 }
 
 /// Puts one object after the other until it is told to stop; those that were acknowledged.
@@ -61,12 +62,8 @@ fn keep_putting(dir: &Path, over: &AtomicBool) -> Vec<u32> {
     stand
 }
 
-#[test]
-fn a_service_that_moves_during_a_backup_is_followed_and_who_took_its_place_is_refused_by_name() {
-    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let dir = dir.path();
-    let (old, new) = (free_port(), free_port());
-    let first = serve(dir, old);
+/// A tenant, its buckets and its tree.
+fn furnish(dir: &Path) {
     for arguments in [
         &["tenant", "create", "demo"][..],
         &["bucket", "create", "documents"],
@@ -74,45 +71,14 @@ fn a_service_that_moves_during_a_backup_is_followed_and_who_took_its_place_is_re
     ] {
         good(dir, arguments);
     }
-    // Written once, before anything moves.
-    let profile = dir.join(".config/coffer/endpoint");
-    let ways = format!("https://127.0.0.1:{old}\nhttps://127.0.0.1:{new}\n");
-    fs::write(&profile, &ways).unwrap();
     fs::create_dir(dir.join("tree")).unwrap();
-    for n in 0..48 {
+    for n in 0..FILES {
         fs::write(dir.join(format!("tree/{n}")), bytes(n, 1 << 20)).unwrap();
     }
-    let over = AtomicBool::new(false);
-    let (stand, second, stranger) = std::thread::scope(|scope| {
-        let putting = scope.spawn(|| keep_putting(dir, &over));
-        let before = size_of(&dir.join("data/sites"));
-        let mut backup = command(dir, &["--json", "-q", "backup", "tree", "--bucket", "documents"]);
-        let mut backup = backup.stdout(Stdio::null()).spawn().unwrap();
-        // It has stored something, and is not done.
-        while size_of(&dir.join("data/sites")) < before + (6 << 20) {
-            assert!(backup.try_wait().unwrap().is_none(), "the backup ended before the service moved");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        drop(first);
-        let stranger = serve(elsewhere.path(), old);
-        let second = serve(dir, new);
-        assert_eq!(backup.wait().unwrap().code(), Some(0));
-        over.store(true, Ordering::Relaxed);
-        (putting.join().unwrap(), second, stranger)
-    });
-    assert_eq!(fs::read_to_string(&profile).unwrap(), ways, "nothing was configured anew");
-    good(dir, &["restore", "latest", "restored", "--bucket", "documents"]);
-    for n in 0..48 {
-        assert!(fs::read(dir.join(format!("restored/{n}"))).unwrap() == bytes(n, 1 << 20), "{n}");
-    }
-    assert!(!stand.is_empty());
-    for n in stand {
-        good(dir, &["object", "get", &format!("loose/{n}"), "-o", "out"]);
-        assert!(fs::read(dir.join("out")).unwrap() == bytes(1000 + n, 20_000), "{n}");
-        fs::remove_file(dir.join("out")).unwrap();
-    }
+}
 
-    // Whoever has the old address is another deployment's: named, and asked nothing.
+/// Whoever has the old address is another deployment's: named, and asked nothing.
+fn the_stranger_is_named(dir: &Path, old: u16, new: u16) {
     let named = format!("https://127.0.0.1:{old}: who answers there has no certificate of this deployment");
     let listed = command(dir, &["bucket", "ls"]).output().unwrap();
     let errors = String::from_utf8_lossy(&listed.stderr).into_owned();
@@ -125,5 +91,45 @@ fn a_service_that_moves_during_a_backup_is_followed_and_who_took_its_place_is_re
     let both = format!("{only},https://127.0.0.1:{new}");
     good(dir, &["--server", &both, "bucket", "ls"]);
     assert_eq!(code(dir, &["--server", "127.0.0.1:1", "bucket", "ls"]), Some(2));
-    drop((second, stranger));
+}
+
+#[test]
+fn a_service_that_moves_during_a_backup_is_followed_and_who_took_its_place_is_refused_by_name() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dir = dir.path();
+    let (old, new) = (free_port(), free_port());
+    let first = serve(dir, old);
+    furnish(dir);
+    // Written once, before anything moves.
+    let profile = dir.join(".config/coffer/endpoint");
+    let ways = format!("https://127.0.0.1:{old}\nhttps://127.0.0.1:{new}\n");
+    fs::write(&profile, &ways).unwrap();
+    let over = AtomicBool::new(false);
+    let (stand, _second, _stranger) = std::thread::scope(|scope| {
+        let putting = scope.spawn(|| keep_putting(dir, &over));
+        let mut backup = command(dir, &["--json", "-q", "backup", "tree", "--bucket", "documents"]);
+        let mut backup = backup.stdout(Stdio::null()).spawn().unwrap();
+        // It has stored something, and is not done.
+        while packs(dir) == 0 {
+            assert!(backup.try_wait().unwrap().is_none(), "the backup ended before the service moved");
+        }
+        drop(first);
+        let stranger = serve(elsewhere.path(), old);
+        let second = serve(dir, new);
+        assert_eq!(backup.wait().unwrap().code(), Some(0));
+        over.store(true, Ordering::Relaxed);
+        (putting.join().unwrap(), second, stranger)
+    });
+    assert_eq!(fs::read_to_string(&profile).unwrap(), ways, "nothing was configured anew");
+    good(dir, &["restore", "latest", "restored", "--bucket", "documents"]);
+    for n in 0..FILES {
+        assert!(fs::read(dir.join(format!("restored/{n}"))).unwrap() == bytes(n, 1 << 20), "{n}");
+    }
+    assert!(!stand.is_empty());
+    for n in stand {
+        good(dir, &["object", "get", &format!("loose/{n}"), "-o", "out"]);
+        assert!(fs::read(dir.join("out")).unwrap() == bytes(1000 + n, 20_000), "{n}");
+        fs::remove_file(dir.join("out")).unwrap();
+    }
+    the_stranger_is_named(dir, old, new);
 }

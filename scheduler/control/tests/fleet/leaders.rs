@@ -114,7 +114,8 @@ impl Wants {
             namespace: world.home.namespace.clone(),
             name: "owner".to_owned(),
             holder: holder.to_owned(),
-            lasts: LEASE,
+            // Longer than what a busy machine may keep a process waiting.
+            lasts: 3 * LEASE,
         };
         let at = Some(format!("https://{holder}.example:7420"));
         let client = world.home.client.clone();
