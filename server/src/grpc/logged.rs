@@ -103,8 +103,8 @@ where
 /// replica: a caller that is told so may ask that one without a question.
 fn before_anything(error: NotOwner, elsewhere: Option<String>) -> Status {
     let at = elsewhere.as_deref().unwrap_or(OWNER_UNKNOWN);
-    let value = at.parse().unwrap_or(MetadataValue::from_static(OWNER_UNKNOWN));
-    let text = elsewhere.as_ref().map_or(error.to_string(), |at| format!("{error}: it is at {at}"));
+    let value = at.parse().unwrap_or_else(|_| MetadataValue::from_static(OWNER_UNKNOWN));
+    let text = elsewhere.as_ref().map_or_else(|| error.to_string(), |at| format!("{error}: it is at {at}"));
     let mut refusal = Status::new(error.code(), text);
     refusal.metadata_mut().insert(OWNER_METADATA, value);
     refusal

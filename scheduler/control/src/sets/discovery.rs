@@ -29,11 +29,19 @@ impl Look<'_> {
             if !self.status.members.iter().any(|member| member.ordinal == *ordinal) {
                 continue;
             }
-            let Some(wanted) = self.slice(*ordinal, pod) else { continue };
+            let Some(mut wanted) = self.slice(*ordinal, pod) else { continue };
             let name = self.id(*ordinal).to_string();
             let known = slices.get_opt(&name).await?.map(serde_json::to_value).transpose()?;
+            let said = known.as_ref().and_then(|known| says(known, SITE_ID)).cloned();
+            // A pod whose node is not attested any more is the site that it was.
+            if says(&wanted, SITE_ID).is_none()
+                && let Some(site) = said
+                && let Some(Value::Object(annotations)) = wanted.pointer_mut("/metadata/annotations")
+            {
+                annotations.insert(SITE_ID.to_owned(), site);
+            }
             let same = known.is_some_and(|known| {
-                let named = |name: &str| says(&wanted, name).is_none_or(|at| says(&known, name) == Some(at));
+                let named = |name: &str| says(&known, name) == says(&wanted, name);
                 known.get("endpoints") == wanted.get("endpoints")
                     && known.get("ports") == wanted.get("ports")
                     && named(SITE_ID)
