@@ -1,10 +1,6 @@
 //! Calls whose answers are lost on the way: what is repeated has its effect
 //! once. Real sockets, with a relay between client and service that swallows.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "steps of stories: what fails here fails the test"
-)]
+#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

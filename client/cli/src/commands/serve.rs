@@ -134,7 +134,7 @@ impl Serving<'_> {
         let served = coffer_server::serve_with(service, listener, jobs, until).await;
         // They end with the catalogues that they look into.
         drop(metrics);
-        Ok(served.advise("every acknowledged write is durable", "start it again")?)
+        served.advise("every acknowledged write is durable", "start it again")
     }
 
     /// Founds a deployment or unlocks it, and keeps the profile and the kit as it is now.
