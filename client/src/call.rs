@@ -8,6 +8,8 @@ use coffer_model::Entropy;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use crate::connect::Client;
+
 /// Why a call failed, split by whose move is next. The text is the service's
 /// own, for people.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,8 +125,18 @@ impl Patience {
     }
 }
 
-/// One call within its deadline, not repeated: for what must not happen twice.
+/// One call, not repeated: for what must not happen twice. It begins when the
+/// service is reached, for until then it cannot have happened at all.
 pub(crate) async fn once<T>(
+    client: &Client,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, CallError> {
+    client.reached().await?;
+    at_once(&client.patience, call).await
+}
+
+/// One call within its deadline that begins now.
+pub(crate) async fn at_once<T>(
     patience: &Patience,
     call: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, CallError> {
@@ -223,7 +235,7 @@ mod tests {
 
     #[tokio::test]
     async fn silence_ends_with_the_deadline() {
-        let answer: Result<(), _> = once(&HASTY, std::future::pending()).await;
+        let answer: Result<(), _> = at_once(&HASTY, std::future::pending()).await;
         assert_eq!(answer, Err(CallError::TimedOut(HASTY.deadline)));
         let answer: Result<(), _> = repeat(&HASTY, &Fixed(0), std::future::pending).await;
         assert_eq!(answer, Err(CallError::TimedOut(HASTY.longest_attempt)));

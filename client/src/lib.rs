@@ -1,6 +1,6 @@
 //! The SDK, the backup engine and the offline verifier.
 //!
-//! [`Client`] is one authenticated connection; its methods are the calls of
+//! [`Client`] finds its deployment's service wherever it is; its methods are the calls of
 //! the wire, with typed errors, retries where repeating is safe, and streams
 //! whose memory does not depend on the size of the object. [`backup`] seals
 //! trees before they leave; [`audit`] exports and verifies logs; [`drill`] holds the record of a timed restoration
@@ -35,12 +35,13 @@ mod store;
 mod tenants;
 mod terms;
 mod tlog_proof;
+mod ways;
 pub mod witness;
 
 pub use buckets::BucketInfo;
 pub use call::{CallError, Patience};
 pub use certificate::{CertificateRequest, CertificateRequestError, new_certificate_request};
-pub use connect::{Client, ConnectError, ConnectOptions, Credentials};
+pub use connect::{Client, ConnectError, ConnectOptions, Credentials, check_endpoint};
 pub use digits::{from_hex, hex};
 pub use drills::{SignDrillError, SignedDrill};
 pub use evidence_calls::{SignedFacts, SignedStatement};
@@ -65,6 +66,7 @@ pub use sites::SiteInfo;
 pub use store::BucketStore;
 pub use tenants::{CreateTenantError, NewTenant, TenantGrant};
 pub use terms::{ReadTerms, SitesSeen};
+pub use ways::{Names, OnStranger, SystemNames};
 
 /// The secrets and shares that a user of this crate handles, from the room
 /// that owns them.

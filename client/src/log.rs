@@ -10,7 +10,7 @@ use coffer_model::Digest;
 use coffer_proto::v1;
 use tonic::Response;
 
-use crate::call::{CallError, bad_answer, once, repeat};
+use crate::call::{CallError, at_once, bad_answer, once, repeat};
 use crate::connect::Client;
 use crate::leaf::LeafView;
 
@@ -227,7 +227,7 @@ impl LogWatch {
     pub async fn advance_once(&mut self, client: &Client) -> Result<Checkpoint, LogError> {
         let since_size = self.size();
         let request = v1::GetCheckpointRequest { tenant: Bytes::new(), since_size, cosigned: false };
-        let answer = once(&client.patience, client.log_calls().get_checkpoint(request)).await;
+        let answer = at_once(&client.patience, client.log_calls().get_checkpoint(request)).await;
         self.take(answer.map(Response::into_inner))
     }
 
@@ -289,7 +289,7 @@ impl Client {
             label: label.to_owned(),
             digest: Bytes::copy_from_slice(&digest.0),
         };
-        let answer = once(&self.patience, self.log_calls().note_digest(request)).await?;
+        let answer = once(self, self.log_calls().note_digest(request)).await?;
         Ok(answer.into_inner().audit_seq)
     }
 }

@@ -103,11 +103,11 @@ fn put_header(bucket: &BucketName, key: &ObjectKey, metadata: BTreeMap<String, S
         bucket: bucket.to_string(),
         key: Bytes::copy_from_slice(key.as_bytes()),
         metadata,
+        repeats_blake3: Bytes::new(),
     }
 }
 
-fn header(bucket: &BucketName, key: &ObjectKey, metadata: BTreeMap<String, String>) -> v1::PutObjectRequest {
-    let header = put_header(bucket, key, metadata);
+fn first(header: v1::PutHeader) -> v1::PutObjectRequest {
     v1::PutObjectRequest { part: Some(v1::put_object_request::Part::Header(header)) }
 }
 
@@ -144,7 +144,8 @@ fn outcome(answer: v1::PutObjectResponse) -> Result<PutOutcome, CallError> {
 impl Client {
     /// Writes an object from a stream of pieces of any size. If the source
     /// fails, the call is abandoned before its end, so that the service never
-    /// takes the beginning for the whole. Not repeated.
+    /// takes the beginning for the whole. Not repeated; it begins when the
+    /// service is reached.
     ///
     /// # Errors
     /// [`PutError`].
@@ -158,8 +159,9 @@ impl Client {
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
+        self.reached().await?;
         let (pieces, failed) = source::until_failure(source);
-        let first = futures::stream::iter([header(bucket, key, metadata)]);
+        let first = futures::stream::iter([first(put_header(bucket, key, metadata))]);
         let mut client = self.objects();
         let call = client.put_object(first.chain(data_and_end(pieces)));
         tokio::select! {
@@ -190,8 +192,10 @@ impl Client {
     }
 
     /// Writes an object that lies in memory; repeated while the service is
-    /// unavailable, because the source can start again. A small one goes in
-    /// one message.
+    /// unavailable, because the source can start again. A repetition says what
+    /// it repeats: if the attempt before arrived and only its answer was lost,
+    /// that version is the answer, and there is no second one. A small object
+    /// goes in one message.
     ///
     /// # Errors
     /// [`CallError`].
@@ -202,22 +206,22 @@ impl Client {
         metadata: &BTreeMap<String, String>,
         body: Bytes,
     ) -> Result<PutOutcome, CallError> {
-        if body.len() <= coffer_proto::SMALL_BYTES_MAX {
-            let answer = repeat(&self.patience, self.entropy.as_ref(), || {
-                let header = Some(put_header(bucket, key, metadata.clone()));
-                let request = v1::PutSmallRequest { header, data: body.clone() };
-                let mut client = self.objects();
-                async move { client.put_small(request).await.map_err(|status| CallError::from_status(&status)) }
-            });
-            return outcome(answer.await?.into_inner());
-        }
+        let mut attempted = false;
         let answer = repeat(&self.patience, self.entropy.as_ref(), || {
-            let first = header(bucket, key, metadata.clone());
-            let pieces = source::cut(body.clone()).map(data);
-            let messages = std::iter::once(first).chain(pieces).chain([end(body.len() as u64)]);
+            let mut header = put_header(bucket, key, metadata.clone());
+            if std::mem::replace(&mut attempted, true) {
+                header.repeats_blake3 = Bytes::copy_from_slice(blake3::hash(&body).as_bytes());
+            }
+            let (mut client, body) = (self.objects(), body.clone());
             async move {
-                let mut client = self.objects();
-                let answer = client.put_object(futures::stream::iter(messages)).await;
+                let answer = if body.len() <= coffer_proto::SMALL_BYTES_MAX {
+                    client.put_small(v1::PutSmallRequest { header: Some(header), data: body }).await
+                } else {
+                    let size = body.len() as u64;
+                    let pieces = source::cut(body).map(data);
+                    let messages = std::iter::once(first(header)).chain(pieces).chain([end(size)]);
+                    client.put_object(futures::stream::iter(messages)).await
+                };
                 answer.map_err(|status| CallError::from_status(&status))
             }
         });
@@ -394,7 +398,7 @@ impl Client {
             bucket: bucket.to_string(),
             key: Bytes::copy_from_slice(key.as_bytes()),
         };
-        let answer = once(&self.patience, self.objects().delete_object(request)).await?.into_inner();
+        let answer = once(self, self.objects().delete_object(request)).await?.into_inner();
         let version = coffer_proto::id("version", &answer.version).map_err(bad_answer)?;
         Ok(Removed { version, audit_seq: answer.audit_seq })
     }

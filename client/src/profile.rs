@@ -3,7 +3,7 @@
 //! file is replaced as a whole or not at all.
 //!
 //! ```text
-//! endpoint                          https://HOST:PORT
+//! endpoint                          https://HOST:PORT; several lines, or names, where it may be at several
 //! ca.pem                            the deployment's CA
 //! operator.pem  operator.key        its operator, where this user is one
 //! service-checkpoint                the last verified checkpoint of the service's own log
@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::connect::Credentials;
 use crate::log::{LogError, LogWatch};
+use crate::ways::Address;
 
 pub use files::{read_text, write_atomically};
 pub use tenant::{SourceNote, TenantIdentity, TenantProfile};
@@ -85,12 +86,20 @@ const SERVICE_CHECKPOINT: &str = "service-checkpoint";
 #[derive(Clone, Debug)]
 pub struct Profile {
     dir: PathBuf,
+    /// Where the service is looked for instead of where the directory says.
+    endpoint: Option<String>,
 }
 
 impl Profile {
     /// The profile in this directory, which need not exist yet.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into() }
+        Self { dir: dir.into(), endpoint: None }
+    }
+
+    /// The same, of a service that is looked for at these addresses.
+    #[must_use]
+    pub fn looked_for_at(self, endpoint: Option<String>) -> Self {
+        Self { endpoint, ..self }
     }
 
     /// The directory.
@@ -109,12 +118,15 @@ impl Profile {
         self.save_endpoint(&operator.endpoint)
     }
 
-    /// Enters where the deployment listens.
+    /// Enters where the deployment listens. A list of addresses, or a name, is
+    /// somebody's choice and stays as it is.
     ///
     /// # Errors
-    /// [`ProfileError::Disk`].
+    /// [`ProfileError`].
     pub fn save_endpoint(&self, endpoint: &str) -> Result<(), ProfileError> {
-        files::write(&self.dir.join("endpoint"), format!("{endpoint}\n").as_bytes())
+        let path = self.dir.join("endpoint");
+        let chosen = files::read(&path)?.is_some_and(|text| is_chosen(&text));
+        if chosen { Ok(()) } else { files::write(&path, format!("{endpoint}\n").as_bytes()) }
     }
 
     fn deployment(&self, name: &str) -> Result<String, ProfileError> {
@@ -128,8 +140,15 @@ impl Profile {
             ca_pem: self.deployment("ca.pem")?,
             certificate_pem: certificate,
             key_pem: key,
-            endpoint: self.deployment("endpoint")?.trim().to_owned(),
+            endpoint: self.endpoint()?,
         })
+    }
+
+    fn endpoint(&self) -> Result<String, ProfileError> {
+        match &self.endpoint {
+            Some(endpoint) => Ok(endpoint.clone()),
+            None => Ok(self.deployment("endpoint")?.trim().to_owned()),
+        }
     }
 
     /// The operator's credentials.
@@ -137,7 +156,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::NotOperator`] if there are none.
     pub fn operator(&self) -> Result<Credentials, ProfileError> {
-        self.deployment("endpoint")?;
+        self.endpoint()?;
         let missing = || ProfileError::NotOperator(self.dir.clone());
         let certificate = files::read(&self.dir.join("operator.pem"))?.ok_or_else(missing)?;
         let key = files::read_secret(&self.dir.join("operator.key"))?.ok_or_else(missing)?;
@@ -205,6 +224,15 @@ impl Profile {
     }
 }
 
+/// Whether a person wrote an endpoint: a service writes one address of a machine.
+fn is_chosen(endpoint: &str) -> bool {
+    match Address::list(endpoint).as_deref() {
+        Ok([only]) => only.host.parse::<std::net::IpAddr>().is_err(),
+        Ok(_) => true,
+        Err(_) => false,
+    }
+}
+
 /// A tenant's name as a directory's: what is not a plain letter, digit or
 /// inner sign becomes `%` and two hexadecimal digits.
 fn directory_name(name: &str) -> String {
@@ -230,5 +258,22 @@ mod tests {
         assert_eq!(directory_name(".."), "%2e.");
         assert_eq!(directory_name("a/b"), "a%2fb");
         assert_eq!(directory_name("a%2fb"), "a%252fb");
+    }
+
+    #[test]
+    fn a_service_that_starts_replaces_the_address_that_a_service_wrote_and_no_choice_of_a_person() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = Profile::at(dir.path());
+        let now = |profile: &Profile| profile.endpoint().unwrap();
+        profile.save_endpoint("https://127.0.0.1:1").unwrap();
+        profile.save_endpoint("https://127.0.0.1:2").unwrap();
+        assert_eq!(now(&profile), "https://127.0.0.1:2");
+        for chosen in ["https://127.0.0.1:1\nhttps://127.0.0.1:2", "https://coffer.example:7420"] {
+            write_atomically(&dir.path().join("endpoint"), chosen.as_bytes()).unwrap();
+            profile.save_endpoint("https://127.0.0.1:3").unwrap();
+            assert_eq!(now(&profile), chosen);
+        }
+        let elsewhere = profile.looked_for_at(Some("https://127.0.0.1:4".to_owned()));
+        assert_eq!(now(&elsewhere), "https://127.0.0.1:4");
     }
 }

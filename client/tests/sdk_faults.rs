@@ -4,6 +4,7 @@
 
 mod sdk_faults {
     pub(crate) mod double;
+    mod ways;
 }
 
 use std::collections::BTreeMap;
@@ -65,6 +66,7 @@ async fn a_put_from_memory_outlives_an_outage_and_arrives_whole() {
         let body = Bytes::from(vec![5; size]);
         let put = client.put_bytes(&bucket(), &key("a"), &BTreeMap::new(), body).await.unwrap();
         assert_eq!((put.object.size, put.audit_seq), (size as u64, 9));
+        assert_eq!(double.state.repeated.load(Ordering::SeqCst), 1, "only a repetition says that it is one");
         assert_eq!(double.state.whole_puts.load(Ordering::SeqCst), 1);
     }
 }

@@ -61,3 +61,11 @@ pub const SITE_SERVER_NAME: &str = "site.coffer.internal";
 
 /// The server name in every deployment's certificate, whatever its address.
 pub const SERVER_NAME: &str = "coffer.internal";
+
+/// Metadata of the answer of a replica that refuses a call before anything of
+/// it was done, because another one owns the deployment: where that one is,
+/// `https://HOST:PORT`, or [`OWNER_UNKNOWN`]. In no other answer.
+pub const OWNER_METADATA: &str = "coffer-owner";
+
+/// Its value where the replica does not know.
+pub const OWNER_UNKNOWN: &str = "unknown";

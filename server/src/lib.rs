@@ -5,6 +5,7 @@
 //! sentence, and the type that each step returns is the next step's
 //! permission.
 
+mod again;
 mod audit;
 mod authority;
 mod authorize;

@@ -14,11 +14,22 @@ pub trait OwnerLease: Send + Sync {
     /// The epoch of this replica's lease while it is held. It rises whenever
     /// the lease changes hands, and is never given twice.
     fn held(&self) -> Option<u64>;
+
+    /// Where whoever holds the lease answers, `https://HOST:PORT`, while this
+    /// replica does not and that is known. Clients are told; they believe only
+    /// who shows a certificate of the deployment there.
+    fn elsewhere(&self) -> Option<String> {
+        None
+    }
 }
 
 impl OwnerLease for LeaseFile {
     fn held(&self) -> Option<u64> {
         Self::held(self)
+    }
+
+    fn elsewhere(&self) -> Option<String> {
+        self.endpoint()
     }
 }
 
@@ -116,6 +127,11 @@ impl Owner {
             Some(_) => Err(NotOwner::Superseded),
             None => Err(NotOwner::NoLease),
         }
+    }
+
+    /// Where the owner is, while this replica is not the owner.
+    pub(crate) fn elsewhere(&self) -> Option<String> {
+        self.lease.as_ref()?.elsewhere()
     }
 
     /// The fence of a change; the sites need not be asked whether to refuse

@@ -12,6 +12,7 @@ use coffer_model::{
 };
 use coffer_regions::{CodecError, Placement, PlacementError, Record, place, place_small};
 
+use crate::again;
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
 use crate::jobs::Sampler;
@@ -48,6 +49,8 @@ pub(crate) struct Put {
     pub(crate) bucket: BucketName,
     pub(crate) key: ObjectKey,
     pub(crate) metadata: BTreeMap<String, String>,
+    /// Of the content, where an attempt before may have written it already.
+    pub(crate) repeats: Option<Digest>,
 }
 
 /// Where plaintext comes from, piece by piece.
@@ -112,6 +115,11 @@ pub(crate) async fn put(
     mut source: impl Source,
 ) -> Result<Committed, PutError> {
     let (put, grant) = put.into_parts();
+    let standing = again::standing(service, &grant, &put).await;
+    if let Some(standing) = grant.settled(service, standing).await? {
+        return Ok(standing);
+    }
+    let _under_way = again::begin(service, &grant, &put);
     let admitted = admit(service, &grant, &put.bucket, &mut source).await;
     let Admitted { bucket, head, version, placement } = grant.settled(service, admitted).await?;
     let reservation = reserve(service, &grant, &bucket, &put.key, version, placement, head.whole).await?;

@@ -13,6 +13,7 @@ use coffer_model::{
 };
 use tokio::sync::Mutex;
 
+use crate::again::UnderWay;
 use crate::audit::{AuditError, AuditLog, LogReach, Signed};
 use crate::authority::{Authority, IssuedCredential};
 use crate::custody::Custody;
@@ -106,6 +107,8 @@ pub struct Service {
     pub(crate) foreground: Arc<Foreground>,
     /// One change of the sites at a time.
     pub(crate) changing_sites: Mutex<()>,
+    /// Puts that have begun and not ended.
+    pub(crate) puts: Arc<UnderWay>,
     /// What reads have learnt about the sites.
     pub(crate) reads: Arc<ReadHabits>,
     /// What is on disk about how far the sites reach.
@@ -288,6 +291,7 @@ impl Service {
             holders: HolderBook::default(),
             foreground,
             changing_sites: Mutex::new(()),
+            puts: Arc::default(),
             reads: Arc::default(),
             reach_noted: Mutex::default(),
             log_sizes: Mutex::new(log_sizes::Book::read(data_dir)),

@@ -95,6 +95,7 @@ async fn an_upload_without_its_end_or_with_a_wrong_one_is_no_object() {
         bucket: bucket.to_string(),
         key: Bytes::from_static(b"object"),
         metadata: Default::default(),
+        repeats_blake3: Bytes::new(),
     };
     for (size, end) in [(10, None), (10, Some(9)), (200_000, None), (200_000, Some(200_001)), (0, None)] {
         let mut parts = vec![Part::Header(header()), Part::Data(pattern(1, size))];
@@ -119,6 +120,7 @@ async fn a_put_in_one_message_is_refused_where_it_is_too_large_has_no_header_or_
             bucket: bucket.to_string(),
             key: Bytes::from_static(b"object"),
             metadata: Default::default(),
+            repeats_blake3: Bytes::new(),
         })
     };
     let limit = coffer_proto::SMALL_BYTES_MAX;

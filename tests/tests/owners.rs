@@ -30,22 +30,30 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-site");
 const COUNTRIES: [&str; 6] = ["DE", "FR", "NL", "CH", "SE", "ES"];
 const LONG: Duration = Duration::from_secs(60);
 
-/// A lease that the story hands out.
-struct Told(Mutex<Option<u64>>);
+/// A lease that the story hands out, and where it says that its holder is.
+struct Told(Mutex<Option<u64>>, Mutex<Option<String>>);
 
 impl Told {
     fn of(epoch: u64) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Some(epoch))))
+        Arc::new(Self(Mutex::new(Some(epoch)), Mutex::new(None)))
     }
 
     fn grant(&self, epoch: Option<u64>) {
         *self.0.lock().unwrap() = epoch;
+    }
+
+    fn says(&self, owner: &str) {
+        *self.1.lock().unwrap() = Some(owner.to_owned());
     }
 }
 
 impl OwnerLease for Told {
     fn held(&self) -> Option<u64> {
         *self.0.lock().unwrap()
+    }
+
+    fn elsewhere(&self) -> Option<String> {
+        self.1.lock().unwrap().clone()
     }
 }
 
@@ -302,6 +310,38 @@ async fn an_owner_that_woke_up_late_is_refused_by_the_sites_and_says_so() {
     );
     at_owner = at_late.at(&late).await;
     assert!(at_owner.has(9).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_knows_only_a_replica_without_its_lease_is_led_to_the_owner_and_nowhere_else() {
+    let dir = TempDir::new().unwrap();
+    let pods = Pods::start(dir.path());
+    let (first, second) = (Told::of(1), Told::of(2));
+    let mut late = Deployment::with_credentials_on(dir, pods.host(Some(&first)), &pods.site_file).await;
+    let mut things = Things::of(&late).await;
+    for n in 1..4 {
+        things.put(n).await.unwrap();
+    }
+    let kit = late.service().kit().await.unwrap();
+    let mut owner = late.replica(pods.host(Some(&second)), &kit).await.unwrap();
+    first.grant(None);
+    // It does not know where the owner is, or says what is no address, or where nobody is.
+    for at in [None, Some("https://127.0.0.1:1"), Some("127.0.0.1:1"), Some("https://127.0.0.1:1/\r\nx: y")] {
+        at.into_iter().for_each(|at| first.says(at));
+        assert!(is_not_owner(things.put(4).await), "{at:?}");
+        things.impatiently(&late).await;
+    }
+    first.says(owner.endpoint());
+    things.put(4).await.unwrap();
+    things.put(5).await.unwrap();
+    // A call that must not happen twice was refused before it began, and is made where it belongs.
+    things.impatiently(&late).await;
+    things.tenant.client.delete(&things.bucket, &object_key("object-1")).await.unwrap();
+    assert!(!things.has(1).await && things.has(2).await && things.has(5).await);
+    let versions = things.tenant.client.residency().await.unwrap();
+    assert_eq!((versions.len(), versions.iter().filter(|one| one.hidden).count()), (5, 1));
+    drop(late.stop_whatever().await);
+    owner.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,14 +88,14 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             wire.buckets.remove_bucket(request).await.map(drop)
         }
         "Objects/PutObject" => {
-            let header = PutHeader { tenant, bucket, key, metadata: Default::default() };
+            let header = PutHeader { tenant, bucket, key, ..Default::default() };
             let data = Part::Data(Bytes::from_static(b"planted"));
             let parts = [Part::Header(header), data, Part::End(PutEnd { size: 7 })];
             let stream = tokio_stream::iter(parts.map(|part| PutObjectRequest { part: Some(part) }));
             wire.objects.put_object(stream).await.map(drop)
         }
         "Objects/PutSmall" => {
-            let header = Some(PutHeader { tenant, bucket, key, metadata: Default::default() });
+            let header = Some(PutHeader { tenant, bucket, key, ..Default::default() });
             let request = PutSmallRequest { header, data: Bytes::from_static(b"planted") };
             wire.objects.put_small(request).await.map(drop)
         }

@@ -45,6 +45,11 @@ fn tell_waiting(at_most: Duration) {
     }
 }
 
+/// Says which address leads to somebody else.
+fn tell_stranger(what: &str) {
+    drop(writeln!(std::io::stderr(), "remark: {what}"));
+}
+
 impl<'a> Context<'a> {
     pub(crate) fn new(output: &'a Output, profile: Profile, tenant: Option<String>) -> Self {
         Self { output, profile, tenant, clock: Arc::new(SystemClock), entropy: Arc::new(OsEntropy) }
@@ -53,6 +58,7 @@ impl<'a> Context<'a> {
     pub(crate) async fn connect(&self, credentials: &Credentials) -> Result<Client, Failure> {
         let mut options = ConnectOptions::new(Arc::clone(&self.entropy));
         options.patience.on_wait = (!self.output.is_quiet()).then_some(tell_waiting);
+        options.on_stranger = (!self.output.is_quiet()).then_some(tell_stranger);
         Client::connect(credentials, options)
             .await
             .advise("nothing was asked of the service", "start it with `coffer serve`, then run this again")

@@ -8,6 +8,8 @@ mod evidence;
 #[cfg(feature = "embedded")]
 mod fleet;
 mod hold;
+#[cfg(feature = "embedded")]
+mod replica;
 mod report;
 mod scrub;
 mod site;
@@ -29,13 +31,15 @@ pub(crate) use evidence::EvidenceCommand;
 #[cfg(feature = "embedded")]
 pub(crate) use fleet::{ControlFlags, FleetCommand, FleetFlags, FleetServeFlags, LogsFlags};
 pub(crate) use hold::{CaseCommand, HoldCommand};
+#[cfg(feature = "embedded")]
+pub(crate) use replica::{KubernetesName, ReplicaFlags};
 pub(crate) use report::{MaterialFlags, ReportFlags, ReportFormat};
 pub(crate) use scrub::{JobFlags, ScrubCommand};
 pub(crate) use site::SiteCommand;
 pub(crate) use values::{ByteRange, Metadata, ObjectAddress, Seconds, SnapshotName, SyslogTarget};
 pub(crate) use witness::{WitnessCommand, WitnessFlags};
 
-use values::{bucket, metadata, moment, object, object_prefix, range, seconds, size, snapshot};
+use values::{bucket, metadata, moment, object, object_prefix, range, seconds, server, size, snapshot};
 
 /// Sealed objects and backups, spread over sites in known jurisdictions,
 /// with evidence.
@@ -58,6 +62,12 @@ pub(crate) struct Flags {
     /// Tenant of the profile to act as [default: the only one].
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) tenant: Option<String>,
+    /// Where the service may be, https://HOST:PORT; repeat it, or put commas between several [default: the profile's `endpoint`].
+    ///
+    /// Every address of a name is tried, the one that served last first. Which service is the right one is
+    /// for its certificate to say, so that it may be anywhere; one of another deployment is named and asked nothing.
+    #[arg(long, global = true, env = "COFFER_SERVER", value_name = "URL", value_delimiter = ',', value_parser = server)]
+    pub(crate) server: Vec<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -279,9 +289,12 @@ pub(crate) struct ServeFlags {
     /// Where the pods are now: JSON that whoever places them replaces when one has moved [default: where the site file says].
     #[arg(long, value_name = "FILE")]
     pub(crate) endpoints_file: Option<PathBuf>,
-    /// This replica's lease of the deployment: JSON with `epoch` and `valid_until_unix_ms`, renewed by whoever runs replicas [default: there are no replicas].
+    /// This replica's lease of the deployment: JSON with `epoch` and `valid_until_unix_ms`, renewed by whoever runs replicas; `endpoint` says where its holder answers [default: there are no replicas].
     #[arg(long, value_name = "FILE")]
     pub(crate) lease_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[cfg(feature = "embedded")]
+    pub(crate) replica: ReplicaFlags,
     /// Address for the figures, in the text format of Prometheus, at /metrics. On the loopback in clear;
     /// elsewhere over TLS, for certificates of operators only.
     #[arg(long, value_name = "ADDRESS")]

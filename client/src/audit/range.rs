@@ -102,7 +102,7 @@ impl LogWatch {
     /// [`LogError::Call`].
     pub async fn follow(&self, client: &Client, wanted: RangeRequest) -> Result<FollowedLog, LogError> {
         let mut calls = client.audit_calls();
-        let stream = once(&client.patience, calls.read_leaves(self.request(wanted, true))).await?;
+        let stream = once(client, calls.read_leaves(self.request(wanted, true))).await?;
         Ok(FollowedLog { stream: stream.into_inner() })
     }
 

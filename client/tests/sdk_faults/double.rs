@@ -1,5 +1,6 @@
 //! A service double: the wire is real, the answers are chosen by the test.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use coffer_keys::{
 use coffer_model::{Digest, Entropy};
 use coffer_proto::v1::log_server::{Log, LogServer};
 use coffer_proto::v1::objects_server::{Objects, ObjectsServer};
-use coffer_proto::{SERVER_NAME, v1};
+use coffer_proto::{OWNER_METADATA, SERVER_NAME, v1};
 use futures::Stream;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
@@ -32,23 +33,65 @@ pub(crate) enum Fault {
     PutUnavailableTwice,
     PagesRepeat,
     LeafForged,
+    /// It is a replica that owns nothing, and says that the owner is where the state says.
+    NotOwner,
 }
 
 /// What the test turns and reads.
 #[derive(Default)]
 pub(crate) struct State {
+    pub(crate) owner: std::sync::Mutex<String>,
+    /// Puts that said what they repeat.
+    pub(crate) repeated: AtomicU64,
+    pub(crate) notes: AtomicU64,
     pub(crate) puts: AtomicU64,
     pub(crate) whole_puts: AtomicU64,
     pub(crate) leaves: AtomicU64,
     pub(crate) forked: AtomicBool,
 }
 
-pub(crate) struct Double {
-    pub(crate) state: Arc<State>,
-    pub(crate) endpoint: String,
+/// Who certifies doubles and their callers.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
     ca_pem: String,
     client_pem: String,
     client_key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Arc<Self> {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_pem = params.self_signed(&ca_key).unwrap().pem();
+        let issuer = Issuer::new(params, ca_key);
+        let (client_pem, client_key) = issue(&issuer, "client");
+        Arc::new(Self { issuer, ca_pem, client_pem, client_key })
+    }
+
+    /// What a caller has that looks at these places.
+    pub(crate) fn credentials(&self, endpoint: &str) -> Credentials {
+        Credentials {
+            ca_pem: self.ca_pem.clone(),
+            certificate_pem: self.client_pem.clone(),
+            key_pem: Zeroizing::new(self.client_key.clone()),
+            endpoint: endpoint.to_owned(),
+        }
+    }
+}
+
+/// How the callers of doubles connect.
+pub(crate) fn options() -> ConnectOptions {
+    let patience = Patience { first_pause: Duration::from_millis(1), ..Patience::default() };
+    ConnectOptions { patience, ..ConnectOptions::new(Arc::new(Zeros)) }
+}
+
+pub(crate) struct Double {
+    pub(crate) state: Arc<State>,
+    pub(crate) endpoint: String,
+    authority: Arc<Authority>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    server: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
 }
 
 pub(crate) fn signing_key() -> SigningKey {
@@ -70,18 +113,17 @@ fn issue(issuer: &Issuer<'_, KeyPair>, name: &str) -> (String, String) {
 
 impl Double {
     pub(crate) async fn start(fault: Fault) -> Self {
-        let ca_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca_pem = params.self_signed(&ca_key).unwrap().pem();
-        let issuer = Issuer::new(params, ca_key);
-        let (server_pem, server_key) = issue(&issuer, SERVER_NAME);
-        let (client_pem, client_key) = issue(&issuer, "client");
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::of(&Authority::new(), fault, SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// One of a deployment, at an address.
+    pub(crate) async fn of(authority: &Arc<Authority>, fault: Fault, at: SocketAddr) -> Self {
+        let (server_pem, server_key) = issue(&authority.issuer, SERVER_NAME);
+        let listener = tokio::net::TcpListener::bind(at).await.unwrap();
         let endpoint = format!("https://{}", listener.local_addr().unwrap());
         let tls = ServerTlsConfig::new()
             .identity(Identity::from_pem(server_pem, server_key))
-            .client_ca_root(Certificate::from_pem(&ca_pem));
+            .client_ca_root(Certificate::from_pem(&authority.ca_pem));
         let state = Arc::new(State::default());
         let service = Answers { fault, state: Arc::clone(&state) };
         let router = Server::builder()
@@ -90,20 +132,28 @@ impl Double {
             .add_service(ObjectsServer::new(service.clone()))
             .add_service(LogServer::new(service));
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        tokio::spawn(router.serve_with_incoming(incoming));
-        Self { state, endpoint, ca_pem, client_pem, client_key }
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let server = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+            // Never told, it serves to the end of the test.
+            if stopped.await.is_err() {
+                std::future::pending().await
+            }
+        }));
+        Self { state, endpoint, authority: Arc::clone(authority), stop: Some(stop), server }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.endpoint.strip_prefix("https://").unwrap().parse().unwrap()
+    }
+
+    /// Nobody is there any more.
+    pub(crate) async fn stop(mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+        (&mut self.server).await.unwrap().unwrap();
     }
 
     pub(crate) async fn try_connect(&self, endpoint: &str) -> Result<Client, ConnectError> {
-        let credentials = Credentials {
-            ca_pem: self.ca_pem.clone(),
-            certificate_pem: self.client_pem.clone(),
-            key_pem: Zeroizing::new(self.client_key.clone()),
-            endpoint: endpoint.to_owned(),
-        };
-        let patience = Patience { first_pause: Duration::from_millis(1), ..Patience::default() };
-        let options = ConnectOptions { patience, ..ConnectOptions::new(Arc::new(Zeros)) };
-        Client::connect(&credentials, options).await
+        Client::connect(&self.authority.credentials(endpoint), options()).await
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -137,6 +187,7 @@ impl Objects for Answers {
         request: Request<Streaming<v1::PutObjectRequest>>,
     ) -> Result<Response<v1::PutObjectResponse>, Status> {
         let attempt = self.state.puts.fetch_add(1, Ordering::SeqCst);
+        self.owns()?;
         if self.fault == Fault::PutUnavailableTwice && attempt < 2 {
             return Err(Status::unavailable("a site restarts"));
         }
@@ -148,6 +199,7 @@ impl Objects for Answers {
                     size += u64::try_from(piece.len()).unwrap()
                 }
                 Some(v1::put_object_request::Part::End(end)) => whole = end.size == size,
+                Some(v1::put_object_request::Part::Header(header)) => self.count(&header),
                 _ => {}
             }
         }
@@ -167,11 +219,14 @@ impl Objects for Answers {
         request: Request<v1::PutSmallRequest>,
     ) -> Result<Response<v1::PutObjectResponse>, Status> {
         let attempt = self.state.puts.fetch_add(1, Ordering::SeqCst);
+        self.owns()?;
         if self.fault == Fault::PutUnavailableTwice && attempt < 2 {
             return Err(Status::unavailable("a site restarts"));
         }
         self.state.whole_puts.fetch_add(1, Ordering::SeqCst);
-        let size = u64::try_from(request.into_inner().data.len()).unwrap();
+        let request = request.into_inner();
+        request.header.iter().for_each(|header| self.count(header));
+        let size = u64::try_from(request.data.len()).unwrap();
         let object = Some(object(b"a", size));
         Ok(Response::new(v1::PutObjectResponse { object, audit_seq: 9, reduced_by: 0 }))
     }
@@ -217,6 +272,23 @@ impl Objects for Answers {
 }
 
 impl Answers {
+    fn count(&self, header: &v1::PutHeader) {
+        if !header.repeats_blake3.is_empty() {
+            self.state.repeated.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The refusal of who is not the owner.
+    fn owns(&self) -> Result<(), Status> {
+        if self.fault != Fault::NotOwner {
+            return Ok(());
+        }
+        let mut refusal = Status::unavailable("this replica is not the owner");
+        let owner = self.state.owner.lock().unwrap().clone();
+        refusal.metadata_mut().insert(OWNER_METADATA, owner.parse().unwrap());
+        Err(refusal)
+    }
+
     fn leaf(&self, index: u64) -> Vec<u8> {
         let past = if self.state.forked.load(Ordering::SeqCst) { "other " } else { "" };
         format!("{past}leaf {index}").into_bytes()
@@ -237,7 +309,9 @@ impl Log for Answers {
         &self,
         _: Request<v1::NoteDigestRequest>,
     ) -> Result<Response<v1::NoteDigestResponse>, Status> {
-        Ok(Response::new(v1::NoteDigestResponse { audit_seq: 0 }))
+        self.owns()?;
+        let audit_seq = self.state.notes.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(v1::NoteDigestResponse { audit_seq }))
     }
 
     async fn get_checkpoint(

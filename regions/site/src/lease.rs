@@ -60,10 +60,13 @@ struct Text {
     /// included; whoever grants leases elsewhere leaves it out.
     #[serde(default)]
     valid_until_boottime_ms: Option<u64>,
+    /// Where the holder answers, for those who ask somebody who is not.
+    #[serde(default)]
+    endpoint: Option<String>,
 }
 
 /// The lease as it was last read.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Seen {
     epoch: u64,
     until: Timestamp,
@@ -71,6 +74,7 @@ struct Seen {
     ends: Duration,
     /// By the time since the machine's start, which counts suspended time too.
     boot: Option<Duration>,
+    endpoint: Option<String>,
 }
 
 /// The file of a lease.
@@ -99,7 +103,7 @@ impl LeaseFile {
     /// # Errors
     /// [`LeaseError`]; what was read before stands.
     pub fn look(&self) -> Result<(), LeaseError> {
-        let before = *self.seen();
+        let before = self.seen().clone();
         let now = read(&self.path, self.clock.as_ref(), Some(before))?;
         *self.seen() = now;
         Ok(())
@@ -128,9 +132,14 @@ impl LeaseFile {
         self.seen().epoch
     }
 
+    /// Where the file says that the holder of the lease answers.
+    pub fn endpoint(&self) -> Option<String> {
+        self.seen().endpoint.clone()
+    }
+
     /// Its epoch while it is held.
     pub fn held(&self) -> Option<u64> {
-        let seen = *self.seen();
+        let seen = self.seen();
         let since_boot = self.clock.since_boot();
         let awake = seen.boot.zip(since_boot).is_none_or(|(until, now)| now < until);
         let held = awake && self.clock.now() < seen.until && self.clock.monotonic() < seen.ends;
@@ -154,11 +163,11 @@ fn read(path: &Path, clock: &dyn Clock, before: Option<Seen>) -> Result<Seen, Le
             return Err(LeaseError::Older { path: path.to_owned(), found, known });
         }
         if (text.epoch, until, boot) == (before.epoch, before.until, before.boot) {
-            return Ok(before);
+            return Ok(Seen { endpoint: text.endpoint, ..before });
         }
     }
     let ends = clock.monotonic().saturating_add(until.since(clock.now()));
-    Ok(Seen { epoch: text.epoch, until, ends, boot })
+    Ok(Seen { epoch: text.epoch, until, ends, boot, endpoint: text.endpoint })
 }
 
 #[cfg(test)]

@@ -37,16 +37,29 @@ pub struct Leadership {
 }
 
 /// What a look at the lease led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Look {
-    Ours,
-    Anothers,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// We have it, after so many changes of hands.
+    Ours(u32),
+    /// Somebody else has it, and may have said where he answers.
+    Anothers(Option<String>),
 }
 
-struct Watched {
+/// Since when a lease has looked as it does.
+pub(crate) struct Watched {
     version: Option<String>,
     since: Duration,
 }
+
+impl Watched {
+    /// From now on.
+    pub(crate) fn new(clock: &dyn Clock) -> Self {
+        Self { version: None, since: clock.monotonic() }
+    }
+}
+
+/// Annotation of a lease: where its holder answers.
+pub(crate) const ANSWERS_AT: &str = "coffer/answers-at";
 
 /// Waits until we lead; then the answer says so until it says that we do not any more. It is dropped
 /// to give the leadership up; the lease then ends by itself.
@@ -59,11 +72,11 @@ pub async fn lead(
     clock: Arc<dyn Clock>,
 ) -> Result<watch::Receiver<bool>, LeaderError> {
     let api: Api<Lease> = Api::namespaced(client, &leadership.namespace);
-    let mut watched = Watched { version: None, since: clock.monotonic() };
+    let mut watched = Watched::new(clock.as_ref());
     let pause = leadership.lasts / 5;
     // Counted from before the request: whoever hears of it begins to wait later.
     let mut renewed = clock.monotonic();
-    while look(&api, &leadership, clock.as_ref(), &mut watched).await? != Look::Ours {
+    while let Look::Anothers(_) = look(&api, &leadership, None, clock.as_ref(), &mut watched).await? {
         tokio::time::sleep(pause).await;
         renewed = clock.monotonic();
     }
@@ -76,7 +89,7 @@ pub async fn lead(
             let round = async {
                 tokio::time::sleep(pause).await;
                 let asked = clock.monotonic();
-                let look = look(&api, &leadership, clock.as_ref(), &mut watched);
+                let look = look(&api, &leadership, None, clock.as_ref(), &mut watched);
                 (asked, tokio::time::timeout(leadership.lasts / 2, look).await)
             };
             tokio::select! {
@@ -84,8 +97,8 @@ pub async fn lead(
                 () = tokio::time::sleep(left) => break,
                 () = tell.closed() => return,
                 (asked, looked) = round => match looked {
-                    Ok(Ok(Look::Ours)) => renewed = asked,
-                    Ok(Ok(Look::Anothers)) => break,
+                    Ok(Ok(Look::Ours(_))) => renewed = asked,
+                    Ok(Ok(Look::Anothers(_))) => break,
                     // Perhaps the next one arrives in time.
                     Ok(Err(_)) | Err(_) => {}
                 },
@@ -99,66 +112,110 @@ pub async fn lead(
 /// For how long we lead still, if the lease was renewed by a request sent at `renewed`: with a fifth of the
 /// lease to spare, so that nobody else leads before we have stopped.
 fn left(leadership: &Leadership, clock: &dyn Clock, renewed: Duration) -> Duration {
-    (leadership.lasts * 4 / 5).saturating_sub(clock.monotonic().saturating_sub(renewed))
+    usable(leadership.lasts).saturating_sub(clock.monotonic().saturating_sub(renewed))
+}
+
+/// What of a lease its holder may use.
+pub(crate) fn usable(lasts: Duration) -> Duration {
+    lasts * 4 / 5
 }
 
 /// Takes or renews the lease, if it is ours or nobody has renewed it for as long as it lasts: measured here, by
 /// whether it changes, never by the times that others wrote into it.
-async fn look(
+pub(crate) async fn look(
     api: &Api<Lease>,
     leadership: &Leadership,
+    answers_at: Option<&str>,
     clock: &dyn Clock,
     watched: &mut Watched,
 ) -> Result<Look, LeaderError> {
     let nanos = i128::from(clock.now().0);
     let now = MicroTime(Moment::from_nanosecond(nanos).map_err(|_| LeaderError::Clock)?);
     let found = api.get_opt(&leadership.name).await?;
-    let lasts = i32::try_from(leadership.lasts.as_secs().max(1)).unwrap_or(i32::MAX);
-    let spec = |before: Option<&LeaseSpec>| {
-        let ours = before.and_then(|spec| spec.holder_identity.as_deref()) == Some(&leadership.holder);
-        let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(-1);
-        let acquired = before.filter(|_| ours).and_then(|spec| spec.acquire_time.clone());
-        LeaseSpec {
-            holder_identity: Some(leadership.holder.clone()),
-            lease_duration_seconds: Some(lasts),
-            acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
-            renew_time: Some(now.clone()),
-            lease_transitions: Some(if ours { transitions.max(0) } else { transitions.saturating_add(1) }),
-            ..LeaseSpec::default()
-        }
-    };
     let written = match found {
         None => {
             let metadata = ObjectMeta { name: Some(leadership.name.clone()), ..ObjectMeta::default() };
-            let lease = Lease { metadata, spec: Some(spec(None)) };
+            let spec = Some(ours(leadership, None, now));
+            let lease = Lease { metadata: saying(metadata, answers_at), spec };
             api.create(&PostParams::default(), &lease).await
         }
-        Some(mut lease) => {
+        Some(lease) => {
             let before = lease.spec.clone().unwrap_or_default();
-            let ours = before.holder_identity.as_deref() == Some(&leadership.holder);
+            let is_ours = before.holder_identity.as_deref() == Some(&leadership.holder);
             if watched.version != lease.metadata.resource_version {
                 watched.version = lease.metadata.resource_version.clone();
                 watched.since = clock.monotonic();
             }
             let free = before.holder_identity.as_deref().unwrap_or_default().is_empty();
             let old = clock.monotonic().saturating_sub(watched.since) >= leadership.lasts;
-            if !(ours || free || old) {
-                return Ok(Look::Anothers);
+            if !(is_ours || free || old) {
+                return Ok(Look::Anothers(said_by(&lease)));
             }
-            lease.spec = Some(spec(Some(&before)));
+            let spec = Some(ours(leadership, Some(&before), now));
+            let lease = Lease { metadata: saying(lease.metadata, answers_at), spec };
             api.replace(&leadership.name, &PostParams::default(), &lease).await
         }
     };
     match written {
-        Ok(_) => Ok(Look::Ours),
+        Ok(lease) => Ok(Look::Ours(changes_of(&lease))),
         // Somebody else was quicker.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Look::Anothers),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Look::Anothers(None)),
         Err(error) => Err(error.into()),
     }
 }
 
+/// The lease as we hold it from now on.
+fn ours(leadership: &Leadership, before: Option<&LeaseSpec>, now: MicroTime) -> LeaseSpec {
+    let lasts = i32::try_from(leadership.lasts.as_secs().max(1)).unwrap_or(i32::MAX);
+    let ours = before.and_then(|spec| spec.holder_identity.as_deref()) == Some(&leadership.holder);
+    let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(-1);
+    let acquired = before.filter(|_| ours).and_then(|spec| spec.acquire_time.clone());
+    LeaseSpec {
+        holder_identity: Some(leadership.holder.clone()),
+        lease_duration_seconds: Some(lasts),
+        acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
+        renew_time: Some(now),
+        lease_transitions: Some(if ours { transitions.max(0) } else { transitions.saturating_add(1) }),
+        ..LeaseSpec::default()
+    }
+}
+
+/// How often a lease changed hands.
+fn changes_of(lease: &Lease) -> u32 {
+    let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
+    transitions.and_then(|transitions| u32::try_from(transitions).ok()).unwrap_or(0)
+}
+
+/// The metadata with where we answer; who was there before is there no more.
+fn saying(mut metadata: ObjectMeta, answers_at: Option<&str>) -> ObjectMeta {
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.remove(ANSWERS_AT);
+    annotations.extend(answers_at.map(|at| (ANSWERS_AT.to_owned(), at.to_owned())));
+    metadata
+}
+
+/// Where the holder of a lease says that he answers.
+fn said_by(lease: &Lease) -> Option<String> {
+    lease.metadata.annotations.as_ref()?.get(ANSWERS_AT).cloned()
+}
+
+/// Gives the lease up if it is still ours, so that nobody waits until it ends.
+pub(crate) async fn give_up(api: &Api<Lease>, leadership: &Leadership) -> Result<(), LeaderError> {
+    let Some(mut lease) = api.get_opt(&leadership.name).await? else { return Ok(()) };
+    let Some(spec) = &mut lease.spec else { return Ok(()) };
+    if spec.holder_identity.as_deref() != Some(&leadership.holder) {
+        return Ok(());
+    }
+    spec.holder_identity = Some(String::new());
+    lease.metadata = saying(lease.metadata, None);
+    match api.replace(&leadership.name, &PostParams::default(), &lease).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        written => written.map(drop).map_err(LeaderError::from),
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::convert::Infallible;
     use std::sync::Mutex;
 
@@ -170,7 +227,7 @@ mod tests {
     use super::*;
 
     /// The clock of the runtime, which stands still but for its timers.
-    struct Paused(Instant);
+    pub(crate) struct Paused(pub(crate) Instant);
 
     impl Clock for Paused {
         fn now(&self) -> Timestamp {
@@ -183,7 +240,11 @@ mod tests {
 
     /// An API that has one lease, answers each request after `slow`, and those after the first `answered`
     /// renewals never. It keeps when a renewal arrived.
-    fn api(slow: Duration, answered: usize, since: Instant) -> (Client, Arc<Mutex<Vec<Duration>>>) {
+    pub(crate) fn api(
+        slow: Duration,
+        answered: usize,
+        since: Instant,
+    ) -> (Client, Arc<Mutex<Vec<Duration>>>) {
         let renewals = Arc::new(Mutex::new(Vec::new()));
         let stored: Arc<Mutex<Option<Lease>>> = Arc::default();
         let kept = Arc::clone(&renewals);

@@ -40,6 +40,13 @@ pub const PORT: &str = "fleet.coffer/port";
 /// Annotation of a binding and of its pod: the line of the placement ledger that decided it.
 pub const DECISION: &str = "fleet.coffer/decision";
 
+/// Annotation of an endpoint slice: the id of the site that answers there.
+pub const SITE_ID: &str = "fleet.coffer/site-id";
+/// Annotation of a pod, and of its endpoint slice: how often its site was started.
+pub const EPOCH: &str = "fleet.coffer/epoch";
+/// The file of a certificate's secret that says which site it is of.
+pub const SITE_FILE: &str = "site";
+
 /// Extended resource of nodes: bytes of disk for shards.
 pub const DISK_BYTES: &str = "fleet.coffer/disk-bytes";
 /// Extended resource of nodes: operations a second of that disk.

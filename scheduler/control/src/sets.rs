@@ -101,6 +101,8 @@ struct Look<'a> {
     namespace: String,
     /// Its pods, by number.
     pods: BTreeMap<u32, Pod>,
+    /// Which site each pod is, as its certificate's secret says.
+    sites: BTreeMap<u32, String>,
     /// What its status will be.
     status: SiteSetStatus,
     /// Something is under way.
@@ -224,7 +226,7 @@ impl<'a> Look<'a> {
         };
         let pods = found.items.into_iter().filter_map(|pod| Some((ordinal(&pod)?, pod))).collect();
         let status = object.status.clone().unwrap_or_default();
-        Ok(Self { sets, object, name, namespace, pods, status, busy: false })
+        Ok(Self { sets, object, name, namespace, pods, sites: BTreeMap::new(), status, busy: false })
     }
 
     fn id(&self, ordinal: u32) -> PodId {

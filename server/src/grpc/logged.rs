@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use coffer_model::{Operation, Outcome};
+use coffer_proto::{OWNER_METADATA, OWNER_UNKNOWN};
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service as CallService, http};
+use tonic::metadata::MetadataValue;
 use tonic::server::NamedService;
 use tonic::{Code, Request, Status};
 
 use super::bearer;
-use super::status::status;
+use super::status::{Coded as _, status};
+use crate::owner::NotOwner;
 use crate::service::Service;
 
 tokio::task_local! {
@@ -66,7 +69,8 @@ where
         let counted = self.service.calls.begin(uri.path().trim_start_matches('/'));
         if let Err(error) = self.service.sites.owner().check() {
             // No leaf: the log is the owner's, and this replica's is not read.
-            let answer = counted.answered(status(error).into_http());
+            let elsewhere = self.service.sites.owner().elsewhere();
+            let answer = counted.answered(before_anything(error, elsewhere).into_http());
             return Box::pin(std::future::ready(Ok(answer)));
         }
         let (service, answer) = (Arc::clone(&self.service), self.inner.call(request));
@@ -93,6 +97,17 @@ where
             Ok(counted.answered(answer))
         }))
     }
+}
+
+/// The refusal of a call that was not begun, because the owner is another
+/// replica: a caller that is told so may ask that one without a question.
+fn before_anything(error: NotOwner, elsewhere: Option<String>) -> Status {
+    let at = elsewhere.as_deref().unwrap_or(OWNER_UNKNOWN);
+    let value = at.parse().unwrap_or_else(|_| MetadataValue::from_static(OWNER_UNKNOWN));
+    let text = elsewhere.as_ref().map_or_else(|| error.to_string(), |at| format!("{error}: it is at {at}"));
+    let mut refusal = Status::new(error.code(), text);
+    refusal.metadata_mut().insert(OWNER_METADATA, value);
+    refusal
 }
 
 /// Whether an answer is an error already in its head, as every call is that

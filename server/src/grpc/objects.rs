@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use coffer_catalog::ListRow;
-use coffer_model::{Layout, Manifest, ObjectKey, Operation, Timestamp};
+use coffer_model::{Digest, Layout, Manifest, ObjectKey, Operation, Timestamp};
 use coffer_proto::v1::objects_server::Objects;
 use coffer_proto::v1::put_object_request::Part as PutPart;
 use coffer_proto::v1::{
@@ -121,6 +121,12 @@ async fn header(stream: &mut Streaming<PutObjectRequest>) -> Result<PutHeader, S
     }
 }
 
+/// What a repetition says that it writes; empty: it is none.
+fn repeats(wire: &Bytes) -> Result<Option<Digest>, Status> {
+    let digest = || coffer_proto::digest("repeats_blake3", wire).map_err(status);
+    (!wire.is_empty()).then(digest).transpose()
+}
+
 /// What came in one message, and so whole.
 struct Whole(Option<Bytes>);
 
@@ -142,6 +148,7 @@ impl ObjectsApi {
             bucket: bucket_name(header.bucket).map_err(status)?,
             key: object_key(&header.key).map_err(status)?,
             metadata: check_metadata(header.metadata).map_err(status)?,
+            repeats: repeats(&header.repeats_blake3)?,
         };
         let call = tenant_call(Operation::ObjectPut, tenant, String::new(), arguments);
         let granted = self.0.authorize(bearer, call).await.map_err(status)?;

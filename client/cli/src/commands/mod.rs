@@ -1,5 +1,7 @@
 //! One module for each family of commands.
 
+#[cfg(feature = "embedded")]
+mod api;
 mod audit;
 mod backup;
 mod bucket;
@@ -20,6 +22,8 @@ mod object;
 mod policy;
 mod rebalance;
 mod repair;
+#[cfg(feature = "embedded")]
+mod replica;
 mod report;
 mod scrub;
 #[cfg(feature = "embedded")]
@@ -53,7 +57,9 @@ pub(crate) fn run(flags: Flags, output: &Output) -> Result<Exit, Failure> {
         Some(dir) => dir,
         None => default_config_dir()?,
     };
-    let context = Context::new(output, Profile::at(config_dir), flags.tenant);
+    let servers = (!flags.server.is_empty()).then(|| flags.server.join(","));
+    let profile = Profile::at(config_dir).looked_for_at(servers);
+    let context = Context::new(output, profile, flags.tenant);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(act(&context, flags.command));
     // A thread that waits for stdin would be waited for without end.

@@ -18,8 +18,10 @@ use coffer_server::{
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use super::home::{Home, Wanted};
+use super::replica::{self, Replica};
 use super::site::SITE_FILE_LIMIT;
 use super::witness::read_policy;
 use super::{stdin_closed, until_told};
@@ -55,21 +57,37 @@ impl Places {
 pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit, Failure> {
     let places = Places::of(context, &flags);
     let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stdin = flags.exit_with_stdin.then(stdin_closed);
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        until_told(terminate, interrupt, stdin).await;
+        stop.send_replace(true);
+        // Kept, so that whoever asks later is told as well.
+        stop.closed().await;
+    });
     // First of all, so that a taken port founds nothing.
-    let listener = listen(flags.listen).await?;
-    let endpoint = format!("https://{}", listener.local_addr()?);
-    let metrics = match flags.metrics {
-        Some(address) => Some(listen(address).await?),
-        None => None,
+    let listener = if flags.replica.lease.is_some() {
+        drop(replica::reserve(&flags)?);
+        None
+    } else {
+        Some(listen(flags.listen).await?)
     };
     let home = if flags.fleet { Some(fleet(context, &flags).await?) } else { None };
-    let ended =
-        serve(context, &flags, &places, home.as_ref(), (listener, metrics, endpoint), (terminate, interrupt))
-            .await;
+    let replica = Replica::of(context, &flags).await?;
+    let one = Serving { context, flags: &flags, places: &places, home: home.as_ref(), replica: &replica };
+    let ended = match (&replica.tenure, listener) {
+        (Some(tenure), _) => {
+            let serve = |listener, epoch, until| one.serve(listener, Some(epoch), until);
+            replica::in_turn(context, &flags, tenure, &stopped, serve).await
+        }
+        (None, Some(listener)) => one.serve(listener, None, replica::told(stopped)).await,
+        (None, None) => Ok(()),
+    };
     if let Some(home) = home {
         home.stop(context).await;
     }
-    ended
+    replica.end(context).await;
+    ended.map(|()| Exit::Success)
 }
 
 /// The fleet whose pods are the sites: a node for each site of the site file.
@@ -80,74 +98,101 @@ async fn fleet(context: &Context<'_>, flags: &ServeFlags) -> Result<Home, Failur
     Home::start(context, &flags.data_dir, wanted).await
 }
 
-async fn serve(
-    context: &Context<'_>,
-    flags: &ServeFlags,
-    places: &Places,
-    home: Option<&Home>,
-    (listener, metrics, endpoint): (TcpListener, Option<TcpListener>, String),
-    (terminate, interrupt): (tokio::signal::unix::Signal, tokio::signal::unix::Signal),
-) -> Result<Exit, Failure> {
-    let pods = match home {
-        Some(home) => home.serving(context, Service::is_founded(&flags.data_dir)).await?,
-        None => Vec::new(),
-    };
-    let own = home.map(|_| Home::endpoints_file(&flags.data_dir)).filter(|path| path.exists());
-    let host = host(context, flags, flags.endpoints_file.as_ref().or(own.as_ref()))?;
-    if !Service::is_founded(&flags.data_dir) && Service::has_sites(&flags.data_dir) {
-        restore_topology(context, flags, places)?;
-    }
-    let service = if Service::is_founded(&flags.data_dir) {
-        let root = unlock(flags, places)?;
-        let opened = Service::open(host, &flags.data_dir, &root).await;
-        opened.advise("nothing was changed", "mend the cause and start again")?
-    } else {
-        let sites = match home {
-            Some(home) => home.site_file(context, &flags.data_dir, &pods).await?,
-            None => sites(flags.sites.as_deref())?,
+/// What one time of serving needs.
+struct Serving<'a> {
+    context: &'a Context<'a>,
+    flags: &'a ServeFlags,
+    places: &'a Places,
+    home: Option<&'a Home>,
+    replica: &'a Replica,
+}
+
+impl Serving<'_> {
+    /// Serves until `until` is over.
+    async fn serve(
+        &self,
+        listener: TcpListener,
+        epoch: Option<u64>,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let (context, flags) = (self.context, self.flags);
+        let endpoint = format!("https://{}", listener.local_addr()?);
+        let metrics = match flags.metrics {
+            Some(address) => Some(listen(address).await?),
+            None => None,
         };
-        found(context, flags, places, host, (&endpoint, &sites)).await?
-    };
-    for (site, reason) in service.unopened_sites() {
-        context.output.remark(format_args!("site {site} counts as lost until it is mended: {reason}"));
+        let service = self.open(&endpoint).await?;
+        let metrics = metrics.map(|listener| figures(&service, listener)).transpose()?;
+        let told = metrics.as_ref().map(|figures| &figures.url);
+        let ready = json!({ "ready": true, "endpoint": endpoint, "metrics": told, "epoch": epoch });
+        context.output.object(&ready);
+        if let Some(url) = told {
+            context.output.text(format_args!("figures on {url}"));
+        }
+        context.output.text(format_args!("ready on {endpoint}; stop with Ctrl-C"));
+        let jobs = jobs(&flags.jobs);
+        let served = coffer_server::serve_with(service, listener, jobs, until).await;
+        // They end with the catalogues that they look into.
+        drop(metrics);
+        served.advise("every acknowledged write is durable", "start it again")
     }
-    if context.profile.operator().is_ok_and(|operator| operator.ca_pem == service.ca_pem()) {
-        // The profile is this deployment's; only the port may have changed.
-        context.profile.save_endpoint(&endpoint)?;
+
+    /// Founds a deployment or unlocks it, and keeps the profile and the kit as it is now.
+    async fn open(&self, endpoint: &str) -> Result<Arc<Service>, Failure> {
+        let Self { context, flags, places, home, replica } = *self;
+        let pods = match home {
+            Some(home) => home.serving(context, Service::is_founded(&flags.data_dir)).await?,
+            None => Vec::new(),
+        };
+        let own = home.map(|_| Home::endpoints_file(&flags.data_dir)).filter(|path| path.exists());
+        let endpoints = flags.endpoints_file.as_ref().or(replica.endpoints.as_ref()).or(own.as_ref());
+        let host = host(context, flags, endpoints, replica)?;
+        if !Service::is_founded(&flags.data_dir) && Service::has_sites(&flags.data_dir) {
+            restore_topology(context, flags, places)?;
+        }
+        let service = if Service::is_founded(&flags.data_dir) {
+            let root = unlock(flags, places)?;
+            let opened = Service::open(host, &flags.data_dir, &root).await;
+            opened.advise("nothing was changed", "mend the cause and start again")?
+        } else {
+            let sites = match home {
+                Some(home) => home.site_file(context, &flags.data_dir, &pods).await?,
+                None => sites(flags.sites.as_deref())?,
+            };
+            found(context, flags, places, host, (endpoint, &sites)).await?
+        };
+        for (site, reason) in service.unopened_sites() {
+            context.output.remark(format_args!("site {site} counts as lost until it is mended: {reason}"));
+        }
+        if context.profile.operator().is_ok_and(|operator| operator.ca_pem == service.ca_pem()) {
+            // The profile is this deployment's; only the port may have changed.
+            context.profile.save_endpoint(endpoint)?;
+        }
+        match service.kit().await {
+            Ok(kit) => write_atomically(&places.kit, kit.to_json()?.as_bytes())?,
+            // With too few sites no checkpoint is signed; reading goes on.
+            Err(error) => context.output.remark(format_args!("the recovery kit was not renewed: {error}")),
+        }
+        let noted = service.kept_by(custody(flags)).await;
+        noted.advise(
+            "every acknowledged write is durable",
+            "make room for the service's own log, then start it again",
+        )?;
+        witness(&service, flags)?;
+        if let Some(home) = home {
+            home.asks(&service);
+        }
+        Ok(service)
     }
-    match service.kit().await {
-        Ok(kit) => write_atomically(&places.kit, kit.to_json()?.as_bytes())?,
-        // With too few sites no checkpoint is signed; reading goes on.
-        Err(error) => context.output.remark(format_args!("the recovery kit was not renewed: {error}")),
-    }
-    let noted = service.kept_by(custody(flags)).await;
-    noted.advise(
-        "every acknowledged write is durable",
-        "make room for the service's own log, then start it again",
-    )?;
-    witness(&service, flags)?;
-    if let Some(home) = home {
-        home.asks(&service);
-    }
-    let metrics = metrics.map(|listener| figures(&service, listener)).transpose()?;
-    let told = metrics.as_ref().map(|figures| &figures.url);
-    context.output.object(&json!({ "ready": true, "endpoint": endpoint, "metrics": told }));
-    if let Some(url) = told {
-        context.output.text(format_args!("figures on {url}"));
-    }
-    context.output.text(format_args!("ready on {endpoint}; stop with Ctrl-C"));
-    let stdin = flags.exit_with_stdin.then(stdin_closed);
-    let jobs = jobs(&flags.jobs);
-    let served =
-        coffer_server::serve_with(service, listener, jobs, until_told(terminate, interrupt, stdin)).await;
-    // They end with the catalogues that they look into.
-    drop(metrics);
-    served.advise("every acknowledged write is durable", "start it again")?;
-    Ok(Exit::Success)
 }
 
 /// This machine, with what whoever runs pods and replicas tells it.
-fn host(context: &Context<'_>, flags: &ServeFlags, endpoints: Option<&PathBuf>) -> Result<Host, Failure> {
+fn host(
+    context: &Context<'_>,
+    flags: &ServeFlags,
+    endpoints: Option<&PathBuf>,
+    replica: &Replica,
+) -> Result<Host, Failure> {
     let mut host = Host::of_this_machine(context.clock.clone(), context.entropy.clone());
     let safe = "nothing was opened";
     if let Some(path) = endpoints {
@@ -159,6 +204,9 @@ fn host(context: &Context<'_>, flags: &ServeFlags, endpoints: Option<&PathBuf>) 
         let lease = Arc::new(lease.advise(safe, "wait until this replica is granted the lease")?);
         tokio::spawn(Arc::clone(&lease).keep_looking(LEASE_LOOK, trouble));
         host.owner = Some(lease);
+    }
+    if let Some(owner) = replica.owner() {
+        host.owner = Some(owner);
     }
     Ok(host)
 }
@@ -248,11 +296,14 @@ fn restore_topology(context: &Context<'_>, flags: &ServeFlags, places: &Places) 
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let next = "stop what listens there, or choose another address with --listen";
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| {
-        Failure::new(format!("cannot listen on {address}: {error}")).safe("nothing was started").next(next)
-    })
+    TcpListener::bind(address).await.map_err(|error| taken(address, &error))
+}
+
+/// An address that cannot be listened on.
+pub(super) fn taken(address: SocketAddr, error: &std::io::Error) -> Failure {
+    Failure::new(format!("cannot listen on {address}: {error}"))
+        .safe("nothing was started")
+        .next("stop what listens there, or choose another address with --listen")
 }
 
 fn unlock(flags: &ServeFlags, places: &Places) -> Result<RootKey, Failure> {

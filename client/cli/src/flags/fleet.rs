@@ -134,7 +134,7 @@ pub(crate) enum FleetCommand {
     Control(Box<ControlFlags>),
     /// Run a fleet on this machine without the service: its API, its controllers and its nodes.
     ///
-    /// `coffer serve --sites FILE --endpoints-file FILE` runs the service beside it, and lives on when this one
+    /// `coffer serve --sites FILE --discover kubernetes:coffer/sites` runs the service beside it, and lives on when this one
     /// is stopped or restarted: pods then serve reads, and writes until their leases end. The next start finds
     /// them; `coffer-node end` ends those of a node that is given up.
     #[command(after_help = "Example: coffer fleet serve --data-dir /srv/coffer")]

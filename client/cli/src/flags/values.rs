@@ -2,6 +2,7 @@
 
 use coffer_client::backup::SnapshotId;
 use coffer_client::drill::Person;
+use coffer_client::{ConnectError, check_endpoint};
 use coffer_model::{BucketName, NameError, ObjectKey, Timestamp, unescape_bytes};
 
 /// A number of whole seconds.
@@ -33,6 +34,12 @@ pub(crate) enum ValueError {
     Person,
     #[error("a snapshot is \"latest\" or 32 hexadecimal digits; `coffer snapshots` lists them")]
     Snapshot,
+}
+
+/// An address of a service, or several.
+pub(super) fn server(text: &str) -> Result<String, ConnectError> {
+    check_endpoint(text)?;
+    Ok(text.to_owned())
 }
 
 /// A number above zero.

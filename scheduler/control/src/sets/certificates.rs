@@ -15,7 +15,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::{Look, SetError};
-use crate::names::{FIELD_MANAGER, ours};
+use crate::names::{FIELD_MANAGER, SITE_FILE, ours};
 
 /// Annotation of a certificate's secret: the country that it names.
 const ISSUED_FOR: &str = "fleet.coffer/issued-for";
@@ -143,6 +143,14 @@ impl Look<'_> {
         first
     }
 
+    /// Remembers which site a pod is; who fills the secret by hand says it there, too.
+    fn note_site(&mut self, pod: &PodId, data: Option<&BTreeMap<String, ByteString>>) {
+        let said = data.and_then(|data| String::from_utf8(data.get(SITE_FILE)?.0.clone()).ok());
+        if let Some(site) = said {
+            self.sites.insert(pod.ordinal, site.trim().to_owned());
+        }
+    }
+
     /// Seconds since 1970.
     fn seconds(&self) -> u64 {
         self.sets.control.clock.now().0 / 1_000_000_000
@@ -169,6 +177,7 @@ impl Look<'_> {
         let Some(known) = self.secrets().get_opt(&secret_name(&site)).await? else {
             return self.issue(site).await;
         };
+        self.note_site(&site.pod, known.data.as_ref());
         let certificates = Arc::clone(&self.sets.control.certificates);
         let Some(lasts) = certificates.lasts() else { return Ok(()) };
         let files: BTreeMap<String, Vec<u8>> =
@@ -176,13 +185,14 @@ impl Look<'_> {
         let mut number = said(&known, CERTIFICATE).unwrap_or(0);
         if files.is_empty() {
             // Of before there was anybody to issue it: no pod began with it.
-            let files = certificates.issue(&site).await?;
-            self.replace(&known, &site, (files, number)).await?;
+            let data = data_of(certificates.issue(&site).await?);
+            self.replace(&known, &site, (&data, number)).await?;
+            self.note_site(&site.pod, Some(&data));
         } else if is_due(&known, lasts, self.seconds()) && is_of_here(&known, &site) {
-            let files = certificates.renew(&site, &files).await?;
+            let data = data_of(certificates.renew(&site, &files).await?);
             // The pods take it up by a restart.
             number = number.saturating_add(1);
-            self.replace(&known, &site, (files, number)).await?;
+            self.replace(&known, &site, (&data, number)).await?;
         }
         let mut members = self.status.members.iter_mut();
         if let Some(member) = members.find(|member| member.ordinal == site.pod.ordinal) {
@@ -204,11 +214,12 @@ impl Look<'_> {
 
     /// The secret of a pod that has none. It is made and never overwritten: another control plane, which leads in
     /// our place by now, may have made it since we looked, and its pod may have begun with it.
-    async fn issue(&self, site: SiteIdentity) -> Result<(), SetError> {
+    async fn issue(&mut self, site: SiteIdentity) -> Result<(), SetError> {
         let files = self.sets.control.certificates.issue(&site).await?;
         if files.is_empty() {
             return Ok(());
         }
+        let data = data_of(files);
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(secret_name(&site)),
@@ -216,12 +227,15 @@ impl Look<'_> {
                 owner_references: Some(self.object.controller_owner_ref(&()).into_iter().collect()),
                 ..ObjectMeta::default()
             },
-            data: Some(data_of(files)),
+            data: Some(data.clone()),
             ..Secret::default()
         };
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match self.secrets().create(&params, &secret).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.note_site(&site.pod, Some(&data));
+                Ok(())
+            }
             // The next look goes by it.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             Err(error) => Err(error.into()),
@@ -233,12 +247,12 @@ impl Look<'_> {
         &self,
         known: &Secret,
         site: &SiteIdentity,
-        (files, number): (BTreeMap<String, Vec<u8>>, u64),
+        (data, number): (&BTreeMap<String, ByteString>, u64),
     ) -> Result<(), SetError> {
         let version = known.metadata.resource_version.clone();
         let patch = json!({
             "metadata": { "annotations": self.noted(site, number), "resourceVersion": version },
-            "data": data_of(files),
+            "data": data,
         });
         self.secrets().patch(&known.name_any(), &ours(), &Patch::Merge(&patch)).await?;
         Ok(())

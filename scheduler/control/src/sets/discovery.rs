@@ -1,6 +1,8 @@
 //! Where each site answers: a headless Service for the set, and for each pod an
 //! EndpointSlice of its own, so that a server finds its sites wherever they are.
 
+use std::collections::BTreeMap;
+
 use coffer_scheduler::PodId;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -9,7 +11,7 @@ use kube::{Api, Resource as _};
 use serde_json::{Value, json};
 
 use super::{Look, SetError};
-use crate::names::{FIELD_MANAGER, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, PORT};
+use crate::names::{EPOCH, FIELD_MANAGER, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, PORT, SITE_ID};
 use crate::translate;
 
 impl Look<'_> {
@@ -27,11 +29,23 @@ impl Look<'_> {
             if !self.status.members.iter().any(|member| member.ordinal == *ordinal) {
                 continue;
             }
-            let Some(wanted) = self.slice(*ordinal, pod) else { continue };
+            let Some(mut wanted) = self.slice(*ordinal, pod) else { continue };
             let name = self.id(*ordinal).to_string();
             let known = slices.get_opt(&name).await?.map(serde_json::to_value).transpose()?;
+            let said = known.as_ref().and_then(|known| says(known, SITE_ID)).cloned();
+            // A pod whose node is not attested any more is the site that it was.
+            if says(&wanted, SITE_ID).is_none()
+                && let Some(site) = said
+                && let Some(Value::Object(annotations)) = wanted.pointer_mut("/metadata/annotations")
+            {
+                annotations.insert(SITE_ID.to_owned(), site);
+            }
             let same = known.is_some_and(|known| {
-                known.get("endpoints") == wanted.get("endpoints") && known.get("ports") == wanted.get("ports")
+                let named = |name: &str| says(&known, name) == says(&wanted, name);
+                known.get("endpoints") == wanted.get("endpoints")
+                    && known.get("ports") == wanted.get("ports")
+                    && named(SITE_ID)
+                    && named(EPOCH)
             });
             if !same {
                 slices.patch(&name, &apply(), &Patch::Apply(&wanted)).await?;
@@ -86,6 +100,10 @@ impl Look<'_> {
         let seen = translate::pod(pod);
         let family = if address.contains(':') { "IPv6" } else { "IPv4" };
         let name = self.id(ordinal).to_string();
+        let epoch = pod.metadata.annotations.as_ref().and_then(|all| all.get(EPOCH));
+        let said = [(SITE_ID, self.sites.get(&ordinal)), (EPOCH, epoch)];
+        let said: BTreeMap<&str, &String> =
+            said.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         Some(json!({
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
@@ -98,6 +116,7 @@ impl Look<'_> {
                     LABEL_ORDINAL: ordinal.to_string(),
                     LABEL_SITE: name,
                 },
+                "annotations": said,
                 "ownerReferences": self.object.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
             },
             "addressType": family,
@@ -115,6 +134,11 @@ impl Look<'_> {
             "ports": [{ "name": "site", "port": port, "protocol": "TCP" }],
         }))
     }
+}
+
+/// An annotation of a slice.
+fn says<'a>(slice: &'a Value, name: &str) -> Option<&'a Value> {
+    slice.pointer("/metadata/annotations")?.get(name)
 }
 
 pub(super) fn apply() -> PatchParams {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::certificates::CERTIFICATE;
 use super::{Look, SetError};
-use crate::names::{LABEL_ORDINAL, LABEL_SET, LABEL_SITE, SCHEDULER_NAME, TEMPLATE};
+use crate::names::{EPOCH, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, SCHEDULER_NAME, TEMPLATE};
 use crate::resources::{Member, SiteSet};
 use crate::translate::{self, Phase};
 
@@ -16,9 +16,6 @@ use crate::translate::{self, Phase};
 const DATA_DIR: &str = "/var/lib/coffer/site";
 /// Where its certificate is, in its pod.
 const CERTIFICATE_DIR: &str = "/etc/coffer/site";
-
-/// Annotation of a pod: how often its site was started; writes of an earlier start are refused.
-pub(super) const EPOCH: &str = "fleet.coffer/epoch";
 
 impl Look<'_> {
     pub(super) fn pod_api(&self) -> Api<Pod> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use coffer_control::{Control, ControlError};
+use coffer_control::{Control, ControlError, Leadership, Tenure};
 use coffer_custody::SystemClock;
 use coffer_model::Clock;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -100,4 +100,61 @@ async fn a_control_plane_that_finds_another_in_its_place_ends() {
     let leases = planes.world.api::<Lease>();
     leases.patch("coffer-control", &PatchParams::default(), &Patch::Merge(&robbed)).await.unwrap();
     assert!(matches!(planes.running.remove(0).await.unwrap(), Err(ControlError::Replaced)));
+}
+
+/// Somebody who wants a lease, and keeps it while it is his.
+struct Wants {
+    tenure: Arc<Tenure>,
+    keeping: JoinHandle<()>,
+}
+
+impl Wants {
+    fn start(world: &World, holder: &str) -> Self {
+        let leadership = Leadership {
+            namespace: world.home.namespace.clone(),
+            name: "owner".to_owned(),
+            holder: holder.to_owned(),
+            // Longer than what a busy machine may keep a process waiting.
+            lasts: 3 * LEASE,
+        };
+        let at = Some(format!("https://{holder}.example:7420"));
+        let client = world.home.client.clone();
+        let tenure = Tenure::new(client, leadership, at, Arc::new(SystemClock));
+        let kept = Arc::clone(&tenure);
+        let keeping = tokio::spawn(async move { kept.keep(|error| unreachable!("{error}")).await });
+        Self { tenure, keeping }
+    }
+
+    async fn until(&self, what: impl Fn(&Tenure) -> bool) {
+        while !what(&self.tenure) {
+            assert!(!self.keeping.is_finished());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_changes_hands_has_another_epoch_and_who_had_it_holds_nothing_and_knows_where_it_is() {
+    let world = World::new(1).await;
+    let first = Wants::start(&world, "first");
+    assert_eq!(first.tenure.acquired_after(0).await, 1);
+    let second = Wants::start(&world, "second");
+    second.until(|second| second.elsewhere().as_deref() == Some("https://first.example:7420")).await;
+    assert_eq!((second.tenure.held(), first.tenure.elsewhere()), (None, None));
+    // As a process that is stopped for a while: it renews nothing, and is asked nothing.
+    first.keeping.abort();
+    assert_eq!(second.tenure.acquired_after(0).await, 2);
+    assert_eq!(first.tenure.held(), None, "the other one begins only when this one has ended");
+    // It wakes up, and waits for its turn.
+    let first = Wants::start(&world, "first");
+    first.until(|first| first.elsewhere().as_deref() == Some("https://second.example:7420")).await;
+    assert_eq!(first.tenure.held(), None);
+    // Who gives up is not waited for, and does not come back as who it was.
+    second.keeping.abort();
+    second.tenure.give_up().await.unwrap();
+    assert_eq!(second.tenure.held(), None);
+    assert_eq!(first.tenure.acquired_after(0).await, 3);
+    second.tenure.give_up().await.unwrap();
+    first.until(|first| first.held() == Some(3)).await;
+    first.keeping.abort();
 }

@@ -24,8 +24,7 @@ pub(super) use attest::attester;
 pub(super) use certificates::{CERTIFICATE_LASTS, Certificates, site_id};
 pub(super) use ledger::{Keeper, KeptLedger, Wish};
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -73,24 +72,7 @@ async fn connect(
     kubeconfig: Option<PathBuf>,
     namespace: String,
 ) -> Result<Fleet, Failure> {
-    let path = kubeconfig.unwrap_or_else(|| context.profile.dir().join("fleet").join("kubeconfig"));
-    let next = "start the fleet with `coffer serve --fleet`, or name a cluster's file with --kubeconfig";
-    let refused = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("{}: {error}", path.display())).safe("nothing was asked of the fleet").next(next)
-    };
-    let in_cluster = if path.exists() { None } else { Config::incluster().ok() };
-    let mut config = match in_cluster {
-        Some(config) => config,
-        None => {
-            let file = Kubeconfig::read_from(&path).map_err(|error| refused(&error))?;
-            let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-            config.map_err(|error| refused(&error))?
-        }
-    };
-    // A refusal by the loss budget is an answer, not a reason to ask again for minutes.
-    config.default_retry = false;
-    let client = Client::try_from(config).map_err(|error| refused(&error))?;
-    Ok(Fleet { client, namespace })
+    Ok(Fleet { client: super::api::client(context, kubeconfig).await?, namespace })
 }
 
 /// What the API answered, as advice.

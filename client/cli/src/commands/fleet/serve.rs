@@ -2,10 +2,11 @@
 //! service outlives its control plane, as it does on a cluster; pods outlive it, too.
 
 use coffer_client::profile::write_atomically;
+use coffer_control::NAMESPACE;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::commands::home::{Home, Wanted};
+use crate::commands::home::{Home, SET, Wanted};
 use crate::commands::serve::sites;
 use crate::commands::{stdin_closed, until_told};
 use crate::context::Context;
@@ -47,7 +48,7 @@ async fn serve(context: &Context<'_>, flags: &FleetServeFlags, home: &Home) -> R
     let (sites, places) = (file.display().to_string(), endpoints.display().to_string());
     context.output.object(&json!({ "ready": true, "sites": sites, "endpoints": places }));
     context.output.text(format_args!(
-        "the pods serve; run `coffer serve --sites {sites} --endpoints-file {places}` beside this"
+        "the pods serve; run `coffer serve --sites {sites} --discover kubernetes:{NAMESPACE}/{SET}` beside this, with the same --data-dir, or with --endpoints-file {places}"
     ));
     std::future::pending().await
 }

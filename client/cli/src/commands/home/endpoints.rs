@@ -1,27 +1,24 @@
-//! Where the sites are now: the EndpointSlices of the fleet become the file in
-//! which the service looks. So a pod that moves changes no configuration.
+//! Where the sites are now: the EndpointSlices of a fleet become the file in
+//! which the service looks. So a pod that moves changes no configuration, and a
+//! service that starts while the API is away knows where its sites were.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use coffer_client::profile::{ProfileError, write_atomically};
-use coffer_control::{LABEL_SET, LABEL_SITE, NAMESPACE};
+use coffer_control::{EPOCH, SITE_ID};
+use coffer_model::SiteId;
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
-use super::SET;
-use crate::commands::fleet::site_id;
 use crate::exit::Failure;
 use crate::files;
 use crate::output::trouble;
-
-/// Annotation of a pod: how often its site was started.
-const EPOCH: &str = "fleet.coffer/epoch";
 
 /// Where the file is.
 pub(super) fn file(data_dir: &Path) -> PathBuf {
@@ -33,7 +30,7 @@ const FILE_MAX: u64 = 1 << 20;
 
 /// The file, and what stands in it: what is known stays known over a restart, and is written
 /// only where it changed.
-pub(super) struct Endpoints {
+pub(in crate::commands) struct Endpoints {
     path: PathBuf,
     /// Lines by their sites.
     known: BTreeMap<String, Value>,
@@ -43,7 +40,7 @@ pub(super) struct Endpoints {
 
 impl Endpoints {
     /// Reads the file; where there is none, an empty one is written, so that whoever looks finds it.
-    pub(super) fn open(path: PathBuf) -> Result<Self, Failure> {
+    pub(in crate::commands) fn open(path: PathBuf) -> Result<Self, Failure> {
         let mut file = Self { path, known: BTreeMap::new(), written: None };
         if file.path.exists() {
             let text = String::from_utf8(files::read_small(&file.path, FILE_MAX)?).unwrap_or_default();
@@ -73,33 +70,51 @@ impl Endpoints {
         Ok(())
     }
 
-    /// Keeps the file as the slices are.
-    pub(super) async fn keep(mut self, client: Client) {
-        let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), NAMESPACE);
-        let config = watcher::Config::default().labels(&format!("{LABEL_SET}={SET}"));
+    /// Keeps the file as the slices of a Service are; `listed` is told once all that there are were seen.
+    pub(in crate::commands) async fn keep(
+        mut self,
+        client: Client,
+        namespace: &str,
+        service: &str,
+        listed: &watch::Sender<bool>,
+    ) {
+        let slices: Api<EndpointSlice> = Api::namespaced(client, namespace);
+        let config = watcher::Config::default().labels(&format!("{SERVICE}={service}"));
         let mut events = std::pin::pin!(watcher(slices, config).default_backoff());
         while let Some(event) = events.next().await {
-            // A pod that is gone for now comes back where it was; where it is not, nobody answers.
-            if let Ok(watcher::Event::Apply(slice) | watcher::Event::InitApply(slice)) = event
-                && let Some((site, line)) = line(&client, &slice).await
-                && let Err(error) = self.set(site, line)
-            {
-                // The next change writes it again; until then the service asks at the old places.
-                trouble(format_args!("{}: {error}", self.path.display()));
+            match event {
+                // A pod that is gone for now comes back where it was; where it is not, nobody answers.
+                Ok(watcher::Event::Apply(slice) | watcher::Event::InitApply(slice)) => {
+                    if let Some((site, line)) = line(&slice)
+                        && let Err(error) = self.set(site, line)
+                    {
+                        // The next change writes it again; until then the service asks at the old places.
+                        trouble(format_args!("{}: {error}", self.path.display()));
+                    }
+                }
+                Ok(watcher::Event::InitDone) => {
+                    listed.send_replace(true);
+                }
+                Ok(_) | Err(_) => {}
             }
         }
     }
 }
 
-async fn line(client: &Client, slice: &EndpointSlice) -> Option<(String, Value)> {
-    let pod = slice.labels().get(LABEL_SITE)?;
+/// Label of a slice: the Service that it is of.
+const SERVICE: &str = "kubernetes.io/service-name";
+
+/// What a slice says of its site, if it says which. One that makes no sense must not spoil the file.
+fn line(slice: &EndpointSlice) -> Option<(String, Value)> {
+    let site: SiteId = slice.annotations().get(SITE_ID)?.parse().ok()?;
+    let site = site.to_string();
     let address = slice.endpoints.first()?.addresses.first()?;
-    let port = slice.ports.as_ref()?.first()?.port?;
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), NAMESPACE);
-    let site = site_id(secrets.get_opt(&format!("{pod}-certificate")).await.ok()??)?;
-    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let pod = pods.get_opt(pod).await.ok()??;
-    let epoch: Option<u64> = pod.annotations().get(EPOCH).and_then(|text| text.parse().ok());
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-');
+    if address.is_empty() || !address.chars().all(plain) {
+        return None;
+    }
+    let port = u16::try_from(slice.ports.as_ref()?.first()?.port?).ok()?;
+    let epoch: Option<u64> = slice.annotations().get(EPOCH).and_then(|text| text.parse().ok());
     let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
     let line = json!({ "site": site, "endpoint": format!("https://{host}:{port}"), "incarnation": epoch });
     Some((site, line))
@@ -146,6 +161,33 @@ mod tests {
         let first = inode_after(1);
         assert_eq!(inode_after(1), first);
         assert_ne!(inode_after(2), first);
+    }
+
+    #[test]
+    fn a_slice_that_does_not_say_which_site_it_is_of_or_where_is_no_line_whatever_its_name() {
+        let slice = |annotations: Value, address: &str, port: i32| -> EndpointSlice {
+            serde_json::from_value(json!({
+                "metadata": { "name": "sites-0", "annotations": annotations },
+                "addressType": "IPv6",
+                "endpoints": [{ "addresses": [address] }],
+                "ports": [{ "name": "site", "port": port }],
+            }))
+            .unwrap()
+        };
+        let id = SiteId::from_bytes([7; 16]).to_string();
+        let named = || json!({ SITE_ID: id, EPOCH: "3" });
+        let (site, text) = line(&slice(named(), "fd00::7", 7441)).unwrap();
+        let wanted = json!({ "site": id, "endpoint": "https://[fd00::7]:7441", "incarnation": 3 });
+        assert_eq!((site, text), (id.clone(), wanted));
+        for bad in [
+            slice(json!({ EPOCH: "3" }), "fd00::7", 7441),
+            slice(json!({ SITE_ID: "sites-0" }), "fd00::7", 7441),
+            slice(named(), "", 7441),
+            slice(named(), "a/b", 7441),
+            slice(named(), "fd00::7", 70_000),
+        ] {
+            assert_eq!(line(&bad), None, "{bad:?}");
+        }
     }
 
     #[test]

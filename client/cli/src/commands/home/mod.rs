@@ -43,7 +43,7 @@ use agents::{Agent, Agents};
 use api_audit::{AuditFile, Written};
 use attestations::Kept;
 use authority::FleetAuthority;
-use endpoints::Endpoints;
+pub(super) use endpoints::Endpoints;
 use in_process::InProcess;
 use ledger::OwnService;
 use loopback::Loopback;
@@ -51,7 +51,7 @@ use loopback::Loopback;
 pub(super) use pods::site_entry;
 
 /// The site set of a fleet at home.
-const SET: &str = "sites";
+pub(super) const SET: &str = "sites";
 /// The port of its pods.
 const PORT: u16 = 7441;
 /// Shards of the default geometry that suffice to read an object.
@@ -468,7 +468,9 @@ fn keep_endpoints(
                 let opened = opened.map_or_else(|| Endpoints::open(file.clone()), Ok);
                 async move {
                     match opened {
-                        Ok(endpoints) => endpoints.keep(client).await,
+                        Ok(endpoints) => {
+                            endpoints.keep(client, NAMESPACE, SET, &watch::Sender::new(false)).await;
+                        }
                         Err(failure) => return Some(failure.what),
                     }
                     None

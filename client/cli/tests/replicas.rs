@@ -1,0 +1,301 @@
+//! Two services on one set of storage pods: the lease of the deployment and
+//! where the pods are come from a Kubernetes API, here the embedded one in a
+//! process of its own. One of them is stopped past its lease, and wakes up late.
+#![cfg(feature = "embedded")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test makes files, ports and looks at them"
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Whoever takes longer is stuck.
+const STUCK: Duration = Duration::from_secs(180);
+const PLACES: [(&str, &str); 6] =
+    [("fra1", "DE"), ("ams1", "NL"), ("par1", "FR"), ("zrh1", "CH"), ("sto1", "SE"), ("mad1", "ES")];
+
+fn command(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
+    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
+    // The programs of mounts and networks that node agents call.
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+}
+
+fn coffer(dir: &Path, arguments: &[&str]) -> Output {
+    command(dir, &[&["--json", "-q"], arguments].concat()).output().unwrap()
+}
+
+fn code(dir: &Path, arguments: &[&str]) -> Option<i32> {
+    coffer(dir, arguments).status.code()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A process, what it says, and its end when this is dropped.
+struct Process {
+    child: Child,
+    events: Receiver<Value>,
+}
+
+impl Process {
+    fn start(dir: &Path, arguments: &[&str]) -> Self {
+        let arguments = [&["--json"], arguments, &["--exit-with-stdin"]].concat();
+        let mut command = command(dir, &arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(fs::File::options().create(true).append(true).open(dir.join("errors.log")).unwrap());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let (tell, events) = channel();
+        std::thread::spawn(move || {
+            for event in lines.filter_map(|line| serde_json::from_str(&line).ok()) {
+                if tell.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, events }
+    }
+
+    /// The next event that has a field.
+    fn until(&self, field: &str) -> Value {
+        loop {
+            match self.events.recv_timeout(STUCK) {
+                Ok(event) if event.get(field).is_some() => return event,
+                Ok(_) => {}
+                Err(error) => panic!("it never said {field}: {error}"),
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // One that is stopped would not hear it.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::CONT);
+        let _ = self.child.wait();
+    }
+}
+
+/// The fleet's API, its controllers and its nodes, without a service.
+fn fleet(dir: &Path) -> (Process, String) {
+    for name in ["coffer-node", "coffer-site"] {
+        let program = Path::new(env!("CARGO_BIN_EXE_coffer")).with_file_name(name);
+        assert!(program.exists(), "build the programs first: cargo build --workspace --bins");
+    }
+    let site = |(name, country): (&str, &str)| {
+        format!("[[site]]\nname = \"{name}\"\ncountry = \"{country}\"\ndomain = \"{name}\"\ntier = \"III\"\n")
+    };
+    fs::write(dir.join("places.toml"), PLACES.map(site).concat()).unwrap();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let serve = ["fleet", "serve", "--data-dir", "data", "--sites", "places.toml", "--listen", &listen];
+    let fleet = Process::start(dir, &serve);
+    let ready = fleet.until("ready");
+    (fleet, ready["sites"].as_str().unwrap().to_owned())
+}
+
+/// Takes a pod down, as somebody with kubectl could.
+fn delete_pod(dir: &Path, name: &str) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let file = Kubeconfig::read_from(dir.join(".config/coffer/fleet/kubeconfig")).unwrap();
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
+        let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), "coffer");
+        pods.delete(name, &DeleteParams::default()).await.unwrap();
+    });
+}
+
+/// Looks again and again until it is so.
+fn until(what: &str, so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < STUCK, "it never came: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A replica on its own directory and port.
+fn replica(dir: &Path, data: &str, config: &str, sites: &str, port: u16) -> Process {
+    let listen = format!("127.0.0.1:{port}");
+    let flags = [
+        "--config-dir",
+        config,
+        "serve",
+        "--data-dir",
+        data,
+        "--sites",
+        sites,
+        "--listen",
+        &listen,
+        "--discover",
+        "kubernetes:coffer/sites",
+        "--lease",
+        "kubernetes:coffer/owner",
+        "--lease-lasts",
+        "5s",
+        "--kubeconfig",
+        ".config/coffer/fleet/kubeconfig",
+        "--passphrase-file",
+        ".config/coffer/passphrase",
+        "--repair-every",
+        "0s",
+    ];
+    Process::start(dir, &flags)
+}
+
+/// What another replica needs to make its catalogues from the sites.
+fn copy_for_another(dir: &Path) {
+    let copied = Command::new("sh")
+        .args(["-c", "mkdir -p other/service && cp -r data/topology.json data/credentials other/ && cp data/service/root.slot other/service/"])
+        .current_dir(dir)
+        .status();
+    assert!(copied.unwrap().success());
+}
+
+fn put(dir: &Path, server: Option<&str>, name: &str) -> Option<i32> {
+    fs::write(dir.join(name), name.repeat(5_000)).unwrap();
+    let server = server.map(|at| vec!["--server", at]).unwrap_or_default();
+    code(dir, &[&server[..], &["object", "put", name, &format!("documents/{name}")]].concat())
+}
+
+fn has(dir: &Path, server: Option<&str>, name: &str) -> bool {
+    let server = server.map(|at| vec!["--server", at]).unwrap_or_default();
+    let out = dir.join("out");
+    drop(fs::remove_file(&out));
+    let got =
+        coffer(dir, &[&server[..], &["object", "get", &format!("documents/{name}"), "-o", "out"]].concat());
+    got.status.success() && fs::read(&out).unwrap() == name.repeat(5_000).as_bytes()
+}
+
+/// The file in which a service looks for its sites.
+fn lines_of(dir: &Path, data: &str) -> Value {
+    serde_json::from_slice(&fs::read(dir.join(data).join("endpoints.json")).unwrap()).unwrap()
+}
+
+/// Two replicas on the pods of a fleet, of which the first one serves.
+struct Story {
+    first: Process,
+    second: Process,
+    _fleet: Process,
+    /// Where the first one is, and no other.
+    at: String,
+    /// Last: it goes when nobody needs it any more.
+    dir: TempDir,
+}
+
+impl Story {
+    fn begin() -> Self {
+        let kept = tempfile::tempdir().unwrap();
+        let dir = kept.path();
+        let (fleet, sites) = fleet(dir);
+        let (port, other) = (free_port(), free_port());
+        let first = replica(dir, "data", ".config/coffer", &sites, port);
+        assert_eq!(first.until("ready")["epoch"], 1);
+        assert_eq!(code(dir, &["tenant", "create", "demo"]), Some(0));
+        assert_eq!(code(dir, &["bucket", "create", "documents"]), Some(0));
+        assert_eq!(put(dir, None, "before"), Some(0));
+        copy_for_another(dir);
+        let second = replica(dir, "other", "other-config", &sites, other);
+        second.until("standby");
+        let at = format!("https://127.0.0.1:{port}");
+        fs::write(dir.join(".config/coffer/endpoint"), format!("{at}\nhttps://127.0.0.1:{other}\n")).unwrap();
+        Self { first, second, _fleet: fleet, at, dir: kept }
+    }
+
+    /// The first one is stopped past its lease with half of an upload, and wakes up late.
+    fn the_first_is_stopped(&self) {
+        let dir = self.dir.path();
+        let mut upload = command(dir, &["-q", "--server", &self.at, "object", "put", "-", "documents/late"]);
+        let mut upload = upload.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut pipe = upload.stdin.take().unwrap();
+        pipe.write_all(&vec![7; 6 << 20]).unwrap();
+        self.first.signal(Signal::STOP);
+        assert_eq!(self.second.until("ready")["epoch"], 2);
+        assert_eq!(put(dir, None, "after"), Some(0), "whoever knows both finds the owner");
+        assert!(has(dir, None, "before"));
+        // Its sites know the other one's epoch, and it knows that its time is over.
+        self.first.signal(Signal::CONT);
+        drop(pipe.write_all(&vec![8; 6 << 20]));
+        drop(pipe);
+        assert_ne!(upload.wait().unwrap().code(), Some(0), "nothing of the old epoch is acknowledged");
+        assert_ne!(code(dir, &["object", "stat", "documents/late"]), Some(0));
+        // Whoever asks it is led to the owner.
+        assert!(has(dir, Some(&self.at), "after"));
+        assert_eq!(put(dir, Some(&self.at), "led"), Some(0));
+    }
+
+    /// A pod that is made anew is another incarnation, perhaps elsewhere; no service starts anew for that.
+    fn a_pod_is_made_anew(&self) {
+        let dir = self.dir.path();
+        let known = lines_of(dir, "other");
+        delete_pod(dir, "sites-0");
+        until("the slice says so", || lines_of(dir, "other") != known);
+        let alive = || {
+            let listed = coffer(dir, &["site", "ls"]);
+            let text = String::from_utf8(listed.stdout).unwrap();
+            let sites = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            sites.filter(|site| site["alive"] == true).count() == PLACES.len()
+        };
+        until("the service finds its pod again", alive);
+        assert_eq!(put(dir, None, "moved"), Some(0));
+    }
+}
+
+#[test]
+fn a_replica_that_was_stopped_past_its_lease_gets_nothing_acknowledged_and_a_pod_that_moves_is_found() {
+    let story = Story::begin();
+    story.the_first_is_stopped();
+    story.a_pod_is_made_anew();
+    // The owner goes in order, and gives its lease to the one that waits.
+    let Story { dir, first, second, .. } = &story;
+    second.signal(Signal::TERM);
+    assert_eq!(first.until("ready")["epoch"], 3);
+    for name in ["before", "after", "led", "moved"] {
+        assert!(has(dir.path(), None, name), "{name}");
+    }
+    assert_eq!(put(dir.path(), None, "last"), Some(0));
+}
+
+#[test]
+fn a_lease_and_a_service_are_named_as_an_api_names_them_and_one_source_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let lease = ["--lease", "kubernetes:coffer/owner"];
+    for wrong in [
+        &["--lease", "coffer/owner"][..],
+        &["--discover", "kubernetes:coffer"],
+        &["--lease-lasts", "20s"],
+        &["--advertise", "https://a:1"],
+        &[lease[0], lease[1], "--lease-file", "x"],
+        &[lease[0], lease[1], "--fleet"],
+        &["--discover", "kubernetes:coffer/sites", "--endpoints-file", "x"],
+    ] {
+        assert_eq!(code(dir.path(), &[&["serve"], wrong].concat()), Some(2), "{wrong:?}");
+    }
+    // Nobody could be told where a port is that nobody knows yet; and without an API nothing is founded.
+    let nobody = ["--kubeconfig", "none", "--listen", "127.0.0.1:0"];
+    assert_eq!(code(dir.path(), &[&["serve"], &lease[..], &nobody].concat()), Some(1));
+    assert!(!dir.path().join("coffer-data").exists());
+}
