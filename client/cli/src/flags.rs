@@ -81,7 +81,7 @@ pub(crate) enum Command {
     /// Run the service with its sites; the first start founds a deployment.
     #[cfg(feature = "embedded")]
     #[command(after_help = "Example: coffer serve --data-dir /srv/coffer")]
-    Serve(ServeFlags),
+    Serve(Box<ServeFlags>),
     /// Tenants (operator).
     #[command(subcommand, after_help = "Example: coffer tenant create demo --allow EU --allow CH")]
     Tenant(TenantCommand),

@@ -108,7 +108,7 @@ async fn act(context: &Context<'_>, command: Command) -> Result<Exit, Failure> {
         #[cfg(feature = "embedded")]
         Command::Try(flags) => trial::run(context, flags).await,
         #[cfg(feature = "embedded")]
-        Command::Serve(flags) => serve::run(context, flags).await,
+        Command::Serve(flags) => serve::run(context, *flags).await,
         Command::Tenant(command) => tenant::run(context, command).await,
         Command::Bucket(command) => bucket::run(context, command).await,
         Command::Object(command) => object::run(context, command).await,

@@ -176,7 +176,7 @@ mod tests {
         };
         let id = SiteId::from_bytes([7; 16]).to_string();
         let named = || json!({ SITE_ID: id, EPOCH: "3" });
-        let (site, text) = line(&slice(named(), "fd00::7", 7441)).unwrap();
+        let (site, text) = super::line(&slice(named(), "fd00::7", 7441)).unwrap();
         let wanted = json!({ "site": id, "endpoint": "https://[fd00::7]:7441", "incarnation": 3 });
         assert_eq!((site, text), (id.clone(), wanted));
         for bad in [
@@ -186,7 +186,7 @@ mod tests {
             slice(named(), "a/b", 7441),
             slice(named(), "fd00::7", 70_000),
         ] {
-            assert_eq!(line(&bad), None, "{bad:?}");
+            assert_eq!(super::line(&bad), None, "{bad:?}");
         }
     }
 
