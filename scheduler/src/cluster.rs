@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_model::Country;
 
 use crate::ranking::{Ranking, Rankings};
-use crate::{Costs, Node, NodeName, Pod, PodId, Residency, Resources, SiteSet};
+use crate::{
+    Costs, Neighbour, NeighbourName, Node, NodeName, Pod, PodId, PodTerm, Residency, Resources, Runner,
+    SetName, SiteSet, Traits,
+};
 
 /// Why a change does not fit the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,15 +31,33 @@ pub enum ClusterError {
 struct Held {
     node: Node,
     used: Resources,
-    pods: BTreeMap<PodId, Resources>,
+    pods: BTreeMap<PodId, Tenant>,
+    /// Pods of others, and what they take together.
+    neighbours: BTreeMap<NeighbourName, Neighbour>,
+    taken: Resources,
+}
+
+/// A pod that is bound.
+#[derive(Clone, Debug)]
+struct Tenant {
+    needs: Resources,
+    traits: Traits,
 }
 
 impl Held {
+    fn new(node: Node) -> Self {
+        let (used, taken) = Default::default();
+        Self { node, used, pods: BTreeMap::new(), neighbours: BTreeMap::new(), taken }
+    }
+
     /// Nothing where a node has shrunk below what runs there.
     fn free(&self) -> Resources {
-        self.node.total.minus(&self.used).unwrap_or_default()
+        self.node.total.less(&self.taken).minus(&self.used).unwrap_or_default()
     }
 }
+
+/// Whom pods that run do not want near, and where these are.
+type Shunning = BTreeMap<PodTerm, BTreeMap<Runner, NodeName>>;
 
 /// Nodes and what runs on them, at one revision of the store.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +65,8 @@ pub struct Cluster {
     revision: u64,
     nodes: BTreeMap<NodeName, Held>,
     bound: BTreeMap<PodId, NodeName>,
+    neighbours: BTreeMap<NeighbourName, NodeName>,
+    shunning: Shunning,
     rankings: Rankings,
 }
 
@@ -66,25 +89,49 @@ impl Cluster {
     /// Enters a node, or what has become of it; what runs there stays.
     pub fn put_node(&mut self, node: Node) {
         let name = node.name.clone();
-        let before = self.nodes.remove(&name);
-        let (used, pods) = before.map(|before| (before.used, before.pods)).unwrap_or_default();
-        let held = Held { node, used, pods };
+        let held = match self.nodes.remove(&name) {
+            Some(before) => Held { node, ..before },
+            None => Held::new(node),
+        };
         self.rankings.rate(&held.node, &held.free());
         self.nodes.insert(name, held);
     }
 
-    /// Forgets a node; the pods that were bound to it, which run nowhere now.
+    /// Forgets a node, and pods of others there; the pods that were bound to it, which run nowhere now.
     pub fn remove_node(&mut self, name: &NodeName) -> Vec<PodId> {
         let Some(held) = self.nodes.remove(name) else { return Vec::new() };
         self.rankings.forget(name);
-        held.pods.into_keys().inspect(|pod| drop(self.bound.remove(pod))).collect()
+        for (other, neighbour) in held.neighbours {
+            self.neighbours.remove(&other);
+            self.meet(&Runner::Neighbour(other), &neighbour.traits);
+        }
+        let pods = held.pods.into_iter().map(|(pod, tenant)| {
+            self.bound.remove(&pod);
+            self.meet(&Runner::Pod(pod.clone()), &tenant.traits);
+            pod
+        });
+        pods.collect()
+    }
+
+    /// Binds a pod of which nothing else is to be known to a node that has room for it.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; nothing was changed.
+    pub fn bind(&mut self, pod: PodId, needs: Resources, name: &NodeName) -> Result<(), ClusterError> {
+        self.bind_as(pod, needs, Traits::default(), name)
     }
 
     /// Binds a pod to a node that has room for it.
     ///
     /// # Errors
     /// [`ClusterError`]; nothing was changed.
-    pub fn bind(&mut self, pod: PodId, needs: Resources, name: &NodeName) -> Result<(), ClusterError> {
+    pub fn bind_as(
+        &mut self,
+        pod: PodId,
+        needs: Resources,
+        traits: Traits,
+        name: &NodeName,
+    ) -> Result<(), ClusterError> {
         if let Some(at) = self.bound.get(&pod) {
             return Err(ClusterError::Bound(pod, at.clone()));
         }
@@ -93,10 +140,110 @@ impl Cluster {
             return Err(ClusterError::Full(pod, name.clone()));
         }
         held.used = held.used.plus(&needs);
-        held.pods.insert(pod.clone(), needs);
+        shun(&mut self.shunning, Runner::Pod(pod.clone()), &traits, name);
+        held.pods.insert(pod.clone(), Tenant { needs, traits });
         self.rankings.rate(&held.node, &held.free());
         self.bound.insert(pod, name.clone());
         Ok(())
+    }
+
+    /// Takes note of what a bound pod is like by now.
+    ///
+    /// # Errors
+    /// [`ClusterError::Unbound`].
+    pub fn set_traits(&mut self, pod: &PodId, traits: Traits) -> Result<(), ClusterError> {
+        let unbound = || ClusterError::Unbound(pod.clone());
+        let name = self.bound.get(pod).ok_or_else(unbound)?.clone();
+        let tenant = self.nodes.get_mut(&name).and_then(|held| held.pods.get_mut(pod)).ok_or_else(unbound)?;
+        let before = std::mem::replace(&mut tenant.traits, traits.clone());
+        let runner = Runner::Pod(pod.clone());
+        self.meet(&runner, &before);
+        shun(&mut self.shunning, runner, &traits, &name);
+        Ok(())
+    }
+
+    /// What a bound pod is like.
+    pub fn traits(&self, pod: &PodId) -> Option<&Traits> {
+        let held = self.nodes.get(self.bound.get(pod)?)?;
+        held.pods.get(pod).map(|tenant| &tenant.traits)
+    }
+
+    /// Enters a pod of somebody else, or what has become of it. It takes its room even where there is not so much.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoNode`].
+    pub fn put_neighbour(&mut self, neighbour: Neighbour) -> Result<(), ClusterError> {
+        if !self.nodes.contains_key(&neighbour.node) {
+            return Err(ClusterError::NoNode(neighbour.node));
+        }
+        self.remove_neighbour(&neighbour.name);
+        let (name, node) = (neighbour.name.clone(), neighbour.node.clone());
+        shun(&mut self.shunning, Runner::Neighbour(name.clone()), &neighbour.traits, &node);
+        self.neighbours.insert(name.clone(), node.clone());
+        self.change_neighbours(&node, |all| drop(all.insert(name, neighbour)));
+        Ok(())
+    }
+
+    /// Forgets a pod of somebody else; whether there was one.
+    pub fn remove_neighbour(&mut self, name: &NeighbourName) -> bool {
+        let Some(node) = self.neighbours.remove(name) else { return false };
+        let mut before = None;
+        self.change_neighbours(&node, |all| before = all.remove(name));
+        if let Some(before) = before {
+            self.meet(&Runner::Neighbour(name.clone()), &before.traits);
+        }
+        true
+    }
+
+    fn change_neighbours(
+        &mut self,
+        node: &NodeName,
+        change: impl FnOnce(&mut BTreeMap<NeighbourName, Neighbour>),
+    ) {
+        if let Some(held) = self.nodes.get_mut(node) {
+            change(&mut held.neighbours);
+            let all = held.neighbours.values();
+            held.taken = all.fold(Resources::default(), |sum, one| sum.plus(&one.needs));
+            self.rankings.rate(&held.node, &held.free());
+        }
+    }
+
+    /// A pod of somebody else.
+    pub fn neighbour(&self, name: &NeighbourName) -> Option<&Neighbour> {
+        self.nodes.get(self.neighbours.get(name)?)?.neighbours.get(name)
+    }
+
+    /// Pods of others on a node.
+    pub fn neighbours_on(&self, name: &NodeName) -> impl Iterator<Item = &Neighbour> {
+        self.nodes.get(name).into_iter().flat_map(|held| held.neighbours.values())
+    }
+
+    /// A runner that is no more minds nobody.
+    fn meet(&mut self, runner: &Runner, traits: &Traits) {
+        for term in &traits.apart {
+            if let Some(runners) = self.shunning.get_mut(term) {
+                runners.remove(runner);
+                if runners.is_empty() {
+                    self.shunning.remove(term);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn shunning(&self) -> &Shunning {
+        &self.shunning
+    }
+
+    /// Where pods are that a term means, leaving those of one set aside.
+    pub(crate) fn places(&self, set: &SetName, term: &PodTerm) -> BTreeSet<String> {
+        let has_one = |held: &&Held| {
+            let mut pods = held.pods.iter().filter(|(id, _)| id.set != *set);
+            let mut others = held.neighbours.values();
+            pods.any(|(id, tenant)| term.means_pod(id, &tenant.traits.labels))
+                || others.any(|one| term.means_other(&one.name.space, &one.traits.labels))
+        };
+        let values = self.nodes.values().filter(has_one);
+        values.filter_map(|held| term.topology.value(&held.node)).map(|value| value.into_owned()).collect()
     }
 
     /// Takes a pod from its node, which is returned.
@@ -106,10 +253,11 @@ impl Cluster {
     pub fn unbind(&mut self, pod: &PodId) -> Result<NodeName, ClusterError> {
         let name = self.bound.remove(pod).ok_or_else(|| ClusterError::Unbound(pod.clone()))?;
         if let Some(held) = self.nodes.get_mut(&name)
-            && let Some(needs) = held.pods.remove(pod)
+            && let Some(tenant) = held.pods.remove(pod)
         {
-            held.used = held.used.minus(&needs).unwrap_or_default();
+            held.used = held.used.minus(&tenant.needs).unwrap_or_default();
             self.rankings.rate(&held.node, &held.free());
+            self.meet(&Runner::Pod(pod.clone()), &tenant.traits);
         }
         Ok(name)
     }
@@ -121,7 +269,7 @@ impl Cluster {
         let unbound = set.pods.iter().filter(|pod| !bound.contains_key(&set.id(pod)));
         let mut noted: Vec<&Pod> = Vec::new();
         for pod in unbound {
-            if noted.iter().all(|other| !other.is_like(pod)) {
+            if !pod.minds_pods() && noted.iter().all(|other| !other.is_like(pod)) {
                 noted.push(pod);
                 let nodes = || nodes.values().map(|held| (&held.node, held.free()));
                 rankings.note(pod, &set.residency, costs, nodes);
@@ -167,6 +315,12 @@ impl Cluster {
     /// Countries with attested nodes.
     pub fn countries(&self) -> BTreeSet<Country> {
         self.nodes.values().filter_map(|held| Some(held.node.attested.as_ref()?.country)).collect()
+    }
+}
+
+fn shun(shunning: &mut Shunning, runner: Runner, traits: &Traits, name: &NodeName) {
+    for term in &traits.apart {
+        shunning.entry(term.clone()).or_default().insert(runner.clone(), name.clone());
     }
 }
 

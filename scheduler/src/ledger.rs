@@ -8,7 +8,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::decide::Placed;
-use crate::{Cluster, ClusterError, Costs, Decision, Node, NodeName, PodId, Resources, SiteSet, decide};
+use crate::{
+    Cluster, ClusterError, Costs, Decision, Neighbour, NeighbourName, Node, NodeName, PodId, Resources,
+    SiteSet, Traits, decide,
+};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +29,21 @@ pub enum Line {
         needs: Resources,
         /// Its node.
         node: NodeName,
+        /// What else is to be known of it.
+        #[serde(default, skip_serializing_if = "Traits::is_plain")]
+        traits: Traits,
     },
+    /// A bound pod has other labels, wishes or another priority than before.
+    Traits {
+        /// The pod.
+        pod: PodId,
+        /// What is to be known of it now.
+        traits: Traits,
+    },
+    /// A pod of somebody else came to a node, or is not what it was.
+    Neighbour(Box<Neighbour>),
+    /// A pod of somebody else is gone.
+    NeighbourGone(NeighbourName),
     /// A pod ended, or was taken down.
     Released(PodId),
     /// A set was decided over and its pods bound. The whole of what was decided
@@ -174,7 +191,12 @@ impl Ledger {
         match what {
             Line::Node(node) => self.cluster.put_node(Node::clone(node)),
             Line::NodeGone(name) => drop(self.cluster.remove_node(name)),
-            Line::Bound { pod, needs, node } => self.cluster.bind(pod.clone(), *needs, node)?,
+            Line::Bound { pod, needs, node, traits } => {
+                self.cluster.bind_as(pod.clone(), *needs, traits.clone(), node)?;
+            }
+            Line::Traits { pod, traits } => self.cluster.set_traits(pod, traits.clone())?,
+            Line::Neighbour(neighbour) => self.cluster.put_neighbour(Neighbour::clone(neighbour))?,
+            Line::NeighbourGone(name) => _ = self.cluster.remove_neighbour(name),
             Line::Released(pod) => drop(self.cluster.unbind(pod)?),
             Line::Decided { set, decision, .. } => {
                 let placed = decision.as_ref().map_or(&[][..], |decision| &decision.placed);
@@ -190,7 +212,7 @@ impl Ledger {
             let id = PodId { set: set.name.clone(), ordinal: *ordinal };
             let pod = set.pods.iter().find(|pod| pod.ordinal == *ordinal);
             let bound = match pod {
-                Some(pod) => self.cluster.bind(id, pod.needs, node),
+                Some(pod) => self.cluster.bind_as(id, pod.needs, Traits::of(pod), node),
                 None => Err(ClusterError::Unbound(id)),
             };
             if let Err(why) = bound {

@@ -7,6 +7,8 @@
 //! Pure: no runtime, no clock, no disk, no network, no chance. It sees nodes,
 //! pods and counts of shards, never data and never a key.
 
+mod affinity;
+mod around;
 mod assign;
 mod budget;
 mod cluster;
@@ -22,9 +24,15 @@ mod plan;
 mod pod;
 mod ranking;
 mod resources;
+mod running;
 mod score;
 mod set;
+mod topology;
 
+pub use affinity::{
+    Affinity, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, NodeTerm, Operator, PodTerm, Preferred, Requirement,
+    Space,
+};
 pub use budget::{Budget, BudgetError, ShardGroup};
 pub use cluster::{Cluster, ClusterError};
 pub use decide::{Decision, Placed, Unplaceable, decide};
@@ -37,5 +45,7 @@ pub use node::{Attestation, Effect, Node, Taint};
 pub use plan::{Fleet, Managed, Step, Why, plan, staying};
 pub use pod::{Home, Pod, PodId, Toleration};
 pub use resources::{Resource, Resources};
+pub use running::{Neighbour, NeighbourName, Runner, Traits};
 pub use score::Costs;
 pub use set::{Residency, SiteSet, Spread};
+pub use topology::Topology;

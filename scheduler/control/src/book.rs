@@ -7,6 +7,7 @@
 //! So a pod that comes again finds its bytes, and nobody takes their room meanwhile.
 
 mod deciding;
+mod foreign;
 mod nodes;
 mod relisting;
 
@@ -16,7 +17,8 @@ use std::time::Duration;
 
 use coffer_model::Clock;
 use coffer_scheduler::{
-    ClusterError, Costs, Ledger, Line, Managed, Node, NodeName, Pod, PodId, Resources, SetName, SiteSet,
+    ClusterError, Costs, Ledger, Line, Managed, NeighbourName, Node, NodeName, Pod, PodId, SetName, SiteSet,
+    Traits,
 };
 
 use crate::attestation::AttestationError;
@@ -24,6 +26,7 @@ use crate::translate::{Phase, SeenPod, SeenSet, Whose};
 
 use deciding::Refused;
 pub use deciding::{Binding, Verdict};
+pub(crate) use foreign::Foreign;
 pub(crate) use nodes::{Discards, SeenNode};
 
 /// Why the book and what it was told do not fit: a fault of ours. The book is
@@ -58,10 +61,9 @@ pub struct Book {
     nodes: BTreeMap<NodeName, SeenNode>,
     /// Those of them that an operator wants empty.
     drained: BTreeSet<NodeName>,
-    /// Room that others take, by node and the pod's namespace and name.
-    foreign: BTreeMap<NodeName, BTreeMap<(String, String), Resources>>,
-    /// The uid of a foreign pod, and where it was last seen.
-    foreign_at: BTreeMap<(String, String), (String, NodeName)>,
+    /// Pods of others, and which of them are on a node, whether that is known or not.
+    foreign: BTreeMap<NeighbourName, Foreign>,
+    foreign_on: BTreeMap<NodeName, BTreeSet<NeighbourName>>,
     sets: BTreeMap<SetName, SeenSet>,
     pods: BTreeMap<PodId, SeenPod>,
     /// Bound in the ledger, and not seen bound yet.
@@ -87,7 +89,7 @@ impl Book {
             nodes: BTreeMap::new(),
             drained: BTreeSet::new(),
             foreign: BTreeMap::new(),
-            foreign_at: BTreeMap::new(),
+            foreign_on: BTreeMap::new(),
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             on_the_way: BTreeSet::new(),
@@ -174,9 +176,8 @@ impl Book {
         match seen.whose.clone() {
             Whose::Ours(id) => self.see_ours(id, seen),
             Whose::Foreign | Whose::Refused(_) => {
-                let key = (seen.namespace, seen.name);
-                let node = seen.node.filter(|_| seen.phase != Phase::Ended);
-                self.see_foreign(key, node.map(|node| (seen.uid, node, seen.pod.needs)))
+                let name = foreign::name(&seen);
+                self.see_foreign(name, foreign::running(seen))
             }
         }
     }
@@ -187,7 +188,7 @@ impl Book {
     /// [`BookError`].
     pub fn lose_pod(&mut self, seen: &SeenPod) -> Result<(), BookError> {
         let Whose::Ours(id) = &seen.whose else {
-            return self.see_foreign((seen.namespace.clone(), seen.name.clone()), None);
+            return self.see_foreign(foreign::name(seen), None);
         };
         // What is gone is perhaps the one before.
         if self.pods.get(id).is_none_or(|known| known.uid == seen.uid) {
@@ -209,13 +210,14 @@ impl Book {
             (Some(node), Some(held)) if *node == held => {
                 self.on_the_way.remove(&id);
                 self.refused.remove(&id.set);
+                self.is_like(&id, &seen)?;
             }
             (Some(node), held) => {
                 if held.is_some() {
                     self.change(Line::Released(id.clone()))?;
                 }
                 self.on_the_way.remove(&id);
-                self.found(&id, seen.pod.needs, node)?;
+                self.found(&id, &seen.pod, node)?;
             }
             // Its room is kept, or it has none yet.
             (None, _) => {}
@@ -226,13 +228,25 @@ impl Book {
 
     /// Enters a pod that runs somewhere already. What does not fit is held as far as there is room: then
     /// nothing is free there, which is the truth.
-    fn found(&mut self, id: &PodId, needs: Resources, node: &NodeName) -> Result<(), BookError> {
+    fn found(&mut self, id: &PodId, pod: &Pod, node: &NodeName) -> Result<(), BookError> {
         if self.ledger.cluster().node(node).is_none() {
             self.change(Line::Node(Box::new(nodes::gone(node))))?;
         }
         let free = self.ledger.cluster().free(node);
+        let needs = pod.needs;
         let needs = if needs.lacking(&free).next().is_none() { needs } else { nodes::at_most(needs, &free) };
-        self.change(Line::Bound { pod: id.clone(), needs, node: node.clone() })
+        let traits = Traits::of(pod);
+        self.change(Line::Bound { pod: id.clone(), needs, node: node.clone(), traits })
+    }
+
+    /// What others have to know of a pod may change while it runs.
+    fn is_like(&mut self, id: &PodId, seen: &SeenPod) -> Result<(), BookError> {
+        let traits = Traits::of(&seen.pod);
+        let known = self.ledger.cluster().traits(id);
+        if known.is_some_and(|known| *known != traits) {
+            self.change(Line::Traits { pod: id.clone(), traits })?;
+        }
+        Ok(())
     }
 
     fn release_unless_member(&mut self, id: &PodId) -> Result<(), BookError> {
@@ -247,31 +261,13 @@ impl Book {
         }
     }
 
-    fn see_foreign(
-        &mut self,
-        key: (String, String),
-        at: Option<(String, NodeName, Resources)>,
-    ) -> Result<(), BookError> {
-        let before = self.foreign_at.remove(&key).map(|(_, node)| node);
-        let mut touched: BTreeSet<NodeName> = before.iter().cloned().collect();
-        if let Some(pods) = before.and_then(|node| self.foreign.get_mut(&node)) {
-            pods.remove(&key);
-        }
-        if let Some((uid, node, needs)) = at {
-            self.foreign_at.insert(key.clone(), (uid, node.clone()));
-            self.foreign.entry(node.clone()).or_default().insert(key, needs);
-            touched.insert(node);
-        }
-        touched.iter().try_for_each(|node| self.refresh(node))
-    }
-
     /// Takes a set as it is now. `homes` are the nodes of its members.
     ///
     /// # Errors
     /// [`BookError`].
     pub fn see_set(&mut self, seen: SeenSet, homes: &BTreeMap<u32, NodeName>) -> Result<(), BookError> {
         let name = seen.name.clone();
-        let needs = seen.template.needs;
+        let template = seen.template.clone();
         let before = self.sets.insert(name.clone(), seen.clone());
         if before.as_ref().is_some_and(|before| *before == seen) {
             return Ok(());
@@ -283,7 +279,7 @@ impl Book {
         for (ordinal, node) in homes.iter().filter(|(ordinal, _)| seen.is_on_disk(**ordinal)) {
             let id = PodId { set: name.clone(), ordinal: *ordinal };
             if self.ledger.cluster().node_of(&id).is_none() && !self.pods.contains_key(&id) {
-                self.found(&id, needs, node)?;
+                self.found(&id, &template, node)?;
             }
         }
         let left = before.iter().flat_map(SeenSet::on_disks);

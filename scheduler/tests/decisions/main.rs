@@ -1,6 +1,7 @@
 //! Decisions over random clusters, against slow and obvious ways to make them.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first failure")]
 
+mod affinity;
 mod explain;
 mod instance;
 mod leaving;
@@ -8,3 +9,4 @@ mod placement;
 mod ranking;
 mod replay;
 mod storm;
+mod wishes;
