@@ -6,8 +6,8 @@ use coffer_model::Country;
 
 use crate::ranking::{Ranking, Rankings};
 use crate::{
-    Costs, Neighbour, NeighbourName, Node, NodeName, Pod, PodId, PodTerm, Residency, Resources, Runner,
-    SetName, SiteSet, Traits,
+    Claim, Costs, Neighbour, NeighbourName, Node, NodeName, Pod, PodId, PodTerm, Residency, Resources,
+    Runner, SetName, SiteSet, Traits,
 };
 
 /// Why a change does not fit the snapshot.
@@ -35,6 +35,15 @@ struct Held {
     /// Pods of others, and what they take together.
     neighbours: BTreeMap<NeighbourName, Neighbour>,
     taken: Resources,
+    /// Room that is kept for pods that others give way to.
+    claimed: BTreeMap<PodId, Claimed>,
+}
+
+/// Room that is kept for a pod.
+#[derive(Clone, Debug)]
+struct Claimed {
+    needs: Resources,
+    priority: i32,
 }
 
 /// A pod that is bound.
@@ -47,12 +56,24 @@ struct Tenant {
 impl Held {
     fn new(node: Node) -> Self {
         let (used, taken) = Default::default();
-        Self { node, used, pods: BTreeMap::new(), neighbours: BTreeMap::new(), taken }
+        let (pods, neighbours, claimed) = Default::default();
+        Self { node, used, pods, neighbours, taken, claimed }
     }
 
-    /// Nothing where a node has shrunk below what runs there.
-    fn free(&self) -> Resources {
+    /// What nobody takes; nothing where a node has shrunk below what runs there.
+    fn room(&self) -> Resources {
         self.node.total.less(&self.taken).minus(&self.used).unwrap_or_default()
+    }
+
+    /// The same without what is kept for somebody.
+    fn free(&self) -> Resources {
+        self.claimed.values().fold(self.room(), |room, claim| room.less(&claim.needs))
+    }
+
+    /// The same for a pod of a set: what is kept for the set itself, or for a lower priority, is no hindrance.
+    fn kept_from(&self, set: &SetName, priority: i32, room: Resources) -> Resources {
+        let others = self.claimed.iter().filter(|(id, claim)| id.set != *set && claim.priority >= priority);
+        others.fold(room, |room, (_, claim)| room.less(&claim.needs))
     }
 }
 
@@ -67,6 +88,8 @@ pub struct Cluster {
     bound: BTreeMap<PodId, NodeName>,
     neighbours: BTreeMap<NeighbourName, NodeName>,
     shunning: Shunning,
+    /// Sets for which room is kept, and where.
+    claims: BTreeMap<SetName, Vec<Claim>>,
     rankings: Rankings,
 }
 
@@ -136,7 +159,8 @@ impl Cluster {
             return Err(ClusterError::Bound(pod, at.clone()));
         }
         let held = self.nodes.get_mut(name).ok_or_else(|| ClusterError::NoNode(name.clone()))?;
-        if held.free().minus(&needs).is_none() {
+        // What is kept for others keeps decisions away, not pods that are bound all the same.
+        if held.room().minus(&needs).is_none() {
             return Err(ClusterError::Full(pod, name.clone()));
         }
         held.used = held.used.plus(&needs);
@@ -262,6 +286,84 @@ impl Cluster {
         Ok(name)
     }
 
+    /// Keeps room for pods of a set, instead of what was kept for it before.
+    pub fn claim(&mut self, set: &SetName, claims: Vec<Claim>) {
+        self.release_claims(set);
+        for claim in &claims {
+            let id = PodId { set: set.clone(), ordinal: claim.ordinal };
+            if let Some(held) = self.nodes.get_mut(&claim.node) {
+                held.claimed.insert(id, Claimed { needs: claim.needs, priority: claim.priority });
+                self.rankings.rate(&held.node, &held.free());
+            }
+        }
+        self.claims.insert(set.clone(), claims);
+    }
+
+    /// Keeps no room for a set any more; whether any was kept.
+    pub fn release_claims(&mut self, set: &SetName) -> bool {
+        let Some(claims) = self.claims.remove(set) else { return false };
+        for claim in claims {
+            let id = PodId { set: set.clone(), ordinal: claim.ordinal };
+            if let Some(held) = self.nodes.get_mut(&claim.node) {
+                held.claimed.remove(&id);
+                self.rankings.rate(&held.node, &held.free());
+            }
+        }
+        true
+    }
+
+    /// The room that is kept for a set.
+    pub fn claims(&self, set: &SetName) -> &[Claim] {
+        self.claims.get(set).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether room is kept that is no hindrance to a pod of this set and priority.
+    pub(crate) fn has_claims_below(&self, set: &SetName, priority: i32) -> bool {
+        self.claims
+            .iter()
+            .any(|(other, claims)| other == set || claims.iter().any(|claim| claim.priority < priority))
+    }
+
+    /// What is free on a node for a pod of this set and priority.
+    pub fn free_for(&self, set: &SetName, priority: i32, name: &NodeName) -> Resources {
+        let held = self.nodes.get(name);
+        held.map(|held| held.kept_from(set, priority, held.room())).unwrap_or_default()
+    }
+
+    /// The same if only those stayed there.
+    pub(crate) fn room_without(
+        &self,
+        set: &SetName,
+        priority: i32,
+        name: &NodeName,
+        stays: impl Fn(&Runner) -> bool,
+    ) -> Resources {
+        let Some(held) = self.nodes.get(name) else { return Resources::default() };
+        let others = held.neighbours.values();
+        let others = others.filter(|one| stays(&Runner::Neighbour(one.name.clone())));
+        let taken = others.fold(Resources::default(), |sum, one| sum.plus(&one.needs));
+        let pods = held.pods.iter().filter(|(id, _)| stays(&Runner::Pod(PodId::clone(id))));
+        let used = pods.fold(Resources::default(), |sum, (_, tenant)| sum.plus(&tenant.needs));
+        let room = held.node.total.less(&taken).minus(&used).unwrap_or_default();
+        held.kept_from(set, priority, room)
+    }
+
+    /// Whether a term means somebody who runs.
+    pub(crate) fn is_meant(&self, term: &PodTerm, runner: &Runner) -> bool {
+        match runner {
+            Runner::Pod(id) => self.traits(id).is_some_and(|traits| term.means_pod(id, &traits.labels)),
+            Runner::Neighbour(name) => {
+                self.neighbour(name).is_some_and(|one| term.means_other(&name.space, &one.traits.labels))
+            }
+        }
+    }
+
+    /// Pods of sets on a node, with what they need and what else is to be known of them.
+    pub(crate) fn tenants_on(&self, name: &NodeName) -> impl Iterator<Item = (&PodId, Resources, &Traits)> {
+        let pods = self.nodes.get(name).into_iter().flat_map(|held| &held.pods);
+        pods.map(|(id, tenant)| (id, tenant.needs, &tenant.traits))
+    }
+
     /// Takes note that the pods of a set are to be placed that run nowhere: nodes are ranked for those
     /// that are like others before them.
     pub(crate) fn rank_for(&mut self, set: &SiteSet, costs: &Costs) {
@@ -292,7 +394,12 @@ impl Cluster {
         self.nodes.get(name).map(|held| &held.node)
     }
 
-    /// What is free on a node; nothing where there is none.
+    /// What nobody takes of a node, whether it is kept for somebody or not; nothing where there is none.
+    pub fn room(&self, name: &NodeName) -> Resources {
+        self.nodes.get(name).map(Held::room).unwrap_or_default()
+    }
+
+    /// What is free on a node for whoever comes; nothing where there is none.
     pub fn free(&self, name: &NodeName) -> Resources {
         self.nodes.get(name).map(Held::free).unwrap_or_default()
     }

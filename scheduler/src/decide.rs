@@ -97,7 +97,7 @@ pub fn decide(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Result<Decisio
     let placed = |(pod, node): (&&Pod, NodeName)| {
         let of_pod = feasible.iter().find(|one| one.pods.contains(&pod.ordinal));
         let at = cluster.node(&node);
-        let room = at.map_or(0, |at| costs.room(&pod.needs, &at.total, &view.free(at)));
+        let room = at.map_or(0, |at| costs.room(&pod.needs, &at.total, &view.free(pod, at)));
         let wishes = at.map_or(0, |at| view.wishes(pod, at));
         let (room, moving, wishes) = (price(room), price(costs.moving(pod, &node)), price(wishes));
         let price = Price { room, moving, wishes };
@@ -144,15 +144,19 @@ impl<'a> View<'a> {
                 class.feasible.pods.push(pod.ordinal);
             }
         }
-        let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
-        let already = self.already();
         let feasible = classes.into_iter().map(|class| class.feasible).collect();
-        (pods, feasible, Problem { candidates, spread, already })
+        (pods, feasible, Problem { candidates, ..self.bare_problem() })
     }
 
-    /// What is free on a node for the set.
-    pub(crate) fn free(&self, node: &Node) -> Resources {
-        self.cluster.free(&node.name)
+    /// The problem without pods.
+    pub(crate) fn bare_problem(&self) -> Problem {
+        let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
+        Problem { candidates: Vec::new(), spread, already: self.already() }
+    }
+
+    /// What is free on a node for a pod of the set.
+    pub(crate) fn free(&self, pod: &Pod, node: &Node) -> Resources {
+        self.cluster.free_for(&self.set.name, pod.priority, &node.name)
     }
 
     /// The price of all wishes of a pod that a node does not fulfil.
@@ -180,25 +184,46 @@ impl<'a> View<'a> {
         bound.map(|node| (node.name.clone(), place(node))).collect()
     }
 
-    /// Of the legal nodes those that a best placement of `pods` pods can need: in each failure
-    /// domain the cheapest that it may take, and in each country the domains with the cheapest nodes.
-    /// Whoever stood on another could change to a free one of these, and pay less. And which are legal.
+    /// Of the legal nodes those that a best placement of `pods` pods can need. And which are legal.
     fn best_nodes(&self, pod: &Pod, around: &Around<'_>, pods: usize) -> (Vec<Candidate>, Legal) {
+        let kept = self.cluster.has_claims_below(&self.set.name, pod.priority);
+        if self.relaxed.is_empty()
+            && around.is_empty()
+            && !kept
+            && let Some(ranking) = self.cluster.ranking(pod, &self.set.residency, self.costs)
+        {
+            let (taken, most_nodes, most_domains) = self.needed(pods);
+            return (ranking.best(&taken, most_nodes, most_domains), ranking.legal());
+        }
+        self.scan(pods, |node, free| {
+            let kept = kept.then(|| self.free(pod, node));
+            self.cost(pod, around, node, kept.as_ref().unwrap_or(free))
+        })
+    }
+
+    /// Which nodes are taken, and how many of a domain and domains of a country can be needed.
+    fn needed(&self, pods: usize) -> (Vec<NodeName>, usize, usize) {
         let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
         let in_domain = usize::try_from(spread.per_domain).unwrap_or(pods).min(pods).max(1);
         let taken: Vec<NodeName> = self.already().into_iter().map(|(node, _)| node).collect();
         let (most_nodes, most_domains) = (in_domain + taken.len(), pods + taken.len());
-        if self.relaxed.is_empty()
-            && around.is_empty()
-            && let Some(ranking) = self.cluster.ranking(pod, &self.set.residency, self.costs)
-        {
-            return (ranking.best(&taken, most_nodes, most_domains), ranking.legal());
-        }
+        (taken, most_nodes, most_domains)
+    }
+
+    /// Of the nodes that have a cost those that a cheapest placement can need: in each failure
+    /// domain the cheapest that it may take, and in each country the domains with the cheapest nodes.
+    /// Whoever stood on another could change to a free one of these, and pay less. And which have one.
+    pub(crate) fn scan(
+        &self,
+        pods: usize,
+        mut cost: impl FnMut(&Node, &Resources) -> Option<i128>,
+    ) -> (Vec<Candidate>, Legal) {
+        let (taken, most_nodes, most_domains) = self.needed(pods);
         // Of each domain the cheapest nodes so far, cheapest first.
         let mut found: BTreeMap<PlaceRef<'_>, Priced<'_>> = BTreeMap::new();
         let mut legal = Legal::default();
         for (node, free) in self.cluster.nodes() {
-            let Some(cost) = self.cost(pod, around, node, &free) else { continue };
+            let Some(cost) = cost(node, &free) else { continue };
             legal.add(&node.name, cost);
             if taken.contains(&node.name) {
                 continue;
@@ -221,7 +246,7 @@ impl<'a> View<'a> {
         candidates.retain(|candidate| candidate.node != home.node);
         candidates.iter_mut().for_each(|candidate| candidate.cost += self.costs.moving(pod, &candidate.node));
         if let Some(node) = self.cluster.node(&home.node) {
-            if let Some(cost) = self.cost(pod, &class.around, node, &self.free(node)) {
+            if let Some(cost) = self.cost(pod, &class.around, node, &self.free(pod, node)) {
                 candidates.push(Candidate { node: home.node.clone(), place: place(node), cost });
             }
         }

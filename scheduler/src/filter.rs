@@ -51,7 +51,8 @@ pub enum Obstacle {
 
 /// Everything that keeps `pod` from `node` as it is; nothing if it may run there.
 pub fn may_run(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> Vec<Obstacle> {
-    let (around, free) = (Around::of(cluster, &set.name, pod), cluster.free(&node.name));
+    let (around, free) =
+        (Around::of(cluster, &set.name, pod), cluster.free_for(&set.name, pod.priority, &node.name));
     obstacles(pod, &set.residency, node, &free).chain(around.obstacles(node)).collect()
 }
 

@@ -8,6 +8,7 @@
 
 mod deciding;
 mod foreign;
+mod giving_way;
 mod nodes;
 mod relisting;
 
@@ -26,7 +27,9 @@ use crate::translate::{Phase, SeenPod, SeenSet, Whose};
 
 use deciding::Refused;
 pub use deciding::{Binding, Verdict};
-pub(crate) use foreign::Foreign;
+use foreign::Foreign;
+pub(crate) use giving_way::Evicted;
+use giving_way::GivingWay;
 pub(crate) use nodes::{Discards, SeenNode};
 
 /// Why the book and what it was told do not fit: a fault of ours. The book is
@@ -46,6 +49,8 @@ pub struct Standing {
     pub given_up: BTreeSet<NodeName>,
     /// Pods whose node is attested in another country than the one in which they came there.
     pub abroad: BTreeSet<PodId>,
+    /// Pods that give way to others of a higher priority.
+    pub preempted: BTreeSet<PodId>,
     /// Pods of the set that do not serve: told to end, or not ready yet.
     pub restarting: BTreeSet<PodId>,
 }
@@ -75,6 +80,7 @@ pub struct Book {
     /// Sets that could not be placed, at this many changes of the book, and why.
     stuck: BTreeMap<SetName, (u64, String)>,
     changes: u64,
+    giving_way: GivingWay,
 }
 
 impl Book {
@@ -97,6 +103,7 @@ impl Book {
             refused: BTreeMap::new(),
             stuck: BTreeMap::new(),
             changes: 0,
+            giving_way: GivingWay::default(),
         }
     }
 
@@ -165,6 +172,7 @@ impl Book {
         self.changes += 1;
         // What did not fit before fits perhaps now.
         self.waiting.extend(self.stuck.keys().cloned());
+        self.waiting.extend(self.giving_way.waiting().cloned());
         Ok(())
     }
 
@@ -232,7 +240,7 @@ impl Book {
         if self.ledger.cluster().node(node).is_none() {
             self.change(Line::Node(Box::new(nodes::gone(node))))?;
         }
-        let free = self.ledger.cluster().free(node);
+        let free = self.ledger.cluster().room(node);
         let needs = pod.needs;
         let needs = if needs.lacking(&free).next().is_none() { needs } else { nodes::at_most(needs, &free) };
         let traits = Traits::of(pod);
@@ -294,6 +302,7 @@ impl Book {
     /// [`BookError`].
     pub fn lose_set(&mut self, name: &SetName) -> Result<(), BookError> {
         let Some(before) = self.sets.remove(name) else { return Ok(()) };
+        self.forget_claims(name)?;
         self.stuck.remove(name);
         self.refused.remove(name);
         let ids = before.on_disks().map(|ordinal| PodId { set: name.clone(), ordinal });
@@ -338,7 +347,7 @@ impl Book {
         let grace = Duration::from_secs(u64::from(set.grace_seconds));
         let patience = Duration::from_secs(u64::from(set.rebuild_after_seconds)).max(grace);
         let serving = self.serving(name);
-        let mut standing = Standing::default();
+        let mut standing = Standing { preempted: self.gives_way(name), ..Standing::default() };
         let mut deserted: BTreeSet<&NodeName> = BTreeSet::new();
         for ordinal in &set.members {
             let id = PodId { set: name.clone(), ordinal: *ordinal };
@@ -372,8 +381,8 @@ impl Book {
 
     /// Why the set could not be placed when it was last tried, for people; `None` if it could, or was not tried.
     pub fn why_not(&self, name: &SetName) -> Option<String> {
-        let (_, why) = self.stuck.get(name)?;
-        Some(why.clone())
+        let why = self.stuck.get(name).map(|(_, why)| why.clone());
+        self.waits_for(name).or(why)
     }
 
     /// Lines that are to be written down: the number of the first, the lines.

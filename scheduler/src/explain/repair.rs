@@ -166,7 +166,8 @@ fn candidates(
     new: &BTreeMap<NodeName, (Country, FailureDomain)>,
 ) -> Vec<Candidate> {
     let around = Around::of(cluster, &set.name, pod);
-    let known = cluster.nodes().filter_map(|(node, free)| {
+    let known = cluster.nodes().filter_map(|(node, _)| {
+        let free = cluster.free_for(&set.name, pod.priority, &node.name);
         let all = obstacles(pod, &set.residency, node, &free).chain(around.obstacles(node));
         let prices: Option<i128> = all.map(|obstacle| price(&obstacle)).sum();
         prices.map(|cost| Candidate { node: node.name.clone(), place: place(node), cost })
@@ -191,7 +192,7 @@ fn candidates(
 
 /// What has to change on a node before a pod may run there.
 fn put_right(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> Vec<Repair> {
-    let free = cluster.free(&node.name);
+    let free = cluster.free_for(&set.name, pod.priority, &node.name);
     let name = || node.name.clone();
     let repair = |obstacle: Obstacle| match obstacle {
         Obstacle::Cordoned => Some(Repair::Uncordon(name())),

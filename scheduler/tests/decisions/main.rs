@@ -6,6 +6,7 @@ mod explain;
 mod instance;
 mod leaving;
 mod placement;
+mod preemption;
 mod ranking;
 mod replay;
 mod storm;

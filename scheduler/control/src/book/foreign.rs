@@ -10,6 +10,8 @@ use crate::translate::{Phase, SeenPod};
 pub(crate) struct Foreign {
     pub(crate) uid: String,
     pub(crate) namespace: String,
+    /// It is a site of another fleet, or of none: it would come back to its disk.
+    pub(crate) is_site: bool,
     /// It was told to end.
     pub(crate) ends: bool,
     pub(crate) neighbour: Neighbour,
@@ -24,7 +26,8 @@ pub(super) fn running(seen: SeenPod) -> Option<Foreign> {
     let (name, traits) = (name(&seen), Traits::of(&seen.pod));
     let node = seen.node.filter(|_| seen.phase != Phase::Ended)?;
     let neighbour = Neighbour { name, node, needs: seen.pod.needs, traits };
-    Some(Foreign { uid: seen.uid, namespace: seen.namespace, ends: seen.phase == Phase::Ending, neighbour })
+    let (ends, is_site) = (seen.phase == Phase::Ending, seen.is_site);
+    Some(Foreign { uid: seen.uid, namespace: seen.namespace, is_site, ends, neighbour })
 }
 
 impl Book {

@@ -69,6 +69,8 @@ pub struct SeenPod {
     pub node: Option<NodeName>,
     /// How far it has come.
     pub phase: Phase,
+    /// It asks for the scheduler of site sets: what it is bound to is its disk, whichever fleet's it is.
+    pub is_site: bool,
     /// It serves.
     pub ready: bool,
     /// The version of its set's template that it was made from.
@@ -138,6 +140,7 @@ pub fn pod_in(object: &core::Pod, fleet: &str) -> SeenPod {
         },
         node: node.and_then(|name| name.parse().ok()),
         phase,
+        is_site: asks,
         ready: ready && phase == Phase::Alive,
         version,
     }

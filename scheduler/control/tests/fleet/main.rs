@@ -4,6 +4,7 @@
 
 mod home;
 mod leaders;
+mod preemption;
 mod reservations;
 mod storm;
 mod story;
