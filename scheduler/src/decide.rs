@@ -245,10 +245,10 @@ impl<'a> View<'a> {
         let mut candidates = class.best.to_vec();
         candidates.retain(|candidate| candidate.node != home.node);
         candidates.iter_mut().for_each(|candidate| candidate.cost += self.costs.moving(pod, &candidate.node));
-        if let Some(node) = self.cluster.node(&home.node) {
-            if let Some(cost) = self.cost(pod, &class.around, node, &self.free(pod, node)) {
-                candidates.push(Candidate { node: home.node.clone(), place: place(node), cost });
-            }
+        if let Some(node) = self.cluster.node(&home.node)
+            && let Some(cost) = self.cost(pod, &class.around, node, &self.free(pod, node))
+        {
+            candidates.push(Candidate { node: home.node.clone(), place: place(node), cost });
         }
         candidates.into()
     }

@@ -47,7 +47,6 @@ pub struct Price {
     pub wishes: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references over")]
 fn is_nothing(number: &u64) -> bool {
     *number == 0
 }

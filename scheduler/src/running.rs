@@ -23,7 +23,6 @@ pub struct Traits {
     pub priority: i32,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references over")]
 pub(crate) fn is_zero(number: &i32) -> bool {
     *number == 0
 }

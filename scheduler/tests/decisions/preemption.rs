@@ -182,7 +182,7 @@ fn is_sound(case: &Case, plan: &Preemption, seed: u64) {
 #[test]
 fn victims_are_as_low_as_few_and_as_empty_as_any_choice_lets_them_be() {
     let (mut seen, mut with_sites, mut together, mut seed) = (0, 0, 0, 0);
-    while seen < 500 || with_sites < 30 || together < 5 {
+    while seen < 2000 || with_sites < 100 || together < 20 {
         seed += 1;
         let case = case(seed);
         if decide(&case.cluster, &case.set, &Costs::default()).is_ok() {

@@ -153,6 +153,9 @@ fn own_affinity(
     asked: Option<&core::Affinity>,
     fleet: &str,
 ) -> Result<Option<Box<Affinity>>, AffinityError> {
+    if asked.is_none() {
+        return Ok(None);
+    }
     match whose {
         Whose::Ours(id) => affinity::of_set(asked, fleet, id.set.as_str(), &labels(object, true)),
         _ => Ok(affinity::of_other(asked, object.metadata.namespace.as_deref().unwrap_or_default(), fleet)),
@@ -161,11 +164,9 @@ fn own_affinity(
 
 /// Its labels; of one of ours those beside what every pod of a set has.
 fn labels(object: &core::Pod, ours: bool) -> BTreeMap<String, String> {
-    let mut labels = object.metadata.labels.clone().unwrap_or_default();
-    if ours {
-        labels.retain(|key, _| ![LABEL_SET, LABEL_ORDINAL, LABEL_SITE].contains(&key.as_str()));
-    }
-    labels
+    let said_otherwise = |key: &str| ours && [LABEL_SET, LABEL_ORDINAL, LABEL_SITE].contains(&key);
+    let labels = object.metadata.labels.iter().flatten().filter(|(key, _)| !said_otherwise(key));
+    labels.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Which site it is; its name must say the same as its labels.
