@@ -171,7 +171,8 @@ fn allowed(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> bool {
 /// Thousandths of the scarcest resource once a pod runs on a node.
 pub(crate) fn fullness(cluster: &Cluster, pod: &Pod, node: &Node) -> u64 {
     let (free, needs, all) = (cluster.free(&node.name), pod.needs, node.total);
-    let of = |free: u64, needs: u64, all: u64| if all == 0 { 0 } else { 1000 - (free - needs) * 1000 / all };
+    let of =
+        |free: u64, needs: u64, all: u64| 1000 - ((free - needs) * 1000).checked_div(all).unwrap_or(1000);
     let kinds = [
         of(free.cpu_millis, needs.cpu_millis, all.cpu_millis),
         of(free.memory_bytes, needs.memory_bytes, all.memory_bytes),
