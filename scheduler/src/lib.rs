@@ -28,6 +28,7 @@ mod resources;
 mod running;
 mod score;
 mod set;
+mod statement;
 mod topology;
 
 pub use affinity::{
@@ -50,4 +51,5 @@ pub use resources::{Resource, Resources};
 pub use running::{Neighbour, NeighbourName, Runner, Traits};
 pub use score::Costs;
 pub use set::{Residency, SiteSet, Spread};
+pub use statement::{ATTESTATION_MAX, Said, Statement, said_by, statement_id};
 pub use topology::Topology;

@@ -27,7 +27,7 @@ pub(crate) use drill::{RecoverFlags, StandInFlags};
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;
 #[cfg(feature = "embedded")]
-pub(crate) use fleet::{FleetCommand, FleetFlags, FleetServeFlags, LogsFlags};
+pub(crate) use fleet::{ControlFlags, FleetCommand, FleetFlags, FleetServeFlags, LogsFlags};
 pub(crate) use hold::{CaseCommand, HoldCommand};
 pub(crate) use report::{MaterialFlags, ReportFlags, ReportFormat};
 pub(crate) use scrub::{JobFlags, ScrubCommand};

@@ -2,9 +2,11 @@
 //! on a cluster, with a kubelet of the test's own that only marks pods.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
 
+mod certificates;
 mod home;
 mod leaders;
 mod preemption;
+mod records;
 mod reservations;
 mod storm;
 mod story;

@@ -15,7 +15,7 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::SET;
-use super::pods::site_id;
+use crate::commands::fleet::site_id;
 use crate::exit::Failure;
 use crate::files;
 use crate::output::trouble;
