@@ -40,13 +40,7 @@ fn node(n: u64) -> Node {
 
 fn set(n: u64) -> SiteSet {
     let needs = Resources { cpu_millis: 500, memory_bytes: 2 << 30, disk_bytes: 256 << 30, iops: 500 };
-    let pods = (0..6).map(|ordinal| Pod {
-        ordinal,
-        needs,
-        selector: BTreeMap::new(),
-        tolerations: Vec::new(),
-        home: None,
-    });
+    let pods = (0..6).map(|ordinal| Pod::plain(ordinal, needs));
     let allow = vec!["EU".parse().unwrap()];
     SiteSet {
         name: format!("set-{n}").parse().unwrap(),

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_model::Country;
 
 use crate::ranking::{Ranking, Rankings};
-use crate::{Costs, Node, NodeName, Pod, PodId, Residency, Resources, SiteSet};
+use crate::{
+    Claim, Costs, Neighbour, NeighbourName, Node, NodeName, Pod, PodId, PodTerm, Residency, Resources,
+    Runner, SetName, SiteSet, Traits,
+};
 
 /// Why a change does not fit the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,15 +31,54 @@ pub enum ClusterError {
 struct Held {
     node: Node,
     used: Resources,
-    pods: BTreeMap<PodId, Resources>,
+    pods: BTreeMap<PodId, Tenant>,
+    /// Pods of others, and what they take together.
+    neighbours: BTreeMap<NeighbourName, Neighbour>,
+    taken: Resources,
+    /// Room that is kept for pods that others give way to.
+    claimed: BTreeMap<PodId, Claimed>,
+}
+
+/// Room that is kept for a pod.
+#[derive(Clone, Debug)]
+struct Claimed {
+    needs: Resources,
+    priority: i32,
+}
+
+/// A pod that is bound.
+#[derive(Clone, Debug)]
+struct Tenant {
+    needs: Resources,
+    traits: Traits,
 }
 
 impl Held {
-    /// Nothing where a node has shrunk below what runs there.
+    fn new(node: Node) -> Self {
+        let (used, taken) = Default::default();
+        let (pods, neighbours, claimed) = Default::default();
+        Self { node, used, pods, neighbours, taken, claimed }
+    }
+
+    /// What nobody takes; nothing where a node has shrunk below what runs there.
+    fn room(&self) -> Resources {
+        self.node.total.less(&self.taken).minus(&self.used).unwrap_or_default()
+    }
+
+    /// The same without what is kept for somebody.
     fn free(&self) -> Resources {
-        self.node.total.minus(&self.used).unwrap_or_default()
+        self.claimed.values().fold(self.room(), |room, claim| room.less(&claim.needs))
+    }
+
+    /// The same for a pod of a set: what is kept for the set itself, or for a lower priority, is no hindrance.
+    fn kept_from(&self, set: &SetName, priority: i32, room: Resources) -> Resources {
+        let others = self.claimed.iter().filter(|(id, claim)| id.set != *set && claim.priority >= priority);
+        others.fold(room, |room, (_, claim)| room.less(&claim.needs))
     }
 }
+
+/// Whom pods that run do not want near, and where these are.
+type Shunning = BTreeMap<PodTerm, BTreeMap<Runner, NodeName>>;
 
 /// Nodes and what runs on them, at one revision of the store.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +86,10 @@ pub struct Cluster {
     revision: u64,
     nodes: BTreeMap<NodeName, Held>,
     bound: BTreeMap<PodId, NodeName>,
+    neighbours: BTreeMap<NeighbourName, NodeName>,
+    shunning: Shunning,
+    /// Sets for which room is kept, and where.
+    claims: BTreeMap<SetName, Vec<Claim>>,
     rankings: Rankings,
 }
 
@@ -66,37 +112,162 @@ impl Cluster {
     /// Enters a node, or what has become of it; what runs there stays.
     pub fn put_node(&mut self, node: Node) {
         let name = node.name.clone();
-        let before = self.nodes.remove(&name);
-        let (used, pods) = before.map(|before| (before.used, before.pods)).unwrap_or_default();
-        let held = Held { node, used, pods };
+        let held = match self.nodes.remove(&name) {
+            Some(before) => Held { node, ..before },
+            None => Held::new(node),
+        };
         self.rankings.rate(&held.node, &held.free());
         self.nodes.insert(name, held);
     }
 
-    /// Forgets a node; the pods that were bound to it, which run nowhere now.
+    /// Forgets a node, and pods of others there; the pods that were bound to it, which run nowhere now.
     pub fn remove_node(&mut self, name: &NodeName) -> Vec<PodId> {
         let Some(held) = self.nodes.remove(name) else { return Vec::new() };
         self.rankings.forget(name);
-        held.pods.into_keys().inspect(|pod| drop(self.bound.remove(pod))).collect()
+        for (other, neighbour) in held.neighbours {
+            self.neighbours.remove(&other);
+            self.meet(&Runner::Neighbour(other), &neighbour.traits);
+        }
+        let pods = held.pods.into_iter().map(|(pod, tenant)| {
+            self.bound.remove(&pod);
+            self.meet(&Runner::Pod(pod.clone()), &tenant.traits);
+            pod
+        });
+        pods.collect()
+    }
+
+    /// Binds a pod of which nothing else is to be known to a node that has room for it.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; nothing was changed.
+    pub fn bind(&mut self, pod: PodId, needs: Resources, name: &NodeName) -> Result<(), ClusterError> {
+        self.bind_as(pod, needs, Traits::default(), name)
     }
 
     /// Binds a pod to a node that has room for it.
     ///
     /// # Errors
     /// [`ClusterError`]; nothing was changed.
-    pub fn bind(&mut self, pod: PodId, needs: Resources, name: &NodeName) -> Result<(), ClusterError> {
+    pub fn bind_as(
+        &mut self,
+        pod: PodId,
+        needs: Resources,
+        traits: Traits,
+        name: &NodeName,
+    ) -> Result<(), ClusterError> {
         if let Some(at) = self.bound.get(&pod) {
             return Err(ClusterError::Bound(pod, at.clone()));
         }
         let held = self.nodes.get_mut(name).ok_or_else(|| ClusterError::NoNode(name.clone()))?;
-        if held.free().minus(&needs).is_none() {
+        // What is kept for others keeps decisions away, not pods that are bound all the same.
+        if held.room().minus(&needs).is_none() {
             return Err(ClusterError::Full(pod, name.clone()));
         }
         held.used = held.used.plus(&needs);
-        held.pods.insert(pod.clone(), needs);
+        shun(&mut self.shunning, Runner::Pod(pod.clone()), &traits, name);
+        held.pods.insert(pod.clone(), Tenant { needs, traits });
         self.rankings.rate(&held.node, &held.free());
         self.bound.insert(pod, name.clone());
         Ok(())
+    }
+
+    /// Takes note of what a bound pod is like by now.
+    ///
+    /// # Errors
+    /// [`ClusterError::Unbound`].
+    pub fn set_traits(&mut self, pod: &PodId, traits: Traits) -> Result<(), ClusterError> {
+        let unbound = || ClusterError::Unbound(pod.clone());
+        let name = self.bound.get(pod).ok_or_else(unbound)?.clone();
+        let tenant = self.nodes.get_mut(&name).and_then(|held| held.pods.get_mut(pod)).ok_or_else(unbound)?;
+        let before = std::mem::replace(&mut tenant.traits, traits.clone());
+        let runner = Runner::Pod(pod.clone());
+        self.meet(&runner, &before);
+        shun(&mut self.shunning, runner, &traits, &name);
+        Ok(())
+    }
+
+    /// What a bound pod is like.
+    pub fn traits(&self, pod: &PodId) -> Option<&Traits> {
+        let held = self.nodes.get(self.bound.get(pod)?)?;
+        held.pods.get(pod).map(|tenant| &tenant.traits)
+    }
+
+    /// Enters a pod of somebody else, or what has become of it. It takes its room even where there is not so much.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoNode`].
+    pub fn put_neighbour(&mut self, neighbour: Neighbour) -> Result<(), ClusterError> {
+        if !self.nodes.contains_key(&neighbour.node) {
+            return Err(ClusterError::NoNode(neighbour.node));
+        }
+        self.remove_neighbour(&neighbour.name);
+        let (name, node) = (neighbour.name.clone(), neighbour.node.clone());
+        shun(&mut self.shunning, Runner::Neighbour(name.clone()), &neighbour.traits, &node);
+        self.neighbours.insert(name.clone(), node.clone());
+        self.change_neighbours(&node, |all| drop(all.insert(name, neighbour)));
+        Ok(())
+    }
+
+    /// Forgets a pod of somebody else; whether there was one.
+    pub fn remove_neighbour(&mut self, name: &NeighbourName) -> bool {
+        let Some(node) = self.neighbours.remove(name) else { return false };
+        let mut before = None;
+        self.change_neighbours(&node, |all| before = all.remove(name));
+        if let Some(before) = before {
+            self.meet(&Runner::Neighbour(name.clone()), &before.traits);
+        }
+        true
+    }
+
+    fn change_neighbours(
+        &mut self,
+        node: &NodeName,
+        change: impl FnOnce(&mut BTreeMap<NeighbourName, Neighbour>),
+    ) {
+        if let Some(held) = self.nodes.get_mut(node) {
+            change(&mut held.neighbours);
+            let all = held.neighbours.values();
+            held.taken = all.fold(Resources::default(), |sum, one| sum.plus(&one.needs));
+            self.rankings.rate(&held.node, &held.free());
+        }
+    }
+
+    /// A pod of somebody else.
+    pub fn neighbour(&self, name: &NeighbourName) -> Option<&Neighbour> {
+        self.nodes.get(self.neighbours.get(name)?)?.neighbours.get(name)
+    }
+
+    /// Pods of others on a node.
+    pub fn neighbours_on(&self, name: &NodeName) -> impl Iterator<Item = &Neighbour> {
+        self.nodes.get(name).into_iter().flat_map(|held| held.neighbours.values())
+    }
+
+    /// A runner that is no more minds nobody.
+    fn meet(&mut self, runner: &Runner, traits: &Traits) {
+        for term in &traits.apart {
+            if let Some(runners) = self.shunning.get_mut(term) {
+                runners.remove(runner);
+                if runners.is_empty() {
+                    self.shunning.remove(term);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn shunning(&self) -> &Shunning {
+        &self.shunning
+    }
+
+    /// Where pods are that a term means, leaving those of one set aside.
+    pub(crate) fn places(&self, set: &SetName, term: &PodTerm) -> BTreeSet<String> {
+        let has_one = |held: &&Held| {
+            let mut pods = held.pods.iter().filter(|(id, _)| id.set != *set);
+            let mut others = held.neighbours.values();
+            pods.any(|(id, tenant)| term.means_pod(id, &tenant.traits.labels))
+                || others.any(|one| term.means_other(&one.name.space, &one.traits.labels))
+        };
+        let values = self.nodes.values().filter(has_one);
+        values.filter_map(|held| term.topology.value(&held.node)).map(|value| value.into_owned()).collect()
     }
 
     /// Takes a pod from its node, which is returned.
@@ -106,12 +277,91 @@ impl Cluster {
     pub fn unbind(&mut self, pod: &PodId) -> Result<NodeName, ClusterError> {
         let name = self.bound.remove(pod).ok_or_else(|| ClusterError::Unbound(pod.clone()))?;
         if let Some(held) = self.nodes.get_mut(&name)
-            && let Some(needs) = held.pods.remove(pod)
+            && let Some(tenant) = held.pods.remove(pod)
         {
-            held.used = held.used.minus(&needs).unwrap_or_default();
+            held.used = held.used.minus(&tenant.needs).unwrap_or_default();
             self.rankings.rate(&held.node, &held.free());
+            self.meet(&Runner::Pod(pod.clone()), &tenant.traits);
         }
         Ok(name)
+    }
+
+    /// Keeps room for pods of a set, instead of what was kept for it before.
+    pub fn claim(&mut self, set: &SetName, claims: Vec<Claim>) {
+        self.release_claims(set);
+        for claim in &claims {
+            let id = PodId { set: set.clone(), ordinal: claim.ordinal };
+            if let Some(held) = self.nodes.get_mut(&claim.node) {
+                held.claimed.insert(id, Claimed { needs: claim.needs, priority: claim.priority });
+                self.rankings.rate(&held.node, &held.free());
+            }
+        }
+        self.claims.insert(set.clone(), claims);
+    }
+
+    /// Keeps no room for a set any more; whether any was kept.
+    pub fn release_claims(&mut self, set: &SetName) -> bool {
+        let Some(claims) = self.claims.remove(set) else { return false };
+        for claim in claims {
+            let id = PodId { set: set.clone(), ordinal: claim.ordinal };
+            if let Some(held) = self.nodes.get_mut(&claim.node) {
+                held.claimed.remove(&id);
+                self.rankings.rate(&held.node, &held.free());
+            }
+        }
+        true
+    }
+
+    /// The room that is kept for a set.
+    pub fn claims(&self, set: &SetName) -> &[Claim] {
+        self.claims.get(set).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether room is kept that is no hindrance to a pod of this set and priority.
+    pub(crate) fn has_claims_below(&self, set: &SetName, priority: i32) -> bool {
+        self.claims
+            .iter()
+            .any(|(other, claims)| other == set || claims.iter().any(|claim| claim.priority < priority))
+    }
+
+    /// What is free on a node for a pod of this set and priority.
+    pub fn free_for(&self, set: &SetName, priority: i32, name: &NodeName) -> Resources {
+        let held = self.nodes.get(name);
+        held.map(|held| held.kept_from(set, priority, held.room())).unwrap_or_default()
+    }
+
+    /// The same if only those stayed there.
+    pub(crate) fn room_without(
+        &self,
+        set: &SetName,
+        priority: i32,
+        name: &NodeName,
+        stays: impl Fn(&Runner) -> bool,
+    ) -> Resources {
+        let Some(held) = self.nodes.get(name) else { return Resources::default() };
+        let others = held.neighbours.values();
+        let others = others.filter(|one| stays(&Runner::Neighbour(one.name.clone())));
+        let taken = others.fold(Resources::default(), |sum, one| sum.plus(&one.needs));
+        let pods = held.pods.iter().filter(|(id, _)| stays(&Runner::Pod(PodId::clone(id))));
+        let used = pods.fold(Resources::default(), |sum, (_, tenant)| sum.plus(&tenant.needs));
+        let room = held.node.total.less(&taken).minus(&used).unwrap_or_default();
+        held.kept_from(set, priority, room)
+    }
+
+    /// Whether a term means somebody who runs.
+    pub(crate) fn is_meant(&self, term: &PodTerm, runner: &Runner) -> bool {
+        match runner {
+            Runner::Pod(id) => self.traits(id).is_some_and(|traits| term.means_pod(id, &traits.labels)),
+            Runner::Neighbour(name) => {
+                self.neighbour(name).is_some_and(|one| term.means_other(&name.space, &one.traits.labels))
+            }
+        }
+    }
+
+    /// Pods of sets on a node, with what they need and what else is to be known of them.
+    pub(crate) fn tenants_on(&self, name: &NodeName) -> impl Iterator<Item = (&PodId, Resources, &Traits)> {
+        let pods = self.nodes.get(name).into_iter().flat_map(|held| &held.pods);
+        pods.map(|(id, tenant)| (id, tenant.needs, &tenant.traits))
     }
 
     /// Takes note that the pods of a set are to be placed that run nowhere: nodes are ranked for those
@@ -121,7 +371,7 @@ impl Cluster {
         let unbound = set.pods.iter().filter(|pod| !bound.contains_key(&set.id(pod)));
         let mut noted: Vec<&Pod> = Vec::new();
         for pod in unbound {
-            if noted.iter().all(|other| !other.is_like(pod)) {
+            if !pod.minds_pods() && noted.iter().all(|other| !other.is_like(pod)) {
                 noted.push(pod);
                 let nodes = || nodes.values().map(|held| (&held.node, held.free()));
                 rankings.note(pod, &set.residency, costs, nodes);
@@ -144,7 +394,12 @@ impl Cluster {
         self.nodes.get(name).map(|held| &held.node)
     }
 
-    /// What is free on a node; nothing where there is none.
+    /// What nobody takes of a node, whether it is kept for somebody or not; nothing where there is none.
+    pub fn room(&self, name: &NodeName) -> Resources {
+        self.nodes.get(name).map(Held::room).unwrap_or_default()
+    }
+
+    /// What is free on a node for whoever comes; nothing where there is none.
     pub fn free(&self, name: &NodeName) -> Resources {
         self.nodes.get(name).map(Held::free).unwrap_or_default()
     }
@@ -167,6 +422,12 @@ impl Cluster {
     /// Countries with attested nodes.
     pub fn countries(&self) -> BTreeSet<Country> {
         self.nodes.values().filter_map(|held| Some(held.node.attested.as_ref()?.country)).collect()
+    }
+}
+
+fn shun(shunning: &mut Shunning, runner: Runner, traits: &Traits, name: &NodeName) {
+    for term in &traits.apart {
+        shunning.entry(term.clone()).or_default().insert(runner.clone(), name.clone());
     }
 }
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use coffer_model::{Country, FailureDomain};
 use serde::{Deserialize, Serialize};
 
+use crate::around::{Around, shunning};
 use crate::assign::{Assignment, Candidate, Place, Problem};
 use crate::explain::Relaxed;
 use crate::feasible::{Feasible, Legal, Price, policy, price};
-use crate::{Cluster, Costs, Node, NodeName, Pod, SetName, SiteSet};
+use crate::{Cluster, Costs, Node, NodeName, Pod, PodTerm, Resources, SetName, SiteSet};
 
 /// A pod and the node that it gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +34,8 @@ pub struct Placed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
-    /// The format of the record: 2; 1 has neither policy, nor prices, nor what there was to choose from.
+    /// The format of the record: 3; 2 knows no affinities, 1 has neither policy, nor prices, nor what there was to
+    /// choose from.
     #[serde(default = "first_format", skip_serializing_if = "is_first_format")]
     pub format: u32,
     /// The set.
@@ -51,7 +53,7 @@ pub struct Decision {
 }
 
 /// The format that decisions are recorded in now.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 fn first_format() -> u32 {
     1
@@ -66,6 +68,8 @@ impl Decision {
     pub(crate) fn in_format(mut self, format: u32) -> Option<Self> {
         match format {
             FORMAT => {}
+            // Where nobody wished anything they say the same.
+            2 => self.format = 2,
             1 => {
                 (self.format, self.policy) = (1, String::new());
                 self.feasible.clear();
@@ -92,10 +96,11 @@ pub fn decide(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Result<Decisio
     let Assignment { nodes, .. } = problem.solve().ok_or(Unplaceable)?;
     let placed = |(pod, node): (&&Pod, NodeName)| {
         let of_pod = feasible.iter().find(|one| one.pods.contains(&pod.ordinal));
-        let room = cluster
-            .node(&node)
-            .map_or(0, |at| price(costs.room(&pod.needs, &at.total, &cluster.free(&node))));
-        let price = Price { room, moving: price(costs.moving(pod, &node)) };
+        let at = cluster.node(&node);
+        let room = at.map_or(0, |at| costs.room(&pod.needs, &at.total, &view.free(pod, at)));
+        let wishes = at.map_or(0, |at| view.wishes(pod, at));
+        let (room, moving, wishes) = (price(room), price(costs.moving(pod, &node)), price(wishes));
+        let price = Price { room, moving, wishes };
         Placed {
             ordinal: pod.ordinal,
             moved_bytes: pod.moved_to(&node),
@@ -122,24 +127,49 @@ impl<'a> View<'a> {
     /// The pods to place, what there is to choose from, and the problem.
     pub(crate) fn problem(&self) -> (Vec<&'a Pod>, Vec<Feasible>, Problem) {
         let pods = self.unbound();
-        let mut classes: Vec<(&Pod, Arc<[Candidate]>, Feasible)> = Vec::new();
+        let mut classes: Vec<Class<'_>> = Vec::new();
         let mut candidates = Vec::with_capacity(pods.len());
         for pod in &pods {
-            let known = classes.iter().position(|(one, ..)| one.is_like(pod));
+            let shunning = shunning(self.cluster, &self.set.name, pod);
+            let known = classes.iter().position(|one| one.pod.is_like(pod) && one.shunning == shunning);
             let index = known.unwrap_or_else(|| {
-                let (best, legal) = self.best_nodes(pod, pods.len());
-                classes.push((pod, best.into(), legal.into_feasible(Vec::new())));
+                let around = Around::of(self.cluster, &self.set.name, pod);
+                let (best, legal) = self.best_nodes(pod, &around, pods.len());
+                let (best, feasible) = (best.into(), legal.into_feasible(Vec::new()));
+                classes.push(Class { pod, shunning, around, best, feasible });
                 classes.len() - 1
             });
-            if let Some((_, best, feasible)) = classes.get_mut(index) {
-                candidates.push(self.with_home(pod, best));
-                feasible.pods.push(pod.ordinal);
+            if let Some(class) = classes.get_mut(index) {
+                candidates.push(self.with_home(pod, class));
+                class.feasible.pods.push(pod.ordinal);
             }
         }
+        let feasible = classes.into_iter().map(|class| class.feasible).collect();
+        (pods, feasible, Problem { candidates, ..self.bare_problem() })
+    }
+
+    /// The problem without pods.
+    pub(crate) fn bare_problem(&self) -> Problem {
         let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
-        let already = self.already();
-        let feasible = classes.into_iter().map(|(.., feasible)| feasible).collect();
-        (pods, feasible, Problem { candidates, spread, already })
+        Problem { candidates: Vec::new(), spread, already: self.already() }
+    }
+
+    /// What is free on a node for a pod of the set.
+    pub(crate) fn free(&self, pod: &Pod, node: &Node) -> Resources {
+        self.cluster.free_for(&self.set.name, pod.priority, &node.name)
+    }
+
+    /// The price of all wishes of a pod that a node does not fulfil.
+    fn wishes(&self, pod: &Pod, node: &Node) -> i128 {
+        let Some(affinity) = &pod.affinity else { return 0 };
+        let around = Around::of(self.cluster, &self.set.name, pod);
+        affinity.missed(node, self.costs) + around.missed(node, self.costs)
+    }
+
+    /// Whether a pod may run on a node, leaving aside the others of its set; if so, what the node costs.
+    fn cost(&self, pod: &Pod, around: &Around<'_>, node: &Node, free: &Resources) -> Option<i128> {
+        let may = self.relaxed.may_run(pod, &self.set.residency, around, node, free);
+        may.then(|| self.costs.of_node(pod, node, free) + around.missed(node, self.costs))
     }
 
     pub(crate) fn unbound(&self) -> Vec<&'a Pod> {
@@ -154,27 +184,46 @@ impl<'a> View<'a> {
         bound.map(|node| (node.name.clone(), place(node))).collect()
     }
 
-    /// Of the legal nodes those that a best placement of `pods` pods can need: in each failure
-    /// domain the cheapest that it may take, and in each country the domains with the cheapest nodes.
-    /// Whoever stood on another could change to a free one of these, and pay less. And which are legal.
-    fn best_nodes(&self, pod: &Pod, pods: usize) -> (Vec<Candidate>, Legal) {
+    /// Of the legal nodes those that a best placement of `pods` pods can need. And which are legal.
+    fn best_nodes(&self, pod: &Pod, around: &Around<'_>, pods: usize) -> (Vec<Candidate>, Legal) {
+        let kept = self.cluster.has_claims_below(&self.set.name, pod.priority);
+        if self.relaxed.is_empty()
+            && around.is_empty()
+            && !kept
+            && let Some(ranking) = self.cluster.ranking(pod, &self.set.residency, self.costs)
+        {
+            let (taken, most_nodes, most_domains) = self.needed(pods);
+            return (ranking.best(&taken, most_nodes, most_domains), ranking.legal());
+        }
+        self.scan(pods, |node, free| {
+            let kept = kept.then(|| self.free(pod, node));
+            self.cost(pod, around, node, kept.as_ref().unwrap_or(free))
+        })
+    }
+
+    /// Which nodes are taken, and how many of a domain and domains of a country can be needed.
+    fn needed(&self, pods: usize) -> (Vec<NodeName>, usize, usize) {
         let spread = self.relaxed.spread(self.set.spread, self.set.pods.len());
         let in_domain = usize::try_from(spread.per_domain).unwrap_or(pods).min(pods).max(1);
         let taken: Vec<NodeName> = self.already().into_iter().map(|(node, _)| node).collect();
         let (most_nodes, most_domains) = (in_domain + taken.len(), pods + taken.len());
-        if self.relaxed.is_empty()
-            && let Some(ranking) = self.cluster.ranking(pod, &self.set.residency, self.costs)
-        {
-            return (ranking.best(&taken, most_nodes, most_domains), ranking.legal());
-        }
+        (taken, most_nodes, most_domains)
+    }
+
+    /// Of the nodes that have a cost those that a cheapest placement can need: in each failure
+    /// domain the cheapest that it may take, and in each country the domains with the cheapest nodes.
+    /// Whoever stood on another could change to a free one of these, and pay less. And which have one.
+    pub(crate) fn scan(
+        &self,
+        pods: usize,
+        mut cost: impl FnMut(&Node, &Resources) -> Option<i128>,
+    ) -> (Vec<Candidate>, Legal) {
+        let (taken, most_nodes, most_domains) = self.needed(pods);
         // Of each domain the cheapest nodes so far, cheapest first.
         let mut found: BTreeMap<PlaceRef<'_>, Priced<'_>> = BTreeMap::new();
         let mut legal = Legal::default();
         for (node, free) in self.cluster.nodes() {
-            if !self.relaxed.may_run(pod, &self.set.residency, node, &free) {
-                continue;
-            }
-            let cost = self.costs.room(&pod.needs, &node.total, &free);
+            let Some(cost) = cost(node, &free) else { continue };
             legal.add(&node.name, cost);
             if taken.contains(&node.name) {
                 continue;
@@ -191,20 +240,28 @@ impl<'a> View<'a> {
     }
 
     /// The candidates of one pod: moving has its price, and its own disk is always among them.
-    fn with_home(&self, pod: &Pod, best: &Arc<[Candidate]>) -> Arc<[Candidate]> {
-        let Some(home) = &pod.home else { return Arc::clone(best) };
-        let mut candidates = best.to_vec();
+    fn with_home(&self, pod: &Pod, class: &Class<'_>) -> Arc<[Candidate]> {
+        let Some(home) = &pod.home else { return Arc::clone(&class.best) };
+        let mut candidates = class.best.to_vec();
         candidates.retain(|candidate| candidate.node != home.node);
         candidates.iter_mut().for_each(|candidate| candidate.cost += self.costs.moving(pod, &candidate.node));
-        if let Some(node) = self.cluster.node(&home.node) {
-            let free = self.cluster.free(&home.node);
-            if self.relaxed.may_run(pod, &self.set.residency, node, &free) {
-                let cost = self.costs.room(&pod.needs, &node.total, &free);
-                candidates.push(Candidate { node: home.node.clone(), place: place(node), cost });
-            }
+        if let Some(node) = self.cluster.node(&home.node)
+            && let Some(cost) = self.cost(pod, &class.around, node, &self.free(pod, node))
+        {
+            candidates.push(Candidate { node: home.node.clone(), place: place(node), cost });
         }
         candidates.into()
     }
+}
+
+/// Pods that are alike, as far as nodes are concerned.
+struct Class<'a> {
+    pod: &'a Pod,
+    /// Terms by which others want none of them near.
+    shunning: Vec<&'a PodTerm>,
+    around: Around<'a>,
+    best: Arc<[Candidate]>,
+    feasible: Feasible,
 }
 
 /// A country and a failure domain, the name of the node where nothing attests one.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::around::Around;
 use crate::decide::View;
 use crate::filter::{Obstacle, obstacles};
 use crate::{Cluster, Costs, Node, Pod, Residency, Resource, Resources, SiteSet, Spread};
@@ -32,6 +33,12 @@ pub enum Constraint {
     Labels,
     /// Taints that pods do not tolerate.
     Taints,
+    /// Nodes that pods demand.
+    NodeAffinity,
+    /// Pods that pods have to be near to.
+    PodAffinity,
+    /// Pods that pods have to be apart from, and those that let them not near.
+    PodAntiAffinity,
     /// What nodes have free of a resource.
     Room(Resource),
     /// Pods in one failure domain at most.
@@ -44,11 +51,14 @@ pub enum Constraint {
 
 impl Constraint {
     /// Every kind; those first that an explanation should rather leave out.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Ready,
         Self::Cordon,
         Self::Taints,
         Self::Labels,
+        Self::PodAffinity,
+        Self::PodAntiAffinity,
+        Self::NodeAffinity,
         Self::Attestation,
         Self::Room(Resource::Iops),
         Self::Room(Resource::Cpu),
@@ -78,8 +88,16 @@ impl Relaxed {
     }
 
     /// Whether a pod may run on a node, leaving these aside.
-    pub(crate) fn may_run(&self, pod: &Pod, residency: &Residency, node: &Node, free: &Resources) -> bool {
-        obstacles(pod, residency, node, free).all(|obstacle| self.0.contains(&constraint(&obstacle)))
+    pub(crate) fn may_run(
+        &self,
+        pod: &Pod,
+        residency: &Residency,
+        around: &Around<'_>,
+        node: &Node,
+        free: &Resources,
+    ) -> bool {
+        let mut all = obstacles(pod, residency, node, free).chain(around.obstacles(node));
+        all.all(|obstacle| self.0.contains(&constraint(&obstacle)))
     }
 
     pub(crate) fn spread(&self, spread: Spread, pods: usize) -> Spread {
@@ -102,6 +120,9 @@ fn constraint(obstacle: &Obstacle) -> Constraint {
         Obstacle::Tier(_) => Constraint::Tier,
         Obstacle::Label(_) => Constraint::Labels,
         Obstacle::Tainted(_) => Constraint::Taints,
+        Obstacle::NodeAffinity => Constraint::NodeAffinity,
+        Obstacle::PodAffinity(_) => Constraint::PodAffinity,
+        Obstacle::PodAntiAffinity(_) | Obstacle::Shunned(_) => Constraint::PodAntiAffinity,
         Obstacle::Lacking(resource) => Constraint::Room(*resource),
     }
 }

@@ -3,18 +3,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Costs, NodeName, SiteSet};
+use crate::{Affinity, Costs, NodeName, SiteSet};
 
 /// Nodes that are named with their price. Where more are legal, these are the cheapest.
 pub(crate) const NAMED_MAX: usize = 16;
 
-/// A node that was legal, and its price for one pod: that of its room, before what has to be moved.
+/// A node that was legal, and its price for one pod, before what has to be moved: that of its room, and of the
+/// wishes that it does not fulfil.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scored {
     /// The node.
     pub node: NodeName,
-    /// The price of the room there.
+    /// The price of the room there, and of wishes that are not fulfilled.
     pub room: u64,
 }
 
@@ -41,6 +42,13 @@ pub struct Price {
     pub room: u64,
     /// Of the bytes that have to be moved there.
     pub moving: u64,
+    /// Of the wishes that are not fulfilled there; not in records of formats 1 and 2.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub wishes: u64,
+}
+
+fn is_nothing(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A price as the ledger keeps it.
@@ -48,10 +56,17 @@ pub(crate) fn price(cost: i128) -> u64 {
     u64::try_from(cost.max(0)).unwrap_or(u64::MAX)
 }
 
-/// The digest of what the decision had to keep to: residency, spread and prices.
+/// The digest of what the decision had to keep to: residency, spread and prices, and affinities where there are any.
 pub(crate) fn policy(set: &SiteSet, costs: &Costs) -> String {
+    let affinities: Vec<(u32, &Affinity)> =
+        set.pods.iter().filter_map(|pod| Some((pod.ordinal, pod.affinity.as_deref()?))).collect();
     // Structures of numbers, texts and lists always have a JSON form.
-    let text = serde_json::to_vec(&(&set.residency, &set.spread, costs)).unwrap_or_default();
+    let text = if affinities.is_empty() {
+        serde_json::to_vec(&(&set.residency, &set.spread, costs))
+    } else {
+        serde_json::to_vec(&(&set.residency, &set.spread, costs, affinities))
+    };
+    let text = text.unwrap_or_default();
     blake3::hash(&text).to_hex().to_string()
 }
 

@@ -4,7 +4,8 @@
 use coffer_model::{Country, Tier};
 use serde::{Deserialize, Serialize};
 
-use crate::{Node, Pod, Residency, Resource, Resources, Taint};
+use crate::around::Around;
+use crate::{Cluster, Node, Pod, Residency, Resource, Resources, Runner, SiteSet, Taint, Topology};
 
 /// What keeps a pod from a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -28,6 +29,18 @@ pub enum Obstacle {
     /// A label that the pod asks for is missing or another.
     #[error("the node has no label {0} with the value that is asked for")]
     Label(String),
+    /// It is none of the nodes that the pod demands.
+    #[error("the node is none of those that the pod demands by affinity")]
+    NodeAffinity,
+    /// No pod runs in the same place that the pod has to be near to.
+    #[error("no pod that the pod has to be near to runs in the same {0}")]
+    PodAffinity(Topology),
+    /// A pod runs in the same place that the pod has to be apart from.
+    #[error("a pod that the pod has to be apart from runs in the same {0}")]
+    PodAntiAffinity(Topology),
+    /// A pod runs there that lets no such pod near.
+    #[error("{0} runs there, and lets no such pod near")]
+    Shunned(Runner),
     /// A taint that the pod does not tolerate.
     #[error("the node is tainted with {0:?}")]
     Tainted(Taint),
@@ -36,12 +49,15 @@ pub enum Obstacle {
     Lacking(Resource),
 }
 
-/// Everything that keeps `pod` from `node` with so much `free`; nothing if it may run there.
-pub fn may_run(pod: &Pod, residency: &Residency, node: &Node, free: &Resources) -> Vec<Obstacle> {
-    obstacles(pod, residency, node, free).collect()
+/// Everything that keeps `pod` from `node` as it is; nothing if it may run there.
+pub fn may_run(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> Vec<Obstacle> {
+    let (around, free) =
+        (Around::of(cluster, &set.name, pod), cluster.free_for(&set.name, pod.priority, &node.name));
+    obstacles(pod, &set.residency, node, &free).chain(around.obstacles(node)).collect()
 }
 
-/// The same, one after the other: whoever only asks whether there is any looks no further than the first.
+/// What keeps it away whatever runs around, one after the other: whoever only asks whether there is any looks no
+/// further than the first.
 pub(crate) fn obstacles<'a>(
     pod: &'a Pod,
     residency: &'a Residency,
@@ -61,6 +77,8 @@ pub(crate) fn obstacles<'a>(
     };
     let other = |(label, value): &(&String, &String)| node.labels.get(*label) != Some(*value);
     let labels = pod.selector.iter().filter(other).map(|(label, _)| Obstacle::Label(label.clone()));
+    let affinity = pod.affinity.as_ref().filter(|affinity| !affinity.takes(node));
+    let affinity = affinity.map(|_| Obstacle::NodeAffinity);
     let taints = node
         .taints
         .iter()
@@ -68,5 +86,5 @@ pub(crate) fn obstacles<'a>(
         .map(|taint| Obstacle::Tainted(taint.clone()));
     let lacking = pod.needs.lacking(free).map(Obstacle::Lacking);
     let of_node = [not_ready, cordoned, place, tier].into_iter().flatten();
-    of_node.chain(labels).chain(taints).chain(lacking)
+    of_node.chain(labels).chain(affinity).chain(taints).chain(lacking)
 }

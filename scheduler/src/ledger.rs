@@ -8,7 +8,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::decide::Placed;
-use crate::{Cluster, ClusterError, Costs, Decision, Node, NodeName, PodId, Resources, SiteSet, decide};
+use crate::{
+    Cluster, ClusterError, Costs, Decision, Neighbour, NeighbourName, Node, NodeName, PodId, Preemption,
+    Resources, SetName, SiteSet, Traits, Yielding, decide, preempt,
+};
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +29,36 @@ pub enum Line {
         needs: Resources,
         /// Its node.
         node: NodeName,
+        /// What else is to be known of it.
+        #[serde(default, skip_serializing_if = "Traits::is_plain")]
+        traits: Traits,
     },
+    /// A bound pod has other labels, wishes or another priority than before.
+    Traits {
+        /// The pod.
+        pod: PodId,
+        /// What is to be known of it now.
+        traits: Traits,
+    },
+    /// A pod of somebody else came to a node, or is not what it was.
+    Neighbour(Box<Neighbour>),
+    /// A pod of somebody else is gone.
+    NeighbourGone(NeighbourName),
     /// A pod ended, or was taken down.
     Released(PodId),
+    /// Room is kept for a set that fits nowhere, and some give way to it. With everything that this was decided on.
+    Preempted {
+        /// The set as it was.
+        set: Box<SiteSet>,
+        /// The prices.
+        costs: Costs,
+        /// Who could give way.
+        yielding: Box<Yielding>,
+        /// Who does, and where room is kept.
+        preemption: Preemption,
+    },
+    /// No room is kept for a set any more: who should have given way does not, or need not.
+    Unclaimed(SetName),
     /// A set was decided over and its pods bound. The whole of what was decided
     /// on: the policy is in the set.
     Decided {
@@ -170,13 +200,42 @@ impl Ledger {
         Ok(self.write(what))
     }
 
+    /// Plans who gives way to a set that fits nowhere, and keeps the room; who does, and the line to write down.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; nothing is kept then.
+    pub fn preempt(
+        &mut self,
+        set: &SiteSet,
+        costs: &Costs,
+        yielding: Yielding,
+    ) -> Result<Option<(Preemption, String)>, ClusterError> {
+        let Some(preemption) = preempt(&self.cluster, set, costs, &yielding) else { return Ok(None) };
+        let (set, yielding) = (Box::new(set.clone()), Box::new(yielding));
+        let what = Line::Preempted { set, costs: *costs, yielding, preemption: preemption.clone() };
+        self.take(&what)?;
+        Ok(Some((preemption, self.write(what))))
+    }
+
     fn take(&mut self, what: &Line) -> Result<(), ClusterError> {
         match what {
             Line::Node(node) => self.cluster.put_node(Node::clone(node)),
             Line::NodeGone(name) => drop(self.cluster.remove_node(name)),
-            Line::Bound { pod, needs, node } => self.cluster.bind(pod.clone(), *needs, node)?,
+            Line::Bound { pod, needs, node, traits } => {
+                self.cluster.bind_as(pod.clone(), *needs, traits.clone(), node)?;
+            }
+            Line::Traits { pod, traits } => self.cluster.set_traits(pod, traits.clone())?,
+            Line::Neighbour(neighbour) => self.cluster.put_neighbour(Neighbour::clone(neighbour))?,
+            Line::NeighbourGone(name) => _ = self.cluster.remove_neighbour(name),
             Line::Released(pod) => drop(self.cluster.unbind(pod)?),
+            Line::Preempted { set, preemption, .. } => {
+                self.cluster.claim(&set.name, preemption.claims.clone())
+            }
+            Line::Unclaimed(set) => _ = self.cluster.release_claims(set),
             Line::Decided { set, decision, .. } => {
+                if decision.is_some() {
+                    self.cluster.release_claims(&set.name);
+                }
                 let placed = decision.as_ref().map_or(&[][..], |decision| &decision.placed);
                 self.bind(set, placed)?;
             }
@@ -190,7 +249,7 @@ impl Ledger {
             let id = PodId { set: set.name.clone(), ordinal: *ordinal };
             let pod = set.pods.iter().find(|pod| pod.ordinal == *ordinal);
             let bound = match pod {
-                Some(pod) => self.cluster.bind(id, pod.needs, node),
+                Some(pod) => self.cluster.bind_as(id, pod.needs, Traits::of(pod), node),
                 None => Err(ClusterError::Unbound(id)),
             };
             if let Err(why) = bound {
@@ -250,6 +309,15 @@ impl Ledger {
                 again = made.transpose()?;
             }
             if again != *decision {
+                return Err(LedgerError::Decision { line });
+            }
+        }
+        if let Line::Preempted { set, costs, yielding, preemption } = &entry.what {
+            let format = preemption.format;
+            if format != Preemption::FORMAT {
+                return Err(LedgerError::Format { line, format });
+            }
+            if preempt(&self.cluster, set, costs, yielding).as_ref() != Some(preemption) {
                 return Err(LedgerError::Decision { line });
             }
         }

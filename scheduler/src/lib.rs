@@ -7,6 +7,8 @@
 //! Pure: no runtime, no clock, no disk, no network, no chance. It sees nodes,
 //! pods and counts of shards, never data and never a key.
 
+mod affinity;
+mod around;
 mod assign;
 mod budget;
 mod cluster;
@@ -20,12 +22,19 @@ mod names;
 mod node;
 mod plan;
 mod pod;
+mod preempt;
 mod ranking;
 mod resources;
+mod running;
 mod score;
 mod set;
 mod statement;
+mod topology;
 
+pub use affinity::{
+    Affinity, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, NodeTerm, Operator, PodTerm, Preferred, Requirement,
+    Space,
+};
 pub use budget::{Budget, BudgetError, ShardGroup};
 pub use cluster::{Cluster, ClusterError};
 pub use decide::{Decision, Placed, Unplaceable, decide};
@@ -37,7 +46,10 @@ pub use names::{NameError, NodeName, SetName};
 pub use node::{Attestation, Effect, Node, Taint};
 pub use plan::{Fleet, Managed, Step, Why, plan, staying};
 pub use pod::{Home, Pod, PodId, Toleration};
+pub use preempt::{Claim, Preemption, Victim, Yielding, preempt};
 pub use resources::{Resource, Resources};
+pub use running::{Neighbour, NeighbourName, Runner, Traits};
 pub use score::Costs;
 pub use set::{Residency, SiteSet, Spread};
 pub use statement::{ATTESTATION_MAX, Said, Statement, said_by, statement_id};
+pub use topology::Topology;

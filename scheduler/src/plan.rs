@@ -49,6 +49,8 @@ pub struct Fleet<'a> {
     pub given_up: &'a BTreeSet<NodeName>,
     /// Pods whose nodes changed country under them: a site stands where it came to be, for life.
     pub abroad: &'a BTreeSet<PodId>,
+    /// Pods that give way to others of a higher priority.
+    pub preempted: &'a BTreeSet<PodId>,
     /// Where shards can be read now.
     pub groups: &'a [ShardGroup],
     /// How many shards should lie on each pod, readable or not.
@@ -70,6 +72,8 @@ pub enum Why {
     NodeLost,
     /// Its node is to be empty, or bears a taint that no pod may run under.
     Drained,
+    /// It gives way to a pod of a higher priority.
+    Preempted,
     /// There are more pods than are wanted.
     ScaledDown,
     /// Its country has too many of the set's pods, and another could have it.

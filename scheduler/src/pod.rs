@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Effect, NodeName, Resources, SetName, Taint};
+use crate::running::is_zero;
+use crate::{Affinity, Effect, NodeName, Resources, SetName, Taint};
 
 /// Which pod of which set. It keeps its number for life: the number is the site.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,12 +72,47 @@ pub struct Pod {
     /// Where its shards lie already, if anywhere.
     #[serde(default)]
     pub home: Option<Home>,
+    /// Its labels beside those that every pod of a set has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Where it demands or prefers to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Box<Affinity>>,
+    /// Its priority: it may take the room of pods with a lower one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i32,
+    /// It waits for room, whatever its priority.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
 }
 
 impl Pod {
     /// Whether both may run on the same nodes at the same price, but for where their shards lie.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        self.needs == other.needs && self.selector == other.selector && self.tolerations == other.tolerations
+        self.needs == other.needs
+            && self.selector == other.selector
+            && self.tolerations == other.tolerations
+            && self.affinity == other.affinity
+    }
+
+    /// Whether where it may run, or at what price, depends on pods that run there.
+    pub(crate) fn minds_pods(&self) -> bool {
+        self.affinity.as_ref().is_some_and(|affinity| affinity.is_of_pods())
+    }
+
+    /// A pod like any other, that needs so much.
+    pub fn plain(ordinal: u32, needs: Resources) -> Self {
+        Self {
+            ordinal,
+            needs,
+            selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            home: None,
+            labels: BTreeMap::new(),
+            affinity: None,
+            priority: 0,
+            waits: false,
+        }
     }
 
     /// Whether it does not mind the taint.

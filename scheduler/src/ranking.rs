@@ -1,7 +1,8 @@
 //! What the nodes cost for pods of one shape, kept up to date while nodes and
 //! pods come and go: a decision looks at those that it can need, and not at
 //! every node again. Every legal node is ranked, none is sampled; the answer is
-//! that of looking at all of them, which a replay of the ledger does.
+//! that of looking at all of them, which a replay of the ledger does. Shapes that mind which pods run around are
+//! not ranked: each binding would change what many nodes are to them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -21,7 +22,7 @@ const SEEN_MAX: usize = 6;
 /// All that decides where a pod may run and at what price, but for where its shards lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shape {
-    /// Its number is 0, and it has no home.
+    /// Its number is 0; it has no home, and nothing by which others know it.
     pod: Pod,
     residency: Residency,
     costs: Costs,
@@ -29,7 +30,13 @@ struct Shape {
 
 impl Shape {
     fn of(pod: &Pod, residency: &Residency, costs: &Costs) -> Self {
-        let pod = Pod { ordinal: 0, home: None, ..pod.clone() };
+        let like = pod.clone();
+        let pod = Pod {
+            selector: like.selector,
+            tolerations: like.tolerations,
+            affinity: like.affinity,
+            ..Pod::plain(0, like.needs)
+        };
         Self { pod, residency: residency.clone(), costs: *costs }
     }
 
@@ -44,7 +51,7 @@ impl Shape {
         legal.then(|| Rated {
             country: stands.country,
             domain: stands.domain.clone(),
-            cost: self.costs.room(&self.pod.needs, &node.total, free),
+            cost: self.costs.of_node(&self.pod, node, free),
         })
     }
 }

@@ -72,6 +72,16 @@ impl Resources {
         sum
     }
 
+    /// What is left after `other` is taken; nothing of a kind of which there is not so much.
+    #[must_use]
+    pub fn less(&self, other: &Self) -> Self {
+        let mut rest = *self;
+        for resource in Resource::ALL {
+            *rest.of_mut(resource) = rest.of(resource).saturating_sub(other.of(resource));
+        }
+        rest
+    }
+
     /// What is left after `other` is taken; `None` where there is not so much.
     pub fn minus(&self, other: &Self) -> Option<Self> {
         let mut rest = *self;

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeName, Pod, Resource, Resources};
+use crate::{Node, NodeName, Pod, Resource, Resources};
 
 /// Prices. A byte that is moved outweighs any fullness, so that a pod goes
 /// back to the disk that holds its shards as long as that disk is legal.
@@ -28,6 +28,19 @@ impl Costs {
         i128::from(pod.moved_to(name)) * i128::from(self.byte_moved)
     }
 
+    /// The price of a wish of such a weight that is not fulfilled: as much as so many hundredths of a node's fullest
+    /// resource.
+    pub(crate) fn wish(&self, weight: u32) -> i128 {
+        i128::from(weight) * 10 * i128::from(self.per_mille_full)
+    }
+
+    /// The price of a node, leaving aside what runs around and what has to be moved: of its room, and of the wishes
+    /// for nodes that it does not fulfil.
+    pub(crate) fn of_node(&self, pod: &Pod, node: &Node, free: &Resources) -> i128 {
+        let missed = pod.affinity.as_ref().map_or(0, |affinity| affinity.missed(node, self));
+        self.room(&pod.needs, &node.total, free) + missed
+    }
+
     /// The price of the room that `needs` take on a node with so much in all and so much free.
     pub(crate) fn room(&self, needs: &Resources, total: &Resources, free: &Resources) -> i128 {
         i128::from(fullness(needs, total, free)) * i128::from(self.per_mille_full)
@@ -49,8 +62,6 @@ fn fullness(needs: &Resources, total: &Resources, free: &Resources) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::Home;
 
@@ -59,8 +70,7 @@ mod tests {
         let total = Resources { cpu_millis: 1000, memory_bytes: 1000, disk_bytes: 1000, iops: 1000 };
         let needs = Resources { disk_bytes: 10, ..Resources::default() };
         let home = Home { node: "full".parse().unwrap(), bytes: 1 };
-        let pod =
-            Pod { ordinal: 0, needs, selector: BTreeMap::new(), tolerations: Vec::new(), home: Some(home) };
+        let pod = Pod { home: Some(home), ..Pod::plain(0, needs) };
         let costs = Costs::default();
         let tight = Resources { disk_bytes: 10, ..total };
         let price = |name: &str, free: &Resources| {

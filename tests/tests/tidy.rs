@@ -128,6 +128,7 @@ const FORMATS: &[(&str, &str)] = &[
     ("client/src/backup", "client/BACKUP.md"),
     ("client/src/audit", "client/AUDIT.md"),
     ("client/src/case", "client/CASE.md"),
+    ("scheduler/src", "scheduler/LEDGER.md"),
     ("scheduler/agent/src", "scheduler/agent/STATE.md"),
     ("scheduler/control/src", "scheduler/control/ATTESTATION.md"),
     ("scheduler/embedded/src/store", "scheduler/embedded/STORE.md"),

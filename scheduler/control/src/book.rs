@@ -7,6 +7,8 @@
 //! So a pod that comes again finds its bytes, and nobody takes their room meanwhile.
 
 mod deciding;
+mod foreign;
+mod giving_way;
 mod nodes;
 mod relisting;
 
@@ -16,7 +18,8 @@ use std::time::Duration;
 
 use coffer_model::Clock;
 use coffer_scheduler::{
-    ClusterError, Costs, Ledger, Line, Managed, Node, NodeName, Pod, PodId, Resources, SetName, SiteSet,
+    ClusterError, Costs, Ledger, Line, Managed, NeighbourName, Node, NodeName, Pod, PodId, SetName, SiteSet,
+    Traits,
 };
 
 use crate::attestation::AttestationError;
@@ -24,6 +27,9 @@ use crate::translate::{Phase, SeenPod, SeenSet, Whose};
 
 use deciding::Refused;
 pub use deciding::{Binding, Verdict};
+use foreign::Foreign;
+pub(crate) use giving_way::Evicted;
+use giving_way::GivingWay;
 pub(crate) use nodes::{Discards, SeenNode};
 
 /// Why the book and what it was told do not fit: a fault of ours. The book is
@@ -43,6 +49,8 @@ pub struct Standing {
     pub given_up: BTreeSet<NodeName>,
     /// Pods whose node is attested in another country than the one in which they came there.
     pub abroad: BTreeSet<PodId>,
+    /// Pods that give way to others of a higher priority.
+    pub preempted: BTreeSet<PodId>,
     /// Pods of the set that do not serve: told to end, or not ready yet.
     pub restarting: BTreeSet<PodId>,
 }
@@ -58,10 +66,9 @@ pub struct Book {
     nodes: BTreeMap<NodeName, SeenNode>,
     /// Those of them that an operator wants empty.
     drained: BTreeSet<NodeName>,
-    /// Room that others take, by node and the pod's namespace and name.
-    foreign: BTreeMap<NodeName, BTreeMap<(String, String), Resources>>,
-    /// The uid of a foreign pod, and where it was last seen.
-    foreign_at: BTreeMap<(String, String), (String, NodeName)>,
+    /// Pods of others, and which of them are on a node, whether that is known or not.
+    foreign: BTreeMap<NeighbourName, Foreign>,
+    foreign_on: BTreeMap<NodeName, BTreeSet<NeighbourName>>,
     sets: BTreeMap<SetName, SeenSet>,
     pods: BTreeMap<PodId, SeenPod>,
     /// Bound in the ledger, and not seen bound yet.
@@ -73,6 +80,7 @@ pub struct Book {
     /// Sets that could not be placed, at this many changes of the book, and why.
     stuck: BTreeMap<SetName, (u64, String)>,
     changes: u64,
+    giving_way: GivingWay,
 }
 
 impl Book {
@@ -87,7 +95,7 @@ impl Book {
             nodes: BTreeMap::new(),
             drained: BTreeSet::new(),
             foreign: BTreeMap::new(),
-            foreign_at: BTreeMap::new(),
+            foreign_on: BTreeMap::new(),
             sets: BTreeMap::new(),
             pods: BTreeMap::new(),
             on_the_way: BTreeSet::new(),
@@ -95,6 +103,7 @@ impl Book {
             refused: BTreeMap::new(),
             stuck: BTreeMap::new(),
             changes: 0,
+            giving_way: GivingWay::default(),
         }
     }
 
@@ -163,6 +172,7 @@ impl Book {
         self.changes += 1;
         // What did not fit before fits perhaps now.
         self.waiting.extend(self.stuck.keys().cloned());
+        self.waiting.extend(self.giving_way.waiting().cloned());
         Ok(())
     }
 
@@ -174,9 +184,8 @@ impl Book {
         match seen.whose.clone() {
             Whose::Ours(id) => self.see_ours(id, seen),
             Whose::Foreign | Whose::Refused(_) => {
-                let key = (seen.namespace, seen.name);
-                let node = seen.node.filter(|_| seen.phase != Phase::Ended);
-                self.see_foreign(key, node.map(|node| (seen.uid, node, seen.pod.needs)))
+                let name = foreign::name(&seen);
+                self.see_foreign(name, foreign::running(seen))
             }
         }
     }
@@ -187,7 +196,7 @@ impl Book {
     /// [`BookError`].
     pub fn lose_pod(&mut self, seen: &SeenPod) -> Result<(), BookError> {
         let Whose::Ours(id) = &seen.whose else {
-            return self.see_foreign((seen.namespace.clone(), seen.name.clone()), None);
+            return self.see_foreign(foreign::name(seen), None);
         };
         // What is gone is perhaps the one before.
         if self.pods.get(id).is_none_or(|known| known.uid == seen.uid) {
@@ -209,13 +218,14 @@ impl Book {
             (Some(node), Some(held)) if *node == held => {
                 self.on_the_way.remove(&id);
                 self.refused.remove(&id.set);
+                self.is_like(&id, &seen)?;
             }
             (Some(node), held) => {
                 if held.is_some() {
                     self.change(Line::Released(id.clone()))?;
                 }
                 self.on_the_way.remove(&id);
-                self.found(&id, seen.pod.needs, node)?;
+                self.found(&id, &seen.pod, node)?;
             }
             // Its room is kept, or it has none yet.
             (None, _) => {}
@@ -226,13 +236,25 @@ impl Book {
 
     /// Enters a pod that runs somewhere already. What does not fit is held as far as there is room: then
     /// nothing is free there, which is the truth.
-    fn found(&mut self, id: &PodId, needs: Resources, node: &NodeName) -> Result<(), BookError> {
+    fn found(&mut self, id: &PodId, pod: &Pod, node: &NodeName) -> Result<(), BookError> {
         if self.ledger.cluster().node(node).is_none() {
             self.change(Line::Node(Box::new(nodes::gone(node))))?;
         }
-        let free = self.ledger.cluster().free(node);
+        let free = self.ledger.cluster().room(node);
+        let needs = pod.needs;
         let needs = if needs.lacking(&free).next().is_none() { needs } else { nodes::at_most(needs, &free) };
-        self.change(Line::Bound { pod: id.clone(), needs, node: node.clone() })
+        let traits = Traits::of(pod);
+        self.change(Line::Bound { pod: id.clone(), needs, node: node.clone(), traits })
+    }
+
+    /// What others have to know of a pod may change while it runs.
+    fn is_like(&mut self, id: &PodId, seen: &SeenPod) -> Result<(), BookError> {
+        let traits = Traits::of(&seen.pod);
+        let known = self.ledger.cluster().traits(id);
+        if known.is_some_and(|known| *known != traits) {
+            self.change(Line::Traits { pod: id.clone(), traits })?;
+        }
+        Ok(())
     }
 
     fn release_unless_member(&mut self, id: &PodId) -> Result<(), BookError> {
@@ -247,31 +269,13 @@ impl Book {
         }
     }
 
-    fn see_foreign(
-        &mut self,
-        key: (String, String),
-        at: Option<(String, NodeName, Resources)>,
-    ) -> Result<(), BookError> {
-        let before = self.foreign_at.remove(&key).map(|(_, node)| node);
-        let mut touched: BTreeSet<NodeName> = before.iter().cloned().collect();
-        if let Some(pods) = before.and_then(|node| self.foreign.get_mut(&node)) {
-            pods.remove(&key);
-        }
-        if let Some((uid, node, needs)) = at {
-            self.foreign_at.insert(key.clone(), (uid, node.clone()));
-            self.foreign.entry(node.clone()).or_default().insert(key, needs);
-            touched.insert(node);
-        }
-        touched.iter().try_for_each(|node| self.refresh(node))
-    }
-
     /// Takes a set as it is now. `homes` are the nodes of its members.
     ///
     /// # Errors
     /// [`BookError`].
     pub fn see_set(&mut self, seen: SeenSet, homes: &BTreeMap<u32, NodeName>) -> Result<(), BookError> {
         let name = seen.name.clone();
-        let needs = seen.template.needs;
+        let template = seen.template.clone();
         let before = self.sets.insert(name.clone(), seen.clone());
         if before.as_ref().is_some_and(|before| *before == seen) {
             return Ok(());
@@ -283,7 +287,7 @@ impl Book {
         for (ordinal, node) in homes.iter().filter(|(ordinal, _)| seen.is_on_disk(**ordinal)) {
             let id = PodId { set: name.clone(), ordinal: *ordinal };
             if self.ledger.cluster().node_of(&id).is_none() && !self.pods.contains_key(&id) {
-                self.found(&id, needs, node)?;
+                self.found(&id, &template, node)?;
             }
         }
         let left = before.iter().flat_map(SeenSet::on_disks);
@@ -298,6 +302,7 @@ impl Book {
     /// [`BookError`].
     pub fn lose_set(&mut self, name: &SetName) -> Result<(), BookError> {
         let Some(before) = self.sets.remove(name) else { return Ok(()) };
+        self.forget_claims(name)?;
         self.stuck.remove(name);
         self.refused.remove(name);
         let ids = before.on_disks().map(|ordinal| PodId { set: name.clone(), ordinal });
@@ -342,7 +347,7 @@ impl Book {
         let grace = Duration::from_secs(u64::from(set.grace_seconds));
         let patience = Duration::from_secs(u64::from(set.rebuild_after_seconds)).max(grace);
         let serving = self.serving(name);
-        let mut standing = Standing::default();
+        let mut standing = Standing { preempted: self.gives_way(name), ..Standing::default() };
         let mut deserted: BTreeSet<&NodeName> = BTreeSet::new();
         for ordinal in &set.members {
             let id = PodId { set: name.clone(), ordinal: *ordinal };
@@ -376,8 +381,8 @@ impl Book {
 
     /// Why the set could not be placed when it was last tried, for people; `None` if it could, or was not tried.
     pub fn why_not(&self, name: &SetName) -> Option<String> {
-        let (_, why) = self.stuck.get(name)?;
-        Some(why.clone())
+        let why = self.stuck.get(name).map(|(_, why)| why.clone());
+        self.waits_for(name).or(why)
     }
 
     /// Lines that are to be written down: the number of the first, the lines.

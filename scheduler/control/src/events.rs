@@ -72,6 +72,8 @@ pub(crate) fn explanation(why: &coffer_scheduler::Explanation) -> String {
             Repair::Label(node, label, value) => format!("label {node} with {label}={value}"),
             Repair::BringBack(node) => format!("bring the agent of {node} back"),
             Repair::Grow(node, resource, more) => format!("free {more} more of {resource:?} on {node}"),
+            Repair::MoveAway(pod) => format!("move {pod} away"),
+            Repair::Waive(demand) => format!("leave {demand:?} out of the template"),
             Repair::AddNode { country, .. } => format!("add a node in {country}"),
             Repair::RaisePerCountry(most) => format!("allow {most} pods in one country"),
             Repair::RaiseCountrySkew(skew) => format!("let countries differ by {skew}"),

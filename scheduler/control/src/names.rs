@@ -18,11 +18,11 @@ pub const SCHEDULER_NAME: &str = "coffer";
 pub const NAMESPACE: &str = "coffer";
 
 /// Label of a pod: the set that it belongs to.
-pub const LABEL_SET: &str = "fleet.coffer/site-set";
+pub const LABEL_SET: &str = coffer_scheduler::LABEL_SET;
 /// Label of a pod: its number in the set, for life.
-pub const LABEL_ORDINAL: &str = "fleet.coffer/ordinal";
+pub const LABEL_ORDINAL: &str = coffer_scheduler::LABEL_ORDINAL;
 /// Label of a pod: its site, `SET-NUMBER`.
-pub const LABEL_SITE: &str = "fleet.coffer/site";
+pub const LABEL_SITE: &str = coffer_scheduler::LABEL_SITE;
 
 /// Annotation of a node: the signed statement of where it stands.
 pub const ATTESTATION: &str = "fleet.coffer/attestation";

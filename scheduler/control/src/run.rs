@@ -166,7 +166,10 @@ impl Control {
             Some(bind) => Arc::clone(bind),
             None => Arc::new(Reserving::new(self.client.clone())),
         };
-        let book = Book::new(Arc::clone(&self.clock), Costs::default());
+        let mut book = Book::new(Arc::clone(&self.clock), Costs::default());
+        if self.keeps_sets {
+            book.let_give_way();
+        }
         let book = Arc::new(Mutex::new(book));
         let teller = Teller::new(self.client.clone(), &self.holder);
         let scheduler = Scheduler {

@@ -151,6 +151,7 @@ impl Scheduler {
             }
         }
         self.bind(bindings).await?;
+        self.locked(Book::lines_are_written);
         for (name, why) in unplaceable {
             self.cannot_place(&name, &explanation(&why)).await;
         }

@@ -8,6 +8,7 @@ mod departed;
 mod discovery;
 mod disruption;
 mod failures;
+mod giving_way;
 mod pods;
 mod status;
 mod taken;
@@ -139,6 +140,10 @@ impl Sets {
 
     fn locked<T>(&self, with: impl FnOnce(&Book) -> T) -> T {
         with(&self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn changed<T>(&self, with: impl FnOnce(&mut Book) -> T) -> T {
+        with(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

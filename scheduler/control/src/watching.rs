@@ -124,11 +124,7 @@ pub(crate) fn node_changes(object: &core::Node, trusted: &TrustedKeys) -> Vec<Ch
 
 /// A pod as the fleet of this namespace sees it: those elsewhere are another fleet's, and only take room.
 fn seen_pod(object: &core::Pod, namespace: &str) -> SeenPod {
-    let mut seen = translate::pod(object);
-    if seen.namespace != namespace {
-        seen.whose = Whose::Foreign;
-    }
-    seen
+    translate::pod_in(object, namespace)
 }
 
 pub(crate) fn pod_changes(object: &core::Pod, namespace: &str) -> Vec<Change> {

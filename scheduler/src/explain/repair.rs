@@ -10,11 +10,15 @@ use std::sync::Arc;
 use coffer_model::{Country, FailureDomain, Jurisdiction};
 use serde::{Deserialize, Serialize};
 
+use crate::around::Around;
 use crate::assign::{Candidate, Problem};
 use crate::decide::{View, decide, place};
 use crate::explain::Relaxed;
-use crate::filter::{Obstacle, may_run};
-use crate::{Attestation, Cluster, Costs, Node, NodeName, Pod, Resource, Resources, SiteSet, Taint};
+use crate::filter::{Obstacle, may_run, obstacles};
+use crate::{
+    Affinity, Attestation, Cluster, Constraint, Costs, NeighbourName, Node, NodeName, Operator, Pod,
+    Resource, Resources, Runner, SiteSet, Taint, Topology,
+};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,7 +34,11 @@ pub enum Repair {
     BringBack(NodeName),
     /// Give a node, or free on it, so much more of a resource.
     Grow(NodeName, Resource, u64),
-    /// Add a node, in a failure domain of its own.
+    /// Move a pod of somebody else away, which lets no such pod near.
+    MoveAway(NeighbourName),
+    /// Leave a demand of the set's pods by affinity aside: `NodeAffinity`, `PodAffinity` or `PodAntiAffinity`.
+    Waive(Constraint),
+    /// Add a node, in a failure domain of its own, with the labels that the pods ask for.
     AddNode {
         /// Where.
         country: Country,
@@ -51,8 +59,15 @@ fn price(obstacle: &Obstacle) -> Option<i128> {
         Obstacle::Tainted(_) => Some(4),
         Obstacle::NotReady => Some(16),
         Obstacle::Lacking(_) => Some(64),
-        // Where a node stands is not for sale.
-        Obstacle::NotAttested | Obstacle::Jurisdiction(_) | Obstacle::Tier(_) => None,
+        Obstacle::Shunned(Runner::Neighbour(_)) => Some(128),
+        // Where a node stands is not for sale; a demand of the set is waived for all nodes, or for none.
+        Obstacle::NotAttested
+        | Obstacle::Jurisdiction(_)
+        | Obstacle::Tier(_)
+        | Obstacle::NodeAffinity
+        | Obstacle::PodAffinity(_)
+        | Obstacle::PodAntiAffinity(_)
+        | Obstacle::Shunned(Runner::Pod(_)) => None,
     }
 }
 
@@ -60,7 +75,9 @@ const NEW_NODE: i128 = 1024;
 
 /// The cheapest repairs that were found and tried; none where nothing helped.
 pub(super) fn cheapest(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Vec<Repair> {
-    for raised in raises(set) {
+    let waivers = waivers(set).into_iter();
+    let all = waivers.flat_map(|waived| raises(set).map(move |raised| [waived.clone(), raised].concat()));
+    for raised in all {
         let mut revised = set.clone();
         raised.iter().for_each(|repair| repair.apply(&mut cluster.clone(), &mut revised, 0));
         if let Some(mut repairs) = of_nodes(cluster, &revised, costs) {
@@ -71,6 +88,26 @@ pub(super) fn cheapest(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Vec<R
         }
     }
     Vec::new()
+}
+
+/// The demands by affinity that could be left aside, the fewest first.
+fn waivers(set: &SiteSet) -> Vec<Vec<Repair>> {
+    let has = |demands: fn(&Affinity) -> bool| {
+        set.pods.iter().filter_map(|pod| pod.affinity.as_deref()).any(demands)
+    };
+    let kinds = [
+        (Constraint::PodAffinity, has(|affinity| !affinity.near.is_empty())),
+        (Constraint::PodAntiAffinity, has(|affinity| !affinity.apart.is_empty())),
+        (Constraint::NodeAffinity, has(|affinity| !affinity.nodes.is_empty())),
+    ];
+    let mut all = vec![Vec::new()];
+    for (kind, _) in kinds.into_iter().filter(|(_, demanded)| *demanded) {
+        let more: Vec<Vec<Repair>> =
+            all.iter().map(|some| [some.clone(), vec![Repair::Waive(kind)]].concat()).collect();
+        all.extend(more);
+    }
+    all.sort_by_key(Vec::len);
+    all
 }
 
 /// How the spread of a set could be loosened, the least first: not at all, one
@@ -128,11 +165,24 @@ fn candidates(
     pod: &Pod,
     new: &BTreeMap<NodeName, (Country, FailureDomain)>,
 ) -> Vec<Candidate> {
-    let known = cluster.nodes().filter_map(|(node, free)| {
-        let prices: Option<i128> = may_run(pod, &set.residency, node, &free).iter().map(price).sum();
+    let around = Around::of(cluster, &set.name, pod);
+    let known = cluster.nodes().filter_map(|(node, _)| {
+        let free = cluster.free_for(&set.name, pod.priority, &node.name);
+        let all = obstacles(pod, &set.residency, node, &free).chain(around.obstacles(node));
+        let prices: Option<i128> = all.map(|obstacle| price(&obstacle)).sum();
         prices.map(|cost| Candidate { node: node.name.clone(), place: place(node), cost })
     });
-    let bought = new.iter().map(|(name, (country, domain))| Candidate {
+    let would_do = |country: &Country| {
+        let node = new_node(set, *country, pod.needs, 0);
+        node.is_some_and(|node| {
+            let mut all = obstacles(pod, &set.residency, &node, &pod.needs).chain(around.obstacles(&node));
+            all.next().is_none()
+        })
+    };
+    let countries: BTreeSet<Country> = new.values().map(|(country, _)| *country).collect();
+    let countries: BTreeSet<Country> = countries.into_iter().filter(would_do).collect();
+    let bought = new.iter().filter(|(_, (country, _))| countries.contains(country));
+    let bought = bought.map(|(name, (country, domain))| Candidate {
         node: name.clone(),
         place: crate::assign::Place { country: Some(*country), domain: domain.clone() },
         cost: NEW_NODE,
@@ -142,7 +192,7 @@ fn candidates(
 
 /// What has to change on a node before a pod may run there.
 fn put_right(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> Vec<Repair> {
-    let free = cluster.free(&node.name);
+    let free = cluster.free_for(&set.name, pod.priority, &node.name);
     let name = || node.name.clone();
     let repair = |obstacle: Obstacle| match obstacle {
         Obstacle::Cordoned => Some(Repair::Uncordon(name())),
@@ -156,9 +206,16 @@ fn put_right(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> Vec<Re
             let more = pod.needs.of(resource).saturating_sub(free.of(resource));
             Some(Repair::Grow(name(), resource, more))
         }
-        Obstacle::NotAttested | Obstacle::Jurisdiction(_) | Obstacle::Tier(_) => None,
+        Obstacle::Shunned(Runner::Neighbour(name)) => Some(Repair::MoveAway(name)),
+        Obstacle::NotAttested
+        | Obstacle::Jurisdiction(_)
+        | Obstacle::Tier(_)
+        | Obstacle::NodeAffinity
+        | Obstacle::PodAffinity(_)
+        | Obstacle::PodAntiAffinity(_)
+        | Obstacle::Shunned(Runner::Pod(_)) => None,
     };
-    may_run(pod, &set.residency, node, &free).into_iter().filter_map(repair).collect()
+    may_run(cluster, set, pod, node).into_iter().filter_map(repair).collect()
 }
 
 /// Nodes that could be added: in every country where the set may stand, one for each pod.
@@ -228,9 +285,24 @@ impl Repair {
                     cluster.put_node(node);
                 }
             }
+            Self::MoveAway(name) => _ = cluster.remove_neighbour(name),
+            Self::Waive(kind) => {
+                for affinity in set.pods.iter_mut().filter_map(|pod| pod.affinity.as_deref_mut()) {
+                    waive(affinity, *kind);
+                }
+            }
             Self::RaisePerCountry(most) => set.spread.per_country = Some(*most),
             Self::RaiseCountrySkew(skew) => set.spread.country_skew = Some(*skew),
         }
+    }
+}
+
+fn waive(affinity: &mut Affinity, kind: Constraint) {
+    match kind {
+        Constraint::NodeAffinity => affinity.nodes.clear(),
+        Constraint::PodAffinity => affinity.near.clear(),
+        Constraint::PodAntiAffinity => affinity.apart.clear(),
+        _ => {}
     }
 }
 
@@ -242,10 +314,31 @@ fn change(cluster: &mut Cluster, name: &NodeName, what: impl FnOnce(&mut Node)) 
     }
 }
 
+/// Labels with which a node would be one that a pod asks for, as far as labels do it.
+fn asked_labels(pod: &Pod) -> BTreeMap<String, String> {
+    let mut labels = pod.selector.clone();
+    let term = pod.affinity.as_ref().and_then(|affinity| affinity.nodes.first());
+    for one in term.into_iter().flat_map(|term| &term.labels) {
+        let value = match &one.is {
+            Operator::In(values) => values.first().cloned(),
+            Operator::Exists => Some(String::new()),
+            Operator::Gt(bound) => Some(bound.saturating_add(1).to_string()),
+            Operator::Lt(bound) => Some(bound.saturating_sub(1).to_string()),
+            Operator::NotIn(_) | Operator::DoesNotExist => None,
+        };
+        // What stands for a place is attested, not labelled.
+        if let (Topology::Node | Topology::Label(_), Some(value)) = (Topology::from(one.key.as_str()), value)
+        {
+            labels.insert(one.key.clone(), value);
+        }
+    }
+    labels
+}
+
 /// A node as the advice means it: whatever labels the set's pods ask for, alone in its domain.
 fn new_node(set: &SiteSet, country: Country, free: Resources, number: usize) -> Option<Node> {
     let name = format!("added-{number}");
-    let labels = set.pods.iter().flat_map(|pod| pod.selector.clone()).collect();
+    let labels = set.pods.iter().flat_map(asked_labels).collect();
     let domain = FailureDomain(name.clone());
     let attested = Some(Attestation { country, domain, tier: set.residency.tier_min });
     let name = name.parse().ok()?;

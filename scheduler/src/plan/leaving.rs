@@ -58,6 +58,8 @@ fn must_go(fleet: &Fleet<'_>, managed: &Managed, pod: &Pod) -> Option<Why> {
         Some(Why::NodeLost)
     } else if fleet.drained.contains(&node.name) || driven_out(node) {
         Some(Why::Drained)
+    } else if fleet.preempted.contains(&id) {
+        Some(Why::Preempted)
     } else {
         None
     }

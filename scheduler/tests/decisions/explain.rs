@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::instance::{bind, least_moved, node, pod, random, set};
+use crate::wishes::{a_set_shuns, without_shunning};
 use coffer_model::Tier;
-use coffer_scheduler::{Cluster, Constraint, Costs, Explanation, Repair, SiteSet, decide, explain};
+use coffer_scheduler::{Affinity, Cluster, Constraint, Costs, Explanation, Repair, SiteSet, decide, explain};
 
 /// The instance with constraints taken out of its data, not out of the
 /// solver: nodes that have no such obstacle any more, a set that asks for less.
@@ -33,6 +34,12 @@ fn without(cluster: &Cluster, set: &SiteSet, dropped: &BTreeSet<Constraint>) -> 
     let pods = u32::try_from(set.pods.len()).unwrap();
     for constraint in dropped {
         match constraint {
+            Constraint::NodeAffinity => wishes(&mut set, |one| one.nodes.clear()),
+            Constraint::PodAffinity => wishes(&mut set, |one| one.near.clear()),
+            Constraint::PodAntiAffinity => {
+                wishes(&mut set, |one| one.apart.clear());
+                without_shunning(&mut cluster);
+            }
             Constraint::Labels => set.pods.iter_mut().for_each(|pod| pod.selector.clear()),
             Constraint::Jurisdiction => (set.residency.allow, set.residency.deny) = Default::default(),
             Constraint::PerDomain => set.spread.per_domain = pods,
@@ -42,6 +49,10 @@ fn without(cluster: &Cluster, set: &SiteSet, dropped: &BTreeSet<Constraint>) -> 
         }
     }
     (cluster, set)
+}
+
+fn wishes(set: &mut SiteSet, change: impl Fn(&mut Affinity)) {
+    set.pods.iter_mut().filter_map(|pod| pod.affinity.as_deref_mut()).for_each(change);
 }
 
 fn apply(repairs: &[Repair], cluster: &Cluster, set: &SiteSet) -> (Cluster, SiteSet) {
@@ -74,7 +85,10 @@ fn of_what_cannot_be_placed_the_conflict_is_minimal_and_its_repair_works() {
             let (rest, asked) = without(&cluster, &set, &dropped);
             assert!(least_moved(&rest, &asked).is_some(), "seed {seed}: {one:?} is not needed");
         }
-        assert!(!repairs.is_empty(), "seed {seed}: no repair for {conflict:?}");
+        if repairs.is_empty() {
+            assert!(a_set_shuns(&cluster), "seed {seed}: no repair for {conflict:?}");
+            continue;
+        }
         let (mut after, revised) = apply(&repairs, &cluster, &set);
         assert!(least_moved(&after, &revised).is_some(), "seed {seed}: {repairs:?} does not help");
         let decision = decide(&after, &revised, &Costs::default()).unwrap();

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_model::{Country, FailureDomain, Jurisdiction, Tier};
 use coffer_scheduler::{
     Attestation, Cluster, Effect, Home, Node, Pod, PodId, Residency, Resources, SiteSet, Spread, Taint,
-    Toleration,
+    Toleration, Traits,
 };
+
+use crate::wishes::{affinity, demands_met, label_node, populate};
 
 /// SplitMix64 (Steele, Lea, Flood, OOPSLA 2014): good enough to vary tests.
 pub(crate) struct Chance(pub(crate) u64);
@@ -54,7 +56,7 @@ pub(crate) fn node(name: &str, country: &str, domain: &str, disk: u64) -> Node {
 
 pub(crate) fn pod(ordinal: u32, disk: u64) -> Pod {
     let needs = Resources { cpu_millis: 100, memory_bytes: 1 << 20, disk_bytes: disk, iops: 10 };
-    Pod { ordinal, needs, selector: BTreeMap::new(), tolerations: Vec::new(), home: None }
+    Pod::plain(ordinal, needs)
 }
 
 pub(crate) fn set(pods: Vec<Pod>) -> SiteSet {
@@ -82,6 +84,7 @@ pub(crate) fn random(seed: u64, nodes: u64, pods: u64) -> (Cluster, SiteSet) {
         if chance.one_in(3) {
             node.labels.insert("disk".to_owned(), "nvme".to_owned());
         }
+        label_node(&mut chance, &mut node);
         if chance.one_in(6) {
             let effect = *chance.pick(&[Effect::NoSchedule, Effect::NoExecute]);
             node.taints.insert(Taint { key: "old".to_owned(), value: String::new(), effect });
@@ -105,6 +108,17 @@ pub(crate) fn random(seed: u64, nodes: u64, pods: u64) -> (Cluster, SiteSet) {
         per_country: chance.one_in(3).then(|| 1 + u32::from(chance.one_in(2))),
         country_skew: chance.one_in(3).then(|| 1 + u32::from(chance.one_in(3))),
     };
+    // Half of the instances wish nothing, so that what there was before is tested as often.
+    if chance.one_in(2) {
+        populate(&mut chance, &mut cluster);
+        let wanted = affinity(&mut chance);
+        for pod in &mut set.pods {
+            pod.affinity = wanted.clone().filter(|_| !chance.one_in(5));
+            if chance.one_in(4) {
+                pod.labels.insert("color".to_owned(), "red".to_owned());
+            }
+        }
+    }
     bind_some(&mut chance, &mut cluster, &set);
     (cluster, set)
 }
@@ -129,7 +143,7 @@ fn bind_some(chance: &mut Chance, cluster: &mut Cluster, set: &SiteSet) {
     for pod in &set.pods {
         let names: Vec<_> = cluster.nodes().map(|(node, _)| node.name.clone()).collect();
         if chance.one_in(5) {
-            let _ = cluster.bind(set.id(pod), pod.needs, chance.pick(&names));
+            let _ = cluster.bind_as(set.id(pod), pod.needs, Traits::of(pod), chance.pick(&names));
         }
     }
 }
@@ -151,10 +165,30 @@ fn allowed(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> bool {
         && free.memory_bytes >= pod.needs.memory_bytes
         && free.disk_bytes >= pod.needs.disk_bytes
         && free.iops >= pod.needs.iops
+        && demands_met(cluster, set, pod, node)
+}
+
+/// Thousandths of the scarcest resource once a pod runs on a node.
+pub(crate) fn fullness(cluster: &Cluster, pod: &Pod, node: &Node) -> u64 {
+    let (free, needs, all) = (cluster.free(&node.name), pod.needs, node.total);
+    let of =
+        |free: u64, needs: u64, all: u64| 1000 - ((free - needs) * 1000).checked_div(all).unwrap_or(1000);
+    let kinds = [
+        of(free.cpu_millis, needs.cpu_millis, all.cpu_millis),
+        of(free.memory_bytes, needs.memory_bytes, all.memory_bytes),
+        of(free.disk_bytes, needs.disk_bytes, all.disk_bytes),
+        of(free.iops, needs.iops, all.iops),
+    ];
+    kinds.into_iter().max().unwrap()
 }
 
 /// Bytes that the best legal placement moves, by trying every one; `None` if there is none.
 pub(crate) fn least_moved(cluster: &Cluster, set: &SiteSet) -> Option<u64> {
+    least_cost(cluster, set, &|pod, node| pod.moved_to(&node.name))
+}
+
+/// What the cheapest legal placement costs.
+pub(crate) fn least_cost(cluster: &Cluster, set: &SiteSet, cost: &dyn Fn(&Pod, &Node) -> u64) -> Option<u64> {
     let all: Vec<&Node> = cluster.nodes().map(|(node, _)| node).collect();
     let mut chosen: Vec<&Node> = Vec::new();
     let (mut pods, mut could): (Vec<&Pod>, BTreeSet<Country>) = (Vec::new(), BTreeSet::new());
@@ -171,7 +205,7 @@ pub(crate) fn least_moved(cluster: &Cluster, set: &SiteSet) -> Option<u64> {
             could.extend(node.attested.as_ref().map(|attested| attested.country));
         }
     }
-    let oracle = Oracle { cluster, set, all, could, before: chosen.len() };
+    let oracle = Oracle { cluster, set, all, could, before: chosen.len(), cost };
     oracle.best(&pods, &mut chosen)
 }
 
@@ -182,6 +216,7 @@ struct Oracle<'a> {
     /// Countries among which the skew counts.
     could: BTreeSet<Country>,
     before: usize,
+    cost: &'a dyn Fn(&Pod, &Node) -> u64,
 }
 
 impl<'a> Oracle<'a> {
@@ -196,8 +231,7 @@ impl<'a> Oracle<'a> {
             }
             chosen.push(node);
             if let Some(moved) = self.best(rest, chosen) {
-                let own =
-                    pod.home.as_ref().filter(|home| home.node != node.name).map_or(0, |home| home.bytes);
+                let own = (self.cost)(pod, node);
                 best = Some(best.map_or(moved + own, |known: u64| known.min(moved + own)));
             }
             chosen.pop();

@@ -52,6 +52,7 @@ impl World {
             lost: &self.lost,
             given_up: &self.given_up,
             abroad: &BTreeSet::new(),
+            preempted: &BTreeSet::new(),
             groups: &[],
             held: &self.held,
             restarting: &BTreeSet::new(),

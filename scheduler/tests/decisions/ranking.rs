@@ -9,6 +9,7 @@ use coffer_scheduler::{
 };
 
 use crate::instance::{COUNTRIES, Chance, node, pod, set};
+use crate::wishes::{affinity, label_node, neighbour};
 
 struct World {
     ledger: Ledger,
@@ -47,11 +48,27 @@ impl World {
         if self.chance.one_in(3) {
             node.labels.insert("disk".to_owned(), "nvme".to_owned());
         }
+        label_node(&mut self.chance, &mut node);
         if self.chance.one_in(6) {
             let taint = Taint { key: "old".to_owned(), value: String::new(), effect: Effect::NoSchedule };
             node.taints.insert(taint);
         }
         self.change(Line::Node(Box::new(node)));
+    }
+
+    /// A pod of somebody else comes, changes or goes; now and then one that shuns ours.
+    fn touch_a_neighbour(&mut self) {
+        let nodes: Vec<_> = self.ledger.cluster().nodes().map(|(node, _)| node.clone()).collect();
+        let n = self.chance.below(6);
+        if nodes.is_empty() {
+            return;
+        }
+        let node = self.chance.pick(&nodes).clone();
+        let one = neighbour(&mut self.chance, n, &node);
+        if self.chance.one_in(3) {
+            return self.change(Line::NeighbourGone(one.name));
+        }
+        self.change(Line::Neighbour(Box::new(one)));
     }
 
     /// Few shapes, so that most decisions find a ranking; some sets have two.
@@ -60,6 +77,9 @@ impl World {
             let mut pod = pod(ordinal, 20 + 20 * chance.below(2));
             if chance.one_in(3) {
                 pod.tolerations.push(Toleration { key: "old".to_owned(), value: None, effect: None });
+            }
+            if chance.one_in(4) {
+                pod.affinity = affinity(chance);
             }
             if chance.one_in(5) {
                 pod.selector.insert("disk".to_owned(), "nvme".to_owned());
@@ -118,8 +138,9 @@ fn a_ranking_leads_to_the_decisions_that_a_look_at_every_node_leads_to() {
         let (ledger, chance) = (Ledger::new(), Chance(seed));
         let mut world = World { ledger, lines: Vec::new(), chance, running: Vec::new(), placed: 0 };
         for n in 0..400 {
-            match world.chance.below(5) {
+            match world.chance.below(6) {
                 0 | 1 => world.touch_a_node(),
+                5 => world.touch_a_neighbour(),
                 2 => world.replace_a_pod(),
                 _ => {
                     let wanted = world.a_set(n);

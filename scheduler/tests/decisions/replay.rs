@@ -80,7 +80,7 @@ fn a_ledger_of_every_past_format_replays() {
             found += 1;
         }
     }
-    assert_eq!(found, 1);
+    assert_eq!(found, 2);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_decision_says_by_which_policy_among_which_nodes_and_at_what_price() {
         other => unreachable!("{other:?}"),
     };
     let (decision, set) = decided(&lines[30]);
-    assert_eq!((decision.format, decision.policy.len()), (2, 64));
+    assert_eq!((decision.format, decision.policy.len()), (3, 64));
     // Those of other countries are not among them.
     let legal: u64 = decision.placed.iter().map(|placed| placed.legal).max().unwrap();
     for feasible in &decision.feasible {

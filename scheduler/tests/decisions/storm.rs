@@ -24,6 +24,7 @@ struct World {
     cluster: Cluster,
     sets: Vec<Managed>,
     drained: BTreeSet<NodeName>,
+    preempted: BTreeSet<PodId>,
     lost: BTreeSet<NodeName>,
     given_up: BTreeSet<NodeName>,
     restarting: BTreeSet<PodId>,
@@ -50,6 +51,7 @@ impl World {
             cluster,
             sets: vec![managed],
             drained: BTreeSet::new(),
+            preempted: BTreeSet::new(),
             lost: BTreeSet::new(),
             given_up: BTreeSet::new(),
             restarting: BTreeSet::new(),
@@ -142,6 +144,7 @@ impl World {
             lost: &self.lost,
             given_up: &self.given_up,
             abroad: &BTreeSet::new(),
+            preempted: &self.preempted,
             groups: &self.groups(),
             held: &held,
             restarting: &self.restarting,
@@ -207,7 +210,9 @@ impl World {
             // By force of law: nothing may be lost by it.
             Why::OutOfPlace => self.must_be_spare(id, NEEDED, when),
             Why::NodeLost => {}
-            Why::Drained | Why::ScaledDown | Why::Unbalanced => self.must_be_spare(id, NEEDED + 1, when),
+            Why::Drained | Why::Preempted | Why::ScaledDown | Why::Unbalanced => {
+                self.must_be_spare(id, NEEDED + 1, when)
+            }
         }
         let holders = self.objects.iter_mut().filter_map(|object| object.get_mut(id));
         holders.for_each(|there| *there = false);
@@ -271,10 +276,12 @@ impl World {
             8 => node.attested = None,
             9 => relabel(&mut node, HOME[n_of(&name) % 3]),
             10 => self.sets[0].size = 6 + usize::try_from(self.chance.below(4)).unwrap(),
-            _ => match self.chance.below(4) {
+            _ => match self.chance.below(6) {
                 0 => self.sets[0].version += 1,
                 1 => node.total.disk_bytes = 100 + self.chance.below(900),
                 2 => self.put(),
+                3 => self.preempted.extend(self.cluster.pods_on(&name).cloned()),
+                4 => self.preempted.clear(),
                 _ => self.serve_again(),
             },
         }
@@ -334,6 +341,7 @@ impl World {
             self.cluster.put_node(node);
         }
         self.drained.clear();
+        self.preempted.clear();
         self.lost.clear();
         self.given_up.clear();
     }

@@ -88,6 +88,7 @@ impl Book {
         let unbound: BTreeSet<PodId> = self.pods_of(name).filter_map(unbound).collect();
         if unbound.is_empty() {
             self.refused.remove(name);
+            self.forget_claims(name)?;
             return Ok(Verdict::Nothing);
         }
         if self.refused.get(name).is_some_and(|one| !one.is_over(self.clock.monotonic())) {
@@ -120,7 +121,7 @@ impl Book {
         if bindings.is_empty() { Verdict::Nothing } else { Verdict::Bind(bindings) }
     }
 
-    fn staying(&self, managed: &Managed, standing: &Standing) -> SiteSet {
+    pub(super) fn staying(&self, managed: &Managed, standing: &Standing) -> SiteSet {
         let fleet = Fleet {
             cluster: self.ledger.cluster(),
             sets: &[],
@@ -128,6 +129,7 @@ impl Book {
             lost: &standing.lost,
             given_up: &standing.given_up,
             abroad: &standing.abroad,
+            preempted: &standing.preempted,
             groups: &[],
             held: &BTreeMap::new(),
             restarting: &standing.restarting,
@@ -165,8 +167,10 @@ impl Book {
 
     fn place(&mut self, staying: SiteSet) -> Result<Verdict, BookError> {
         let name = staying.name.clone();
-        let number = self.ledger.lines();
         let Some(decision) = self.ledger.propose(&staying, &self.costs) else {
+            if self.make_way(&staying)? {
+                return Ok(Verdict::Nothing);
+            }
             let Some(why) = explain(self.ledger.cluster(), &staying, &self.costs) else {
                 return Ok(Verdict::Nothing);
             };
@@ -179,8 +183,10 @@ impl Book {
             self.lines.push(self.ledger.record(staying, self.costs, None)?);
             return Ok(Verdict::Unplaceable(Box::new(why)));
         };
+        let number = self.ledger.lines();
         self.lines.push(self.ledger.record(staying, self.costs, Some(decision.clone()))?);
         self.changes += 1;
+        self.has_its_room(&name);
         self.stuck.remove(&name);
         let id = |ordinal| PodId { set: decision.set.clone(), ordinal };
         let placed = decision.placed.iter();

@@ -123,6 +123,7 @@ impl Book {
         let now = self.clock.monotonic();
         self.waiting
             .extend(self.refused.iter().filter(|(_, one)| one.is_over(now)).map(|(set, _)| set.clone()));
+        self.ask_again(now);
         // What else there is to a node changes only when it is seen.
         let before = |name: &NodeName| self.ledger.cluster().node(name).map(|node| node.attested.as_ref());
         let other =
@@ -141,15 +142,12 @@ impl Book {
         let Some(seen) = self.nodes.get(name) else { return Ok(()) };
         let mut node = seen.base.clone();
         node.attested = self.attested(seen).ok();
-        if let Some(pods) = self.foreign.get(name) {
-            let taken = pods.values().fold(Resources::default(), |sum, needs| sum.plus(needs));
-            node.total = node.total.minus(&at_most(taken, &node.total)).unwrap_or_default();
-        }
         if self.ledger.cluster().node(name) == Some(&node) {
             return Ok(());
         }
         self.waiting.extend(self.ledger.cluster().pods_on(name).map(|pod| pod.set.clone()));
-        self.change(Line::Node(Box::new(node)))
+        self.change(Line::Node(Box::new(node)))?;
+        self.meet_neighbours(name)
     }
 
     /// What each node that there is was told to remove, and has removed.

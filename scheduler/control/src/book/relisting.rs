@@ -24,12 +24,12 @@ impl Book {
         let gone: Vec<_> = self.pods.values().filter(|pod| !uids.contains(&pod.uid)).cloned().collect();
         gone.iter().try_for_each(|pod| self.lose_pod(pod))?;
         let foreign: Vec<_> = self
-            .foreign_at
+            .foreign
             .iter()
-            .filter(|(_, (uid, _))| !uids.contains(uid))
-            .map(|(key, _)| key.clone())
+            .filter(|(_, one)| !uids.contains(&one.uid))
+            .map(|(name, _)| name.clone())
             .collect();
-        foreign.into_iter().try_for_each(|key| self.see_foreign(key, None))
+        foreign.into_iter().try_for_each(|name| self.see_foreign(name, None))
     }
 
     /// These are all sets.

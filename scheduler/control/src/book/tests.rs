@@ -147,6 +147,7 @@ impl World {
             lost: &standing.lost,
             given_up: &standing.given_up,
             abroad: &standing.abroad,
+            preempted: &standing.preempted,
             groups: &[],
             held: &BTreeMap::new(),
             restarting: &standing.restarting,
@@ -415,4 +416,120 @@ fn a_pod_that_was_just_taken_down_serves_no_set_although_the_book_holds_it_for_r
     assert_eq!(taken.serving(&world.book, &other).away, [id(1)].into());
     world.book.see_pod(SeenPod { ready: true, ..again }).unwrap();
     assert_eq!(taken.serving(&world.book, &other).away, BTreeSet::new());
+}
+
+/// Three nodes that pods of others fill, and a set of a higher priority.
+fn filled() -> (World, Vec<SeenPod>) {
+    let mut world = World::new();
+    world.book.let_give_way();
+    (0..3).for_each(|n| world.node(n, ["DE", "FR", "NL"][n], |_| ()));
+    let mut others = Vec::new();
+    for n in 0..3 {
+        let mut other = world.pod(9, Some(&format!("n{n}")));
+        world.book.lose_pod(&other).unwrap();
+        (other.whose, other.name, other.pod.needs.memory_bytes) = (Whose::Foreign, format!("other-{n}"), 2);
+        other.is_site = false;
+        world.book.see_pod(other.clone()).unwrap();
+        others.push(other);
+    }
+    world.set(&[]);
+    for ordinal in 0..3 {
+        let mut pod = world.pod(ordinal, None);
+        pod.pod.priority = 5;
+        world.book.see_pod(pod).unwrap();
+    }
+    (world, others)
+}
+
+#[test]
+fn nobody_is_told_to_end_before_the_plan_is_written_and_the_set_waits_until_all_have() {
+    let (mut world, others) = filled();
+    let set: SetName = "gold".parse().unwrap();
+    assert_eq!(world.decide(), Verdict::Nothing);
+    assert!(world.book.evicted_for(&set).is_empty());
+    world.book.lines_are_written();
+    assert_eq!(world.book.evicted_for(&set).len(), 3);
+    assert!(world.book.why_not(&set).unwrap().contains("other-1"));
+    for (n, other) in others.iter().enumerate() {
+        world.book.see_pod(SeenPod { phase: Phase::Ending, ..other.clone() }).unwrap();
+        assert_eq!((world.book.evicted_for(&set).len(), world.decide()), (2 - n, Verdict::Nothing));
+    }
+    others.iter().take(2).for_each(|other| world.book.lose_pod(other).unwrap());
+    assert_eq!(world.decide(), Verdict::Nothing);
+    world.book.lose_pod(&others[2]).unwrap();
+    assert!(matches!(world.decide(), Verdict::Bind(bindings) if bindings.len() == 3));
+    assert!(world.book.nomination(&set).is_none());
+    assert_eq!(world.lines.iter().filter(|line| line.contains("\"preempted\"")).count(), 1);
+    let replayed = Ledger::replay(world.lines.iter().map(String::as_str), Some(&world.book.ledger().end()));
+    assert!(replayed.is_ok());
+}
+
+#[test]
+fn who_does_not_go_is_asked_again_only_after_a_while_and_no_room_is_kept_meanwhile() {
+    let (mut world, _) = filled();
+    let set: SetName = "gold".parse().unwrap();
+    assert_eq!(world.decide(), Verdict::Nothing);
+    world.book.lines_are_written();
+    let stubborn = world.book.evicted_for(&set).remove(1).victim;
+    world.book.does_not_go(stubborn);
+    assert!(matches!(world.decide(), Verdict::Unplaceable(_)), "nobody else makes room");
+    assert!(world.book.nomination(&set).is_none());
+    assert!(world.book.ledger().cluster().claims(&set).is_empty());
+    world.clock.0.fetch_add(61, Ordering::Relaxed);
+    world.book.time_passes().unwrap();
+    assert_eq!(world.decide(), Verdict::Nothing);
+    world.book.lines_are_written();
+    assert_eq!(world.book.evicted_for(&set).len(), 3);
+}
+
+#[test]
+fn without_somebody_who_looks_after_sets_nobody_gives_way() {
+    let (mut world, _) = filled();
+    world.book.giving_way = GivingWay::default();
+    assert!(matches!(world.decide(), Verdict::Unplaceable(_)));
+}
+
+#[test]
+fn sites_of_another_fleet_do_not_give_way_they_would_come_back_to_their_disks() {
+    let (mut world, others) = filled();
+    for other in others {
+        world.book.see_pod(SeenPod { is_site: true, ..other }).unwrap();
+    }
+    assert!(matches!(world.decide(), Verdict::Unplaceable(_)));
+}
+
+#[test]
+fn a_site_of_whose_shards_nothing_was_heard_stays() {
+    let (mut world, placed, _) = World::placed();
+    world.book.let_give_way();
+    for n in 0..6 {
+        let memory =
+            if placed.values().any(|node| *node == format!("n{n}").parse().unwrap()) { "1" } else { "0" };
+        world.node(n, ["DE", "FR", "NL"][n % 3], |node| {
+            node["status"]["allocatable"]["memory"] = json!(memory);
+        });
+    }
+    let silver = json!({ "metadata": { "name": "silver", "namespace": "coffer" }, "apiVersion": "fleet.coffer/v1",
+        "kind": "SiteSet", "spec": { "replicas": 1, "dataShards": 1, "parityShards": 0, "template": {
+            "image": format!("coffer.local/site@sha256:{}", "0".repeat(64)),
+            "resources": { "cpu": "1", "memory": "1", "diskBytes": 1, "iops": 1 } } } });
+    let silver = translate::site_set(&serde_json::from_value(silver).unwrap()).unwrap();
+    world.book.see_set(silver, &BTreeMap::new()).unwrap();
+    let id = PodId { set: "silver".parse().unwrap(), ordinal: 0 };
+    let mut pod = world.pod(7, None);
+    world.book.lose_pod(&pod).unwrap();
+    (pod.whose, pod.pod.ordinal, pod.pod.priority, pod.name) =
+        (Whose::Ours(id.clone()), 0, 5, id.to_string());
+    world.book.see_pod(pod).unwrap();
+    assert!(matches!(world.book.decide(&id.set).unwrap(), Verdict::Unplaceable(_)));
+    // The ledger says that they hold nothing: the first of them gives way, and leaves by the plan of its own set.
+    let gold: SetName = "gold".parse().unwrap();
+    let members: BTreeSet<PodId> = (0..3).map(|ordinal| PodId { set: gold.clone(), ordinal }).collect();
+    let held = members.iter().map(|id| (id.clone(), 0)).collect();
+    world.book.see_shards(&gold, &members, &crate::shards::Shards { groups: Vec::new(), held });
+    assert_eq!(world.book.decide(&id.set).unwrap(), Verdict::Nothing);
+    assert!(world.book.standing(&gold).preempted.is_empty());
+    world.book.lines_are_written();
+    let gone = world.book.standing(&gold).preempted.pop_first().unwrap();
+    assert!(world.steps().contains(&Step::Leave(gone, Why::Preempted)));
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Affinity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -132,6 +133,12 @@ pub struct SiteTemplate {
     /// Taints that it does not mind.
     #[serde(default)]
     pub tolerations: Vec<SiteToleration>,
+    /// Nodes that it demands or prefers, and pods of others that it wants to be near to or apart from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// Its PriorityClass: it may take the room of pods with a lower priority, where no data is lost by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_class_name: Option<String>,
     /// The class of the claim that holds its bytes; none: a directory that the node's agent keeps for the site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,

@@ -104,7 +104,9 @@ impl Look<'_> {
         self.sites_join(&steps, &mut moving).await;
         self.some_stay(&steps, &mut moving).await;
         let mut taken = sets.turn.lock().await;
-        self.take_down(&mut taken, moving).await
+        let room = self.make_room().await;
+        self.take_down(&mut taken, moving).await?;
+        room
     }
 
     /// The plan, `None` without a book: then nothing is known of the set, and nothing is wished.
@@ -123,6 +125,7 @@ impl Look<'_> {
                 lost: &standing.lost,
                 given_up: &standing.given_up,
                 abroad: &standing.abroad,
+                preempted: &standing.preempted,
                 groups: &shards.groups,
                 held: &shards.held,
                 restarting: &standing.restarting,
@@ -179,7 +182,8 @@ impl Look<'_> {
     async fn shards(&mut self, serving: &Serving) -> Shards {
         let members: BTreeSet<PodId> =
             self.status.members.iter().map(|member| self.id(member.ordinal)).collect();
-        match self.sets.control.shards.look(&self.name, &members, &serving.own, &serving.away).await {
+        let looked = self.sets.control.shards.look(&self.name, &members, &serving.own, &serving.away).await;
+        let shards = match looked {
             Ok(shards) => {
                 let unlisted = self.unlisted(&shards);
                 self.shards_known((!unlisted.is_empty()).then(|| not_listed(&unlisted)).as_deref());
@@ -187,9 +191,11 @@ impl Look<'_> {
             }
             Err(why) => {
                 self.shards_known(Some(&why.to_string()));
-                with_unknown(Shards::default(), members)
+                with_unknown(Shards::default(), members.clone())
             }
-        }
+        };
+        self.sets.changed(|book| book.see_shards(&self.name, &members, &shards));
+        shards
     }
 
     /// Members of which the ledger says nothing although they may hold something: under another name, or in

@@ -207,6 +207,8 @@ fn object(set: &SiteSet, id: &PodId, member: &Member) -> Value {
             "terminationGracePeriodSeconds": template.termination_grace_seconds,
             "nodeSelector": template.node_selector,
             "tolerations": tolerations,
+            "affinity": template.affinity,
+            "priorityClassName": template.priority_class_name,
             "securityContext": {
                 "runAsNonRoot": true,
                 "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,

@@ -1,11 +1,13 @@
 //! A pod of the API: one of a site set, or somebody else's that only takes room.
 
-use coffer_scheduler::{Effect, NodeName, Pod, PodId, Resources, Toleration};
+use std::collections::BTreeMap;
+
+use coffer_scheduler::{Affinity, Effect, NodeName, Pod, PodId, Resources, Space, Toleration};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{QuantityError, millis, whole};
-use crate::names::{DISK_BYTES, IOPS, LABEL_ORDINAL, LABEL_SET, SCHEDULER_NAME, TEMPLATE};
+use super::{AffinityError, QuantityError, affinity, millis, whole};
+use crate::names::{DISK_BYTES, IOPS, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, SCHEDULER_NAME, TEMPLATE};
 
 /// Why a pod that asks to be placed here is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +23,9 @@ pub enum PodRefusal {
     /// It asks for a placement that is not supported, which would be silently left aside.
     #[error("the pod has {0}, which the fleet's scheduler does not support; say it in the site set")]
     Unsupported(&'static str),
+    /// It asks for a place that cannot be read, or in a way that nobody would keep.
+    #[error(transparent)]
+    Affinity(#[from] AffinityError),
 }
 
 /// Whose a pod is.
@@ -56,23 +61,35 @@ pub struct SeenPod {
     pub name: String,
     /// Its uid: a pod that comes again under its name is another one.
     pub uid: String,
-    /// For the scheduler.
+    /// Its namespace, as affinities know it.
+    pub space: Space,
+    /// For the scheduler. Of a foreign one only what it needs, and what others have to know of it.
     pub pod: Pod,
     /// The node that it is bound to.
     pub node: Option<NodeName>,
     /// How far it has come.
     pub phase: Phase,
+    /// It asks for the scheduler of site sets: what it is bound to is its disk, whichever fleet's it is.
+    pub is_site: bool,
     /// It serves.
     pub ready: bool,
     /// The version of its set's template that it was made from.
     pub version: Option<u64>,
 }
 
-/// Reads a pod. What a foreign pod needs counts as nothing where it cannot be read.
+/// Reads a pod as the fleet of its own namespace sees it.
 pub fn pod(object: &core::Pod) -> SeenPod {
+    pod_in(object, object.metadata.namespace.as_deref().unwrap_or_default())
+}
+
+/// Reads a pod as the fleet of a namespace sees it: those elsewhere are another fleet's, and only take room. What a
+/// foreign pod needs counts as nothing where it cannot be read.
+pub fn pod_in(object: &core::Pod, fleet: &str) -> SeenPod {
     let spec = object.spec.as_ref();
     let status = object.status.as_ref();
-    let ours = spec.and_then(|spec| spec.scheduler_name.as_deref()) == Some(SCHEDULER_NAME);
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let asks = spec.and_then(|spec| spec.scheduler_name.as_deref()) == Some(SCHEDULER_NAME);
+    let ours = asks && namespace == fleet;
     let (whose, needs) = match (ours.then(|| id(object)), needs(object)) {
         (None, needs) => (Whose::Foreign, needs.unwrap_or_default()),
         (Some(None), needs) => (Whose::Refused(PodRefusal::Site), needs.unwrap_or_default()),
@@ -82,6 +99,12 @@ pub fn pod(object: &core::Pod) -> SeenPod {
             None => (Whose::Ours(id), needs),
         },
     };
+    let asked = spec.and_then(|spec| spec.affinity.as_ref());
+    let (whose, wanted) = match own_affinity(&whose, object, asked, fleet) {
+        Ok(wanted) => (whose, wanted),
+        Err(why) => (Whose::Refused(why.into()), None),
+    };
+    let is_ours = matches!(whose, Whose::Ours(_));
     let ordinal = match &whose {
         Whose::Ours(id) => id.ordinal,
         _ => 0,
@@ -100,7 +123,8 @@ pub fn pod(object: &core::Pod) -> SeenPod {
     let tolerations = spec.and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     SeenPod {
         whose,
-        namespace: object.metadata.namespace.clone().unwrap_or_default(),
+        space: Space::Named(namespace.clone()).in_fleet(fleet),
+        namespace,
         name: object.metadata.name.clone().unwrap_or_default(),
         uid: object.metadata.uid.clone().unwrap_or_default(),
         pod: Pod {
@@ -109,12 +133,40 @@ pub fn pod(object: &core::Pod) -> SeenPod {
             selector: spec.and_then(|spec| spec.node_selector.clone()).unwrap_or_default(),
             tolerations: tolerations.iter().filter_map(toleration).collect(),
             home: None,
+            labels: labels(object, is_ours),
+            affinity: wanted,
+            priority: spec.and_then(|spec| spec.priority).unwrap_or_default(),
+            waits: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
         },
         node: node.and_then(|name| name.parse().ok()),
         phase,
+        is_site: asks,
         ready: ready && phase == Phase::Alive,
         version,
     }
+}
+
+/// Where it demands or prefers to be; of a foreign one whom it does not want near.
+fn own_affinity(
+    whose: &Whose,
+    object: &core::Pod,
+    asked: Option<&core::Affinity>,
+    fleet: &str,
+) -> Result<Option<Box<Affinity>>, AffinityError> {
+    if asked.is_none() {
+        return Ok(None);
+    }
+    match whose {
+        Whose::Ours(id) => affinity::of_set(asked, fleet, id.set.as_str(), &labels(object, true)),
+        _ => Ok(affinity::of_other(asked, object.metadata.namespace.as_deref().unwrap_or_default(), fleet)),
+    }
+}
+
+/// Its labels; of one of ours those beside what every pod of a set has.
+fn labels(object: &core::Pod, ours: bool) -> BTreeMap<String, String> {
+    let said_otherwise = |key: &str| ours && [LABEL_SET, LABEL_ORDINAL, LABEL_SITE].contains(&key);
+    let labels = object.metadata.labels.iter().flatten().filter(|(key, _)| !said_otherwise(key));
+    labels.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Which site it is; its name must say the same as its labels.
@@ -146,9 +198,7 @@ fn needs(object: &core::Pod) -> Result<Resources, PodRefusal> {
 
 /// What a pod can ask for and a site set cannot.
 fn unsupported(spec: &core::PodSpec) -> Option<&'static str> {
-    if spec.affinity.is_some() {
-        Some("spec.affinity")
-    } else if spec.topology_spread_constraints.as_ref().is_some_and(|some| !some.is_empty()) {
+    if spec.topology_spread_constraints.as_ref().is_some_and(|some| !some.is_empty()) {
         Some("spec.topologySpreadConstraints")
     } else if spec.init_containers.as_ref().is_some_and(|some| !some.is_empty()) {
         Some("spec.initContainers")
@@ -211,8 +261,13 @@ mod tests {
 
     #[test]
     fn a_wish_that_nobody_would_keep_is_refused_by_name() {
-        let seen = of(|value| value["spec"]["affinity"] = json!({}));
-        assert_eq!(seen.whose, Whose::Refused(PodRefusal::Unsupported("spec.affinity")));
+        let spread = json!([{ "topologyKey": "rack", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule" }]);
+        let seen = of(|value| value["spec"]["topologySpreadConstraints"] = spread);
+        assert_eq!(seen.whose, Whose::Refused(PodRefusal::Unsupported("spec.topologySpreadConstraints")));
+        let keyed = json!([{ "topologyKey": "rack", "matchLabelKeys": ["x"], "labelSelector": {} }]);
+        let apart = json!({ "requiredDuringSchedulingIgnoredDuringExecution": keyed });
+        let seen = of(|value| value["spec"]["affinity"] = json!({ "podAntiAffinity": apart }));
+        assert!(matches!(seen.whose, Whose::Refused(PodRefusal::Affinity(AffinityError::Unsupported(_)))));
         let seen = of(|value| value["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("much"));
         assert!(matches!(seen.whose, Whose::Refused(PodRefusal::Amount("cpu", _))));
     }
@@ -221,6 +276,22 @@ mod tests {
     fn a_pod_of_another_scheduler_is_foreign_and_takes_its_room() {
         let seen = of(|value| value["spec"]["schedulerName"] = json!("default-scheduler"));
         assert_eq!((seen.whose, seen.pod.needs.cpu_millis), (Whose::Foreign, 250));
+    }
+
+    #[test]
+    fn what_a_pod_wishes_and_may_take_is_read_with_it() {
+        let term = json!({ "topologyKey": "kubernetes.io/hostname",
+            "labelSelector": { "matchLabels": { "fleet.coffer/site-set": "silver" } } });
+        let seen = of(|value| {
+            let apart = json!({ "requiredDuringSchedulingIgnoredDuringExecution": [term] });
+            value["spec"]["affinity"] = json!({ "podAntiAffinity": apart });
+            value["spec"]["priority"] = json!(7);
+            value["spec"]["preemptionPolicy"] = json!("Never");
+            value["metadata"]["labels"]["color"] = json!("red");
+        });
+        assert_eq!((seen.pod.priority, seen.pod.waits, seen.space), (7, true, Space::Fleet));
+        assert_eq!(seen.pod.affinity.unwrap().apart[0].spaces, [Space::Fleet].into());
+        assert_eq!(seen.pod.labels, [("color".to_owned(), "red".to_owned())].into());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_model::{Country, Jurisdiction, PlaceError, Tier};
 use coffer_scheduler::{Effect, Pod, Residency, Resources, SetName, Spread, Toleration};
 
-use super::{QuantityError, millis, whole};
+use super::{AffinityError, QuantityError, affinity, millis, whole};
 use crate::resources::{SiteSet, SiteTemplate, SiteToleration};
 
 /// Why a site set is left as it is.
@@ -40,6 +40,9 @@ pub enum SetRefusal {
     /// An effect that taints do not have.
     #[error("spec.template.tolerations: an effect is NoSchedule or NoExecute, not \"{0}\"")]
     Effect(String),
+    /// A place that cannot be read, or that nobody would keep.
+    #[error("spec.template: {0}")]
+    Affinity(#[from] AffinityError),
 }
 
 /// A site set, as far as placing is concerned.
@@ -130,7 +133,7 @@ pub fn site_set(object: &SiteSet) -> Result<SeenSet, SetRefusal> {
         needed: spec.data_shards,
         residency,
         spread,
-        template: template(&spec.template)?,
+        template: template(&spec.template, object.metadata.namespace.as_deref().unwrap_or_default(), &text)?,
         version: version(&spec.template),
         members: members.collect(),
         departed: departed.collect(),
@@ -140,24 +143,25 @@ pub fn site_set(object: &SiteSet) -> Result<SeenSet, SetRefusal> {
     })
 }
 
-fn template(template: &SiteTemplate) -> Result<Pod, SetRefusal> {
+fn template(template: &SiteTemplate, namespace: &str, set: &str) -> Result<Pod, SetRefusal> {
     if !is_by_digest(&template.image) {
         return Err(SetRefusal::Image(template.image.clone()));
     }
     let resources = &template.resources;
     let tolerations: Result<Vec<Toleration>, SetRefusal> =
         template.tolerations.iter().map(toleration).collect();
+    let needs = Resources {
+        cpu_millis: millis(&resources.cpu).map_err(|why| SetRefusal::Amount("cpu", why))?,
+        memory_bytes: whole(&resources.memory).map_err(|why| SetRefusal::Amount("memory", why))?,
+        disk_bytes: resources.disk_bytes,
+        iops: resources.iops,
+    };
     Ok(Pod {
-        ordinal: 0,
-        needs: Resources {
-            cpu_millis: millis(&resources.cpu).map_err(|why| SetRefusal::Amount("cpu", why))?,
-            memory_bytes: whole(&resources.memory).map_err(|why| SetRefusal::Amount("memory", why))?,
-            disk_bytes: resources.disk_bytes,
-            iops: resources.iops,
-        },
         selector: template.node_selector.clone(),
         tolerations: tolerations?,
-        home: None,
+        affinity: affinity::of_set(template.affinity.as_ref(), namespace, set, &BTreeMap::new())?,
+        // What its class is worth is said with each pod.
+        ..Pod::plain(0, needs)
     })
 }
 
@@ -242,6 +246,10 @@ mod tests {
         let effect = json!([{ "key": "a", "effect": "Sometimes" }]);
         let effect = of(|value| value["spec"]["template"]["tolerations"] = effect);
         assert!(matches!(effect, Err(SetRefusal::Effect(_))));
+        let near = json!([{ "topologyKey": "rack", "labelSelector": {} }]);
+        let near = json!({ "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": near } });
+        let near = of(|value| value["spec"]["template"]["affinity"] = near);
+        assert!(matches!(near, Err(SetRefusal::Affinity(AffinityError::OwnSet(_)))));
         let long = of(|value| value["metadata"]["name"] = json!("a".repeat(60)));
         assert!(matches!(long, Err(SetRefusal::Name(_))));
     }

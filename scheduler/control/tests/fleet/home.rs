@@ -11,6 +11,7 @@ use coffer_embedded::Embedded;
 use coffer_model::{Clock, Entropy as _};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp as Moment;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
@@ -196,6 +197,8 @@ async fn wipe(client: &Client) {
         }
         drop(namespaces.delete(&name, &DeleteParams::default()).await);
     }
+    let classes: Api<PriorityClass> = Api::all(client.clone());
+    classes.delete_collection(&now, &ours).await.unwrap();
     let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
     leases.delete_collection(&now, &ours).await.unwrap();
     let nodes: Api<Node> = Api::all(client.clone());

@@ -5,6 +5,7 @@
 mod certificates;
 mod home;
 mod leaders;
+mod preemption;
 mod records;
 mod reservations;
 mod storm;
