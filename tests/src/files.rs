@@ -66,6 +66,16 @@ pub fn site_files(site_dir: &Path, folder: &str) -> Vec<String> {
     names
 }
 
+/// A file, if it can be read.
+pub(crate) fn read(path: &Path) -> Option<Vec<u8>> {
+    fs::read(path).ok()
+}
+
+/// A whole file, over what was there; a disk that is full leaves what it took.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    fs::write(path, bytes)
+}
+
 /// Overwrites bytes in place.
 pub fn write_at(path: &Path, offset: u64, bytes: &[u8]) {
     File::options().write(true).open(path).unwrap().write_all_at(bytes, offset).unwrap();

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::chance::Chance;
 use super::stage::{Stage, copy, files_in};
+use crate::files;
 
 /// The service remembers every two seconds how long its logs are.
 const REMEMBERED_EVERY: Duration = Duration::from_millis(2_200);
@@ -51,7 +52,7 @@ fn shelf(stage: &Stage) -> PathBuf {
 
 /// What the service remembers now.
 fn remembered(stage: &Stage) -> Sizes {
-    let text = std::fs::read(stage.data().join("log-sizes.json")).unwrap_or_default();
+    let text = files::read(&stage.data().join("log-sizes.json")).unwrap_or_default();
     let file: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
     let logs = file.get("logs").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     let line = |line: &serde_json::Value| {
@@ -171,7 +172,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 impl Log {
     /// Nothing where there is none, or nothing is in it.
     fn read(path: &Path) -> Option<Self> {
-        let bytes = std::fs::read(path).ok()?;
+        let bytes = files::read(path)?;
         let page_bytes = usize::try_from(number(&bytes, 8)?).ok()?;
         let salts: [u8; 8] = *bytes.get(16..)?.first_chunk()?;
         let (mut pages, mut committed, mut at) = (Vec::new(), 0, LOG_HEAD);

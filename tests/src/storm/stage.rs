@@ -31,6 +31,7 @@ use super::secrets::Patterns;
 use super::trace::Trace;
 use super::weather::Weather;
 use super::wire::{Connector, FrontDoor};
+use crate::files;
 
 /// What the service loses in a crash, beside its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,14 +279,14 @@ impl Stage {
         let catalogues = self.data().join("service").join("catalogues");
         copy(&catalogues, &image);
         let sizes = self.data().join("log-sizes.json");
-        let remembered = std::fs::read(&sizes).ok();
+        let remembered = files::read(&sizes);
         // What still runs of it finds its catalogues closed; what it did to
         // them after the crash, the image takes back.
         let _ = running.service.shut_down().await;
         drop(running);
         let _ = std::fs::remove_dir_all(&catalogues);
         if let Some(remembered) = remembered {
-            let _ = std::fs::write(&sizes, remembered);
+            let _ = files::write(&sizes, &remembered);
         }
         self.losses.fetch_add(u64::from(loss != Loss::Nothing), Ordering::Relaxed);
         match loss {
