@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::{FailureDomain, RecordId, SiteId, TenantId, VersionId};
 
-use crate::repair::{Action, Coding, RepairSite, SiteTable, Standing, Stray, VersionInventory};
+use crate::repair::{Action, Coding, RepairSite, SiteTable, Stray, VersionInventory};
 
 /// What is written beside a shard that moves, new manifests at every site of its version, is at most this
 /// part of it: 1 in so many. What would cost more stays where it is.
@@ -94,11 +94,13 @@ fn movable<'a>(
     sites: &'a [RepairSite],
 ) -> Option<BTreeMap<&'a FailureDomain, Vec<SiteId>>> {
     let Coding::Striped { .. } = found.coding else { return None };
-    let table = SiteTable::new(sites);
-    let whole = found.odd.is_empty()
+    let as_planned = !found.hidden
+        && found.odd.is_empty()
         && found.strays.is_empty()
-        && found.sites.iter().all(|id| found.copies.contains(id))
-        && crate::plan_version(found, &table).steps.is_empty();
+        && found.sites.iter().all(|id| found.copies.contains(id));
+    if !as_planned {
+        return None;
+    }
     let mut domains: BTreeMap<&FailureDomain, Vec<SiteId>> = BTreeMap::new();
     let mut taking = BTreeSet::new();
     for site in sites.iter().filter(|site| site.takes(&found.policy)) {
@@ -107,7 +109,9 @@ fn movable<'a>(
         }
     }
     let stay = found.sites.iter().all(|id| taking.contains(id));
-    (whole && stay && !found.hidden).then_some(domains)
+    // What costs most is asked last.
+    let whole = || crate::plan_version(found, &SiteTable::new(sites)).steps.is_empty();
+    (stay && whole()).then_some(domains)
 }
 
 /// Bytes of one shard index of a version, all stripes together.
@@ -184,11 +188,11 @@ pub struct Level {
 impl Level {
     /// The move that levels most, if one of this version does; it counts as done from then on.
     pub fn choose(&mut self, found: &VersionInventory, sites: &[RepairSite]) -> Option<ShardMove> {
-        let domains = movable(found, sites)?;
         let bytes = bytes_of(&found.coding);
         if bytes == 0 || is_dear(found, bytes) {
             return None;
         }
+        let domains = movable(found, sites)?;
         let above = |id: &SiteId| self.above.get(id).copied().unwrap_or_default();
         let size = i128::from(bytes);
         let taken: BTreeSet<&FailureDomain> = domains
@@ -230,13 +234,4 @@ impl Level {
             sites: moved,
         })
     }
-}
-
-/// Sites for a look: one that came back older than it was gets nothing.
-pub fn without_quarantined(sites: &[RepairSite], quarantined: impl Fn(SiteId) -> bool) -> Vec<RepairSite> {
-    let seen = |site: &RepairSite| match quarantined(site.site.id) {
-        true => RepairSite { standing: Standing::Quarantined, ..site.clone() },
-        false => site.clone(),
-    };
-    sites.iter().map(seen).collect()
 }

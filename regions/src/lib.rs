@@ -13,7 +13,7 @@ mod record;
 mod recovery;
 mod repair;
 
-pub use balance::{Level, Load, Loads, ShardMove, without_quarantined};
+pub use balance::{Level, Load, Loads, ShardMove};
 pub use challenge::{Answer, Challenge, answer_of};
 pub use codec::{Codec, CodecError, Stripe, join, shard_bytes};
 pub use delay::{BASELINE_MAX, BASELINE_MIN, Baseline, DelayError, DelayVerdict, RoundPlan};

@@ -24,6 +24,7 @@ mod ranking;
 mod resources;
 mod score;
 mod set;
+mod statement;
 
 pub use budget::{Budget, BudgetError, ShardGroup};
 pub use cluster::{Cluster, ClusterError};
@@ -39,3 +40,4 @@ pub use pod::{Home, Pod, PodId, Toleration};
 pub use resources::{Resource, Resources};
 pub use score::Costs;
 pub use set::{Residency, SiteSet, Spread};
+pub use statement::{ATTESTATION_MAX, Said, Statement, said_by, statement_id};

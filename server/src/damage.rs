@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use coffer_model::{BucketId, Manifest, RecordId, SiteId, TenantId, VersionId};
+use coffer_model::{BucketId, Manifest, RecordId, SiteId, SlotId, TenantId, VersionId};
 use coffer_regions::SiteError;
 
 use crate::service::Service;
@@ -54,6 +54,14 @@ impl DamageBook {
         true
     }
 
+    /// Forgets damage at a place that was written anew and read back.
+    pub(crate) fn place_mended(&self, site: SiteId, place: &str) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = places.get_mut(&site) {
+            known.remove(place);
+        }
+    }
+
     /// A site has another disk: what was found there is not there.
     pub(crate) fn replaced(&self) {
         self.news.fetch_add(1, Ordering::SeqCst);
@@ -95,6 +103,11 @@ impl DamageBook {
     pub(crate) fn count(&self, site: SiteId) -> usize {
         self.known().get(&site).map_or(0, BTreeSet::len)
     }
+}
+
+/// What a key slot is called as a place of damage.
+pub(crate) fn place_of_slot(slot: SlotId) -> String {
+    format!("slot {slot}")
 }
 
 /// A version whose records are read, in so far as a finding concerns it.
@@ -158,6 +171,17 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_that_was_mended_is_news_when_it_is_damaged_again() {
+        let (book, site) = (DamageBook::default(), SiteId::from_bytes([1; 16]));
+        assert!(book.note_place(site, "slot 1") && !book.note_place(site, "slot 1"));
+        book.place_mended(site, "slot 2");
+        book.place_mended(SiteId::from_bytes([2; 16]), "slot 1");
+        assert!(!book.note_place(site, "slot 1"));
+        book.place_mended(site, "slot 1");
+        assert!(book.note_place(site, "slot 1"));
+    }
 
     #[test]
     fn what_was_noted_stays_until_it_is_mended() {

@@ -41,10 +41,10 @@ pub(crate) fn remove_catalogue(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Moves a catalogue that cannot be read out of the way, under the first free
-/// name, so that somebody can still look at it.
-pub(crate) fn set_aside(path: &Path) -> io::Result<()> {
-    let free = (1_u32..).map(|n| path.with_extension(format!("damaged-{n}"))).find(|aside| !aside.exists());
+/// Moves a catalogue that is not to be believed out of the way, under the first
+/// free name that says `what` it is, so that somebody can still look at it.
+pub(crate) fn set_aside(path: &Path, what: &str) -> io::Result<()> {
+    let free = (1_u32..).map(|n| path.with_extension(format!("{what}-{n}"))).find(|aside| !aside.exists());
     fs::rename(path, free.ok_or(io::ErrorKind::AlreadyExists)?)?;
     // Without their file they mean nothing, and beside a new one they would be in the way.
     remove_catalogue(path)

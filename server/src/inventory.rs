@@ -9,7 +9,7 @@ use std::sync::Arc;
 use coffer_catalog::{CatalogError, ManifestRow};
 use coffer_model::{BucketId, Layout, RecordId, ResidencyPolicy, SiteId, VersionId};
 use coffer_regions::{
-    Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Stray, VersionInventory,
+    Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Standing, Stray, VersionInventory,
     shard_record_id,
 };
 
@@ -76,6 +76,14 @@ impl Census {
     /// The same, by somebody who can wait: between its looks tenants come first.
     pub(crate) fn giving_way(self, foreground: Option<Arc<Foreground>>) -> Self {
         Self { foreground, ..self }
+    }
+
+    /// The same, without sites that are older than they were: nothing that they show counts.
+    pub(crate) fn without_quarantined(mut self, service: &Service) -> Self {
+        for site in self.sites.iter_mut().filter(|site| service.sites.is_quarantined(site.site.id)) {
+            site.standing = Standing::Quarantined;
+        }
+        self
     }
 
     async fn look<T>(&self, work: impl Future<Output = T>) -> T {
@@ -241,7 +249,7 @@ async fn unnamed(
         known.extend(tenant.catalog.reservations().await?.into_iter().map(|row| row.record));
         let mut after = None;
         loop {
-            let page = census.look(tenant.catalog.manifest_records(after, LIST_PAGE)).await?;
+            let page = census.look(tenant.catalog.manifest_records(after, VERSION_PAGE)).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
             known.extend(page.into_iter().map(|(_, record)| record));

@@ -41,6 +41,7 @@ mod leaf_text;
 mod ledger;
 mod list;
 mod log_range;
+mod log_sizes;
 mod metrics;
 mod moves;
 mod open_intents;

@@ -20,6 +20,7 @@ use crate::service::Service;
 use crate::tenant::Tenant;
 
 mod execute;
+mod leaving;
 mod leftover;
 mod marks;
 mod pace;
@@ -31,6 +32,7 @@ mod small;
 use marks::Marks;
 
 pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
+pub(crate) use leaving::short_without;
 pub(crate) use pace::{Foreground, InFlight};
 pub use rebalance::{Rebalance, SiteShare};
 pub(crate) use rounds::Status;
@@ -493,20 +495,24 @@ pub(crate) struct Failures {
 /// Reasons that are kept.
 const REASONS_MAX: usize = 16;
 
+/// Keeps a reason, if it is one of the first.
+fn keep_reason(reasons: &mut Vec<String>, reason: String) {
+    if reasons.len() < REASONS_MAX {
+        reasons.push(reason);
+    }
+}
+
 impl Failures {
     pub(crate) fn add(&mut self, reason: String) {
         self.count += 1;
-        if self.reasons.len() < REASONS_MAX {
-            self.reasons.push(reason);
-        }
+        keep_reason(&mut self.reasons, reason);
     }
 }
 
 impl RepairReport {
     fn fail(&mut self, failures: Failures) {
         self.failed += failures.count;
-        let room = REASONS_MAX.saturating_sub(self.reasons.len());
-        self.reasons.extend(failures.reasons.into_iter().take(room));
+        failures.reasons.into_iter().for_each(|reason| keep_reason(&mut self.reasons, reason));
     }
 
     fn add(&mut self, done: &Done) {

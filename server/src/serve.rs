@@ -137,6 +137,7 @@ async fn watched<T>(service: &Service, served: impl Future<Output = T>) -> T {
         biased;
         served = served => served,
         never = watch_sites(service) => match never {},
+        never = watch_logs(service) => match never {},
     }
 }
 
@@ -165,6 +166,18 @@ fn with_services(server: Server, service: &Arc<Service>) -> Router {
 /// How often it is looked how far the sites reach: what a site loses of a
 /// shorter time before the service itself dies is not noticed by its reach.
 const REACH_EVERY: Duration = Duration::from_secs(2);
+
+/// How often it is remembered how long the logs are.
+const LOGS_EVERY: Duration = Duration::from_secs(2);
+
+/// Beside the watch over the sites, which waits for those that are slow.
+async fn watch_logs(service: &Service) -> Infallible {
+    loop {
+        tokio::time::sleep(LOGS_EVERY).await;
+        // A catalogue that cannot be read refuses every call by itself.
+        let _ = service.note_log_sizes().await;
+    }
+}
 
 async fn watch_sites(service: &Service) -> Infallible {
     loop {

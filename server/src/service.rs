@@ -23,6 +23,7 @@ use crate::holders::HolderBook;
 use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
+use crate::log_sizes;
 use crate::metrics::{Appends, Calls};
 use crate::opener::{HostSites, SiteOpener};
 use crate::owner::{OwnerLease, scope_of};
@@ -112,6 +113,8 @@ pub struct Service {
     pub(crate) reads: Arc<ReadHabits>,
     /// What is on disk about how far the sites reach.
     pub(crate) reach_noted: Mutex<reach::Book>,
+    /// What is on disk about how long the logs are.
+    pub(crate) log_sizes: Mutex<log_sizes::Book>,
     /// What the background jobs keep.
     pub(crate) watch: Watch,
     /// One tenant is created at a time.
@@ -291,6 +294,7 @@ impl Service {
             puts: Arc::default(),
             reads: Arc::default(),
             reach_noted: Mutex::default(),
+            log_sizes: Mutex::new(log_sizes::Book::read(data_dir)),
             watch: Watch::default(),
             creating: Mutex::new(()),
             strangers: Strangers::default(),
@@ -454,6 +458,7 @@ impl Service {
             outcome = outcome.and(self.checkpoint(&tenant).await.map(drop));
         }
         outcome = outcome.and(self.note_reach().await);
+        outcome = outcome.and(self.note_log_sizes().await.map_err(AuditError::from));
         for tenant in self.all_tenants() {
             tenant.catalog.clone().close().await;
         }

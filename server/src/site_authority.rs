@@ -15,16 +15,37 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::client::verify_server_cert_signed_by_trust_anchor;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
+use tokio_rustls::rustls::server::ParsedCertificate;
 use zeroize::Zeroizing;
 
 /// Why a pod was not enrolled.
 #[derive(Debug, thiserror::Error)]
 pub enum SiteAuthorityError {
+    /// Nobody made an authority there.
+    #[error("there is no site authority in {0}: its files are ca.pem, ca.key and certificate.pem")]
+    Missing(PathBuf),
+    /// What it signed would be believed by nobody.
+    #[error("{0}: ca.key is not the key of ca.pem")]
+    OtherKey(PathBuf),
+    /// A certificate speaks for life of the country in which its pod was enrolled.
+    #[error("its certificate is of {certified} and it is to be in {wanted}; enrol another pod there")]
+    OtherCountry {
+        /// What the certificate says.
+        certified: Country,
+        /// Where it is to be.
+        wanted: Country,
+    },
     /// The certificate library refused; the text is its reason.
     #[error("no certificate could be made: {0}")]
     Certificate(#[from] rcgen::Error),
-    /// What is to be renewed is no certificate of a pod with its receipt key.
-    #[error("this is no certificate of a pod with the receipt key that it names; enrol the pod anew")]
+    /// What is to be renewed is no certificate of this authority's for a pod with its receipt key.
+    #[error(
+        "this is no certificate of a pod of this authority with the receipt key that it names; enrol the pod anew"
+    )]
     NotEnrolled,
     /// A file could not be read or written.
     #[error("{path}: {source}")]
@@ -118,10 +139,7 @@ impl SiteAuthority {
     /// [`SiteAuthorityError`].
     pub fn open_or_create(dir: &Path) -> Result<Self, SiteAuthorityError> {
         if dir.join(CA).exists() {
-            let ca_pem = read(&dir.join(CA))?.as_str().to_owned();
-            let key = KeyPair::from_pem(&read(&dir.join(CA_KEY))?)?;
-            let issuer = Issuer::from_ca_cert_pem(&ca_pem, key)?;
-            return Ok(Self { ca_pem, issuer, dir: dir.to_owned() });
+            return Self::open(dir);
         }
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
@@ -145,6 +163,27 @@ impl SiteAuthority {
         Ok(authority)
     }
 
+    /// The authority in a directory, of which nothing is written. To certify pods it needs `ca.pem`, `ca.key` and,
+    /// of its caller, `certificate.pem` alone.
+    ///
+    /// # Errors
+    /// [`SiteAuthorityError`], also where there is none.
+    pub fn open(dir: &Path) -> Result<Self, SiteAuthorityError> {
+        if !dir.join(CA).exists() {
+            return Err(SiteAuthorityError::Missing(dir.to_owned()));
+        }
+        let ca_pem = read(&dir.join(CA))?.as_str().to_owned();
+        let key = KeyPair::from_pem(&read(&dir.join(CA_KEY))?)?;
+        if !der_of(&ca_pem).is_some_and(|der| is_of_key(&der, &key)) {
+            return Err(SiteAuthorityError::OtherKey(dir.to_owned()));
+        }
+        let issuer = Issuer::from_ca_cert_pem(&ca_pem, key)?;
+        let authority = Self { ca_pem, issuer, dir: dir.to_owned() };
+        // Whoever certifies pods names their caller in each: found out now and not with the first one.
+        authority.caller_line()?;
+        Ok(authority)
+    }
+
     fn new_caller(&self) -> Result<(Zeroizing<String>, Zeroizing<String>), SiteAuthorityError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
@@ -161,12 +200,18 @@ impl SiteAuthority {
     pub fn caller(&self) -> Result<CallerFiles, SiteAuthorityError> {
         let certificate = read(&self.dir.join(CALLER))?;
         let key = read(&self.dir.join(CALLER_KEY))?;
-        let der = der_of(&certificate).ok_or_else(|| std::io::ErrorKind::InvalidData.into());
-        let print = fingerprint(&der.map_err(disk(&self.dir.join(CALLER)))?);
-        let line = print.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         let ca = Zeroizing::new(self.ca_pem.clone());
         let files = vec![(CA, false, ca), (CALLER, false, certificate), (CALLER_KEY, true, key)];
-        Ok(CallerFiles { line: format!("{line}/service"), files })
+        Ok(CallerFiles { line: self.caller_line()?, files })
+    }
+
+    /// The caller in a pod's list. Its key is not needed for that.
+    fn caller_line(&self) -> Result<String, SiteAuthorityError> {
+        let path = self.dir.join(CALLER);
+        let der = der_of(&read(&path)?).ok_or_else(|| std::io::ErrorKind::InvalidData.into());
+        let print = fingerprint(&der.map_err(disk(&path))?);
+        let line = print.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        Ok(format!("{line}/service"))
     }
 
     /// A new pod in a country: its certificate, its keys, its list of callers.
@@ -193,23 +238,44 @@ impl SiteAuthority {
     }
 
     /// Another certificate, with another key, for a pod that this authority enrolled: of the same site and
-    /// country and with the same receipt key, which both come from what it has.
+    /// with the same receipt key, which both come from what it has, in the country where it still is.
     ///
     /// # Errors
-    /// [`SiteAuthorityError`], also for a certificate of another authority.
+    /// [`SiteAuthorityError`], also for a certificate of another authority or another country.
     pub fn renew(
         &self,
         certificate_pem: &str,
         receipt_key: &str,
+        country: Country,
         holds: Holds,
     ) -> Result<PodFiles, SiteAuthorityError> {
-        let identity = der_of(certificate_pem).and_then(|der| SiteIdentity::of_certificate(&der).ok());
+        let der = der_of(certificate_pem).filter(|der| self.has_signed(der));
+        let identity = der.and_then(|der| SiteIdentity::of_certificate(&der).ok());
         let identity = identity.ok_or(SiteAuthorityError::NotEnrolled)?;
+        if identity.country != country {
+            return Err(SiteAuthorityError::OtherCountry { certified: identity.country, wanted: country });
+        }
         let signer = ReceiptSigner::danger_from_text(receipt_key).ok_or(SiteAuthorityError::NotEnrolled)?;
         if signer.key() != identity.receipts {
             return Err(SiteAuthorityError::NotEnrolled);
         }
         self.pod_files(&identity, &signer, Some(holds))
+    }
+
+    /// Whether this authority signed a pod's certificate, however long that holds.
+    fn has_signed(&self, der: &[u8]) -> bool {
+        let signed = || {
+            let (_, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
+            let from = u64::try_from(parsed.validity().not_before.timestamp()).ok()?;
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from(der_of(&self.ca_pem)?)).ok()?;
+            let certificate = CertificateDer::from(der);
+            let certificate = ParsedCertificate::try_from(&certificate).ok()?;
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(from));
+            let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, &roots, &[], now, algorithms).ok()
+        };
+        signed().is_some()
     }
 
     fn pod_files(
@@ -232,7 +298,7 @@ impl SiteAuthority {
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
         let callers = format!(
             "# who may call this pod, a certificate's SHA-256 in each line\n{}\n",
-            self.caller()?.line
+            self.caller_line()?
         );
         let files = vec![
             ("certificate.pem", false, Zeroizing::new(certificate)),
@@ -250,6 +316,12 @@ fn identity(country: Country, entropy: &dyn Entropy) -> (SiteIdentity, ReceiptSi
     let site = SiteId::generate(entropy);
     let signer = ReceiptSigner::generate(entropy);
     (SiteIdentity { site, country, receipts: signer.key() }, signer)
+}
+
+/// Whether a certificate is that of a key.
+fn is_of_key(der: &[u8], key: &KeyPair) -> bool {
+    x509_parser::parse_x509_certificate(der)
+        .is_ok_and(|(_, parsed)| *parsed.public_key().subject_public_key.data == *key.public_key_raw())
 }
 
 /// The bytes of the first certificate in a PEM.
@@ -301,7 +373,8 @@ mod tests {
             pod.files.iter().find(|(file, ..)| *file == name).unwrap().2.as_str().to_owned()
         };
         let (certificate, receipts) = (text(&first, "certificate.pem"), text(&first, "receipt.key"));
-        let second = authority.renew(&certificate, &receipts, holds(1_806_000_000)).unwrap();
+        let country: Country = "SE".parse().unwrap();
+        let second = authority.renew(&certificate, &receipts, country, holds(1_806_000_000)).unwrap();
         let identity = |pod: &PodFiles| {
             SiteIdentity::of_certificate(&der_of(&text(pod, "certificate.pem")).unwrap()).unwrap()
         };
@@ -315,9 +388,53 @@ mod tests {
         };
         assert_eq!((until(&first), until(&second)), (1_807_776_000, 1_813_776_000));
         assert!(matches!(
-            authority.renew("nothing", &receipts, holds(1)),
+            authority.renew("nothing", &receipts, country, holds(1)),
             Err(SiteAuthorityError::NotEnrolled)
         ));
-        assert!(authority.renew(&certificate, "nothing", holds(1)).is_err());
+        assert!(authority.renew(&certificate, "nothing", country, holds(1)).is_err());
+    }
+
+    #[test]
+    fn what_another_authority_certified_or_what_is_elsewhere_by_now_is_not_renewed() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |name: &str| SiteAuthority::open_or_create(&dir.path().join(name)).unwrap();
+        let (ours, theirs) = (of("ours"), of("theirs"));
+        let [sweden, france]: [Country; 2] = ["SE", "FR"].map(|name| name.parse().unwrap());
+        let holds = Holds { from: 1, until: 2 };
+        let text = |pod: &PodFiles, name: &str| -> String {
+            pod.files.iter().find(|(file, ..)| *file == name).unwrap().2.as_str().to_owned()
+        };
+        let files = |pod: &PodFiles| (text(pod, "certificate.pem"), text(pod, "receipt.key"));
+        // One that ended long ago can be renewed.
+        let (certificate, receipts) = files(&ours.enrol_for(sweden, holds, &Zeros).unwrap());
+        ours.renew(&certificate, &receipts, sweden, holds).unwrap();
+        let elsewhere = ours.renew(&certificate, &receipts, france, holds);
+        assert!(matches!(elsewhere, Err(SiteAuthorityError::OtherCountry { .. })));
+        let (certificate, receipts) = files(&theirs.enrol(sweden, &Zeros).unwrap());
+        let foreign = ours.renew(&certificate, &receipts, sweden, holds);
+        assert!(matches!(foreign, Err(SiteAuthorityError::NotEnrolled)));
+    }
+
+    #[test]
+    fn an_authority_that_was_handed_over_is_opened_whole_or_not_and_none_is_made_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, handed) = (dir.path().join("whole"), dir.path().join("handed"));
+        assert!(matches!(SiteAuthority::open(&handed), Err(SiteAuthorityError::Missing(_))));
+        assert!(!handed.exists());
+        let line = SiteAuthority::open_or_create(&whole).unwrap().caller().unwrap().line;
+        std::fs::create_dir(&handed).unwrap();
+        for name in [CA, CA_KEY] {
+            std::fs::copy(whole.join(name), handed.join(name)).unwrap();
+        }
+        assert!(matches!(SiteAuthority::open(&handed), Err(SiteAuthorityError::Disk { .. })));
+        std::fs::copy(whole.join(CALLER), handed.join(CALLER)).unwrap();
+        // The service's own key stays with the service.
+        let authority = SiteAuthority::open(&handed).unwrap();
+        let pod = authority.enrol("SE".parse().unwrap(), &Zeros).unwrap();
+        assert!(pod.files.iter().any(|(name, _, text)| *name == "callers" && text.contains(&line)));
+        let other = dir.path().join("other");
+        SiteAuthority::open_or_create(&other).unwrap();
+        std::fs::copy(other.join(CA_KEY), handed.join(CA_KEY)).unwrap();
+        assert!(matches!(SiteAuthority::open(&handed), Err(SiteAuthorityError::OtherKey(_))));
     }
 }

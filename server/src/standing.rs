@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::AuditError;
 use crate::opener::OpenedSite;
 use crate::registry::{RegistryError, write_fact};
+use crate::repair::RepairError;
 use crate::service::{Service, write_topology};
 use crate::site_file::{SiteFile, SiteFileError};
 use crate::sites::ListedSite;
@@ -86,6 +87,24 @@ pub enum SiteChangeError {
         name: String,
         /// How many.
         versions: u64,
+    },
+    /// Records that are no versions would have too few copies without it.
+    #[error(
+        "{records} tombstones, facts and runs of leaves would have too few copies without {name}; ask again when the sites that stay answer"
+    )]
+    Needing {
+        /// Which site.
+        name: String,
+        /// How many.
+        records: u64,
+    },
+    /// What it holds could not be looked at.
+    #[error("what {name} holds could not be looked at: {source}")]
+    Unseen {
+        /// Which site.
+        name: String,
+        /// Why.
+        source: RepairError,
     },
     /// What was declared is none.
     #[error(
@@ -201,6 +220,7 @@ impl Service {
         require(site, Standing::Draining)?;
         site.standing = Standing::Retired;
         self.refuse_if_occupied(id, name).await?;
+        self.refuse_if_records_need_it(id, name).await?;
         self.write_as_wished(list, wish).await?;
         self.forget_disk(id).await;
         Ok(id)
@@ -268,6 +288,17 @@ impl Service {
         match self.versions_at(id).await? {
             0 => Ok(()),
             versions => Err(SiteChangeError::Occupied { name: name.to_owned(), versions }),
+        }
+    }
+
+    /// Nor may it take the copies with it by which something else stands.
+    async fn refuse_if_records_need_it(&self, id: SiteId, name: &str) -> Result<(), SiteChangeError> {
+        let short = crate::repair::short_without(self, id).await;
+        let name = name.to_owned();
+        match short {
+            Ok(0) => Ok(()),
+            Ok(records) => Err(SiteChangeError::Needing { name, records }),
+            Err(source) => Err(SiteChangeError::Unseen { name, source }),
         }
     }
 

@@ -4,9 +4,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use coffer_catalog::Catalog;
 use coffer_keys::RootKey;
 
 use crate::authority::Authority;
+use crate::disk::set_aside;
 use crate::keystore::{self, TenantKeys};
 use crate::kit::SiteAddress;
 use crate::owner::scope_of;
@@ -15,7 +17,7 @@ use crate::service_error::OpenError;
 use crate::sites::Sites;
 use crate::stored::Principal;
 use crate::sweep::sweep;
-use crate::tenant::{Tenant, open_or_create};
+use crate::tenant::{OpenTenantError, Tenant, TenantSecrets, catalog_path, open_or_create};
 
 /// Tenants whose keys are open and whose catalogue is gone.
 #[derive(Default)]
@@ -75,6 +77,7 @@ impl Service {
             crate::open_intents::close(&service, &tenant).await?;
         }
         service.note_reach().await?;
+        service.note_log_sizes().await.map_err(OpenError::Catalog)?;
         Ok((service, report))
     }
 
@@ -82,14 +85,34 @@ impl Service {
     async fn open_tenants(&self, tenants: &[TenantKeys], root: &RootKey) -> Result<Opened, OpenError> {
         let mut opened = Opened::default();
         for keys in tenants {
-            let (secrets, catalog, whole) =
-                open_or_create(&self.data_dir, keys, root, self.host.catalogues).await?;
+            let (secrets, catalog, whole) = self.open_current(keys, root).await?;
             let tenant = self.insert_tenant(self.tenant_of(keys, secrets, catalog));
             match (whole, tenant.service) {
                 (true, _) => {}
                 (false, true) => opened.realm.push(tenant),
                 (false, false) => opened.lost.push(tenant),
             }
+        }
+        Ok(opened)
+    }
+
+    /// Opens a tenant's catalogue, but not one of an earlier moment: what was
+    /// deleted since would be there again.
+    async fn open_current(
+        &self,
+        keys: &TenantKeys,
+        root: &RootKey,
+    ) -> Result<(TenantSecrets, Catalog, bool), OpenTenantError> {
+        let open = || open_or_create(&self.data_dir, keys, root, self.host.catalogues);
+        let mut opened = open().await?;
+        if opened.2 && self.went_back(keys.tenant, &opened.1).await? {
+            opened.1.close().await;
+            let path = catalog_path(&self.data_dir, keys.tenant);
+            set_aside(&path, "older").map_err(|source| OpenTenantError::Disk { path, source })?;
+            opened = open().await?;
+        }
+        if !opened.2 {
+            self.forget_log_size(keys.tenant).await;
         }
         Ok(opened)
     }

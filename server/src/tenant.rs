@@ -259,7 +259,7 @@ pub(crate) async fn open_or_create(
         match open_whole(&path, key, keys.tenant, execution).await {
             Ok(Some(catalog)) => return Ok((secrets, catalog, true)),
             Ok(None) => crate::disk::remove_catalogue(&path).map_err(disk)?,
-            Err(error) if unreadable(&error) => crate::disk::set_aside(&path).map_err(disk)?,
+            Err(error) if unreadable(&error) => crate::disk::set_aside(&path, "damaged").map_err(disk)?,
             Err(error) => return Err(error.into()),
         }
     }

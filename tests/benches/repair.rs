@@ -23,7 +23,6 @@ use coffer_server::{Host, RepairBudget, RepairRun};
 use coffer_tests::{
     Deployment, Lies, TenantClient, bucket_name, elapsed, host, object_key, pattern, policy, seconds,
 };
-use futures::FutureExt as _;
 
 const MIB: usize = 1 << 20;
 /// Plaintext of one large object.
@@ -152,9 +151,11 @@ async fn foreground(bench: &Bench, load: Load, stop: &Arc<AtomicBool>) -> Vec<f6
     clients.join_all().await.into_iter().flatten().collect()
 }
 
-fn p99(mut took: Vec<f64>) -> (f64, usize) {
+/// In milliseconds.
+fn p99(took: &[f64]) -> f64 {
+    let mut took = took.to_vec();
     took.sort_by(f64::total_cmp);
-    (took[took.len() * 99 / 100] * 1e3, took.len())
+    took[took.len() * 99 / 100] * 1e3
 }
 
 /// Foreground calls while `work` is under way.
@@ -168,50 +169,84 @@ async fn beside<T>(bench: &Bench, load: Load, work: impl Future<Output = T>) -> 
     tokio::join!(foreground(bench, load, &stop), ended)
 }
 
-/// Foreground calls for so long, and nothing else.
-async fn alone(bench: &Bench, load: Load, seconds: u64) -> Vec<f64> {
-    beside(bench, load, tokio::time::sleep(Duration::from_secs(seconds))).await.0
+/// The disk of a virtual machine has bad seconds of its own. So quiet slices and
+/// slices with repair take turns, and each pair is compared by itself as well.
+const SLICE: Duration = Duration::from_secs(6);
+/// What repair has left to the disk is not charged to a quiet slice.
+const SETTLE: Duration = Duration::from_secs(1);
+/// So many slices are shown; the rest of the repair has the machine for itself.
+const SLICES: usize = 12;
+
+#[derive(Default)]
+struct Slices {
+    quiet: Vec<f64>,
+    during: Vec<f64>,
+    /// Of each pair, the p99 in milliseconds without and with repair.
+    pairs: Vec<(f64, f64)>,
+    moved: u64,
+    took: f64,
 }
 
-/// What small calls notice of the repair of a lost site. The quiet time they
-/// are held against is taken before and after, since puts make the service
-/// larger meanwhile.
+impl Slices {
+    fn add(&mut self, quiet: Vec<f64>, during: Vec<f64>) {
+        if during.len() >= 1000 {
+            self.pairs.push((p99(&quiet), p99(&during)));
+        }
+        self.quiet.extend(quiet);
+        self.during.extend(during);
+    }
+
+    fn tell(&self, name: &str) {
+        let mut ratios: Vec<f64> = self.pairs.iter().map(|(quiet, during)| during / quiet).collect();
+        ratios.sort_by(f64::total_cmp);
+        let middle = ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN);
+        let (quiet, during) = (p99(&self.quiet), p99(&self.during));
+        println!(
+            "  giving way   {name} calls: {:6.1} MB/s moved, {:.1} s; p99 of all {quiet:.2} ms without ({} calls), \
+             {during:.2} ms meanwhile ({} calls): {:.2} times; of {} pairs of slices the middle one {middle:.2} times",
+            self.moved as f64 / self.took / 1e6,
+            self.took,
+            self.quiet.len(),
+            self.during.len(),
+            during / quiet,
+            ratios.len(),
+        );
+        let pairs: Vec<String> =
+            self.pairs.iter().map(|(quiet, during)| format!("{quiet:.1}/{during:.1}")).collect();
+        println!("               p99 without/with, ms: {}", pairs.join(" "));
+    }
+}
+
+/// What small calls notice of the repair of a lost site. A slice of repair is
+/// cut off at its end, as by a service that leaves, and goes on with the next.
 async fn giving_way(bench: &mut Bench, load: Load) {
     let name = match load {
         Load::Paced => "paced",
         Load::Saturating => "saturating",
     };
     bench.lose("par1").await;
-    let mut quiet = alone(bench, load, 10).await;
     let service = Arc::clone(bench.deployment.service());
-    let mut repair = Box::pin(elapsed(service.repair(RepairRun::default(), &|_| ())));
-    // Full processors are shown for a while; the rest of the repair has the machine.
-    let (during, done) = match load {
-        Load::Paced => {
-            let (during, done) = beside(bench, load, &mut repair).await;
-            (during, Some(done))
+    let (mut slices, mut over) = (Slices::default(), None);
+    for _ in 0..SLICES {
+        tokio::time::sleep(SETTLE).await;
+        let (quiet, ()) = beside(bench, load, tokio::time::sleep(SLICE)).await;
+        let slice = tokio::time::timeout(SLICE, service.repair(RepairRun::default(), &|_| ()));
+        let (during, (took, done)) = beside(bench, load, elapsed(slice)).await;
+        slices.add(quiet, during);
+        slices.moved += service.repair_progress().bytes;
+        slices.took += took;
+        if let Ok(done) = done {
+            over = Some(done);
+            break;
         }
-        Load::Saturating => {
-            beside(bench, load, tokio::time::timeout(Duration::from_secs(60), &mut repair).map(Result::ok))
-                .await
-        }
-    };
-    let moved = service.repair_progress();
-    let meanwhile = done.as_ref().map_or(60.0, |(took, _)| *took);
-    let (_, done) = match done {
+    }
+    let (last, sums) = match over {
         Some(done) => done,
-        None => repair.await,
-    };
-    let (last, sums) = done.unwrap();
+        None => service.repair(RepairRun::default(), &|_| ()).await,
+    }
+    .unwrap();
     assert!(last.is_over() && sums.failed == 0, "{last:?}");
-    quiet.append(&mut alone(bench, load, 10).await);
-    let ((quiet, calls_quiet), (during, calls_during)) = (p99(quiet), p99(during));
-    println!(
-        "  giving way   {name} calls: {:6.1} MB/s moved, {meanwhile:.1} s; p99 {quiet:.2} ms without ({calls_quiet} calls), \
-         {during:.2} ms meanwhile ({calls_during} calls): {:.2} times",
-        moved.bytes as f64 / meanwhile / 1e6,
-        during / quiet
-    );
+    slices.tell(name);
 }
 
 /// The ledger and the independent count while `going` holds; how often they

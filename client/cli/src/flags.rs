@@ -29,7 +29,7 @@ pub(crate) use drill::{RecoverFlags, StandInFlags};
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;
 #[cfg(feature = "embedded")]
-pub(crate) use fleet::{FleetCommand, FleetFlags, FleetServeFlags, LogsFlags};
+pub(crate) use fleet::{ControlFlags, FleetCommand, FleetFlags, FleetServeFlags, LogsFlags};
 pub(crate) use hold::{CaseCommand, HoldCommand};
 #[cfg(feature = "embedded")]
 pub(crate) use replica::{KubernetesName, ReplicaFlags};

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use coffer_agent::{AgentConfig, Layer, Layers, LeaseTimes, RuntimeKind, Subnet};
+use coffer_agent::{
+    AgentConfig, Layer, Layers, LeaseTimes, PullLimits, Quantity, QuantityError, Registry, RegistryConfig,
+    RuntimeKind, Subnet,
+};
 
 /// Runs the storage pods of one node.
 #[derive(Parser)]
@@ -79,6 +82,22 @@ pub(crate) struct Run {
     /// A directory that is an OCI image layout; may be repeated.
     #[arg(long)]
     pub layout: Vec<PathBuf>,
+    /// A registry that is asked for images that are in no layout: HOST[:PORT] over TLS, http://HOST[:PORT]
+    /// without it, or `any` for all of them over TLS; may be repeated. Without one nothing is pulled.
+    #[arg(long, value_parser = Registry::parse)]
+    pub registry: Vec<Registry>,
+    /// The authorities that certificates of registries are checked by, PEM, in place of the machine's.
+    #[arg(long, requires = "registry")]
+    pub registry_ca: Option<PathBuf>,
+    /// Logins at registries, as docker's config.json has them, for pods without imagePullSecrets.
+    #[arg(long, requires = "registry")]
+    pub registry_credentials: Option<PathBuf>,
+    /// The most bytes that one image may declare, as 4Gi.
+    #[arg(long, default_value = "4Gi", value_parser = bytes)]
+    pub registry_bytes_max: u64,
+    /// How long a registry may be silent or slower than 256 KiB in that time, in seconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub registry_patience_seconds: u64,
     /// Addresses of the pods, as 10.254.7.0/24; without it they share the machine's network.
     #[arg(long)]
     pub subnet: Option<String>,
@@ -103,9 +122,12 @@ pub(crate) struct Run {
     /// A label, as name=value; may be repeated.
     #[arg(long)]
     pub label: Vec<String>,
-    /// The signed statement of where this node stands.
+    /// The file of the signed statement of where this node stands. What is put there while the agent runs is told, once.
     #[arg(long)]
     pub attestation: Option<PathBuf>,
+    /// Warn when less than so many percent of the attestation's time are left.
+    #[arg(long, default_value_t = 20, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub attestation_warning: u8,
     /// How long a renewal of the node's lease holds, in seconds.
     #[arg(long, default_value_t = 40)]
     pub lease_seconds: u64,
@@ -163,17 +185,32 @@ impl Run {
         config.demanded = demanded(&self.demand)?;
         config.executables.clone_from(&self.executable);
         config.layouts.clone_from(&self.layout);
+        config.registries = self.registries();
         config.subnet = self.subnet.as_deref().map(Subnet::parse).transpose()?;
         config.address = self.address;
         config.port = self.listen.map(|address| address.port());
         config.capacity = self.capacity.iter().map(|text| pair(text)).collect::<Result<_, _>>()?;
         config.labels = self.label.iter().map(|text| pair(text)).collect::<Result<_, _>>()?;
-        config.attestation =
-            self.attestation.as_ref().map(text).transpose()?.map(|text| text.trim().to_owned());
+        config.attestation.clone_from(&self.attestation);
+        config.attestation_warning = self.attestation_warning;
         let (duration, renew) =
             (Duration::from_secs(self.lease_seconds), Duration::from_secs(self.renew_seconds));
         config.lease = LeaseTimes { duration, renew };
         Ok(config)
+    }
+
+    fn registries(&self) -> RegistryConfig {
+        let limits = PullLimits {
+            bytes: self.registry_bytes_max,
+            patience: Duration::from_secs(self.registry_patience_seconds),
+            ..PullLimits::default()
+        };
+        RegistryConfig {
+            registries: self.registry.clone(),
+            roots: self.registry_ca.clone(),
+            credentials: self.registry_credentials.clone(),
+            limits,
+        }
     }
 
     /// Certificate, key and authority, if all are given.
@@ -198,6 +235,10 @@ fn demanded(words: &[String]) -> Result<Layers, ArgumentError> {
             .ok_or_else(|| ArgumentError::Layer(word.clone()))
     };
     Ok(Layers::of(words.iter().map(layer).collect::<Result<Vec<_>, _>>()?))
+}
+
+fn bytes(text: &str) -> Result<u64, QuantityError> {
+    Quantity::parse(text).map(Quantity::whole)
 }
 
 fn pair(text: &str) -> Result<(String, String), ArgumentError> {

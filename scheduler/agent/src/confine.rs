@@ -4,6 +4,7 @@
 pub(crate) mod enter;
 pub(crate) mod landlock;
 pub(crate) mod mounts;
+pub(crate) mod outward;
 pub(crate) mod plan;
 pub(crate) mod privileges;
 pub(crate) mod seccomp;

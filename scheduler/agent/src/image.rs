@@ -1,9 +1,10 @@
 //! Images, by digest and from directories of this machine: OCI image layouts,
-//! and single executables. Nothing is taken from a registry: a storage pod's
-//! image is one file that an operator put there, and a node that may not reach
-//! out can still start it.
+//! and single executables. What a registry has comes here by a pull
+//! ([`Puller`](crate::Puller)), into a layout of the node's own; a node that may
+//! not reach out starts what an operator put there.
 
 mod digest;
+pub(crate) mod document;
 mod layout;
 mod unpack;
 
@@ -15,11 +16,15 @@ use std::sync::Mutex;
 use crate::confine::Root;
 use crate::files;
 
+pub(crate) use digest::Hasher;
 pub use digest::{DigestError, ImageDigest};
+pub(crate) use layout::blob;
 pub use unpack::UnpackError;
 
 /// The prefix of images that are one executable of this machine.
 const LOCAL: &str = "coffer.local/";
+/// The layout, in the store's directory, of what was pulled.
+pub(crate) const PULLED: &str = "layout";
 
 /// An image as a pod names it: always with its digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +60,9 @@ pub enum ImageError {
     #[error("image {0:?}: {1}")]
     Digest(String, DigestError),
     /// This node has nothing of that digest.
-    #[error("this node has no image {0}; add its layout or executable to the node's images")]
+    #[error(
+        "this node has no image {0}; add its layout or executable to the node's images, or let the node ask its registry"
+    )]
     Absent(ImageDigest),
     /// What is stored under the digest is something else.
     #[error("blob {wanted} has the digest {found}: the layout is damaged or forged")]
@@ -74,7 +81,7 @@ pub enum ImageError {
         what: &'static str,
     },
     /// It is for other machines.
-    #[error("image {0} has nothing for this machine ({os}/{arch})", os = std::env::consts::OS, arch = layout::architecture())]
+    #[error("image {0} has nothing for this machine ({os}/{arch})", os = std::env::consts::OS, arch = document::architecture())]
     Platform(ImageDigest),
     /// A layer could not be unpacked.
     #[error("image {0}: {1}")]
@@ -94,6 +101,11 @@ impl ImageReference {
         let digest =
             ImageDigest::parse(digest).map_err(|error| ImageError::Digest(text.to_owned(), error))?;
         Ok(Self { name: name.to_owned(), digest })
+    }
+
+    /// Whether it is an executable of this machine, which no registry has.
+    pub(crate) fn is_local(&self) -> bool {
+        self.name.starts_with(LOCAL)
     }
 
     /// The name of a single executable, if it is one.
@@ -123,6 +135,8 @@ impl ImageStore {
     /// The directory cannot be made.
     pub fn new(directory: PathBuf, layouts: Vec<PathBuf>, executables: Vec<PathBuf>) -> io::Result<Self> {
         files::make_dirs(&directory, 0o711)?;
+        // What was pulled is looked at first: it is whole where its manifest is there.
+        let layouts = std::iter::once(directory.join(PULLED)).chain(layouts).collect();
         let executables = Mutex::new(executables.into_iter().map(|path| (path, None)).collect());
         Ok(Self { directory, layouts, executables, making: Mutex::default() })
     }
@@ -161,7 +175,7 @@ impl ImageStore {
     }
 
     fn layout(&self, digest: &ImageDigest) -> Result<Image, ImageError> {
-        let layout = self.layouts.iter().find(|layout| layout::blob(layout, digest).exists());
+        let layout = self.layouts.iter().find(|layout| blob(layout, digest).exists());
         let layout = layout.ok_or_else(|| ImageError::Absent(digest.clone()))?;
         let image = layout::Manifest::read(layout, digest)?;
         let ready = self.directory.join(format!("oci-{}", image.digest.hex()));

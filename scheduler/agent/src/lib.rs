@@ -22,6 +22,7 @@ mod oci;
 mod probe;
 mod process;
 mod process_id;
+mod pull;
 mod runtime;
 mod serve;
 mod shimmed;
@@ -42,6 +43,10 @@ pub use node::{
 pub use oci::RuncRuntime;
 pub use probe::{Finding, Probe};
 pub use process::{LogLimits, ProcessRuntime, RuntimeConfig};
+pub use pull::{
+    FetchError, Login, LoginError, PullError, PullLimits, PullProcess, Pulled, Puller, Registry,
+    RegistryConfig, RegistryError, Source,
+};
 pub use runtime::{
     Container, ContainerId, ContainerIdError, Exit, Limits, Runtime, RuntimeError, StartError, State, Usage,
 };

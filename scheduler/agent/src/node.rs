@@ -3,6 +3,7 @@
 //! it cannot know whether a real Kubernetes or the embedded one answers.
 
 mod admission;
+mod attestation;
 mod backoff;
 mod claims;
 mod config;
@@ -16,6 +17,7 @@ mod lease;
 mod leftovers;
 mod losses;
 mod places;
+mod pulling;
 mod quantity;
 pub(crate) mod record;
 mod register;
@@ -26,10 +28,12 @@ mod worker_probes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::PatchParams;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
@@ -41,6 +45,7 @@ use crate::network::Networks;
 use crate::oci::RuncRuntime;
 use crate::probe::Probe;
 use crate::process::{ProcessRuntime, RuntimeConfig};
+use crate::pull::{PullProcess, Puller};
 use crate::runtime::Runtime;
 
 pub use backoff::Backoff;
@@ -56,12 +61,28 @@ use places::Places;
 use record::PodRecord;
 use worker::{Wish, Worker};
 
+/// Who owns the fields that the agent writes.
+const FIELD_MANAGER: &str = "coffer-agent";
+
+/// A merge whose fields are the agent's.
+fn ours() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
 /// Why an agent did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// Its directory is not usable.
     #[error("the agent's directory: {0}")]
     Directory(#[from] io::Error),
+    /// The statement of where the node stands cannot be read.
+    #[error("{}: {why}", .file.display())]
+    Attestation {
+        /// Its file.
+        file: PathBuf,
+        /// What the system said.
+        why: io::Error,
+    },
     /// Its configuration asks for what this machine cannot do.
     #[error("this machine lacks what the configuration demands: {0} (`coffer-node probe` says why)")]
     Lacks(crate::layer::Layers),
@@ -77,6 +98,7 @@ pub(crate) struct Context {
     pub recorder: Recorder,
     pub runtime: Arc<dyn Runtime>,
     pub images: ImageStore,
+    pub puller: Puller,
     pub networks: Option<Networks>,
     pub probe: Probe,
     pub places: Places,
@@ -116,6 +138,10 @@ impl Agent {
     /// The directory is not usable, or the machine lacks what is demanded.
     pub fn new(config: AgentConfig, client: Client) -> Result<Self, AgentError> {
         let places = Places::make(&config.directory)?;
+        attestation::is_there(&config).map_err(|why| {
+            let file = config.attestation.clone().unwrap_or_default();
+            AgentError::Attestation { file, why }
+        })?;
         let probe = Probe::run(&config.program, &places.scratch(), &config.name);
         let lacking = config.demanded.minus(&probe.had());
         if config.runtime == RuntimeKind::Process && !lacking.is_empty() {
@@ -137,18 +163,23 @@ impl Agent {
         let networks =
             config.subnet.filter(|_| has_network).map(|subnet| Networks::new(subnet, &config.name));
         let capacity = register::capacity(&config)?;
+        let users = UserIds::of(&config.name, rustix::process::geteuid());
+        let process =
+            PullProcess { program: config.program.clone(), had: probe.had(), users: users.of_pulls() };
+        let puller = Puller::new(config.registries.clone(), process, &places.images());
         let reporter =
             Reporter { controller: "coffer-agent".to_owned(), instance: Some(config.name.clone()) };
         let context = Context {
             recorder: Recorder::new(client.clone(), reporter),
             admission: Admission::new(capacity),
-            users: UserIds::of(&config.name, rustix::process::geteuid()),
+            users,
             fences: Fences::default(),
             claims: Claims::default(),
             config,
             client,
             runtime,
             images,
+            puller,
             networks,
             probe,
             places,
@@ -179,10 +210,12 @@ impl Agent {
         let mut workers =
             Workers { context: Arc::clone(&self.context), known: BTreeMap::new(), tasks: JoinSet::new() };
         workers.adopt().await;
-        let node = register::keep(Arc::clone(&self.context));
+        let (looked, seen) = watch::channel(None);
+        let node = register::keep(Arc::clone(&self.context), looked);
+        let discards = discard::keep(Arc::clone(&self.context), seen);
         let lease = lease::keep(Arc::clone(&self.context));
         let losses = losses::keep(Arc::clone(&self.context));
-        tokio::join!(node, lease, losses, workers.follow());
+        tokio::join!(node, discards, lease, losses, workers.follow());
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) const STARTER: &str = "coffer-stage-starter";
 pub(crate) const ENTER: &str = "coffer-stage-enter";
 /// Its second part.
 pub(crate) const INSIDE: &str = "coffer-stage-inside";
+/// The process that talks to a registry.
+pub(crate) const PULL: &str = "coffer-stage-pull";
 
 /// One layer, tried by the probe.
 pub(crate) const ATTEMPT: &str = "coffer-stage-attempt";
@@ -42,6 +44,7 @@ pub fn stage(args: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
         STARTER => confine::starter::run,
         ENTER => confine::enter::run,
         INSIDE => confine::enter::run_inside,
+        PULL => crate::pull::fetcher::run,
         ATTEMPT => crate::probe::attempt,
         _ => return None,
     };

@@ -4,35 +4,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use coffer_model::{Country, FailureDomain, Tier, Timestamp};
-use coffer_scheduler::{Attestation, NodeName};
+use coffer_model::Timestamp;
+use coffer_scheduler::{ATTESTATION_MAX, Attestation, NodeName, statement_id};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use serde::{Deserialize, Serialize};
+
+pub use coffer_scheduler::{Said, Statement, said_by};
 
 /// Before the statement in what is signed, so that no other signature of the key serves as one.
 const PURPOSE: &[u8] = b"coffer node attestation v1\n";
 const VERSION: &str = "v1";
-/// A statement is a few hundred bytes; more is not read.
-const LENGTH_MAX: usize = 4096;
-
-/// What is said of a node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Statement {
-    /// The node, by its name in the API.
-    pub node: NodeName,
-    /// Where its disks stand.
-    pub country: Country,
-    /// What it fails together with.
-    pub domain: FailureDomain,
-    /// Tier of the building.
-    pub tier: Tier,
-    /// Not believed before; seconds since 1970-01-01T00:00:00Z.
-    pub not_before: u64,
-    /// Not believed from here on; the same unit.
-    pub not_after: u64,
-}
-
 /// Why a node's statement is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttestationError {
@@ -143,7 +123,7 @@ impl TrustedKeys {
         let text = text.ok_or(AttestationError::Missing)?;
         let parts: Vec<&str> = text.split('.').collect();
         let [VERSION, body, signature] = parts[..] else { return Err(AttestationError::Form) };
-        if text.len() > LENGTH_MAX {
+        if text.len() > ATTESTATION_MAX {
             return Err(AttestationError::Form);
         }
         let bytes = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| AttestationError::Form);
@@ -157,36 +137,14 @@ impl TrustedKeys {
         if statement.node != *node {
             return Err(AttestationError::OtherNode(statement.node));
         }
-        Ok(Verified { statement, id: id_of(&body) })
+        Ok(Verified { statement, id: statement_id(&body) })
     }
-}
-
-/// By what a revocation names a statement.
-fn id_of(body: &[u8]) -> String {
-    blake3::hash(body).to_hex().chars().take(32).collect()
-}
-
-/// What a text says, whoever signed it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    /// By what a revocation names it.
-    pub id: String,
-    /// What it says.
-    pub statement: Statement,
-}
-
-/// What a text says, whoever signed it: for people to look at and to revoke, and to place nothing by.
-pub fn said_by(text: &str) -> Option<Said> {
-    let body = text.strip_prefix("v1.")?.split('.').next()?;
-    if text.len() > LENGTH_MAX {
-        return None;
-    }
-    let body = URL_SAFE_NO_PAD.decode(body).ok()?;
-    Some(Said { id: id_of(&body), statement: serde_json::from_slice(&body).ok()? })
 }
 
 #[cfg(test)]
 mod tests {
+    use coffer_model::{FailureDomain, Tier};
+
     use super::*;
 
     fn statement() -> Statement {
@@ -246,7 +204,7 @@ mod tests {
         let other = Attester::danger_from_seed(&[8; 32]).sign(&statement());
         assert_eq!(of("fra1", Some(&other)), Err(AttestationError::Signature));
         assert_eq!(of("fra1", None), Err(AttestationError::Missing));
-        let long = "a".repeat(LENGTH_MAX);
+        let long = "a".repeat(ATTESTATION_MAX);
         for text in ["", "v1", "v1..", "v2.e30.e30", "v1.e30.e30.e30", "DE", &format!("v1.{long}.e30")] {
             assert_eq!(of("fra1", Some(text)), Err(AttestationError::Form), "{text}");
         }

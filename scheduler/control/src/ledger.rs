@@ -2,7 +2,7 @@
 //! is kept. It is replayed segment by segment; the oldest segments go, whole, when
 //! there are too many records.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt as _};
@@ -51,18 +51,19 @@ fn segment(name: &str) -> &str {
 
 /// What is removed so that the segments that stay have `kept` records, or one segment alone is left.
 fn surplus(names: &BTreeSet<String>, kept: usize) -> Vec<&str> {
-    let mut left = 0;
-    let mut segments: BTreeSet<&str> = BTreeSet::new();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    names.iter().for_each(|name| *counts.entry(segment(name)).or_default() += 1);
     // From the newest: as many whole segments as fit, and one at least.
-    let all: BTreeSet<&str> = names.iter().map(|name| segment(name)).collect();
-    for one in all.into_iter().rev() {
-        left += names.iter().filter(|name| segment(name) == one).count();
-        if left > kept && !segments.is_empty() {
+    let (mut left, mut oldest) = (0, None);
+    for (one, count) in counts.into_iter().rev() {
+        left += count;
+        if left > kept && oldest.is_some() {
             break;
         }
-        segments.insert(one);
+        oldest = Some(one);
     }
-    names.iter().filter(|name| !segments.contains(segment(name))).map(String::as_str).collect()
+    let goes = |name: &&String| oldest.is_some_and(|oldest| segment(name) < oldest);
+    names.iter().filter(goes).map(String::as_str).collect()
 }
 
 #[cfg(test)]

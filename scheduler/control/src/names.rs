@@ -1,9 +1,17 @@
 //! The names that the fleet writes into objects of the API, each said once.
 
+use kube::api::PatchParams;
+
 /// API group of the fleet's own resources.
 pub const GROUP: &str = "fleet.coffer";
 /// Who owns the fields that the controllers apply.
 pub const FIELD_MANAGER: &str = "coffer";
+
+/// A merge whose fields are the controllers'. An apply is another thing: what it does not name it takes away.
+pub fn ours() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
 /// `spec.schedulerName` of the pods that are placed here.
 pub const SCHEDULER_NAME: &str = "coffer";
 /// The namespace of storage pods, where no other is asked for.

@@ -131,9 +131,6 @@ impl Control {
     }
 
     async fn segment(&self) -> Result<(), ControlError> {
-        if let Err(error) = ledger::prune(&self.client, &self.namespace).await {
-            (self.trouble)(&format!("old records of the placement ledger are not removed: {error}"));
-        }
         let (seen, saw) = watch::channel(false);
         let (scheduler, sets) = self.assemble(seen, saw).await?;
         let (to, from) = mpsc::channel(CHANGES_MAX);
@@ -144,8 +141,17 @@ impl Control {
                 std::future::pending::<()>().await;
             }
         };
+        // Beside the work: nobody waits for what is only tidied up. The newest segment, and so the end of the
+        // ledger that this one names, is none of the old.
+        let prune = async {
+            if let Err(error) = ledger::prune(&self.client, &self.namespace).await {
+                (self.trouble)(&format!("old records of the placement ledger are not removed: {error}"));
+            }
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             ended = scheduler.run(from) => ended,
+            () = prune => Err(ControlError::Over("the removal of old records")),
             () = watching::all(self.client.clone(), self.namespace.clone(), self.trusted.clone(), to) => Err(ControlError::Over("the watches")),
             () = keep_sets => Err(ControlError::Over("the controller of site sets")),
         }

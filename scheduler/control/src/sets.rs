@@ -20,7 +20,7 @@ use std::time::Duration;
 use coffer_scheduler::{PodId, SetName};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, Patch};
 use kube::runtime::controller::{self, Action, Config, Controller};
 use kube::runtime::events::EventType;
 use kube::runtime::watcher;
@@ -30,7 +30,7 @@ use tokio::sync::watch;
 
 use crate::book::Book;
 use crate::events::Teller;
-use crate::names::{FIELD_MANAGER, FINALIZER, LABEL_SET};
+use crate::names::{FINALIZER, LABEL_SET, ours};
 use crate::resources::{SiteSet, SiteSetStatus};
 use crate::run::Control;
 use crate::shards::ShardLedgerError;
@@ -211,8 +211,7 @@ async fn set_finalizers(api: &Api<SiteSet>, object: &SiteSet, with: bool) -> Res
     }
     let version = object.metadata.resource_version.as_deref();
     let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": version } });
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(&object.name_any(), &params, &Patch::Merge(&patch)).await?;
+    api.patch(&object.name_any(), &ours(), &Patch::Merge(&patch)).await?;
     Ok(())
 }
 
@@ -264,16 +263,10 @@ impl<'a> Look<'a> {
             self.carry_out().await?;
         }
         self.note_homes();
-        let told = match self.discard().await {
-            Ok(()) => self.certify().await,
-            refused => refused,
-        };
-        let told = match told {
-            Ok(()) => self.publish().await,
-            refused => refused,
-        };
+        // What is refused of one holds up none of the others.
+        let told = [self.discard().await, self.certify().await, self.publish().await];
         // Whatever others refuse: where the members' disks are must not be forgotten.
         self.write_status().await?;
-        told
+        told.into_iter().collect()
     }
 }

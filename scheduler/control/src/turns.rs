@@ -5,19 +5,19 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
 use crate::book::Book;
 use crate::install::install;
-use crate::names::REVOCATIONS;
 use crate::resources::SiteSet;
+use crate::revocations::revocations;
 use crate::run::{Control, ControlError};
 use crate::schedule::{Scheduler, order};
 use crate::sets::{Sets, look_and_tell};
-use crate::watching::{Change, node_changes, pod_changes, revoked, set_changes};
+use crate::watching::{Change, node_changes, pod_changes, set_changes};
 
 /// A control plane between two turns.
 pub struct Turns {
@@ -53,9 +53,8 @@ impl Turns {
         let nodes = Api::<Node>::all(self.client.clone()).list(&all).await?.items;
         let pods = Api::<Pod>::all(self.client.clone()).list(&all).await?.items;
         let sets = Api::<SiteSet>::namespaced(self.client.clone(), &self.namespace).list(&all).await?.items;
-        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
-        let map = maps.get_opt(REVOCATIONS).await?;
-        let mut changes = vec![Change::Revocations(map.as_ref().map(revoked).unwrap_or_default())];
+        let revoked = revocations(&self.client, &self.namespace).await?;
+        let mut changes = vec![Change::Revocations(revoked.into_keys().collect())];
         changes.extend(nodes.iter().flat_map(|node| node_changes(node, &self.sets.control.trusted)));
         changes.push(Change::Nodes(nodes.iter().filter_map(|node| node.name_any().parse().ok()).collect()));
         changes.extend(pods.iter().flat_map(|pod| pod_changes(pod, &self.namespace)));

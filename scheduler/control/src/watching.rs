@@ -184,7 +184,7 @@ async fn revocations(client: Client, namespace: &str, to: Sender<Change>) {
     }
 }
 
-pub(crate) fn revoked(map: &core::ConfigMap) -> BTreeSet<String> {
+fn revoked(map: &core::ConfigMap) -> BTreeSet<String> {
     map.data.iter().flat_map(BTreeMap::keys).cloned().collect()
 }
 

@@ -16,8 +16,12 @@ mod sites;
 mod status;
 mod tenants;
 
+use std::pin::Pin;
+
 use coffer_model::{Operation, Role, TenantId};
-use tonic::Request;
+use futures::{Stream, stream};
+use tokio::sync::mpsc;
+use tonic::{Request, Status};
 
 use crate::authority::fingerprint;
 use crate::authorize::Call;
@@ -45,6 +49,14 @@ fn bearer<T>(request: &Request<T>) -> Option<[u8; 32]> {
     }
     let certificates = request.peer_certs()?;
     certificates.first().map(|certificate| fingerprint(certificate))
+}
+
+/// What a caller hears bit by bit.
+type Heard<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a task sends that goes on, whether its caller hears it or not.
+fn heard<T: Send + 'static>(sent: mpsc::Receiver<Result<T, Status>>) -> Heard<T> {
+    Box::pin(stream::unfold(sent, |mut sent| async move { Some((sent.recv().await?, sent)) }))
 }
 
 /// A call that a tenant makes about itself.

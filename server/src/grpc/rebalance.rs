@@ -1,22 +1,18 @@
 //! The call that levels sites: how far it is, message by message, and its leaves.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use coffer_model::Outcome;
 use coffer_proto::v1::{RebalanceRequest, RebalanceResponse, SiteShare};
-use futures::{Stream, stream};
 use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::repair::run_of;
 use super::status::status;
+use super::{Heard, heard};
 use crate::authorize::Grant;
 use crate::repair::{Rebalance, RepairRun};
 use crate::service::Service;
-
-/// What the caller hears.
-pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<RebalanceResponse, Status>> + Send>>;
 
 fn message(so_far: &Rebalance, ended: bool) -> RebalanceResponse {
     let share = |site: &crate::repair::SiteShare| SiteShare {
@@ -42,14 +38,15 @@ fn message(so_far: &Rebalance, ended: bool) -> RebalanceResponse {
 }
 
 /// Begins it; a caller that goes away does not stop it.
-pub(super) fn begin(service: Arc<Service>, grant: Grant, wire: &RebalanceRequest) -> Messages {
+pub(super) fn begin(
+    service: Arc<Service>,
+    grant: Grant,
+    wire: &RebalanceRequest,
+) -> Heard<RebalanceResponse> {
     let (send, messages) = mpsc::channel(64);
     let how = wire.run.then(|| run_of(0, wire.bytes_per_second, wire.full_speed));
     tokio::spawn(carry_out(service, grant, how, send));
-    Box::pin(stream::unfold(messages, |mut messages| async move {
-        let message = messages.recv().await?;
-        Some((message, messages))
-    }))
+    heard(messages)
 }
 
 async fn carry_out(

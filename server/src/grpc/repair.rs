@@ -1,7 +1,6 @@
 //! `coffer.v1.Repair`. Operators change sites and repair everything; tenants
 //! see where their own versions lie.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +15,12 @@ use coffer_proto::v1::{
 };
 use coffer_proto::{InvalidMessage, bucket_name, object_key, own_or, policy};
 use coffer_regions::{Plan, Trouble};
-use futures::Stream;
-use futures::stream;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use super::objects::geometry_text;
 use super::status::status;
-use super::{bearer, operator_call, rebalance, tenant_call};
+use super::{Heard, bearer, heard, operator_call, rebalance, tenant_call};
 use crate::authorize::Grant;
 use crate::bucket::{SetPolicy, set_policy};
 use crate::facts::certificate_digest;
@@ -343,7 +340,7 @@ impl Repair for RepairApi {
         to_its_end(async move { own.plan_repair_now(request).await }).await
     }
 
-    type RebalanceStream = rebalance::Messages;
+    type RebalanceStream = Heard<coffer_proto::v1::RebalanceResponse>;
 
     async fn rebalance(
         &self,
@@ -358,7 +355,7 @@ impl Repair for RepairApi {
         .await
     }
 
-    type RunRepairStream = Pin<Box<dyn Stream<Item = Result<RunRepairResponse, Status>> + Send>>;
+    type RunRepairStream = Heard<RunRepairResponse>;
 
     async fn run_repair(
         &self,
@@ -372,11 +369,7 @@ impl Repair for RepairApi {
             Ok(())
         })
         .await?;
-        let stream = stream::unfold(messages, |mut messages| async move {
-            let message = messages.recv().await?;
-            Some((message, messages))
-        });
-        Ok(Response::new(Box::pin(stream)))
+        Ok(Response::new(heard(messages)))
     }
 
     async fn get_repair_status(

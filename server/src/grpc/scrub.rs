@@ -1,7 +1,6 @@
 //! `coffer.v1.Scrub`. Operators only.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use coffer_model::{Operation, Outcome, SiteId};
@@ -11,12 +10,11 @@ use coffer_proto::v1::{
     GetScrubStatusRequest, GetScrubStatusResponse, RunChallengesRequest, RunChallengesResponse,
     RunScrubRequest, RunScrubResponse, ScrubPass, SiteChallengeInfo, SiteDelay, SiteScrubInfo,
 };
-use futures::Stream;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use super::status::status;
-use super::{bearer, operator_call};
+use super::{Heard, bearer, heard, operator_call};
 use crate::authorize::Grant;
 use crate::jobs::{CompletedPass, Coverage, DelayState, JobError, RunningPass, SiteChallenges, SiteScrub};
 use crate::service::Service;
@@ -179,7 +177,7 @@ async fn run(service: Arc<Service>, grant: Grant, sites: Vec<SiteId>, anew: bool
 
 #[tonic::async_trait]
 impl Scrub for ScrubApi {
-    type RunScrubStream = Pin<Box<dyn Stream<Item = Result<RunScrubResponse, Status>> + Send>>;
+    type RunScrubStream = Heard<RunScrubResponse>;
 
     async fn get_scrub_status(
         &self,
@@ -207,10 +205,7 @@ impl Scrub for ScrubApi {
         let sites = grant.settled(&self.0, self.sites(&wire.name)).await.map_err(status)?;
         let (messages, received) = mpsc::channel(1);
         tokio::spawn(run(Arc::clone(&self.0), grant, sites, wire.anew, messages));
-        let stream = futures::stream::unfold(received, async |mut received| {
-            received.recv().await.map(|message| (message, received))
-        });
-        Ok(Response::new(Box::pin(stream)))
+        Ok(Response::new(heard(received)))
     }
 
     async fn run_challenges(

@@ -118,9 +118,12 @@ impl Coded for SiteChangeError {
             Self::NoSite(_) => Code::NotFound,
             Self::NameTaken(_) => Code::AlreadyExists,
             Self::NotOne(_) | Self::Form(_) | Self::Certificate => Code::InvalidArgument,
-            Self::Standing { .. } | Self::Needed { .. } | Self::Occupied { .. } | Self::Store(_) => {
-                Code::FailedPrecondition
-            }
+            Self::Standing { .. }
+            | Self::Needed { .. }
+            | Self::Occupied { .. }
+            | Self::Needing { .. }
+            | Self::Store(_) => Code::FailedPrecondition,
+            Self::Unseen { source, .. } => source.code(),
             Self::Registry(error) => error.code(),
             Self::Audit(error) => error.code(),
             Self::Encode | Self::Disk(_) | Self::Catalog(_) => Code::Internal,

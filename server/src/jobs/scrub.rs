@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::coverage::{CompletedPass, Coverage, Pace, Progress, RunningPass, SiteLedger, Time, Turn};
 use super::{Job, JobError, JobSettings};
+use crate::damage::place_of_slot;
 use crate::service::Service;
 
 /// The kind of the facts that hold the ledgers, in the service's own realm.
@@ -415,7 +416,7 @@ async fn damaged_slots(site: &dyn Site) -> Result<Vec<ScrubFinding>, SiteError> 
     for line in site.list_slots().await? {
         match site.read_slot(line.slot).await {
             Err(SiteError::Damaged) => {
-                findings.push(ScrubFinding { record: None, place: format!("slot {}", line.slot) });
+                findings.push(ScrubFinding { record: None, place: place_of_slot(line.slot) });
             }
             Err(SiteError::Unreachable) => return Err(SiteError::Unreachable),
             Err(_) | Ok(_) => {}

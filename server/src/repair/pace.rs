@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 use std::time::Duration;
 
 use coffer_model::Clock;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 /// The calls of tenants that are under way, and how long others took.
 pub(crate) struct Foreground {
@@ -16,6 +16,8 @@ pub(crate) struct Foreground {
     in_flight: AtomicU64,
     /// Repair steps under way.
     steps: AtomicU64,
+    /// Told when the last of the calls that were under way has ended.
+    gap: Notify,
     state: StdMutex<State>,
 }
 
@@ -30,6 +32,8 @@ struct State {
     rests: u32,
     /// Calls since the part was last set.
     since: u32,
+    /// Whether repair was at work since.
+    worked: bool,
 }
 
 /// Repair works at least one part in this many while tenants call.
@@ -44,6 +48,8 @@ const REST_MAX: Duration = Duration::from_secs(2);
 /// Calls between two looks at their durations. Less than what [`Durations`]
 /// remembers, so that a look sees mostly what the last answer has led to.
 const LOOK_EVERY: u32 = 512;
+/// So long a step waits for the moment in which the last call ends.
+const GAP_WAIT: Duration = Duration::from_millis(20);
 /// So long after the last call nobody is there.
 const IDLE_AFTER: Duration = Duration::from_millis(250);
 
@@ -60,11 +66,12 @@ impl Foreground {
             quiet: Durations::default(),
             all: Durations::default(),
             last: None,
-            rests: RESTS_MIN * 4,
+            rests: RESTS_MAX / 2,
             since: 0,
+            worked: false,
         };
         let (in_flight, steps) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { clock, in_flight, steps, state: StdMutex::new(state) })
+        Arc::new(Self { clock, in_flight, steps, gap: Notify::new(), state: StdMutex::new(state) })
     }
 
     fn state(&self) -> StdGuard<'_, State> {
@@ -91,6 +98,15 @@ impl Foreground {
         seen
     }
 
+    /// Waits for the moment in which the last call ends, but not for long. Calls
+    /// come in flocks: whoever begins right behind one has the most time before
+    /// the next, and whoever begins at any other moment meets it.
+    async fn gap(&self) {
+        if self.is_busy() {
+            let _ = tokio::time::timeout(GAP_WAIT, self.gap.notified()).await;
+        }
+    }
+
     /// Rests so many times as long as was worked since, where somebody calls.
     async fn rest(&self, began: Duration, times: u32) {
         if self.is_busy() {
@@ -110,7 +126,9 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let foreground = &self.foreground;
         let now = foreground.clock.monotonic();
-        foreground.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if foreground.in_flight.fetch_sub(1, Ordering::Relaxed) == 1 {
+            foreground.gap.notify_waiters();
+        }
         let disturbed = self.disturbed || foreground.steps.load(Ordering::Relaxed) > 0;
         foreground.state().ended(now, now.saturating_sub(self.began), disturbed);
     }
@@ -124,10 +142,15 @@ impl State {
         }
         self.all.add(took);
         self.since += 1;
+        self.worked |= disturbed;
         if self.since < LOOK_EVERY {
             return;
         }
         self.since = 0;
+        // Calls that had the service for themselves say nothing about repair.
+        if !std::mem::take(&mut self.worked) {
+            return;
+        }
         // A quarter more at the slow end of all calls: well before anybody's
         // promise breaks. Those that met a step are no measure, since a slow
         // call meets one sooner than a fast one does.
@@ -243,6 +266,9 @@ impl<'a> Pace<'a> {
             };
             tokio::time::sleep(wait).await;
         }
+        if self.yields {
+            foreground.gap().await;
+        }
         foreground.steps.fetch_add(1, Ordering::Relaxed);
         Turn { began: Some(foreground.clock.monotonic()), alone }
     }
@@ -277,6 +303,24 @@ mod tests {
         assert!((87_500..=100_000).contains(&slow), "{slow}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_step_begins_when_the_last_call_ends_and_before_long_in_any_case() {
+        let foreground = Foreground::new(Arc::new(coffer_custody::SystemClock));
+        let pace = Pace::new(Some(&foreground), None, true);
+        let (one, other) = (foreground.enter(), foreground.enter());
+        let mut turn = Box::pin(pace.turn(1));
+        assert!(futures::poll!(turn.as_mut()).is_pending());
+        drop(one);
+        assert!(futures::poll!(turn.as_mut()).is_pending());
+        drop(other);
+        drop(turn.await);
+
+        let began = tokio::time::Instant::now();
+        let _stays = foreground.enter();
+        drop(pace.turn(1).await);
+        assert!((GAP_WAIT..GAP_WAIT * 2).contains(&began.elapsed()));
+    }
+
     #[test]
     fn calls_that_repair_slows_down_make_it_rest_longer_and_others_shorter() {
         let foreground = Foreground::new(Arc::new(coffer_custody::SystemClock));
@@ -287,5 +331,8 @@ mod tests {
         assert!(state.rests > before);
         (0..65_536).for_each(|_| state.ended(millis(0), millis(10), true));
         assert_eq!(state.rests, RESTS_MIN);
+        state.rests = RESTS_MAX;
+        (0..4096).for_each(|_| state.ended(millis(0), millis(10), false));
+        assert_eq!(state.rests, RESTS_MAX, "quiet calls taught nothing about repair");
     }
 }

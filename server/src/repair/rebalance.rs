@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coffer_model::{Outcome, RecordId, SiteId, TenantId};
-use coffer_regions::{Action, Load, Loads, RepairSite, ShardMove, without_quarantined};
+use coffer_regions::{Action, Load, Loads, ShardMove};
 use futures::StreamExt as _;
 
 use super::execute::{Done, Shards, StepError, act};
 use super::pace::{Foreground, Pace};
-use super::{RepairError, RepairRun};
+use super::{RepairError, RepairRun, keep_reason};
 use crate::inventory::{Census, Superseded, walk};
 use crate::service::Service;
 
@@ -21,8 +21,6 @@ use crate::service::Service;
 const MOVES_MAX: usize = 1 << 14;
 /// Versions under way at once: each has a shard of a stripe in memory.
 const AT_ONCE: usize = 8;
-/// Reasons of failures that are kept.
-const REASONS_MAX: usize = 16;
 
 /// A site, with what it holds and what would be its share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,11 +118,10 @@ impl Service {
     ) -> Result<(Rebalance, Vec<ShardMove>), RepairError> {
         let tenants = self.all_tenants();
         let nothing = Superseded::new();
-        let mut census = Census::new(self).giving_way(foreground);
-        let mut seen = Seen::default();
+        let mut census = Census::new(self).without_quarantined(self).giving_way(foreground);
         let mut loads = Loads::default();
         walk(self, &tenants, &mut census, &nothing, |census, found| {
-            loads.add(&found.inventory, seen.sites(self, census));
+            loads.add(&found.inventory, &census.sites);
         })
         .await?;
         let mut level = loads.level();
@@ -133,7 +130,7 @@ impl Service {
             if moves.len() >= MOVES_MAX || bytes >= bytes_max {
                 return;
             }
-            if let Some(one) = level.choose(&found.inventory, seen.sites(self, census)) {
+            if let Some(one) = level.choose(&found.inventory, &census.sites) {
                 bytes = bytes.saturating_add(one.bytes);
                 moves.push(one);
             }
@@ -184,9 +181,7 @@ impl Service {
                 Ok(()) => sums.done += 1,
                 Err(failure) => {
                     sums.failed += 1;
-                    if sums.reasons.len() < REASONS_MAX {
-                        sums.reasons.push(format!("{}: {failure}", one.version));
-                    }
+                    keep_reason(&mut sums.reasons, format!("{}: {failure}", one.version));
                 }
             }
             told(sums);
@@ -233,23 +228,6 @@ impl Service {
             done.add(&acted?);
         }
         Ok(())
-    }
-}
-
-/// The sites as a look sees them, made anew when one of them fell silent.
-#[derive(Default)]
-struct Seen {
-    census: Vec<RepairSite>,
-    sites: Vec<RepairSite>,
-}
-
-impl Seen {
-    fn sites(&mut self, service: &Service, census: &Census) -> &[RepairSite] {
-        if self.census != census.sites {
-            self.census.clone_from(&census.sites);
-            self.sites = without_quarantined(&census.sites, |id| service.sites.is_quarantined(id));
-        }
-        &self.sites
     }
 }
 

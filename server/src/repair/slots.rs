@@ -5,6 +5,7 @@ use coffer_regions::Standing;
 
 use super::marks::{Marks, Small};
 use super::small::Healed;
+use crate::damage::place_of_slot;
 use crate::keystore;
 use crate::service::Service;
 
@@ -27,6 +28,7 @@ pub(crate) async fn heal(service: &Service, marks: &mut Marks) -> Healed {
             let written = fresh && site.write_slot(slot, content.clone()).await.is_ok();
             if written && site.read_slot(slot).await.is_ok_and(|own| own == content) {
                 marks.written(generation, id);
+                service.damage.place_mended(id, &place_of_slot(slot));
                 healed.written += 1;
                 continue;
             }

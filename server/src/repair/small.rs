@@ -18,7 +18,7 @@ use crate::tenant::Tenant;
 
 /// Kinds, tombstones first: before them a site that was away is not trusted
 /// with anything else.
-const KINDS: [RecordKind; 3] = [RecordKind::Tombstone, RecordKind::Registry, RecordKind::Log];
+pub(super) const KINDS: [RecordKind; 3] = [RecordKind::Tombstone, RecordKind::Registry, RecordKind::Log];
 const LIST_PAGE: usize = 1024;
 
 /// What a look at small things came to.
@@ -90,13 +90,13 @@ impl Healing<'_> {
 }
 
 /// The keys of one kind of record, by the tag that says whose a record is.
-struct Keys {
+pub(super) struct Keys {
     kind: RecordKind,
     by_tag: BTreeMap<[u8; 16], (Arc<Tenant>, Dek)>,
 }
 
 impl Keys {
-    fn new(kind: RecordKind, tenants: &[Arc<Tenant>]) -> Self {
+    pub(super) fn new(kind: RecordKind, tenants: &[Arc<Tenant>]) -> Self {
         let key = |tenant: &Arc<Tenant>| match kind {
             RecordKind::Tombstone => tenant.secrets.tombstone_key(),
             RecordKind::Log => tenant.secrets.log_key(),
@@ -115,10 +115,10 @@ impl Keys {
 }
 
 /// Who lists a record.
-type Holders = Vec<(SiteId, Digest)>;
+pub(super) type Holders = Vec<(SiteId, Digest)>;
 
 /// The listings of one kind at all sites, merged in the order of their ids.
-struct Merge {
+pub(super) struct Merge {
     kind: RecordKind,
     cursors: Vec<Cursor>,
     /// Sites whose listings broke off.
@@ -133,7 +133,7 @@ struct Cursor {
 }
 
 impl Merge {
-    async fn new(service: &Service, kind: RecordKind) -> Self {
+    pub(super) async fn new(service: &Service, kind: RecordKind) -> Self {
         let cursor = |site| Cursor { site, page: Default::default(), after: None, ended: false };
         let cursors = service.sites.alive_for_repair().into_iter().map(cursor).collect();
         let mut merge = Self { kind, cursors, failed: Vec::new() };
@@ -162,7 +162,7 @@ impl Merge {
         self.failed.extend(failed);
     }
 
-    async fn next(&mut self, service: &Service) -> Option<(RecordId, Holders)> {
+    pub(super) async fn next(&mut self, service: &Service) -> Option<(RecordId, Holders)> {
         self.fill(service).await;
         let id = self.cursors.iter().filter_map(|cursor| cursor.page.front()).map(|line| line.id).min()?;
         let mut holders = Vec::new();
@@ -334,14 +334,16 @@ async fn contradict(
 
 /// Where records of one owner belong.
 #[derive(Default)]
-struct Wanted {
+pub(super) struct Wanted {
     /// The sites that should have them, as far as they answer.
-    sites: Vec<SiteId>,
+    pub(super) sites: Vec<SiteId>,
     /// How many of these take each run of leaves.
     log_copies: usize,
+    /// Copies without which a record does not stand.
+    pub(super) copies_needed: usize,
 }
 
-async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Wanted, RepairError> {
+pub(super) async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Wanted, RepairError> {
     let Some(tenant) = service.tenant(tenant) else { return Ok(Wanted::default()) };
     let policy = match bucket {
         Some(bucket) => tenant.policy_of(bucket).await?,
@@ -351,11 +353,12 @@ async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Wanted,
     let taking = service.sites.taking().sites.iter();
     let wanted = taking.filter(|site| policy.admits(site) && alive.contains(&site.id));
     let sites = wanted.map(|site| site.id).collect();
-    Ok(Wanted { sites, log_copies: crate::audit::run_copies(&policy) })
+    let copies_needed = crate::registry::copies_needed(&policy);
+    Ok(Wanted { sites, log_copies: crate::audit::run_copies(&policy), copies_needed })
 }
 
 /// The first copy that opens and that its tenant's catalogue knows.
-async fn first_good(
+pub(super) async fn first_good(
     service: &Service,
     keys: &Keys,
     id: RecordId,

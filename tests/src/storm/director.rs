@@ -22,6 +22,7 @@ pub(crate) async fn direct(stage: Arc<Stage>, tenants: &[Arc<Tenant>], contents:
         if stage.trace.is_violated() {
             return;
         }
+        super::catalogues::copy_now_and_then(&stage);
         if chance.permille(80) {
             siege(&stage, &chance, tenants, contents).await;
         } else {
@@ -206,8 +207,10 @@ pub(crate) async fn service_crash(stage: &Arc<Stage>, loss: Loss, down: Duration
         return;
     }
     let loss = if loss == Loss::Everything && !stage.refresh_kit().await { Loss::Catalogues } else { loss };
+    let loss = if loss == Loss::Nothing && super::catalogues::come_back(stage) { Loss::Newest } else { loss };
     let kind = match loss {
         Loss::Nothing => "service crash",
+        Loss::Newest => "service crash, catalogues come back old",
         Loss::OneCatalogue => "service crash, one catalogue lost",
         Loss::Catalogues => "service crash, catalogues lost",
         Loss::Everything => "service crash, all but the sites lost",

@@ -27,7 +27,11 @@ pub(crate) type Settled = Vec<BTreeMap<ObjectKey, Value>>;
 /// Ends the storm and checks what is left of it.
 pub(crate) async fn finale(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents: &Arc<Contents>) -> Settled {
     calm(stage).await;
-    if stage.trace.is_violated() || !started(stage, Loss::Nothing).await {
+    let loss = if super::catalogues::come_back(stage) { Loss::Newest } else { Loss::Nothing };
+    if loss == Loss::Newest {
+        stage.trace.fault("service crash, catalogues come back old", "");
+    }
+    if stage.trace.is_violated() || !started(stage, loss).await {
         return Vec::new();
     }
     // What was still under way arrives.

@@ -42,7 +42,7 @@ pub(crate) async fn keep(stage: Arc<Stage>) {
     }
 }
 
-fn done(stage: &Stage, what: &str, well: bool) {
+pub(super) fn done(stage: &Stage, what: &str, well: bool) {
     let ended = if well { "ok" } else { "failed" };
     stage.trace.operation(what, ended);
     stage.trace.note(&format!("keeper {what} {ended}"), "");

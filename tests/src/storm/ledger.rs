@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use coffer_model::{Digest, RecordId, SiteId, SlotId, VersionId};
+use coffer_model::{Digest, RecordId, ResidencyPolicy, SiteDescription, SiteId, SlotId, VersionId};
 use coffer_regions::{Record, RecordKind};
 
 use super::secrets::Patterns;
@@ -32,6 +32,7 @@ struct Inner {
     tags: BTreeMap<[u8; 16], Owner>,
     slots: BTreeMap<SlotId, Owner>,
     geometries: BTreeMap<(u8, u8), Owner>,
+    policies: BTreeMap<Owner, ResidencyPolicy>,
     admitted: BTreeMap<Owner, BTreeSet<SiteId>>,
     everywhere: BTreeSet<Owner>,
     /// While only one owner does anything, what is new is its.
@@ -78,13 +79,28 @@ impl Ledger {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on everything new belongs to `owner`, who alone is at work.
-    pub(crate) fn learn(&self, owner: Owner, admitted: BTreeSet<SiteId>, geometry: Option<(u8, u8)>) {
+    /// From now on everything new belongs to `owner`, who alone is at work, and
+    /// may lie at those of these sites that its policy admits.
+    pub(crate) fn learn<'a>(
+        &self,
+        owner: Owner,
+        policy: &ResidencyPolicy,
+        geometry: (u8, u8),
+        sites: impl Iterator<Item = &'a SiteDescription>,
+    ) {
         let mut inner = self.inner();
         inner.learning = Some(owner);
-        inner.admitted.insert(owner, admitted);
-        if let Some(geometry) = geometry {
-            inner.geometries.insert(geometry, owner);
+        inner.policies.insert(owner, policy.clone());
+        inner.admitted.insert(owner, sites.filter(|site| policy.admits(site)).map(|site| site.id).collect());
+        inner.geometries.insert(geometry, owner);
+    }
+
+    /// A site joins: whose policy admits it may lie there.
+    pub(crate) fn joins(&self, site: &SiteDescription) {
+        let mut inner = self.inner();
+        let Inner { policies, admitted, .. } = &mut *inner;
+        for (owner, _) in policies.iter().filter(|(_, policy)| policy.admits(site)) {
+            admitted.entry(*owner).or_default().insert(site.id);
         }
     }
 

@@ -48,6 +48,8 @@ struct Condition {
     lying: bool,
     forgetful: bool,
     destroyed: bool,
+    /// Left the deployment for good.
+    retired: bool,
     stalled_until: Option<Instant>,
     /// Counts the starts, so that a call notices that its site is another one.
     starts: u64,
@@ -88,6 +90,16 @@ impl Machine {
     pub(crate) fn destroy(&self, chance: &Chance) {
         self.crash(chance);
         self.condition().destroyed = true;
+    }
+
+    /// Left the deployment: its disk is wiped.
+    pub(crate) fn retire(&self, chance: &Chance) {
+        self.destroy(chance);
+        self.condition().retired = true;
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.condition().retired
     }
 
     pub(crate) fn cut_off(&self, cut_off: bool) {

@@ -6,11 +6,13 @@
 //! while tenants work; the liveness phase ends all faults and demands that
 //! everything acknowledged is there.
 
+mod catalogues;
 mod chance;
 mod director;
 mod directory;
 mod estate;
 mod finale;
+mod growth;
 mod keeper;
 mod ledger;
 mod link;
@@ -146,7 +148,9 @@ async fn storm_breaks(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents: &Ar
     }
     let work = async { while work.join_next().await.is_some() {} };
     let blows = director::direct(Arc::clone(stage), tenants, contents);
-    let all = futures::future::join3(blows, keeper::keep(Arc::clone(stage)), work);
+    let keeper = keeper::keep(Arc::clone(stage));
+    let growth = growth::grow(Arc::clone(stage), tenants, contents);
+    let all = futures::future::join4(blows, keeper, growth, work);
     if timeout(LONGEST, all).await.is_err() {
         stage.trace.operation("safety phase", "cut short");
     }

@@ -45,9 +45,18 @@ pub(crate) struct Plan {
     pub(crate) blows: u64,
     /// Rounds of repair, scrub and challenges, one after the other.
     pub(crate) rounds: u64,
+    /// Sites that join and leave, and levellings, one after the other.
+    pub(crate) growth: u64,
     /// How many sites belong to the loss budget.
     expendable: usize,
 }
+
+/// How many sites may join.
+pub(crate) const NEWCOMERS: usize = 6;
+
+/// Sites that may join, one after the other from any of them on; one lies outside of every tenant's places.
+const JOINING: [(&str, &str); NEWCOMERS] =
+    [("vie1", "AT"), ("gva1", "CH"), ("lon1", "GB"), ("lis1", "PT"), ("muc1", "DE"), ("lyo1", "FR")];
 
 /// The sites, with ids that mean nothing: a policy looks at places.
 fn described() -> Vec<SiteDescription> {
@@ -69,15 +78,15 @@ fn policy(allow: &[&str], k: u8, m: u8, degraded: Degraded) -> Option<ResidencyP
     Some(ResidencyPolicy { allow: allow?, deny: vec![], tier_min: Tier::I, geometry, degraded })
 }
 
+/// A site as a site file describes it.
+fn entry((name, country): &(&str, &str)) -> String {
+    format!("[[site]]\nname = \"{name}\"\ncountry = \"{country}\"\ndomain = \"{name}\"\ntier = \"III\"\n")
+}
+
 impl Plan {
     pub(crate) fn draw(seed: u64) -> Self {
         let chance = Chance::new(seed, "plan");
-        let site = |(name, country): &(&str, &str)| {
-            format!(
-                "[[site]]\nname = \"{name}\"\ncountry = \"{country}\"\ndomain = \"{name}\"\ntier = \"III\"\n"
-            )
-        };
-        let sites = SITES.iter().map(site).collect();
+        let sites = SITES.iter().map(entry).collect();
         let degraded = || if chance.permille(250) { Degraded::Accept } else { Degraded::Refuse };
         // Each has a geometry of its own: that is how its shards are told apart.
         let kinds = [
@@ -104,7 +113,14 @@ impl Plan {
             expendable: chance.index(3),
             // Last of all, so that what was drawn before stays as it was.
             rounds: chance.below(9),
+            growth: if chance.permille(500) { 2 + chance.below(8) } else { 0 },
         }
+    }
+
+    /// The name of the newcomer of that number, and a site file with it beside the first ones.
+    pub(crate) fn newcomer(&self, number: usize) -> Option<(&'static str, String)> {
+        let (name, country) = JOINING.get(number % NEWCOMERS)?;
+        Some((name, format!("{}{}", self.sites, entry(&(name, country)))))
     }
 
     /// Policies that a bucket of this tenant may have: the tenant's own, and

@@ -1,7 +1,6 @@
 //! Before the storm: tenants are made one after the other in fine weather, so
 //! that the ledger learns whose clear tags, keys and slots are whose.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use coffer_client::{LogWatch, NewTenant};
@@ -33,15 +32,11 @@ pub(crate) async fn set(
     }
     let mut tenants = Vec::new();
     for (plan, owner) in stage.plan.tenants.clone().into_iter().zip(1..) {
-        let admitted: BTreeSet<_> = stage
-            .machines()
-            .iter()
-            .filter(|machine| plan.policy.admits(&machine.description))
-            .map(|machine| machine.description.id)
-            .collect();
         let geometry =
             (u8::try_from(plan.policy.geometry.k()).ok()?, u8::try_from(plan.policy.geometry.m()).ok()?);
-        stage.ledger.learn(owner, admitted, Some(geometry));
+        let machines = stage.machines();
+        let sites = machines.iter().map(|machine| &machine.description);
+        stage.ledger.learn(owner, &plan.policy, geometry, sites);
         let tenant = make(stage, operator, contents, plan, owner).await?;
         let estate = second(stage, &tenant).await?;
         tenants.extend([tenant, estate]);

@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Endpoint;
 
+use super::catalogues::Shelf;
 use super::chance::{Chance, SeededEntropy, StormClock};
 use super::ledger::Ledger;
 use super::link::{Link, Network};
@@ -36,6 +37,8 @@ use super::wire::{Connector, FrontDoor};
 pub(crate) enum Loss {
     /// Nothing: the catalogues are there.
     Nothing,
+    /// Nothing, but catalogues of an earlier moment are put in their place.
+    Newest,
     /// One of the catalogues.
     OneCatalogue,
     /// All catalogues.
@@ -87,6 +90,7 @@ impl SiteOpener for Sites {
         let machine = Arc::new(Machine::new(address.site.clone(), expendable, storage));
         machine.start();
         self.machines().insert(address.site.id, Arc::clone(&machine));
+        self.network.ledger.joins(&address.site);
         Ok(self.link(&machine))
     }
 
@@ -120,6 +124,8 @@ pub(crate) struct Stage {
     running: Mutex<Option<Running>>,
     kit: Mutex<Option<RecoveryKit>>,
     losses: AtomicU64,
+    /// Catalogues of an earlier moment.
+    pub(crate) shelf: Shelf,
 }
 
 /// Custodians, and how many of them are a quorum.
@@ -182,6 +188,7 @@ impl Stage {
             running: Mutex::default(),
             kit: Mutex::default(),
             losses: AtomicU64::new(0),
+            shelf: Shelf::default(),
         });
         stage.serve(service);
         Some((stage, operator))
@@ -189,6 +196,11 @@ impl Stage {
 
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// Where there is room for copies.
+    pub(crate) fn scratch(&self) -> &Path {
+        self.dir.path()
     }
 
     /// In order of their ids.
@@ -265,14 +277,27 @@ impl Stage {
         let image = self.dir.path().join("image");
         let catalogues = self.data().join("service").join("catalogues");
         copy(&catalogues, &image);
+        let sizes = self.data().join("log-sizes.json");
+        let remembered = std::fs::read(&sizes).ok();
         // What still runs of it finds its catalogues closed; what it did to
         // them after the crash, the image takes back.
         let _ = running.service.shut_down().await;
         drop(running);
         let _ = std::fs::remove_dir_all(&catalogues);
+        if let Some(remembered) = remembered {
+            let _ = std::fs::write(&sizes, remembered);
+        }
         self.losses.fetch_add(u64::from(loss != Loss::Nothing), Ordering::Relaxed);
         match loss {
-            Loss::Nothing => copy(&image, &catalogues),
+            Loss::Nothing => {
+                copy(&image, &catalogues);
+                super::catalogues::tear(self, &catalogues);
+            }
+            Loss::Newest => {
+                copy(&image, &catalogues);
+                super::catalogues::tear(self, &catalogues);
+                super::catalogues::put_back(self, &catalogues);
+            }
             Loss::OneCatalogue => {
                 copy(&image, &catalogues);
                 self.lose_one(&catalogues);
@@ -339,7 +364,7 @@ pub(crate) fn files_in(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Copies the files of one folder.
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     let _ = std::fs::create_dir_all(to);
     for path in files_in(from) {
         if let Some(name) = path.file_name() {

@@ -11,12 +11,15 @@ use tokio::time::Instant;
 const KEPT: usize = 400;
 
 /// Every kind of fault, so that one that never strikes is seen.
-pub(crate) const FAULTS: [&str; 36] = [
+pub(crate) const FAULTS: [&str; 44] = [
     "acknowledged and forgotten",
     "all that may lie do nothing else",
     "answers although it does not, or the reverse",
     "as many sites cut off as may be lost",
     "bits flip on disk",
+    "catalogue pages torn",
+    "catalogue tail torn",
+    "catalogues copied",
     "catalogues lost in the end",
     "clock jumps",
     "comes back old",
@@ -34,16 +37,21 @@ pub(crate) const FAULTS: [&str; 36] = [
     "records lost behind the back",
     "service crash",
     "service crash, all but the sites lost",
+    "service crash, catalogues come back old",
     "service crash, catalogues lost",
     "service crash, one catalogue lost",
     "siege",
     "site cut off",
     "site destroyed",
+    "site drained",
     "site forgets",
     "site full",
+    "site joined",
     "site lies",
+    "site retired",
     "site stalled",
     "sites fall silent during a start",
+    "sites levelled",
     "slow call",
     "slow wire",
     "wires cut",

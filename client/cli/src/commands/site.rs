@@ -91,6 +91,10 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
             told(context, &named(certified, "nothing was declared")?, &word);
         }
         #[cfg(feature = "embedded")]
+        SiteCommand::Authority { authority, data_dir } => {
+            super::site_enroll::authority(context, authority, &data_dir)?;
+        }
+        #[cfg(feature = "embedded")]
         SiteCommand::Enroll { name, country, out, authority, data_dir } => {
             super::site_enroll::enroll(context, &name, country, &out, authority, &data_dir)?;
         }

@@ -123,22 +123,15 @@ pub(crate) enum FleetCommand {
     /// Run scheduler and controllers against a cluster, until stopped.
     ///
     /// Without a kubeconfig it takes the account that its own pod has in the cluster. Several may run: one
-    /// leads. Unless the service is asked, every pod is presumed to hold a shard of every object.
-    #[command(after_help = "Example: coffer fleet control --trust 5f0c... --needed 4")]
-    Control {
-        /// A public key whose attestations are believed, 64 hexadecimal digits; repeat it for several.
-        #[arg(long = "trust", value_name = "KEY", required = true)]
-        trust: Vec<String>,
-        /// Shards that suffice to read an object.
-        #[arg(long, default_value_t = 4, value_name = "K")]
-        needed: u32,
-        /// Ask the service of the profile where shards lie, as its operator, and tell it which pods are sites.
-        #[arg(long, conflicts_with = "needed")]
-        ask_service: bool,
-        /// Its name among the control planes of the fleet [default: a random one].
-        #[arg(long, value_name = "NAME", env = "COFFER_HOLDER")]
-        holder: Option<String>,
-    },
+    /// leads.
+    ///
+    /// Unless the service is asked (--ask-service), every pod is presumed to hold a shard of every object: then
+    /// one pod at a time restarts, and none that serves ever leaves, so that a drain does not end and a set does
+    /// not shrink. Unless it has an authority (--authority), somebody else puts each pod's certificate into its secret.
+    #[command(
+        after_help = "Example: coffer fleet control --trust 5f0c... --authority /authority --ask-service"
+    )]
+    Control(Box<ControlFlags>),
     /// Run a fleet on this machine without the service: its API, its controllers and its nodes.
     ///
     /// `coffer serve --sites FILE --discover kubernetes:coffer/sites` runs the service beside it, and lives on when this one
@@ -155,6 +148,31 @@ pub(crate) enum FleetCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// Flags of `fleet control`.
+#[derive(Args)]
+pub(crate) struct ControlFlags {
+    /// A public key whose attestations are believed, 64 hexadecimal digits; repeat it for several.
+    #[arg(long = "trust", value_name = "KEY", required = true)]
+    pub(crate) trust: Vec<String>,
+    /// Shards that suffice to read an object.
+    #[arg(long, default_value_t = 4, value_name = "K")]
+    pub(crate) needed: u32,
+    /// Ask the service of the profile where shards lie, as its operator, and tell it which pods are sites.
+    #[arg(long, conflicts_with = "needed")]
+    pub(crate) ask_service: bool,
+    /// Issue and renew the certificates of the pods with the site authority in this directory.
+    ///
+    /// `coffer site authority` makes one. Its ca.pem, ca.key and certificate.pem are enough.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) authority: Option<PathBuf>,
+    /// For how many days a certificate holds; it is renewed when two thirds of them are over.
+    #[arg(long, requires = "authority", default_value_t = 90, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=825))]
+    pub(crate) certificate_days: u32,
+    /// Its name among the control planes of the fleet [default: a random one].
+    #[arg(long, value_name = "NAME", env = "COFFER_HOLDER")]
+    pub(crate) holder: Option<String>,
 }
 
 /// Flags of `fleet logs`.

@@ -90,6 +90,19 @@ pub(crate) enum SiteCommand {
         #[arg(long, value_name = "DAY")]
         until: Day,
     },
+    /// Make the site authority, for a fleet whose control plane issues the certificates of its pods.
+    ///
+    /// Where there is one it is left as it is. What the service shows to pods goes to DATA/credentials/pods.
+    #[cfg(feature = "embedded")]
+    #[command(after_help = "Example: coffer site authority --authority ./site-authority")]
+    Authority {
+        /// The directory of the site authority [default: site-authority in the config directory].
+        #[arg(long, value_name = "DIR")]
+        authority: Option<PathBuf>,
+        /// The deployment's data directory, for what the service shows to pods.
+        #[arg(long, value_name = "DIR", default_value = "coffer-data")]
+        data_dir: PathBuf,
+    },
     /// Make the certificate and the keys of a new pod, and print its entry
     /// for the site file.
     ///

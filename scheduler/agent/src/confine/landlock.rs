@@ -38,24 +38,36 @@ struct Grant {
 
 /// Puts the rules on this process, for good; what of them this kernel enforces.
 pub(crate) fn restrict(plan: &Plan) -> Result<String, LandlockError> {
+    enforce(&grants(plan)?, &plan.listen, plan.connect.as_deref())
+}
+
+/// Lets this process read beneath those of the paths that are there, and nothing
+/// else of the disk, for good. It may connect to where it likes and listen nowhere.
+pub(crate) fn only_read(paths: impl Iterator<Item = PathBuf>) -> Result<String, LandlockError> {
+    let access = AccessFs::ReadFile | AccessFs::ReadDir;
+    let grants: Vec<Grant> = paths.filter(|path| path.exists()).map(|path| Grant { path, access }).collect();
+    enforce(&grants, &[], None)
+}
+
+fn enforce(grants: &[Grant], listen: &[u16], connect: Option<&[u16]>) -> Result<String, LandlockError> {
     let ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V1))?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ABI::V5))?
         .handle_access(AccessNet::BindTcp)?;
-    let ruleset = match plan.connect {
+    let ruleset = match connect {
         Some(_) => ruleset.handle_access(AccessNet::ConnectTcp)?,
         None => ruleset,
     };
     let mut created = ruleset.scope(Scope::AbstractUnixSocket | Scope::Signal)?.create()?;
-    for grant in grants(plan)? {
-        created = allow(created, &grant)?;
+    for grant in grants {
+        created = allow(created, grant)?;
     }
-    for port in &plan.listen {
+    for port in listen {
         created = created.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
     }
-    for port in plan.connect.iter().flatten() {
+    for port in connect.iter().copied().flatten() {
         created = created.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
     let status = created.restrict_self()?;

@@ -35,6 +35,28 @@ impl From<seccompiler::BackendError> for SeccompError {
 
 /// Puts the filters on this process, for good.
 pub(crate) fn restrict(_plan: &Plan) -> Result<(), SeccompError> {
+    put_on(rules()?)
+}
+
+/// Those of a process that talks to a registry: it asks for the names of hosts,
+/// which a pod does not, and runs no program and waits for no caller, as a pod does.
+pub(crate) fn outward() -> Result<(), SeccompError> {
+    let mut rules = rules()?;
+    for call in [libc::SYS_execve, libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4, libc::SYS_kill] {
+        rules.remove(&call);
+    }
+    let datagram = u64::try_from(libc::SOCK_DGRAM).unwrap_or(2);
+    let mut allowed = sockets()?;
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let family = compare(0, SeccompCmpOp::Eq, u64::try_from(family).unwrap_or(u64::MAX))?;
+        let kind = condition(1, SeccompCmpOp::MaskedEq(0xf), datagram)?;
+        allowed.push(SeccompRule::new(vec![family, kind])?);
+    }
+    rules.insert(libc::SYS_socket, allowed);
+    put_on(rules)
+}
+
+fn put_on(rules: BTreeMap<i64, Vec<SeccompRule>>) -> Result<(), SeccompError> {
     let target = TargetArch::try_from(std::env::consts::ARCH).map_err(|_| SeccompError::Processor)?;
     // `clone3` hides its flags behind a pointer that no filter can follow.
     // `ENOSYS` makes a C library use `clone`, whose flags are looked at below.
@@ -44,7 +66,7 @@ pub(crate) fn restrict(_plan: &Plan) -> Result<(), SeccompError> {
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let first: BpfProgram = SeccompFilter::new(clone3, SeccompAction::Allow, enosys, target)?.try_into()?;
     let eperm = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
-    let second: BpfProgram = SeccompFilter::new(rules()?, eperm, SeccompAction::Allow, target)?.try_into()?;
+    let second: BpfProgram = SeccompFilter::new(rules, eperm, SeccompAction::Allow, target)?.try_into()?;
     seccompiler::apply_filter(&first)?;
     Ok(seccompiler::apply_filter(&second)?)
 }

@@ -31,7 +31,7 @@ impl ImageDigest {
     /// The digest of these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::default();
-        hasher.0.update(bytes);
+        hasher.take(bytes);
         hasher.end()
     }
 
@@ -71,11 +71,17 @@ impl fmt::Display for ImageDigest {
     }
 }
 
+/// A digest in the making.
 #[derive(Default)]
-struct Hasher(Sha256);
+pub(crate) struct Hasher(Sha256);
 
 impl Hasher {
-    fn end(self) -> ImageDigest {
+    pub(crate) fn take(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all that was taken.
+    pub(crate) fn end(self) -> ImageDigest {
         ImageDigest(self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
@@ -100,7 +106,7 @@ impl<R> Hashing<R> {
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.hasher.0.update(buffer.get(..read).unwrap_or_default());
+        self.hasher.take(buffer.get(..read).unwrap_or_default());
         Ok(read)
     }
 }

@@ -5,44 +5,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::digest::{Hashing, ImageDigest};
-use super::unpack::{Budget, unpack};
+use super::document::{self, DEPTH_MAX, DOCUMENT_MAX, Descriptor, Document, Packing};
+use super::unpack::{Budget, UnpackError, unpack};
 use super::{Image, ImageError};
 use crate::confine::Root;
 use crate::files;
-
-/// How large an index, manifest or configuration may be.
-const DOCUMENT_MAX: u64 = 4 << 20;
-
-/// An index in an index may not go on for ever.
-const DEPTH_MAX: usize = 4;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    #[serde(default)]
-    media_type: String,
-    digest: ImageDigest,
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    architecture: String,
-    os: String,
-}
-
-/// An index or a manifest: which of the two, its fields say.
-#[derive(Deserialize)]
-struct Document {
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-}
 
 #[derive(Deserialize)]
 struct Configuration {
@@ -73,20 +42,12 @@ pub(super) struct Manifest {
 }
 
 /// The file of a blob.
-pub(super) fn blob(layout: &Path, digest: &ImageDigest) -> PathBuf {
+pub(crate) fn blob(layout: &Path, digest: &ImageDigest) -> PathBuf {
     layout.join("blobs/sha256").join(digest.hex())
 }
 
-/// This machine as Go and OCI call it.
-pub(super) fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-fn document<T: DeserializeOwned>(layout: &Path, digest: &ImageDigest) -> Result<T, ImageError> {
+/// The bytes of a document that is what its digest says.
+fn verified(layout: &Path, digest: &ImageDigest) -> Result<Vec<u8>, ImageError> {
     let path = blob(layout, digest);
     let bytes = match files::read_at_most(&path, DOCUMENT_MAX) {
         Ok(bytes) => bytes,
@@ -96,12 +57,7 @@ fn document<T: DeserializeOwned>(layout: &Path, digest: &ImageDigest) -> Result<
         Err(error) => return Err(ImageError::Disk(path, error)),
     };
     let found = ImageDigest::of(&bytes);
-    if found != *digest {
-        return Err(ImageError::Forged { wanted: digest.clone(), found });
-    }
-    let malformed =
-        ImageError::Malformed { digest: digest.clone(), what: "the JSON lacks what it must have" };
-    serde_json::from_slice(&bytes).map_err(|_| malformed)
+    if found == *digest { Ok(bytes) } else { Err(ImageError::Forged { wanted: digest.clone(), found }) }
 }
 
 impl Manifest {
@@ -109,24 +65,23 @@ impl Manifest {
     pub(super) fn read(layout: &Path, digest: &ImageDigest) -> Result<Self, ImageError> {
         let mut digest = digest.clone();
         for _ in 0..DEPTH_MAX {
-            let read: Document = document(layout, &digest)?;
-            if let Some(config) = read.config {
-                let configuration: Configuration = document(layout, &config.digest)?;
-                if configuration.rootfs.diff_ids.len() != read.layers.len() {
-                    let what = "the configuration has another number of layers than the manifest";
-                    return Err(ImageError::Malformed { digest, what });
+            match Document::parse(&digest, &verified(layout, &digest)?)? {
+                Document::Manifest { config, layers } => {
+                    let bytes = verified(layout, &config.digest)?;
+                    let configuration: Configuration = document::json(&config.digest, &bytes)?;
+                    if configuration.rootfs.diff_ids.len() != layers.len() {
+                        let what = "the configuration has another number of layers than the manifest";
+                        return Err(ImageError::Malformed { digest, what });
+                    }
+                    return Ok(Self { digest, layers, configuration });
                 }
-                return Ok(Self { digest, layers: read.layers, configuration });
-            }
-            let ours =
-                |platform: &Platform| platform.os == "linux" && platform.architecture == architecture();
-            let fits = |one: &&Descriptor| one.platform.as_ref().is_none_or(ours);
-            match read.manifests.iter().find(fits) {
-                Some(one) => digest = one.digest.clone(),
-                None => return Err(ImageError::Platform(digest)),
+                Document::Index(manifests) => {
+                    let ours = document::ours(&manifests);
+                    digest = ours.ok_or(ImageError::Platform(digest))?.digest.clone();
+                }
             }
         }
-        Err(ImageError::Malformed { digest, what: "an index within an index within an index" })
+        Err(document::too_deep(digest))
     }
 
     /// Unpacks every layer, the lowest first, into an empty directory.
@@ -180,16 +135,14 @@ impl Manifest {
 fn plain<T>(
     media_type: &str,
     file: impl io::BufRead,
-    take: impl FnOnce(&mut dyn Read) -> Result<T, super::UnpackError>,
-) -> Result<T, super::UnpackError> {
-    if media_type.ends_with("+gzip") || media_type.ends_with(".gzip") {
-        take(&mut flate2::bufread::MultiGzDecoder::new(file))
-    } else if media_type.ends_with("+zstd") {
-        take(&mut zstd::stream::read::Decoder::with_buffer(file)?)
-    } else if media_type.ends_with(".tar") {
-        let mut file = file;
-        take(&mut file)
-    } else {
-        Err(super::UnpackError::MediaType(media_type.chars().take(100).collect()))
+    take: impl FnOnce(&mut dyn Read) -> Result<T, UnpackError>,
+) -> Result<T, UnpackError> {
+    match Packing::of(media_type)? {
+        Packing::Gzip => take(&mut flate2::bufread::MultiGzDecoder::new(file)),
+        Packing::Zstd => take(&mut zstd::stream::read::Decoder::with_buffer(file)?),
+        Packing::Plain => {
+            let mut file = file;
+            take(&mut file)
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::backoff::Backoff;
 use crate::layer::Layers;
 use crate::network::Subnet;
 use crate::process::LogLimits;
+use crate::pull::RegistryConfig;
 
 /// Which runtime runs the pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct AgentConfig {
     pub demanded: Layers,
     /// OCI image layouts on this machine.
     pub layouts: Vec<PathBuf>,
+    /// Which registries are asked for images that are in no layout.
+    pub registries: RegistryConfig,
     /// Executables on this machine that pods may name by digest.
     pub executables: Vec<PathBuf>,
     /// Addresses of the pods; `None`: they share the machine's network.
@@ -64,8 +67,10 @@ pub struct AgentConfig {
     pub capacity: BTreeMap<String, String>,
     /// Labels of the node. Nobody believes them.
     pub labels: BTreeMap<String, String>,
-    /// The signed statement of where this node stands, carried as it is.
-    pub attestation: Option<String>,
+    /// The file of the signed statement of where this node stands. It is read anew while the agent runs.
+    pub attestation: Option<PathBuf>,
+    /// An attestation of whose time less than so many percent are left is warned of.
+    pub attestation_warning: u8,
     /// Times of the lease.
     pub lease: LeaseTimes,
     /// How often the node's status is told again.
@@ -86,6 +91,7 @@ impl AgentConfig {
             runtime: RuntimeKind::Process,
             demanded: Layers::none(),
             layouts: Vec::new(),
+            registries: RegistryConfig::default(),
             executables: Vec::new(),
             subnet: None,
             sized_disks: true,
@@ -94,6 +100,7 @@ impl AgentConfig {
             capacity: BTreeMap::new(),
             labels: BTreeMap::new(),
             attestation: None,
+            attestation_warning: 20,
             lease: LeaseTimes::default(),
             status_every: Duration::from_secs(60),
             backoff: Backoff::default(),

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::record::PodRecord;
 use super::{Context, volumes};
@@ -39,8 +40,21 @@ enum DiscardError {
     Interrupted,
 }
 
+/// Follows what the node is told, by each look at it. Beside the node's heartbeats, because a large directory
+/// takes its time; what is said meanwhile is seen afterwards.
+pub(super) async fn keep(context: Arc<Context>, mut seen: watch::Receiver<Option<Node>>) {
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    while seen.changed().await.is_ok() {
+        let node = seen.borrow_and_update().clone();
+        if let Some(node) = node {
+            // Told again with the next look where it failed.
+            drop(carry_out(&context, &nodes, &node).await);
+        }
+    }
+}
+
 /// Removes what the node is told to, and says what is gone.
-pub(super) async fn carry_out(context: &Arc<Context>, nodes: &Api<Node>, node: &Node) -> kube::Result<()> {
+async fn carry_out(context: &Arc<Context>, nodes: &Api<Node>, node: &Node) -> kube::Result<()> {
     let told = node.annotations().iter().filter(|(key, _)| key.starts_with(DISCARD));
     let told: BTreeSet<&str> =
         told.flat_map(|(_, text)| text.split(',')).filter(|path| !path.is_empty()).collect();
@@ -57,8 +71,7 @@ pub(super) async fn carry_out(context: &Arc<Context>, nodes: &Api<Node>, node: &
         return Ok(());
     }
     let patch = json!({ "metadata": { "annotations": { DISCARDED: text } } });
-    let params = PatchParams { field_manager: Some("coffer-agent".to_owned()), ..PatchParams::default() };
-    nodes.patch(&context.config.name, &params, &Patch::Merge(&patch)).await.map(drop)
+    nodes.patch(&context.config.name, &super::ours(), &Patch::Merge(&patch)).await.map(drop)
 }
 
 /// An event on the node: whoever looks why room is not given back finds it.

@@ -10,6 +10,8 @@ use crate::image::ImageDigest;
 
 /// How many ids one node has.
 const RANGE: u32 = 1000;
+/// How many of them are for processes that pull images, the last ones.
+const PULLS: u32 = 4;
 
 /// The user ids of one node.
 pub(crate) struct UserIds {
@@ -33,13 +35,19 @@ impl UserIds {
         self.taken().extend(id);
     }
 
+    /// The ids of processes that pull images; no pod gets one.
+    pub(crate) fn of_pulls(&self) -> Vec<u32> {
+        let last = self.base + RANGE - PULLS..self.base + RANGE;
+        last.map(|id| self.only.unwrap_or(id)).collect()
+    }
+
     /// A free id; that of the owner of `data` if it is one of this node's.
     pub(crate) fn take(&self, data: Option<&Path>) -> Option<u32> {
         if self.only.is_some() {
             return self.only;
         }
         let mut taken = self.taken();
-        let range = self.base..self.base + RANGE;
+        let range = self.base..self.base + RANGE - PULLS;
         let owner = data.and_then(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.uid());
         let before = owner.filter(|id| range.contains(id) && !taken.contains(id));
         let id = before.or_else(|| range.clone().find(|id| !taken.contains(id)))?;
@@ -63,8 +71,9 @@ mod tests {
     #[test]
     fn no_two_pods_are_one_user() {
         let ids = UserIds::of("n1", rustix::process::Uid::ROOT);
-        let all: BTreeSet<u32> = (0..RANGE).map(|_| ids.take(None).unwrap()).collect();
-        assert_eq!(all.len(), RANGE as usize);
+        let all: BTreeSet<u32> = (0..RANGE - PULLS).map(|_| ids.take(None).unwrap()).collect();
+        assert_eq!(all.len(), (RANGE - PULLS) as usize);
+        assert!(ids.of_pulls().iter().all(|id| !all.contains(id)), "a pod is a process that pulls");
         assert_eq!(ids.take(None), None);
         let first = *all.first().unwrap();
         ids.give_back(first);

@@ -52,7 +52,7 @@ async fn keep_renewing<F: Future<Output = kube::Result<()>>>(
 
 async fn renew(context: &Context, leases: &Api<Lease>) -> kube::Result<()> {
     let name = &context.config.name;
-    let params = PostParams { field_manager: Some("coffer-agent".to_owned()), ..PostParams::default() };
+    let params = PostParams { field_manager: Some(super::FIELD_MANAGER.to_owned()), ..PostParams::default() };
     match leases.get_opt(name).await? {
         Some(mut lease) => {
             let spec = lease.spec.get_or_insert_default();

@@ -4,33 +4,35 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
-use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PostParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource as _};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::admission::Amounts;
+use super::attestation::{ATTESTATION, Attested, LASTS, Outlook};
 use super::config::AgentConfig;
 use super::quantity::Quantity;
 use super::{AgentError, Context};
 use crate::layer::Layer;
 use crate::{clock, files};
 
-/// The statement of where the node stands.
-const ATTESTATION: &str = "fleet.coffer/attestation";
 /// What the machine can do, layer by layer.
 const CONFINEMENT: &str = "fleet.coffer/confinement";
 /// After how many seconds without a renewal no pod here takes a write.
 const SELF_FENCING: &str = "fleet.coffer/self-fencing";
 
-/// Tells the node's status for ever, sooner again where the API is away.
-pub(super) async fn keep(context: Arc<Context>) {
+/// Tells the node's status for ever, sooner again where the API is away. Each look at the node goes to `looked`.
+pub(super) async fn keep(context: Arc<Context>, looked: watch::Sender<Option<Node>>) {
+    let mut attested = Attested::new(&context);
     let nodes: Api<Node> = Api::all(context.client.clone());
     let mut retry = super::backoff::Retry::default();
     loop {
-        match tell(&context, &nodes).await {
+        match tell(&context, &nodes, &mut attested).await {
             Ok(()) => {
                 kube::runtime::utils::Backoff::reset(&mut retry);
-                wait_until_wrong(&context, &nodes).await;
+                wait_until_wrong(&context, &nodes, &mut attested, &looked).await;
             }
             Err(_) => {
                 let pause = retry.pause();
@@ -40,18 +42,23 @@ pub(super) async fn keep(context: Arc<Context>) {
     }
 }
 
-/// Waits for the next round, or until the API says that the node is not ready:
-/// a platform that missed it has marked it, and its pods.
-async fn wait_until_wrong(context: &Arc<Context>, nodes: &Api<Node>) {
+/// Waits for the next round, or until the API says that the node is not ready: a platform that missed it has
+/// marked it, and its pods. Or until there is something to tell of the attestation.
+async fn wait_until_wrong(
+    context: &Arc<Context>,
+    nodes: &Api<Node>,
+    attested: &mut Attested,
+    looked: &watch::Sender<Option<Node>>,
+) {
     let look_every = context.config.lease.renew.min(context.config.status_every);
     let mut waited = std::time::Duration::ZERO;
     while waited < context.config.status_every {
         tokio::time::sleep(look_every).await;
         waited += look_every;
         if let Ok(node) = nodes.get_opt(&context.config.name).await {
-            if let Some(node) = &node {
-                // Told again with the next look where it failed.
-                drop(super::discard::carry_out(context, nodes, node).await);
+            looked.send_replace(node.clone());
+            if attested.look() || attested.news(node.as_ref()).is_some() {
+                return;
             }
             let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions);
             let ready =
@@ -63,36 +70,43 @@ async fn wait_until_wrong(context: &Arc<Context>, nodes: &Api<Node>) {
     }
 }
 
-async fn tell(context: &Context, nodes: &Api<Node>) -> kube::Result<()> {
+async fn tell(context: &Context, nodes: &Api<Node>, attested: &mut Attested) -> kube::Result<()> {
     let name = &context.config.name;
-    let params = PatchParams { field_manager: Some("coffer-agent".to_owned()), ..PatchParams::default() };
     let before = nodes.get_opt(name).await?;
-    let attestation = news(context, before.as_ref());
-    let metadata = metadata(context, attestation);
+    attested.look();
+    let attestation = attested.news(before.as_ref()).map(str::to_owned);
+    let outlook = attested.outlook(before.as_ref(), attestation.as_deref());
+    let metadata = metadata(context, attestation.as_deref());
     if before.is_none() {
         let mut fresh = metadata.clone();
         fresh["metadata"]["name"] = json!(name);
         let node: Node = serde_json::from_value(fresh).map_err(kube::Error::SerdeError)?;
         nodes.create(&PostParams::default(), &node).await?;
     } else {
-        nodes.patch(name, &params, &Patch::Merge(&metadata)).await?;
+        nodes.patch(name, &super::ours(), &Patch::Merge(&metadata)).await?;
     }
-    if let Some(text) = attestation {
-        // What could not be noted is told once more.
-        drop(files::replace(&context.places.told_attestation(), text.as_bytes(), 0o600));
+    if let Some(text) = &attestation {
+        attested.is_told(text);
     }
     let before = before.and_then(|node| node.status?.conditions).unwrap_or_default();
-    nodes.patch_status(name, &params, &Patch::Merge(&status(context, &before))).await.map(drop)
+    let status = status(context, &before, &outlook);
+    let told = nodes.patch_status(name, &super::ours(), &Patch::Merge(&status)).await?;
+    if let Some(note) = attested.warning(&outlook) {
+        warn(context, &told, outlook.reason, note).await;
+    }
+    Ok(())
 }
 
-/// The attestation, where it is news. One that was told already and stands there no more was replaced by an
-/// operator, who knows better: telling it again would put a node back to where it stood before.
-fn news<'a>(context: &'a Context, before: Option<&Node>) -> Option<&'a str> {
-    let own = context.config.attestation.as_deref()?;
-    let annotations = before.and_then(|node| node.metadata.annotations.as_ref());
-    let carries = annotations.is_some_and(|all| all.contains_key(ATTESTATION));
-    let is_told = files::read(&context.places.told_attestation()).is_ok_and(|told| told == own.as_bytes());
-    (!carries || !is_told).then_some(own)
+/// An event on the node; its condition says so as long as it lasts.
+async fn warn(context: &Context, node: &Node, reason: &str, note: String) {
+    let event = Event {
+        type_: EventType::Warning,
+        reason: format!("Attestation{reason}"),
+        note: Some(note),
+        action: "Attest".to_owned(),
+        secondary: None,
+    };
+    drop(context.recorder.publish(&event, &node.object_ref(&())).await);
 }
 
 fn metadata(context: &Context, attestation: Option<&str>) -> Value {
@@ -126,7 +140,7 @@ fn architecture() -> &'static str {
     }
 }
 
-fn status(context: &Context, before: &[NodeCondition]) -> Value {
+fn status(context: &Context, before: &[NodeCondition], attested: &Outlook) -> Value {
     let capacity: BTreeMap<&String, String> =
         context.admission.capacity().iter().map(|(name, amount)| (name, amount.to_string())).collect();
     let had = context.probe.had();
@@ -157,6 +171,7 @@ fn status(context: &Context, before: &[NodeCondition]) -> Value {
             condition("DiskPressure", false, "Enough", String::new()),
             condition("PIDPressure", false, "Enough", String::new()),
             confined,
+            condition(LASTS, attested.lasts, attested.reason, attested.message.clone()),
         ],
         "addresses": [
             { "type": "InternalIP", "address": context.config.address.to_string() },

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
@@ -173,10 +173,9 @@ async fn tell(context: &Context, uid: &str, pod: &Pod, status: &Value) -> kube::
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
-    let params = PatchParams { field_manager: Some("coffer-agent".to_owned()), ..PatchParams::default() };
     // The uid makes it a conflict to tell the status of a pod to its successor of the same name.
     let patch = json!({ "metadata": { "uid": uid }, "status": status });
-    pods.patch_status(name, &params, &Patch::Merge(&patch)).await.map(drop)
+    pods.patch_status(name, &super::ours(), &Patch::Merge(&patch)).await.map(drop)
 }
 
 /// Whether what the API has lacks something of what it should have.

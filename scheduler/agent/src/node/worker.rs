@@ -15,12 +15,13 @@ use super::describe::{self, Declared};
 use super::record::{Over, PodRecord};
 use super::report::{self, Shown, Since};
 use super::volumes::VolumeError;
-use super::{Context, volumes, worker_probes};
-use crate::image::ImageReference;
+use super::{Context, pulling, volumes, worker_probes};
 use crate::runtime::{Container, Exit, State};
 
 /// The data is another pod's still.
 const IN_USE: &str = "VolumeInUse";
+/// How long the message of a failed pull may be, in characters.
+const MESSAGE_MAX: usize = 800;
 /// How often a pod looks whether its predecessor has ended.
 const PREDECESSOR: Duration = Duration::from_millis(200);
 
@@ -174,6 +175,8 @@ impl Worker {
             Ok(State::Exited(exit)) => self.ended(&exit).await,
             Ok(State::Absent) => match self.begin().await {
                 Ok(()) => {}
+                Err(_) if self.wishes.borrow().stops() => {}
+                Err(NotYet { reason: pulling::FAILED, message }) => self.pull_later(message).await,
                 Err(NotYet { reason, message }) => {
                     self.attempts = self.attempts.saturating_add(1);
                     if reason != IN_USE {
@@ -191,6 +194,27 @@ impl Worker {
                 self.pause(self.context.config.backoff.first).await;
             }
         }
+    }
+
+    /// Waits until the image is asked for again: first the failure is shown, then that it is waited for.
+    async fn pull_later(&mut self, message: String) {
+        // Part of it may be a registry's own words.
+        let message: String = message.chars().take(MESSAGE_MAX).collect();
+        self.attempts = self.attempts.saturating_add(1);
+        let half = self.context.config.backoff.after(self.attempts) / 2;
+        self.context.note(&self.record, "Warning", "Failed", &message);
+        self.context.note(&self.record, "Warning", "Failed", "Error: ErrImagePull");
+        self.show(&Shown::Waiting { reason: pulling::FAILED, message: message.clone() });
+        self.pause(half).await;
+        if self.wishes.borrow().stops() {
+            return;
+        }
+        let image =
+            self.record.pod.spec.iter().flat_map(|spec| &spec.containers).find_map(|one| one.image.clone());
+        let message = format!("Back-off pulling image {:?}: {message}", image.unwrap_or_default());
+        self.context.note(&self.record, "Normal", "BackOff", &message);
+        self.show(&Shown::Waiting { reason: pulling::BACK_OFF, message });
+        self.pause(half).await;
     }
 
     fn give_up(&mut self, why: &str) {
@@ -242,13 +266,13 @@ impl Worker {
     async fn container(&mut self) -> Result<Container, NotYet> {
         let config = |error: &dyn std::fmt::Display| NotYet::of("CreateContainerConfigError", error);
         let declared = describe::declared(&self.record.pod).map_err(|error| config(&error))?;
-        let text = declared.container.image.clone().unwrap_or_default();
-        let reference =
-            ImageReference::parse(&text).map_err(|error| NotYet::of("InvalidImageName", error))?;
-        let context = Arc::clone(&self.context);
-        let ready = tokio::task::spawn_blocking(move || context.images.ready(&reference)).await;
-        let image =
-            ready.map_err(|error| config(&error))?.map_err(|error| NotYet::of("ErrImagePull", error))?;
+        let mut wishes = self.wishes.clone();
+        let image = tokio::select! {
+            image = pulling::image(&self.context, &self.record, &declared.container) => image,
+            // A pull may take long, and nobody wants it any more.
+            _ = wishes.wait_for(|wish| wish.stops()) => return Err(NotYet::of("Stopped", "the pod is to end")),
+        };
+        let image = image.map_err(|error| NotYet::of(error.reason(), error))?;
         let prepared = volumes::prepare(&self.context, &mut self.record).await;
         let mut volumes = prepared.map_err(|error| match error {
             VolumeError::InUse => NotYet::of(IN_USE, error),

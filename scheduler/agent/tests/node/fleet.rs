@@ -139,25 +139,39 @@ impl Fleet {
     }
 
     pub(crate) fn start(&self) -> Running {
-        self.start_with(false)
+        self.start_with(|_| {})
     }
 
     /// With data directories that have the size that is declared.
     pub(crate) fn start_sized(&self) -> Running {
-        self.start_with(true)
+        self.start_with(|config| config.sized_disks = true)
     }
 
-    fn start_with(&self, sized_disks: bool) -> Running {
+    fn attestation(&self) -> PathBuf {
+        self.scratch.path().join("attestation")
+    }
+
+    /// Puts a statement into the file that the agent reads.
+    #[expect(clippy::disallowed_methods, reason = "the test writes what an operator would")]
+    pub(crate) fn attest(&self, text: &str) {
+        std::fs::write(self.attestation(), format!("{text}\n")).unwrap();
+    }
+
+    pub(crate) fn start_with(&self, change: impl FnOnce(&mut AgentConfig)) -> Running {
         let mut config = AgentConfig::new(self.node.clone(), self.scratch.path().join("agent"));
         config.program = bench::node_program();
         config.executables = vec![bench::sample_program()];
         config.subnet = Some(Subnet::parse(&self.subnet()).unwrap());
-        config.attestation = Some("signed by somebody".to_owned());
-        config.sized_disks = sized_disks;
+        config.attestation = Some(self.attestation());
+        if !self.attestation().exists() {
+            self.attest("signed by somebody");
+        }
+        config.sized_disks = false;
         config.status_every = Duration::from_millis(500);
         config.lease = LeaseTimes { duration: Duration::from_secs(2), renew: Duration::from_millis(100) };
         config.backoff =
             Backoff { first: Duration::from_millis(50), most: Duration::from_millis(400), reset: STUCK };
+        change(&mut config);
         let agent = Agent::new(config, self.client()).unwrap();
         let logs = agent.access();
         Running { task: tokio::spawn(agent.run()), logs, pods: self.pods() }
@@ -230,6 +244,28 @@ impl Fleet {
                 panic!("it never came: {:#?}", pods.get_opt(name).await.unwrap().and_then(|pod| pod.status))
             }
         }
+    }
+
+    /// The node once it is so.
+    pub(crate) async fn until_node(&self, holds: impl Fn(&Node) -> bool) -> Node {
+        let nodes = self.nodes();
+        let look = async {
+            loop {
+                if let Some(node) = nodes.get_opt(&self.node).await.unwrap().filter(&holds) {
+                    return node;
+                }
+                pause().await;
+            }
+        };
+        match tokio::time::timeout(STUCK, look).await {
+            Ok(node) => node,
+            Err(_) => panic!("it never came: {:#?}", nodes.get_opt(&self.node).await.unwrap()),
+        }
+    }
+
+    pub(crate) async fn patch_node(&self, patch: Value) {
+        let patch = kube::api::Patch::Merge(patch);
+        self.nodes().patch(&self.node, &Default::default(), &patch).await.unwrap();
     }
 
     pub(crate) async fn until_gone(&self, name: &str) {

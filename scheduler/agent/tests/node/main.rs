@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set up must fail")]
 #![expect(clippy::print_stderr, reason = "what could not be tested must be seen")]
 
+mod attested;
 mod bench;
+mod discards;
 mod endpoint;
 mod fleet;
 mod hostile;
 mod killed;
 mod pods;
+mod pull;
 mod reach;
 mod runtimes;

@@ -10,17 +10,19 @@ use async_trait::async_trait;
 use coffer_scheduler::{Attestation, PodId};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ObjectMeta, Patch, PostParams};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::{Look, SetError};
-use crate::names::{FIELD_MANAGER, SITE_FILE};
+use crate::names::{FIELD_MANAGER, SITE_FILE, ours};
 
 /// Annotation of a certificate's secret: the country that it names.
 const ISSUED_FOR: &str = "fleet.coffer/issued-for";
 /// Annotation of a certificate's secret: when it was issued, seconds since 1970.
 const ISSUED_AT: &str = "fleet.coffer/issued-at";
+/// Annotation of a certificate's secret: from when on it is to be renewed, seconds since 1970.
+const RENEW_AFTER: &str = "fleet.coffer/renew-after";
 /// Annotation of a certificate's secret: how often it was renewed; of a pod: which one it began with.
 pub(super) const CERTIFICATE: &str = "fleet.coffer/certificate";
 
@@ -74,7 +76,7 @@ pub trait SiteCertificates: Send + Sync {
     }
 }
 
-/// For fleets whose sites get their certificates elsewhere: the secret is empty.
+/// For fleets whose sites get their certificates elsewhere: no secret is made, and a pod waits for its own.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoCertificates;
 
@@ -85,8 +87,43 @@ impl SiteCertificates for NoCertificates {
     }
 }
 
+/// Files as a secret holds them.
+fn data_of(files: BTreeMap<String, Vec<u8>>) -> BTreeMap<String, ByteString> {
+    files.into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect()
+}
+
+/// A number among the annotations of an object.
+fn said(secret: &Secret, key: &str) -> Option<u64> {
+    secret.annotations().get(key).and_then(|text| text.parse().ok())
+}
+
+/// Whether a certificate has to be renewed: when two thirds of its time are over, by what was so when it was
+/// issued or is so now, whichever is earlier. One that does not say when it was issued is of before anybody renewed.
+fn is_due(secret: &Secret, lasts: Duration, now: u64) -> bool {
+    let by_now = said(secret, ISSUED_AT).map(|at| at.saturating_add(two_thirds(lasts)));
+    let by_then = said(secret, RENEW_AFTER).or(by_now);
+    by_now.is_none_or(|at| now >= at) || by_then.is_none_or(|at| now >= at)
+}
+
+/// In seconds.
+fn two_thirds(lasts: Duration) -> u64 {
+    (lasts * 2 / 3).as_secs()
+}
+
+/// The secret of a site's certificate.
+fn secret_name(site: &SiteIdentity) -> String {
+    format!("{}-certificate", site.pod)
+}
+
+/// Whether a certificate is of the country where its pod's node stands; a pod elsewhere is on its way out, and
+/// gets none any more. One that does not say so is for its issuer to judge.
+fn is_of_here(secret: &Secret, site: &SiteIdentity) -> bool {
+    secret.annotations().get(ISSUED_FOR).is_none_or(|country| *country == site.stands.country.to_string())
+}
+
 impl Look<'_> {
-    /// A certificate, and where it is asked for a claim of disk, for every pod that has a node.
+    /// A certificate, and where it is asked for a claim of disk, for every pod that has a node. One that has none
+    /// holds up no other; what the first of them ran into is returned.
     pub(super) async fn certify(&mut self) -> Result<(), SetError> {
         let stands = self.sets.locked(|book| {
             let placed = book.pods_of(&self.name).filter_map(|(id, pod)| {
@@ -95,16 +132,20 @@ impl Look<'_> {
             });
             placed.collect::<Vec<_>>()
         });
+        let mut first = Ok(());
         for (pod, node, stands) in stands {
-            self.claim(&pod, &node).await?;
-            self.certificate(SiteIdentity { pod, stands }).await?;
+            let done = async {
+                self.claim(&pod, &node).await?;
+                self.certificate(SiteIdentity { pod, stands }).await
+            };
+            first = first.and(done.await);
         }
-        Ok(())
+        first
     }
 
     /// Remembers which site a pod is; who fills the secret by hand says it there, too.
-    fn note_site(&mut self, pod: &PodId, data: Option<&BTreeMap<String, ByteString>>) {
-        let said = data.and_then(|data| String::from_utf8(data.get(SITE_FILE)?.0.clone()).ok());
+    fn note_site(&mut self, pod: &PodId, files: &BTreeMap<String, Vec<u8>>) {
+        let said = files.get(SITE_FILE).and_then(|file| String::from_utf8(file.clone()).ok());
         if let Some(site) = said {
             self.sites.insert(pod.ordinal, site.trim().to_owned());
         }
@@ -126,30 +167,32 @@ impl Look<'_> {
         old.map(|member| member.ordinal)
     }
 
-    /// Renews a certificate of which less than a third of its time is left; the pods take it up by a restart.
-    async fn renew(&mut self, api: &Api<Secret>, site: SiteIdentity, known: Secret) -> Result<(), SetError> {
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.sets.control.client.clone(), &self.namespace)
+    }
+
+    /// The certificate of a pod: issued where there is none, renewed in time, and of one site for life. A node
+    /// that moves to another country loses the site, it does not rename it.
+    async fn certificate(&mut self, site: SiteIdentity) -> Result<(), SetError> {
+        let Some(known) = self.secrets().get_opt(&secret_name(&site)).await? else {
+            return self.issue(site).await;
+        };
+        let files: BTreeMap<String, Vec<u8>> =
+            known.data.clone().unwrap_or_default().into_iter().map(|(name, file)| (name, file.0)).collect();
+        self.note_site(&site.pod, &files);
         let certificates = Arc::clone(&self.sets.control.certificates);
         let Some(lasts) = certificates.lasts() else { return Ok(()) };
-        let said = |key: &str| known.annotations().get(key).and_then(|text| text.parse::<u64>().ok());
-        let mut number = said(CERTIFICATE).unwrap_or(0);
-        let now = self.seconds();
-        // One that does not say when is of before anybody renewed.
-        let due = said(ISSUED_AT).is_none_or(|at| now >= at.saturating_add((lasts * 2 / 3).as_secs()));
-        if due {
-            let files = known.data.clone().unwrap_or_default();
-            let files = files.into_iter().map(|(name, ByteString(bytes))| (name, bytes)).collect();
+        let mut number = said(&known, CERTIFICATE).unwrap_or(0);
+        if files.is_empty() {
+            // Of before there was anybody to issue it: no pod began with it.
+            let files = certificates.issue(&site).await?;
+            self.note_site(&site.pod, &files);
+            self.replace(&known, &site, (files, number)).await?;
+        } else if is_due(&known, lasts, self.seconds()) && is_of_here(&known, &site) {
             let files = certificates.renew(&site, &files).await?;
-            let data: BTreeMap<String, ByteString> =
-                files.into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect();
+            // The pods take it up by a restart.
             number = number.saturating_add(1);
-            let annotations = json!({ ISSUED_AT: now.to_string(), CERTIFICATE: number.to_string() });
-            let version = known.metadata.resource_version.clone();
-            let patch = json!({
-                "metadata": { "annotations": annotations, "resourceVersion": version }, "data": data,
-            });
-            let params =
-                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            api.patch(&known.name_any(), &params, &Patch::Merge(&patch)).await?;
+            self.replace(&known, &site, (files, number)).await?;
         }
         let mut members = self.status.members.iter_mut();
         if let Some(member) = members.find(|member| member.ordinal == site.pod.ordinal) {
@@ -158,36 +201,59 @@ impl Look<'_> {
         Ok(())
     }
 
-    async fn certificate(&mut self, site: SiteIdentity) -> Result<(), SetError> {
-        let api: Api<Secret> = Api::namespaced(self.sets.control.client.clone(), &self.namespace);
-        let name = format!("{}-certificate", site.pod);
-        // Of one site for life: a node that moves to another country loses the site, it does not rename it.
-        if let Some(known) = api.get_opt(&name).await? {
-            self.note_site(&site.pod, known.data.as_ref());
-            return self.renew(&api, site, known).await;
-        }
+    /// What is noted beside a certificate that is issued now.
+    fn noted(&self, site: &SiteIdentity, number: u64) -> BTreeMap<String, String> {
+        let now = self.seconds();
+        let lasts = self.sets.control.certificates.lasts();
+        let renewed = lasts.map(|lasts| (RENEW_AFTER, now.saturating_add(two_thirds(lasts)).to_string()));
+        let number = (number > 0).then(|| (CERTIFICATE, number.to_string()));
+        let always = [(ISSUED_FOR, site.stands.country.to_string()), (ISSUED_AT, now.to_string())];
+        let all = always.into_iter().chain(renewed).chain(number);
+        all.map(|(key, text)| (key.to_owned(), text)).collect()
+    }
+
+    /// The secret of a pod that has none. It is made and never overwritten: another control plane, which leads in
+    /// our place by now, may have made it since we looked, and its pod may have begun with it.
+    async fn issue(&mut self, site: SiteIdentity) -> Result<(), SetError> {
         let files = self.sets.control.certificates.issue(&site).await?;
-        let data: BTreeMap<String, ByteString> =
-            files.into_iter().map(|(name, bytes)| (name, ByteString(bytes))).collect();
-        self.note_site(&site.pod, Some(&data));
+        if files.is_empty() {
+            return Ok(());
+        }
         let secret = Secret {
             metadata: ObjectMeta {
-                name: Some(name.clone()),
-                annotations: Some(
-                    [
-                        (ISSUED_FOR.to_owned(), site.stands.country.to_string()),
-                        (ISSUED_AT.to_owned(), self.seconds().to_string()),
-                    ]
-                    .into(),
-                ),
+                name: Some(secret_name(&site)),
+                annotations: Some(self.noted(&site, 0)),
                 owner_references: Some(self.object.controller_owner_ref(&()).into_iter().collect()),
                 ..ObjectMeta::default()
             },
-            data: Some(data),
+            data: Some(data_of(files.clone())),
             ..Secret::default()
         };
-        let params = PatchParams::apply(FIELD_MANAGER).force();
-        api.patch(&name, &params, &Patch::Apply(&secret)).await?;
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.secrets().create(&params, &secret).await {
+            Ok(_) => {
+                self.note_site(&site.pod, &files);
+                Ok(())
+            }
+            // The next look goes by it.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Other files in the secret that was seen; in one that somebody else changed meanwhile none.
+    async fn replace(
+        &self,
+        known: &Secret,
+        site: &SiteIdentity,
+        (files, number): (BTreeMap<String, Vec<u8>>, u64),
+    ) -> Result<(), SetError> {
+        let version = known.metadata.resource_version.clone();
+        let patch = json!({
+            "metadata": { "annotations": self.noted(site, number), "resourceVersion": version },
+            "data": data_of(files),
+        });
+        self.secrets().patch(&known.name_any(), &ours(), &Patch::Merge(&patch)).await?;
         Ok(())
     }
 

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_scheduler::PodId;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Secret};
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::pods::data_path;
 use super::{Look, SetError};
-use crate::names::{DISCARD, FIELD_MANAGER};
+use crate::names::{DISCARD, ours};
 use crate::resources::Departed;
 use crate::shards::Shards;
 
@@ -111,9 +111,8 @@ impl Look<'_> {
         let list: Vec<&str> = paths.iter().map(String::as_str).collect();
         let list = (!list.is_empty()).then(|| list.join(","));
         let patch = json!({ "metadata": { "annotations": { format!("{DISCARD}{}", self.name): list } } });
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let nodes: Api<Node> = Api::all(self.sets.control.client.clone());
-        match nodes.patch(node, &params, &Patch::Merge(&patch)).await {
+        match nodes.patch(node, &ours(), &Patch::Merge(&patch)).await {
             Ok(_) => Ok(()),
             // A node that is gone by now is told when it comes again.
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),

@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::{Look, SetError, Sets};
-use crate::names::{FIELD_MANAGER, LABEL_SET};
+use crate::names::{LABEL_SET, ours};
 use crate::resources::{Condition, SiteSet, SiteSetStatus};
 use crate::translate::SetRefusal;
 
@@ -116,8 +116,7 @@ impl Look<'_> {
         // With the version that this look began with: whoever changed the members meanwhile is not undone.
         let version = self.object.metadata.resource_version.clone();
         let patch = json!({ "metadata": { "resourceVersion": version }, "status": self.status });
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let written = api.patch_status(&self.name.to_string(), &params, &Patch::Merge(&patch)).await?;
+        let written = api.patch_status(&self.name.to_string(), &ours(), &Patch::Merge(&patch)).await?;
         self.object = Arc::new(written);
         Ok(())
     }

@@ -2,8 +2,10 @@
 //! on a cluster, with a kubelet of the test's own that only marks pods.
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up must fail")]
 
+mod certificates;
 mod home;
 mod leaders;
+mod records;
 mod reservations;
 mod storm;
 mod story;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use coffer_control::{DRAIN, FIELD_MANAGER, LABEL_SET, SiteSet};
+use coffer_control::{DRAIN, LABEL_SET, SiteSet, ours};
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, Patch};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, ResourceExt as _};
@@ -17,8 +17,7 @@ use crate::exit::{Exit, Failure};
 
 async fn change(fleet: &Fleet, node: &str, patch: Value) -> Result<(), Failure> {
     let api: Api<Node> = Api::all(fleet.client.clone());
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let patched = api.patch(node, &params, &Patch::Merge(&patch)).await;
+    let patched = api.patch(node, &ours(), &Patch::Merge(&patch)).await;
     patched.map(drop).map_err(|error| failed(&error))
 }
 

@@ -13,7 +13,8 @@ use coffer_scheduler::{PodId, SetName, ShardGroup};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
-use crate::commands::home::{site_entry, site_id};
+use super::certificates::site_id;
+use crate::commands::home::site_entry;
 
 /// Between two attempts at what was refused.
 const PAUSE: Duration = Duration::from_secs(5);

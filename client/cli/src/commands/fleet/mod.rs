@@ -3,6 +3,7 @@
 
 mod apply;
 mod attest;
+mod certificates;
 mod control;
 mod drain;
 mod events;
@@ -20,6 +21,7 @@ mod top;
 use std::path::PathBuf;
 
 pub(super) use attest::attester;
+pub(super) use certificates::{CERTIFICATE_LASTS, Certificates, site_id};
 pub(super) use ledger::{Keeper, KeptLedger, Wish};
 
 use kube::Client;
@@ -45,10 +47,7 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetFlags) -> Result<Exit
     };
     let fleet = connect(context, flags.kubeconfig, flags.namespace).await?;
     match command {
-        FleetCommand::Control { trust, needed, ask_service, holder } => {
-            let needed = (!ask_service).then_some(needed);
-            control::run(context, fleet, &trust, needed, holder).await
-        }
+        FleetCommand::Control(flags) => control::run(context, fleet, *flags).await,
         // Answered above, without a fleet.
         FleetCommand::Attest { .. } | FleetCommand::Serve(_) => Ok(Exit::Success),
         FleetCommand::Logs(flags) => logs::show(context, &fleet, &flags).await,

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use coffer_embedded::{Audit, AuditEvent};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::exit::Failure;
 use crate::output::trouble;
@@ -36,6 +37,17 @@ pub(super) struct AuditFile {
     state: Arc<State>,
 }
 
+/// Done when the log that it came with is dropped and what could be written is on the disk.
+pub(super) struct Written(oneshot::Receiver<()>);
+
+impl Written {
+    /// Waits for it.
+    pub(super) async fn done(self) {
+        // A writer that is gone writes nothing more either.
+        drop(self.0.await);
+    }
+}
+
 #[derive(Default)]
 struct State {
     /// The disk refused the last line.
@@ -46,7 +58,7 @@ struct State {
 
 impl AuditFile {
     /// Goes on with the log in a directory, or begins one.
-    pub(super) fn open(directory: &Path) -> Result<Self, Failure> {
+    pub(super) fn open(directory: &Path) -> Result<(Self, Written), Failure> {
         crate::files::make_directory(directory)?;
         let log = Log::open(directory.join("audit.jsonl"), FILE_MAX).map_err(|error| {
             Failure::new(format!("{}: the audit log cannot be written: {error}", directory.display()))
@@ -56,9 +68,14 @@ impl AuditFile {
         let (lines, waiting) = sync_channel(WAITING_MAX);
         let state = Arc::new(State::default());
         let of_thread = Arc::clone(&state);
+        let (tell, written) = oneshot::channel::<()>();
         // Ends with the last sender, when everything is written or the disk refuses.
-        std::thread::spawn(move || keep(log, &waiting, &of_thread));
-        Ok(Self { lines, state })
+        std::thread::spawn(move || {
+            keep(log, &waiting, &of_thread);
+            // That it is gone is all that it says.
+            drop(tell);
+        });
+        Ok((Self { lines, state }, Written(written)))
     }
 }
 
@@ -105,7 +122,12 @@ fn keep(mut log: Log, lines: &Receiver<String>, state: &State) {
     loop {
         let over = match lines.recv_timeout(PAUSE) {
             Ok(line) => {
-                pending.push_back(line);
+                // A disk that refuses for long must not take the memory, too: what there is no room for is counted.
+                if pending.len() < WAITING_MAX {
+                    pending.push_back(line);
+                } else {
+                    state.lost.fetch_add(1, Ordering::Relaxed);
+                }
                 false
             }
             Err(RecvTimeoutError::Timeout) => false,
@@ -274,7 +296,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
         fs::write(&path, "{\"format\":1}\n{\"format\":1,\"us").unwrap();
-        let log = AuditFile::open(dir.path()).unwrap();
+        let (log, _) = AuditFile::open(dir.path()).unwrap();
         let node =
             |resource: &str| AuditEvent { groups: vec!["system:nodes".to_owned()], ..event(resource, "n1") };
         log.record(node("leases"));
@@ -299,7 +321,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
         std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let log = AuditFile::open(dir.path()).unwrap();
+        let (log, _) = AuditFile::open(dir.path()).unwrap();
         assert!(log.can_record());
         log.record(event("pods", "a"));
         until(|| !log.can_record());
@@ -308,6 +330,30 @@ mod tests {
         until(|| log.can_record());
         let names: Vec<Value> = lines(&path).iter().map(|line| line["name"].clone()).collect();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_disk_that_refuses_for_long_costs_a_bounded_memory_and_what_is_lost_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let log = Log::open(path, FILE_MAX).unwrap();
+        let (send, lines) = sync_channel(3 * WAITING_MAX);
+        (0..3 * WAITING_MAX).for_each(|number| send.send(format!("{number}")).unwrap());
+        drop(send);
+        let state = State::default();
+        keep(log, &lines, &state);
+        assert_eq!(state.lost.load(Ordering::Relaxed), 2 * u64::try_from(WAITING_MAX).unwrap());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_end_of_the_log_finds_every_line_on_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, written) = AuditFile::open(dir.path()).unwrap();
+        (0..1000).for_each(|number| log.record(event("pods", &number.to_string())));
+        drop(log);
+        written.done().await;
+        assert_eq!(lines(&dir.path().join("audit.jsonl")).len(), 1000);
     }
 
     #[test]

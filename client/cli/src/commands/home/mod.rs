@@ -34,20 +34,21 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::commands::fleet::{KeptLedger, attester};
+use crate::commands::fleet::{CERTIFICATE_LASTS, Certificates, KeptLedger, attester};
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
 use crate::files;
 use crate::output::trouble;
 use agents::{Agent, Agents};
-use api_audit::AuditFile;
+use api_audit::{AuditFile, Written};
+use attestations::Kept;
 use authority::FleetAuthority;
 pub(super) use endpoints::Endpoints;
 use in_process::InProcess;
 use ledger::OwnService;
 use loopback::Loopback;
 
-pub(super) use pods::{site_entry, site_id};
+pub(super) use pods::site_entry;
 
 /// The site set of a fleet at home.
 pub(super) const SET: &str = "sites";
@@ -68,6 +69,7 @@ const NODE_IOPS: u64 = 10_000;
 const REBUILD_AFTER: u64 = 600;
 
 /// A place for a storage pod: a node of this machine.
+#[derive(Clone)]
 pub(super) struct Place {
     /// Its name, and that of its node.
     name: String,
@@ -144,7 +146,7 @@ pub(super) struct Home {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
     control: AbortHandle,
-    /// Done when the API has closed its store.
+    /// Done when the API has closed its store, and its audit log.
     closed: BoxFuture<'static, ()>,
     /// The directory of the authority of the sites' certificates.
     enrols: PathBuf,
@@ -161,13 +163,14 @@ impl Home {
         let dir = data_dir.join("fleet");
         files::make_directory(&dir)?;
         let access = FleetAuthority::open_or_create(&dir.join("access"))?;
+        let (audit, written) = AuditFile::open(&dir.join("audit"))?;
         let embedded = Embedded::open(Options {
             path: dir.join("fleet.sqlite"),
             limits: coffer_embedded::store::Limits::default(),
             clock: Arc::clone(&context.clock),
             entropy: Arc::clone(&context.entropy),
             nodes: Arc::new(AgentAccess::new(&access.caller()?)?),
-            audit: Arc::new(AuditFile::open(&dir.join("audit"))?),
+            audit: Arc::new(audit),
         })
         .await
         .advise("nothing was started", "mend the cause; the store is in fleet/ of the data directory")?;
@@ -190,12 +193,13 @@ impl Home {
         keep_endpoints(context, &client, data_dir, &mut tasks)?;
         let agents = Agents::find(context)?;
         let enrols = site_authority(&fleet_dir);
-        let (lost, closed) = (BTreeSet::new(), embedded.closed().boxed());
+        let (lost, closed) = (BTreeSet::new(), ended(embedded.closed(), written).boxed());
         drop(embedded);
         let mut home =
             Self { client, agents, wanted, dir, lost, service, stop, tasks, control, closed, enrols };
         let revoked = attestations::revoked(&home.client).await?;
         home.nodes(context, (&authority, &access), (&attester, &revoked), address)?;
+        home.keep_attested(context, attester);
         let (image, replicas) = (home.agents.image(), home.wanted.replicas());
         let (disk_bytes, rebuild_after) = (home.wanted.disk_bytes, home.wanted.rebuild_after);
         let founding = set::Founding { image: &image, replicas, disk_bytes, rebuild_after };
@@ -215,7 +219,19 @@ impl Home {
         for (number, place) in self.wanted.places.iter().enumerate() {
             let own = self.node_dir(&place.name);
             files::make_directory(&own)?;
-            attestations::keep(context, &own.join("attestation"), place, attester, revoked)?;
+            let kept = attestations::keep(
+                context.clock.as_ref(),
+                &own.join("attestation"),
+                place,
+                attester,
+                revoked,
+            )?;
+            if let Kept::Revoked(id) = kept {
+                context.output.remark(format_args!(
+                    "{}: its attestation {id} is revoked and is not signed anew; `coffer fleet attest` does",
+                    place.name
+                ));
+            }
             let user = format!("system:node:{}", place.name);
             let kubeconfig = authority.kubeconfig(api, &user, "system:nodes")?;
             write_atomically(&own.join("kubeconfig"), kubeconfig.to_string().as_bytes())?;
@@ -233,6 +249,14 @@ impl Home {
             }
         }
         Ok(())
+    }
+
+    /// Nodes stay attested for as long as the fleet runs.
+    fn keep_attested(&mut self, context: &Context<'_>, attester: Attester) {
+        let place = |place: &Place| (self.node_dir(&place.name).join("attestation"), place.clone());
+        let places = self.wanted.places.iter().map(place).collect();
+        let (client, clock) = (self.client.clone(), Arc::clone(&context.clock));
+        self.tasks.spawn(attestations::keep_signed(client, clock, attester, places));
     }
 
     /// The control plane asks this service from now on what may be taken down.
@@ -283,6 +307,12 @@ impl Home {
         drop(tokio::time::timeout(CLOSING, closed).await);
         agents
     }
+}
+
+/// The API has closed its store, and what it did is in the audit log.
+async fn ended(closed: impl Future<Output = ()>, written: Written) {
+    closed.await;
+    written.done().await;
 }
 
 /// Whoever was told to stop is not begun anew.
@@ -360,8 +390,9 @@ fn control(
             NAMESPACE,
             Arc::clone(&context.clock),
         )),
-        certificates: Arc::new(pods::Certificates::new(
+        certificates: Arc::new(Certificates::new(
             sites,
+            CERTIFICATE_LASTS,
             Arc::clone(&context.clock),
             Arc::clone(&context.entropy),
         )),
@@ -425,17 +456,18 @@ fn keep_endpoints(
 ) -> Result<(), Failure> {
     let (client, clock) = (client.clone(), Arc::clone(&context.clock));
     let file = endpoints::file(data_dir);
-    // Written by now, so that whoever looks finds it.
-    Endpoints::open(file.clone())?;
+    // Written by now, so that whoever looks finds it. Begun anew it is read again.
+    let mut opened = Some(Endpoints::open(file.clone())?);
     tasks.spawn(async move {
         supervise::for_ever(
             "the file of endpoints",
             clock.as_ref(),
             |text: &str| trouble(text),
             || {
-                let (client, file) = (client.clone(), file.clone());
+                let (client, opened) = (client.clone(), opened.take());
+                let opened = opened.map_or_else(|| Endpoints::open(file.clone()), Ok);
                 async move {
-                    match Endpoints::open(file) {
+                    match opened {
                         Ok(endpoints) => {
                             endpoints.keep(client, NAMESPACE, SET, &watch::Sender::new(false)).await;
                         }

@@ -1,17 +1,13 @@
-//! The pods of a fleet at home: their certificates, when all of them serve, what
-//! the site file of a new deployment says of them, and their end.
+//! The pods of a fleet at home: when all of them serve, what the site file of a
+//! new deployment says of them, and their end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use coffer_control::{
-    CertificateError, LABEL_SET, NAMESPACE, SiteCertificates, SiteIdentity, SiteSet, translate,
-};
-use coffer_model::{Clock, Country, Entropy, FailureDomain, Tier};
-use coffer_server::{Holds, PodFiles, SiteAuthority, SiteFile, write_site_files};
+use coffer_control::{LABEL_SET, NAMESPACE, SiteSet, translate};
+use coffer_model::{Country, FailureDomain, Tier};
+use coffer_server::{SiteAuthority, SiteFile, write_site_files};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use kube::api::{DeleteParams, ListParams, ObjectList};
@@ -20,80 +16,12 @@ use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt as _};
 
 use super::{Home, PORT, SET};
+use crate::commands::fleet::site_id;
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
 
 /// A pod that does not serve by then will not.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The file of a certificate's secret that names the site.
-const SITE_ID: &str = "site";
-
-/// For how long a pod's certificate holds.
-const CERTIFICATE_LASTS: Duration = Duration::from_secs(90 * 86_400);
-/// Clocks of pods and service may differ by so much.
-const CLOCKS_DIFFER: u64 = 3600;
-
-/// Enrols sites with the deployment's site authority.
-pub(super) struct Certificates {
-    authority: SiteAuthority,
-    clock: Arc<dyn Clock>,
-    entropy: Arc<dyn Entropy>,
-}
-
-impl Certificates {
-    pub(super) fn new(authority: SiteAuthority, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
-        Self { authority, clock, entropy }
-    }
-
-    fn holds(&self) -> Holds {
-        let now = self.clock.now().0 / 1_000_000_000;
-        Holds {
-            from: now.saturating_sub(CLOCKS_DIFFER),
-            until: now.saturating_add(CERTIFICATE_LASTS.as_secs()),
-        }
-    }
-}
-
-/// What a pod has, by file, with the id of its site.
-fn by_name(enrolled: &PodFiles) -> BTreeMap<String, Vec<u8>> {
-    let files = enrolled.files.iter().map(|(name, _, text)| ((*name).to_owned(), text.as_bytes().to_vec()));
-    files.chain([(SITE_ID.to_owned(), enrolled.site.to_string().into_bytes())]).collect()
-}
-
-#[async_trait]
-impl SiteCertificates for Certificates {
-    async fn issue(&self, site: &SiteIdentity) -> Result<BTreeMap<String, Vec<u8>>, CertificateError> {
-        let enrolled = self.authority.enrol_for(site.stands.country, self.holds(), self.entropy.as_ref());
-        let enrolled = enrolled
-            .map_err(|why| CertificateError::NotIssued { pod: site.pod.clone(), why: why.to_string() })?;
-        Ok(by_name(&enrolled))
-    }
-
-    fn lasts(&self) -> Option<Duration> {
-        Some(CERTIFICATE_LASTS)
-    }
-
-    async fn renew(
-        &self,
-        site: &SiteIdentity,
-        files: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<BTreeMap<String, Vec<u8>>, CertificateError> {
-        let text = |name: &str| {
-            files.get(name).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
-        };
-        let renewed = self.authority.renew(text("certificate.pem"), text("receipt.key"), self.holds());
-        let renewed = renewed
-            .map_err(|why| CertificateError::NotIssued { pod: site.pod.clone(), why: why.to_string() })?;
-        Ok(by_name(&renewed))
-    }
-}
-
-/// The site that a certificate's secret is for.
-pub(in crate::commands) fn site_id(secret: Secret) -> Option<String> {
-    let id = secret.data?.remove(SITE_ID)?;
-    String::from_utf8(id.0).ok()
-}
-
 /// What a site file says of a pod that is a site.
 pub(in crate::commands) fn site_entry(
     name: &str,

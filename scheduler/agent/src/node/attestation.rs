@@ -1,0 +1,302 @@
+//! The node's attestation: read anew while the agent runs, told once, and warned
+//! of before it ends. Who signed it is for the control plane to judge.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use coffer_scheduler::{ATTESTATION_MAX, Said, said_by};
+use k8s_openapi::api::core::v1::Node;
+
+use super::Context;
+use super::config::AgentConfig;
+use crate::{clock, files};
+
+/// The statement of where the node stands.
+pub(super) const ATTESTATION: &str = "fleet.coffer/attestation";
+/// The condition of a node whose attestation holds, and not only for a little while.
+pub(super) const LASTS: &str = "AttestationLasts";
+/// The text and what surrounds it, in bytes.
+const FILE_MAX: u64 = 2 * ATTESTATION_MAX as u64;
+
+/// What is said of the attestation that a node carries.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Outlook {
+    /// Whether it holds, with enough of its time left.
+    pub lasts: bool,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// What the file says, and what was told of it.
+pub(super) struct Attested {
+    file: Option<PathBuf>,
+    /// Where it is noted which text was told last.
+    note: PathBuf,
+    node: String,
+    /// The part of its time, in percent, below which the end is near.
+    warning: u8,
+    /// What the file said last that can be told.
+    own: Option<String>,
+    /// Why that is not what it says now.
+    wrong: Option<String>,
+    /// What was told last, also where that could not be noted.
+    told: Option<String>,
+    /// What was warned of last.
+    warned: Option<String>,
+}
+
+/// The text of a file that is no attestation.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+    #[error("it is empty")]
+    Empty,
+    #[error("it is not of the form v1.STATEMENT.SIGNATURE; `coffer fleet attest` prints one")]
+    Form,
+    #[error("it speaks of the node {0}")]
+    OtherNode(String),
+}
+
+/// Whether there is such a file to begin with.
+pub(super) fn is_there(config: &AgentConfig) -> io::Result<()> {
+    config.attestation.as_ref().map_or(Ok(()), |file| files::read_at_most(file, FILE_MAX).map(drop))
+}
+
+/// What a file says. A form that is not known here is somebody else's to judge, and is carried as it is.
+fn read(file: &Path, node: &str) -> Result<String, Unusable> {
+    let text = String::from_utf8(files::read_at_most(file, FILE_MAX)?).map_err(|_| Unusable::Form)?;
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(Unusable::Empty);
+    }
+    if text.starts_with("v1.") {
+        let Said { statement, .. } = said_by(text).ok_or(Unusable::Form)?;
+        if statement.node.as_str() != node {
+            return Err(Unusable::OtherNode(statement.node.to_string()));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// What a node carries.
+fn carried(node: Option<&Node>) -> Option<&str> {
+    node?.metadata.annotations.as_ref()?.get(ATTESTATION).map(String::as_str)
+}
+
+impl Attested {
+    pub(super) fn new(context: &Context) -> Self {
+        let note = context.places.told_attestation();
+        let told = files::read_text(&note).ok();
+        let mut attested = Self {
+            file: context.config.attestation.clone(),
+            note,
+            node: context.config.name.clone(),
+            warning: context.config.attestation_warning,
+            own: None,
+            wrong: None,
+            told,
+            warned: None,
+        };
+        attested.look();
+        attested
+    }
+
+    /// Reads the file anew; whether another thing is wrong with it than before. What cannot be told changes nothing
+    /// but what is warned of: it may be half written.
+    pub(super) fn look(&mut self) -> bool {
+        let Some(file) = &self.file else { return false };
+        let wrong = match read(file, &self.node) {
+            Ok(text) => {
+                self.own = Some(text);
+                None
+            }
+            Err(why) => Some(format!("{}: {why}", file.display())),
+        };
+        let before = std::mem::replace(&mut self.wrong, wrong);
+        before != self.wrong
+    }
+
+    /// The attestation, where it is news. One that was told already and stands there no more was replaced by an
+    /// operator, who knows better: telling it again would put a node back to where it stood before.
+    pub(super) fn news(&self, node: Option<&Node>) -> Option<&str> {
+        let own = self.own.as_deref()?;
+        (carried(node).is_none() || self.told.as_deref() != Some(own)).then_some(own)
+    }
+
+    /// It was told.
+    pub(super) fn is_told(&mut self, text: &str) {
+        // What could not be noted is told once more by the next agent.
+        drop(files::replace(&self.note, text.as_bytes(), 0o600));
+        self.told = Some(text.to_owned());
+    }
+
+    /// What is to be said of a node that carries this from now on.
+    pub(super) fn outlook(&self, node: Option<&Node>, news: Option<&str>) -> Outlook {
+        let mut outlook =
+            outlook(news.or_else(|| carried(node)), &self.node, self.warning, clock::wall().as_secs());
+        if let Some(wrong) = &self.wrong {
+            if outlook.lasts {
+                outlook.reason = "NotTakenUp";
+            }
+            outlook.message = format!("{}; not taken up: {wrong}", outlook.message);
+        }
+        outlook
+    }
+
+    /// What somebody has to see to, and was not told yet.
+    pub(super) fn warning(&mut self, outlook: &Outlook) -> Option<String> {
+        let matter = (!outlook.lasts || self.wrong.is_some()).then(|| outlook.message.clone());
+        let news = matter.clone().filter(|_| matter != self.warned);
+        self.warned = matter;
+        news
+    }
+}
+
+/// How long what a node carries holds; `now` in seconds since 1970, `warning` in percent of its time.
+fn outlook(text: Option<&str>, node: &str, warning: u8, now: u64) -> Outlook {
+    let outlook = |lasts, reason, message| Outlook { lasts, reason, message };
+    let Some(text) = text else {
+        return outlook(
+            false,
+            "Missing",
+            "the node carries no attestation, and gets no storage pod".to_owned(),
+        );
+    };
+    let Some(Said { id, statement }) = said_by(text) else {
+        return outlook(false, "NotUnderstood", "how long the attestation holds cannot be read".to_owned());
+    };
+    let moment = |seconds: u64| clock::timestamp(std::time::Duration::from_secs(seconds));
+    let (from, until) = (statement.not_before, statement.not_after);
+    let (begins, ends) = (moment(from), moment(until));
+    if statement.node.as_str() != node {
+        return outlook(
+            false,
+            "OtherNode",
+            format!("the attestation {id} speaks of the node {}", statement.node),
+        );
+    }
+    if now < from {
+        return outlook(false, "NotYet", format!("the attestation {id} holds only from {begins}"));
+    }
+    if now >= until {
+        return outlook(false, "Ended", format!("the attestation {id} ended at {ends}; sign another one"));
+    }
+    let (left, whole) = (u128::from(until - now), u128::from(until - from));
+    if left * 100 < whole * u128::from(warning) {
+        let message = format!(
+            "the attestation {id} ends at {ends}, and then the storage pods leave: sign another one, and put it into the agent's file, which is read while it runs"
+        );
+        return outlook(false, "EndsSoon", message);
+    }
+    outlook(true, "Holds", format!("the attestation {id} holds until {ends}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A statement that nobody signed.
+    fn text(node: &str, not_before: u64, not_after: u64) -> String {
+        let statement = json!({
+            "node": node, "country": "DE", "domain": "fra", "tier": "III",
+            "not_before": not_before, "not_after": not_after,
+        });
+        format!("v1.{}.e30", URL_SAFE_NO_PAD.encode(statement.to_string()))
+    }
+
+    #[test]
+    fn an_attestation_is_warned_of_before_it_ends_and_not_long_before() {
+        let text = text("fra1", 1000, 2000);
+        let at = |now| outlook(Some(&text), "fra1", 20, now);
+        let reasons = [999, 1000, 1800, 1801, 1999, 2000].map(|now| (at(now).reason, at(now).lasts));
+        let expected = [
+            ("NotYet", false),
+            ("Holds", true),
+            ("Holds", true),
+            ("EndsSoon", false),
+            ("EndsSoon", false),
+            ("Ended", false),
+        ];
+        assert_eq!(reasons, expected);
+        assert!(at(1900).message.contains("1970-01-01T00:33:20"), "{:?}", at(1900));
+        assert_eq!(outlook(Some(&text), "fra1", 0, 1999).reason, "Holds");
+        assert_eq!(outlook(Some(&text), "par1", 20, 1000).reason, "OtherNode");
+        assert_eq!(outlook(Some("v2.e30.e30"), "fra1", 20, 1000).reason, "NotUnderstood");
+        assert_eq!(outlook(None, "fra1", 20, 1000).reason, "Missing");
+    }
+
+    fn attested(dir: &Path) -> Attested {
+        let mut attested = Attested {
+            file: Some(dir.join("attestation")),
+            note: dir.join("attestation.told"),
+            node: "fra1".to_owned(),
+            warning: 20,
+            own: None,
+            wrong: None,
+            told: None,
+            warned: None,
+        };
+        attested.look();
+        attested
+    }
+
+    fn carrying(text: &str) -> Node {
+        let node = json!({ "metadata": { "name": "fra1", "annotations": { ATTESTATION: text } } });
+        serde_json::from_value(node).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_told_when_it_changes_and_never_against_an_operators_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let [first, second, theirs] = [2000, 3000, 4000].map(|until| text("fra1", 1000, until));
+        let write =
+            |text: &str| files::replace(&dir.path().join("attestation"), text.as_bytes(), 0o600).unwrap();
+        write(&format!("{first}\n"));
+        let mut ours = attested(dir.path());
+        assert_eq!(ours.news(None), Some(first.as_str()));
+        ours.is_told(&first);
+        assert_eq!(ours.news(Some(&carrying(&first))), None);
+        // What an operator put in its place stays, until the file says something new.
+        let replaced = carrying(&theirs);
+        ours.look();
+        assert_eq!(ours.news(Some(&replaced)), None);
+        write(&second);
+        ours.look();
+        assert_eq!(ours.news(Some(&replaced)), Some(second.as_str()));
+        ours.is_told(&second);
+        assert_eq!(ours.news(Some(&replaced)), None);
+        // A node that was made anew carries none.
+        assert_eq!(ours.news(None), Some(second.as_str()));
+    }
+
+    #[test]
+    fn what_is_half_written_or_of_another_node_is_said_and_not_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = text("fra1", 1000, u64::MAX / 1_000_000_000);
+        let write =
+            |text: &str| files::replace(&dir.path().join("attestation"), text.as_bytes(), 0o600).unwrap();
+        write(&good);
+        let mut ours = attested(dir.path());
+        ours.is_told(&good);
+        let node = carrying(&good);
+        assert_eq!(ours.warning(&ours.outlook(Some(&node), None)), None);
+        for wrong in ["", "v1.", &good[..40], &text("par1", 1000, 2000)] {
+            write(wrong);
+            ours.look();
+            assert_eq!(ours.news(Some(&node)), None, "{wrong}");
+            let outlook = ours.outlook(Some(&node), None);
+            assert!(outlook.lasts && outlook.reason == "NotTakenUp", "{outlook:?}");
+        }
+        let outlook = ours.outlook(Some(&node), None);
+        assert!(ours.warning(&outlook).is_some_and(|said| said.contains("par1")));
+        assert_eq!(ours.warning(&outlook), None, "told once");
+        write(&good);
+        ours.look();
+        assert_eq!(ours.outlook(Some(&node), None).reason, "Holds");
+    }
+}
