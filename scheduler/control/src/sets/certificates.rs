@@ -144,8 +144,8 @@ impl Look<'_> {
     }
 
     /// Remembers which site a pod is; who fills the secret by hand says it there, too.
-    fn note_site(&mut self, pod: &PodId, data: Option<&BTreeMap<String, ByteString>>) {
-        let said = data.and_then(|data| String::from_utf8(data.get(SITE_FILE)?.0.clone()).ok());
+    fn note_site(&mut self, pod: &PodId, files: &BTreeMap<String, Vec<u8>>) {
+        let said = files.get(SITE_FILE).and_then(|file| String::from_utf8(file.clone()).ok());
         if let Some(site) = said {
             self.sites.insert(pod.ordinal, site.trim().to_owned());
         }
@@ -177,22 +177,22 @@ impl Look<'_> {
         let Some(known) = self.secrets().get_opt(&secret_name(&site)).await? else {
             return self.issue(site).await;
         };
-        self.note_site(&site.pod, known.data.as_ref());
-        let certificates = Arc::clone(&self.sets.control.certificates);
-        let Some(lasts) = certificates.lasts() else { return Ok(()) };
         let files: BTreeMap<String, Vec<u8>> =
             known.data.clone().unwrap_or_default().into_iter().map(|(name, file)| (name, file.0)).collect();
+        self.note_site(&site.pod, &files);
+        let certificates = Arc::clone(&self.sets.control.certificates);
+        let Some(lasts) = certificates.lasts() else { return Ok(()) };
         let mut number = said(&known, CERTIFICATE).unwrap_or(0);
         if files.is_empty() {
             // Of before there was anybody to issue it: no pod began with it.
-            let data = data_of(certificates.issue(&site).await?);
-            self.replace(&known, &site, (&data, number)).await?;
-            self.note_site(&site.pod, Some(&data));
+            let files = certificates.issue(&site).await?;
+            self.note_site(&site.pod, &files);
+            self.replace(&known, &site, (files, number)).await?;
         } else if is_due(&known, lasts, self.seconds()) && is_of_here(&known, &site) {
-            let data = data_of(certificates.renew(&site, &files).await?);
+            let files = certificates.renew(&site, &files).await?;
             // The pods take it up by a restart.
             number = number.saturating_add(1);
-            self.replace(&known, &site, (&data, number)).await?;
+            self.replace(&known, &site, (files, number)).await?;
         }
         let mut members = self.status.members.iter_mut();
         if let Some(member) = members.find(|member| member.ordinal == site.pod.ordinal) {
@@ -219,7 +219,6 @@ impl Look<'_> {
         if files.is_empty() {
             return Ok(());
         }
-        let data = data_of(files);
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(secret_name(&site)),
@@ -227,13 +226,13 @@ impl Look<'_> {
                 owner_references: Some(self.object.controller_owner_ref(&()).into_iter().collect()),
                 ..ObjectMeta::default()
             },
-            data: Some(data.clone()),
+            data: Some(data_of(files.clone())),
             ..Secret::default()
         };
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         match self.secrets().create(&params, &secret).await {
             Ok(_) => {
-                self.note_site(&site.pod, Some(&data));
+                self.note_site(&site.pod, &files);
                 Ok(())
             }
             // The next look goes by it.
@@ -247,12 +246,12 @@ impl Look<'_> {
         &self,
         known: &Secret,
         site: &SiteIdentity,
-        (data, number): (&BTreeMap<String, ByteString>, u64),
+        (files, number): (BTreeMap<String, Vec<u8>>, u64),
     ) -> Result<(), SetError> {
         let version = known.metadata.resource_version.clone();
         let patch = json!({
             "metadata": { "annotations": self.noted(site, number), "resourceVersion": version },
-            "data": data,
+            "data": data_of(files),
         });
         self.secrets().patch(&known.name_any(), &ours(), &Patch::Merge(&patch)).await?;
         Ok(())
