@@ -44,12 +44,39 @@ pub struct Said {
     pub statement: Statement,
 }
 
-/// What a text says, whoever signed it: for people to look at and to revoke, and to place nothing by.
+/// Bytes of a signature.
+const SIGNATURE: usize = 64;
+
+/// What a text says, whoever signed it: for people to look at and to revoke, and to place nothing by. A text that was
+/// cut off anywhere says nothing, also where only its signature is not whole.
 pub fn said_by(text: &str) -> Option<Said> {
-    let body = text.strip_prefix("v1.")?.split('.').next()?;
     if text.len() > ATTESTATION_MAX {
+        return None;
+    }
+    let parts: Vec<&str> = text.split('.').collect();
+    let ["v1", body, signature] = parts[..] else { return None };
+    if URL_SAFE_NO_PAD.decode(signature).ok()?.len() != SIGNATURE {
         return None;
     }
     let body = URL_SAFE_NO_PAD.decode(body).ok()?;
     Some(Said { id: statement_id(&body), statement: serde_json::from_slice(&body).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_was_cut_at_any_byte_or_goes_on_says_nothing() {
+        let body =
+            br#"{"node":"fra1","country":"DE","domain":"fra","tier":"III","not_before":1,"not_after":2}"#;
+        let text = format!("v1.{}.{}", URL_SAFE_NO_PAD.encode(body), URL_SAFE_NO_PAD.encode([7; SIGNATURE]));
+        assert_eq!(said_by(&text).map(|said| said.statement.node.to_string()).as_deref(), Some("fra1"));
+        for end in 0..text.len() {
+            assert_eq!(said_by(&text[..end]), None, "{end} of {}", text.len());
+        }
+        for more in ["A", "AA", ".", ".AA", "=", "\n"] {
+            assert_eq!(said_by(&format!("{text}{more}")), None, "{more:?}");
+        }
+    }
 }

@@ -52,7 +52,7 @@ enum Unusable {
     Disk(#[from] io::Error),
     #[error("it is empty")]
     Empty,
-    #[error("it is not of the form v1.STATEMENT.SIGNATURE; `coffer fleet attest` prints one")]
+    #[error("it is not of the form v1.STATEMENT.SIGNATURE, or not whole; `coffer fleet attest` prints one")]
     Form,
     #[error("it speaks of the node {0}")]
     OtherNode(String),
@@ -63,14 +63,20 @@ pub(super) fn is_there(config: &AgentConfig) -> io::Result<()> {
     config.attestation.as_ref().map_or(Ok(()), |file| files::read_at_most(file, FILE_MAX).map(drop))
 }
 
-/// What a file says. A form that is not known here is somebody else's to judge, and is carried as it is.
+/// What a file says. A version that is not known here is somebody else's to judge, and is carried as it is where it
+/// has the three parts; one that is known must be whole, for a file is read while it is written.
 fn read(file: &Path, node: &str) -> Result<String, Unusable> {
     let text = String::from_utf8(files::read_at_most(file, FILE_MAX)?).map_err(|_| Unusable::Form)?;
     let text = text.trim();
     if text.is_empty() {
         return Err(Unusable::Empty);
     }
-    if text.starts_with("v1.") {
+    let parts: Vec<&str> = text.split('.').collect();
+    let [version, body, signature] = parts[..] else { return Err(Unusable::Form) };
+    if !version.starts_with('v') || body.is_empty() || signature.is_empty() {
+        return Err(Unusable::Form);
+    }
+    if version == "v1" {
         let Said { statement, .. } = said_by(text).ok_or(Unusable::Form)?;
         if statement.node.as_str() != node {
             return Err(Unusable::OtherNode(statement.node.to_string()));
@@ -200,13 +206,15 @@ mod tests {
 
     use super::*;
 
-    /// A statement that nobody signed.
+    /// A statement with a signature that nobody made.
     fn text(node: &str, not_before: u64, not_after: u64) -> String {
         let statement = json!({
             "node": node, "country": "DE", "domain": "fra", "tier": "III",
             "not_before": not_before, "not_after": not_after,
         });
-        format!("v1.{}.e30", URL_SAFE_NO_PAD.encode(statement.to_string()))
+        let [statement, signature] =
+            [statement.to_string().as_bytes(), &[7; 64]].map(|part| URL_SAFE_NO_PAD.encode(part));
+        format!("v1.{statement}.{signature}")
     }
 
     #[test]
@@ -285,7 +293,11 @@ mod tests {
         ours.is_told(&good);
         let node = carrying(&good);
         assert_eq!(ours.warning(&ours.outlook(Some(&node), None)), None);
-        for wrong in ["", "v1.", &good[..40], &text("par1", 1000, 2000)] {
+        // A newer one, which would be news, cut off at every byte.
+        let newer = text("fra1", 1001, u64::MAX / 1_000_000_000);
+        let cut = (0..newer.len()).map(|end| newer[..end].to_owned());
+        for wrong in cut.chain([text("par1", 1000, 2000)]) {
+            let wrong = wrong.as_str();
             write(wrong);
             ours.look();
             assert_eq!(ours.news(Some(&node)), None, "{wrong}");

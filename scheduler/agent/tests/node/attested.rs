@@ -18,13 +18,15 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A statement that nobody signed: who may sign is the control plane's matter.
+/// A statement with a signature that nobody made: who may sign is the control plane's matter.
 fn statement(node: &str, not_before: u64, not_after: u64) -> String {
     let statement = json!({
         "node": node, "country": "DE", "domain": "fra", "tier": "III",
         "not_before": not_before, "not_after": not_after,
     });
-    format!("v1.{}.e30", URL_SAFE_NO_PAD.encode(statement.to_string()))
+    let [statement, signature] =
+        [statement.to_string().as_bytes(), &[7; 64]].map(|part| URL_SAFE_NO_PAD.encode(part));
+    format!("v1.{statement}.{signature}")
 }
 
 fn carries(node: &Node, text: &str) -> bool {
@@ -62,7 +64,8 @@ async fn an_attestation_is_renewed_while_the_agent_runs_and_an_operators_word_st
     fleet.attest(&second);
     fleet.until_node(|node| carries(node, &second)).await;
     // Half a text and one of another node are no news.
-    for wrong in [&second[..60], &statement("another", 0, now() + 86_400)] {
+    let newer = of(400);
+    for wrong in [&newer[..60], &newer[..newer.len() - 1], &statement("another", 0, now() + 86_400)] {
         fleet.attest(wrong);
         let said = |node: &Node| {
             lasts(node)
