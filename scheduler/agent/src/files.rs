@@ -25,12 +25,28 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Reads a file of at most `max` bytes; one that is larger is refused.
 pub(crate) fn read_at_most(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    whole(open(path)?, path, max)
+}
+
+fn whole(file: File, path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+    file.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{} is too large", path.display())));
     }
     Ok(bytes)
+}
+
+/// Reads a file of at most `max` bytes that somebody else puts there: anything that is no plain file is refused, and
+/// a pipe that nobody writes to is not waited for.
+pub(crate) fn read_plain(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let flags = (rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY).bits();
+    let flags = i32::try_from(flags).map_err(io::Error::other)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no plain file"));
+    }
+    whole(file, path, max)
 }
 
 /// Reads a small file as text.

@@ -1,11 +1,15 @@
 //! The node's attestation: read anew while the agent runs, told once, and warned
-//! of before it ends. Who signed it is for the control plane to judge.
+//! of before it ends. Who signed it is for the control plane to judge. The file may
+//! lie on a disk that hangs: then it is waited for a moment, and the node goes on.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coffer_scheduler::{ATTESTATION_MAX, Said, said_by};
 use k8s_openapi::api::core::v1::Node;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::Context;
 use super::config::AgentConfig;
@@ -17,6 +21,9 @@ pub(super) const ATTESTATION: &str = "fleet.coffer/attestation";
 pub(super) const LASTS: &str = "AttestationLasts";
 /// The text and what surrounds it, in bytes.
 const FILE_MAX: u64 = 2 * ATTESTATION_MAX as u64;
+
+/// How long a disk is waited for.
+const DISK: Duration = Duration::from_secs(5);
 
 /// What is said of the attestation that a node carries.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +50,10 @@ pub(super) struct Attested {
     told: Option<String>,
     /// What was warned of last.
     warned: Option<String>,
+    /// A reading that hangs. Another one is begun only when it has ended.
+    reading: Option<JoinHandle<Result<String, Unusable>>>,
+    /// A noting that hangs.
+    noting: Option<JoinHandle<()>>,
 }
 
 /// The text of a file that is no attestation.
@@ -56,17 +67,19 @@ enum Unusable {
     Form,
     #[error("it speaks of the node {0}")]
     OtherNode(String),
+    #[error("its disk does not answer")]
+    Silent,
 }
 
 /// Whether there is such a file to begin with.
 pub(super) fn is_there(config: &AgentConfig) -> io::Result<()> {
-    config.attestation.as_ref().map_or(Ok(()), |file| files::read_at_most(file, FILE_MAX).map(drop))
+    config.attestation.as_ref().map_or(Ok(()), |file| files::read_plain(file, FILE_MAX).map(drop))
 }
 
 /// What a file says. A version that is not known here is somebody else's to judge, and is carried as it is where it
 /// has the three parts; one that is known must be whole, for a file is read while it is written.
 fn read(file: &Path, node: &str) -> Result<String, Unusable> {
-    let text = String::from_utf8(files::read_at_most(file, FILE_MAX)?).map_err(|_| Unusable::Form)?;
+    let text = String::from_utf8(files::read_plain(file, FILE_MAX)?).map_err(|_| Unusable::Form)?;
     let text = text.trim();
     if text.is_empty() {
         return Err(Unusable::Empty);
@@ -91,9 +104,11 @@ fn carried(node: Option<&Node>) -> Option<&str> {
 }
 
 impl Attested {
-    pub(super) fn new(context: &Context) -> Self {
+    pub(super) async fn new(context: &Context) -> Self {
         let note = context.places.told_attestation();
-        let told = files::read_text(&note).ok();
+        let noted = note.clone();
+        let told = timeout(DISK, spawn_blocking(move || files::read_text(&noted).ok())).await;
+        let told = told.ok().and_then(Result::ok).flatten();
         let mut attested = Self {
             file: context.config.attestation.clone(),
             note,
@@ -103,16 +118,29 @@ impl Attested {
             wrong: None,
             told,
             warned: None,
+            reading: None,
+            noting: None,
         };
-        attested.look();
+        attested.look().await;
         attested
     }
 
     /// Reads the file anew; whether another thing is wrong with it than before. What cannot be told changes nothing
     /// but what is warned of: it may be half written.
-    pub(super) fn look(&mut self) -> bool {
-        let Some(file) = &self.file else { return false };
-        let wrong = match read(file, &self.node) {
+    pub(super) async fn look(&mut self) -> bool {
+        let Some(file) = self.file.clone() else { return false };
+        let reading = self.reading.get_or_insert_with(|| {
+            let (file, node) = (file.clone(), self.node.clone());
+            spawn_blocking(move || read(&file, &node))
+        });
+        let said = match timeout(DISK, reading).await {
+            Ok(said) => {
+                self.reading = None;
+                said.unwrap_or_else(|why| Err(io::Error::other(why).into()))
+            }
+            Err(_) => Err(Unusable::Silent),
+        };
+        let wrong = match said {
             Ok(text) => {
                 self.own = Some(text);
                 None
@@ -130,11 +158,17 @@ impl Attested {
         (carried(node).is_none() || self.told.as_deref() != Some(own)).then_some(own)
     }
 
-    /// It was told.
-    pub(super) fn is_told(&mut self, text: &str) {
-        // What could not be noted is told once more by the next agent.
-        drop(files::replace(&self.note, text.as_bytes(), 0o600));
+    /// It was told. What could not be noted is told once more by the next agent.
+    pub(super) async fn is_told(&mut self, text: &str) {
         self.told = Some(text.to_owned());
+        if self.noting.as_ref().is_some_and(|noting| !noting.is_finished()) {
+            return;
+        }
+        let (note, text) = (self.note.clone(), text.to_owned());
+        let noting = spawn_blocking(move || drop(files::replace(&note, text.as_bytes(), 0o600)));
+        if timeout(DISK, self.noting.insert(noting)).await.is_ok() {
+            self.noting = None;
+        }
     }
 
     /// What is to be said of a node that carries this from now on.
@@ -238,7 +272,7 @@ mod tests {
         assert_eq!(outlook(None, "fra1", 20, 1000).reason, "Missing");
     }
 
-    fn attested(dir: &Path) -> Attested {
+    async fn attested(dir: &Path) -> Attested {
         let mut attested = Attested {
             file: Some(dir.join("attestation")),
             note: dir.join("attestation.told"),
@@ -248,8 +282,10 @@ mod tests {
             wrong: None,
             told: None,
             warned: None,
+            reading: None,
+            noting: None,
         };
-        attested.look();
+        attested.look().await;
         attested
     }
 
@@ -258,39 +294,39 @@ mod tests {
         serde_json::from_value(node).unwrap()
     }
 
-    #[test]
-    fn a_file_is_told_when_it_changes_and_never_against_an_operators_word() {
+    #[tokio::test]
+    async fn a_file_is_told_when_it_changes_and_never_against_an_operators_word() {
         let dir = tempfile::tempdir().unwrap();
         let [first, second, theirs] = [2000, 3000, 4000].map(|until| text("fra1", 1000, until));
         let write =
             |text: &str| files::replace(&dir.path().join("attestation"), text.as_bytes(), 0o600).unwrap();
         write(&format!("{first}\n"));
-        let mut ours = attested(dir.path());
+        let mut ours = attested(dir.path()).await;
         assert_eq!(ours.news(None), Some(first.as_str()));
-        ours.is_told(&first);
+        ours.is_told(&first).await;
         assert_eq!(ours.news(Some(&carrying(&first))), None);
         // What an operator put in its place stays, until the file says something new.
         let replaced = carrying(&theirs);
-        ours.look();
+        ours.look().await;
         assert_eq!(ours.news(Some(&replaced)), None);
         write(&second);
-        ours.look();
+        ours.look().await;
         assert_eq!(ours.news(Some(&replaced)), Some(second.as_str()));
-        ours.is_told(&second);
+        ours.is_told(&second).await;
         assert_eq!(ours.news(Some(&replaced)), None);
         // A node that was made anew carries none.
         assert_eq!(ours.news(None), Some(second.as_str()));
     }
 
-    #[test]
-    fn what_is_half_written_or_of_another_node_is_said_and_not_told() {
+    #[tokio::test]
+    async fn what_is_half_written_or_of_another_node_is_said_and_not_told() {
         let dir = tempfile::tempdir().unwrap();
         let good = text("fra1", 1000, u64::MAX / 1_000_000_000);
         let write =
             |text: &str| files::replace(&dir.path().join("attestation"), text.as_bytes(), 0o600).unwrap();
         write(&good);
-        let mut ours = attested(dir.path());
-        ours.is_told(&good);
+        let mut ours = attested(dir.path()).await;
+        ours.is_told(&good).await;
         let node = carrying(&good);
         assert_eq!(ours.warning(&ours.outlook(Some(&node), None)), None);
         // A newer one, which would be news, cut off at every byte.
@@ -299,7 +335,7 @@ mod tests {
         for wrong in cut.chain([text("par1", 1000, 2000)]) {
             let wrong = wrong.as_str();
             write(wrong);
-            ours.look();
+            ours.look().await;
             assert_eq!(ours.news(Some(&node)), None, "{wrong}");
             let outlook = ours.outlook(Some(&node), None);
             assert!(outlook.lasts && outlook.reason == "NotTakenUp", "{outlook:?}");
@@ -308,7 +344,49 @@ mod tests {
         assert!(ours.warning(&outlook).is_some_and(|said| said.contains("par1")));
         assert_eq!(ours.warning(&outlook), None, "told once");
         write(&good);
-        ours.look();
+        ours.look().await;
         assert_eq!(ours.outlook(Some(&node), None).reason, "Holds");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_plain_file_or_too_long_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("attestation");
+        let good = text("fra1", 1000, 2000);
+        files::replace(&file, good.as_bytes(), 0o600).unwrap();
+        let mut ours = attested(dir.path()).await;
+        std::fs::remove_file(&file).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
+        assert!(ours.look().await);
+        assert!(ours.wrong.as_ref().is_some_and(|why| why.contains("no plain file")), "{:?}", ours.wrong);
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        ours.look().await;
+        assert!(ours.wrong.as_ref().is_some_and(|why| why.contains("no plain file")), "{:?}", ours.wrong);
+        std::fs::remove_dir(&file).unwrap();
+        files::replace(&file, good.repeat(100).as_bytes(), 0o600).unwrap();
+        ours.look().await;
+        assert!(ours.wrong.as_ref().is_some_and(|why| why.contains("too large")), "{:?}", ours.wrong);
+        assert_eq!(ours.own.as_deref(), Some(good.as_str()), "what was good stays");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_is_told_and_no_second_reading_is_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = text("fra1", 1000, 2000);
+        files::replace(&dir.path().join("attestation"), good.as_bytes(), 0o600).unwrap();
+        let mut ours = attested(dir.path()).await;
+        let (answer, hangs) = tokio::sync::oneshot::channel::<()>();
+        ours.reading = Some(tokio::spawn(async move {
+            drop(hangs.await);
+            Err(Unusable::Empty)
+        }));
+        assert!(ours.look().await && !ours.look().await);
+        assert!(ours.wrong.as_ref().is_some_and(|why| why.contains("does not answer")), "{:?}", ours.wrong);
+        assert!(ours.reading.is_some());
+        answer.send(()).unwrap();
+        ours.look().await;
+        ours.look().await;
+        assert_eq!((&ours.wrong, ours.own.as_deref()), (&None, Some(good.as_str())));
     }
 }

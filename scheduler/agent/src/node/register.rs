@@ -25,7 +25,7 @@ const SELF_FENCING: &str = "fleet.coffer/self-fencing";
 
 /// Tells the node's status for ever, sooner again where the API is away. Each look at the node goes to `looked`.
 pub(super) async fn keep(context: Arc<Context>, looked: watch::Sender<Option<Node>>) {
-    let mut attested = Attested::new(&context);
+    let mut attested = Attested::new(&context).await;
     let nodes: Api<Node> = Api::all(context.client.clone());
     let mut retry = super::backoff::Retry::default();
     loop {
@@ -57,7 +57,7 @@ async fn wait_until_wrong(
         waited += look_every;
         if let Ok(node) = nodes.get_opt(&context.config.name).await {
             looked.send_replace(node.clone());
-            if attested.look() || attested.news(node.as_ref()).is_some() {
+            if attested.look().await || attested.news(node.as_ref()).is_some() {
                 return;
             }
             let conditions = node.and_then(|node| node.status).and_then(|status| status.conditions);
@@ -73,7 +73,7 @@ async fn wait_until_wrong(
 async fn tell(context: &Context, nodes: &Api<Node>, attested: &mut Attested) -> kube::Result<()> {
     let name = &context.config.name;
     let before = nodes.get_opt(name).await?;
-    attested.look();
+    attested.look().await;
     let attestation = attested.news(before.as_ref()).map(str::to_owned);
     let outlook = attested.outlook(before.as_ref(), attestation.as_deref());
     let metadata = metadata(context, attestation.as_deref());
@@ -86,7 +86,7 @@ async fn tell(context: &Context, nodes: &Api<Node>, attested: &mut Attested) -> 
         nodes.patch(name, &super::ours(), &Patch::Merge(&metadata)).await?;
     }
     if let Some(text) = &attestation {
-        attested.is_told(text);
+        attested.is_told(text).await;
     }
     let before = before.and_then(|node| node.status?.conditions).unwrap_or_default();
     let status = status(context, &before, &outlook);
