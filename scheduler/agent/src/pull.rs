@@ -20,14 +20,16 @@ mod wire;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Mutex as Turn, Semaphore};
+use tokio::sync::{Mutex as Turn, Semaphore, watch};
+use tokio::time::timeout;
 
 use crate::confine::outward::Outward;
 use crate::files;
-use crate::image::{ImageDigest, ImageReference};
+use crate::image::{ImageDigest, ImageReference, document};
 use crate::layer::Layers;
 use keep::Keep;
 use line::Line;
@@ -39,6 +41,9 @@ pub use login::{Login, LoginError};
 pub use place::{Registry, RegistryError, Source};
 pub use story::Pulled;
 
+/// The most that comes before it is known how much an image is: one document inside the other.
+const DOCUMENTS: u64 = document::DOCUMENT_MAX * document::DEPTH_MAX as u64;
+
 /// What a node takes from a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PullLimits {
@@ -48,11 +53,21 @@ pub struct PullLimits {
     pub layers: usize,
     /// How long a registry may be silent, or bring less than 256 KiB.
     pub patience: Duration,
+    /// Bytes a second that have to come on the whole, else the pull makes way for others.
+    pub pace: u64,
 }
 
 impl Default for PullLimits {
     fn default() -> Self {
-        Self { bytes: 4 << 30, layers: 128, patience: Duration::from_secs(60) }
+        Self { bytes: 4 << 30, layers: 128, patience: Duration::from_secs(60), pace: 64 << 10 }
+    }
+}
+
+impl PullLimits {
+    /// How long so many bytes may take.
+    fn within(&self, bytes: u64) -> Duration {
+        let seconds = (bytes / self.pace.max(1)).min(u64::from(u32::MAX));
+        self.patience.saturating_add(Duration::from_secs(seconds))
     }
 }
 
@@ -150,22 +165,34 @@ impl Puller {
         let place = place.map_err(|error| PullError::Process(std::io::Error::other(error)))?;
         let user = Loan::of(&self.users)?;
         let (ours, theirs) = UnixStream::pair().map_err(PullError::Process)?;
-        let stop = Stop(ours.try_clone().map_err(PullError::Process)?);
+        let stream = ours.try_clone().map_err(PullError::Process)?;
+        let ended = Arc::<AtomicBool>::default();
+        let stop = Stop { stream, keep: Arc::clone(&self.keep), ended: Arc::clone(&ended) };
+        let (within, mut allowed) = watch::channel(self.config.limits.within(DOCUMENTS));
         let (process, config, digest) = (self.process.clone(), self.config.clone(), reference.digest.clone());
         let keep = Arc::clone(&self.keep);
-        let pulled = tokio::task::spawn_blocking(move || {
+        let mut pulling = tokio::task::spawn_blocking(move || {
             // Held until the process has ended, whoever waits for it.
             let (_turn, _place, user) = (turn, place, user);
             keep.prepare()?;
             let setting = setting(&config, Outward::new(&process.had, user.user), &source)?;
             let line = Line::start(&process.program, (ours, theirs), &setting, login.as_ref())?;
-            let pulled = Story { line, keep: &keep, limits: config.limits, ask }.run(&digest)?;
+            let story = Story { line, keep: &keep, limits: config.limits, ask, within, ended: &ended };
+            let pulled = story.run(&digest)?;
             keep.forget_partials(SystemTime::UNIX_EPOCH + crate::clock::wall());
             Ok(pulled)
         });
-        let pulled = pulled.await.map_err(|error| PullError::Process(std::io::Error::other(error)))?;
+        let failed = |error| PullError::Process(std::io::Error::other(error));
+        let late = tokio::select! {
+            pulled = &mut pulling => return pulled.map_err(failed)?,
+            late = is_over(&mut allowed) => late,
+        };
+        // What it is in the middle of breaks off.
         drop(stop);
-        pulled
+        match pulling.await.map_err(failed)? {
+            Err(PullError::BrokeOff(_)) => Err(PullError::Late(late.as_secs())),
+            pulled => pulled,
+        }
     }
 
     fn turn(&self, digest: &ImageDigest) -> Arc<Turn<()>> {
@@ -177,6 +204,19 @@ impl Puller {
         let turn = Arc::new(Turn::new(()));
         turns.insert(digest.clone(), Arc::downgrade(&turn));
         turn
+    }
+}
+
+/// Waits until the time is over that a pull has: from the beginning, and anew when it is told how much comes.
+async fn is_over(allowed: &mut watch::Receiver<Duration>) -> Duration {
+    loop {
+        let within = *allowed.borrow_and_update();
+        match timeout(within, allowed.changed()).await {
+            Err(_) => return within,
+            Ok(Ok(())) => {}
+            // It is ending by itself.
+            Ok(Err(_)) => std::future::pending().await,
+        }
     }
 }
 
@@ -219,12 +259,38 @@ impl Drop for Loan {
     }
 }
 
-/// Ends a pull whose waiter is gone: its line is closed, and with it the process.
-struct Stop(UnixStream);
+/// Ends a pull whose waiter or time is gone: its line is closed, and with it the process; and it waits at no door.
+struct Stop {
+    stream: UnixStream,
+    keep: Arc<Keep>,
+    ended: Arc<AtomicBool>,
+}
 
 impl Drop for Stop {
     fn drop(&mut self) {
+        self.keep.end(&self.ended);
         // One that has ended needs no stop.
-        drop(self.0.shutdown(std::net::Shutdown::Both));
+        drop(self.stream.shutdown(std::net::Shutdown::Both));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_has_the_time_of_its_documents_and_then_that_of_what_the_image_declares() {
+        let limits = PullLimits::default();
+        let begun = tokio::time::Instant::now();
+        let (within, mut allowed) = watch::channel(limits.within(DOCUMENTS));
+        let tell = async {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            within.send_replace(limits.within(640 << 10));
+        };
+        let (late, ()) = tokio::join!(is_over(&mut allowed), tell);
+        assert_eq!((late.as_secs(), begun.elapsed().as_secs()), (70, 170));
+        let ends = is_over(&mut allowed).await;
+        assert_eq!((ends.as_secs(), begun.elapsed().as_secs()), (70, 240));
+        assert_eq!(limits.within(u64::MAX).as_secs(), 60 + u64::from(u32::MAX));
     }
 }

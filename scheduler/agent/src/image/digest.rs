@@ -72,7 +72,7 @@ impl fmt::Display for ImageDigest {
 }
 
 /// A digest in the making.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Hasher(Sha256);
 
 impl Hasher {

@@ -148,6 +148,9 @@ pub enum PullError {
     /// It ended, or fell silent, in the middle.
     #[error("the process that pulls broke off: {0}")]
     BrokeOff(io::Error),
+    /// It took longer than so many bytes may.
+    #[error("the registry is too slow: not everything came within {0} s; what came is gone on with")]
+    Late(u64),
     /// It does not keep to what was agreed with it: something else runs in its place.
     #[error("the process that pulls sent what was not asked of it")]
     Astray,

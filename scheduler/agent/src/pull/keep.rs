@@ -2,12 +2,13 @@
 //! whole and is what its digest says; what has come of one so far lies beside,
 //! and is gone on with. Written by the agent, and readable by nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::error::PullError;
@@ -21,19 +22,36 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub(super) struct Keep {
     directory: PathBuf,
-    /// One pull for each blob: images share layers.
-    doors: Mutex<BTreeMap<ImageDigest, Weak<Mutex<()>>>>,
+    /// Small files are written one after the other.
+    writing: Mutex<()>,
+    /// The blobs that a pull brings: one for each, for images share layers. Locked for a moment only.
+    held: Mutex<BTreeSet<ImageDigest>>,
+    /// One of them is free.
+    freed: Condvar,
+}
+
+/// A blob that one pull brings, and nobody else meanwhile.
+pub(super) struct Door<'a> {
+    keep: &'a Keep,
+    digest: ImageDigest,
+}
+
+impl Drop for Door<'_> {
+    fn drop(&mut self) {
+        self.keep.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+        self.keep.freed.notify_all();
+    }
 }
 
 impl Keep {
     /// The layout in that directory; nothing is made yet.
     pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, doors: Mutex::default() }
+        Self { directory, writing: Mutex::default(), held: Mutex::default(), freed: Condvar::new() }
     }
 
     /// Makes the directories.
     pub(super) fn prepare(&self) -> Result<(), PullError> {
-        let _one = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         for directory in [self.directory.join("blobs/sha256"), self.partials()] {
             files::make_dirs(&directory, 0o700).map_err(|error| PullError::Disk(directory, error))?;
         }
@@ -45,16 +63,30 @@ impl Keep {
         Ok(())
     }
 
-    /// The door of a blob, which whoever fetches it holds locked.
-    pub(super) fn door(&self, digest: &ImageDigest) -> Arc<Mutex<()>> {
-        let mut doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
-        doors.retain(|_, door| door.strong_count() > 0);
-        if let Some(door) = doors.get(digest).and_then(Weak::upgrade) {
-            return door;
+    /// The door of a blob, once nobody else has it; `None` if the pull was ended before.
+    pub(super) fn door(&self, digest: &ImageDigest, ended: &AtomicBool) -> Option<Door<'_>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        while !ended.load(Ordering::SeqCst) {
+            if held.insert(digest.clone()) {
+                return Some(Door { keep: self, digest: digest.clone() });
+            }
+            held = self.freed.wait(held).unwrap_or_else(PoisonError::into_inner);
         }
-        let door = Arc::new(Mutex::new(()));
-        doors.insert(digest.clone(), Arc::downgrade(&door));
-        door
+        None
+    }
+
+    /// The door of a blob that nobody has now.
+    fn free_door(&self, digest: &ImageDigest) -> Option<Door<'_>> {
+        let free = self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone());
+        free.then(|| Door { keep: self, digest: digest.clone() })
+    }
+
+    /// Ends a pull that may be waiting at a door.
+    pub(super) fn end(&self, ended: &AtomicBool) {
+        // Under the lock, so that nobody looks before and sleeps after.
+        let _held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.store(true, Ordering::SeqCst);
+        self.freed.notify_all();
     }
 
     fn partials(&self) -> PathBuf {
@@ -79,7 +111,7 @@ impl Keep {
 
     /// Keeps a document whose digest was checked.
     pub(super) fn put(&self, digest: &ImageDigest, bytes: &[u8]) -> Result<(), PullError> {
-        let _one = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let path = blob(&self.directory, digest);
         files::replace(&path, bytes, 0o600).map_err(|error| PullError::Disk(path, error))
     }
@@ -93,13 +125,16 @@ impl Keep {
 
     /// Removes what was begun and not gone on with for a day before `now`.
     pub(super) fn forget_partials(&self, now: SystemTime) {
-        let doors = self.doors.lock().unwrap_or_else(PoisonError::into_inner);
         for name in files::names(&self.partials()).unwrap_or_default() {
+            let digest = ImageDigest::parse(&format!("sha256:{name}")).ok();
+            let door = digest.as_ref().map(|digest| self.free_door(digest));
+            if matches!(door, Some(None)) {
+                continue;
+            }
             let path = self.partials().join(&name);
             let touched = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
             let old = touched.is_ok_and(|touched| now.duration_since(touched).is_ok_and(|age| age > KEPT));
-            let held = doors.iter().any(|(digest, door)| digest.hex() == name && door.strong_count() > 0);
-            if old && !held {
+            if old {
                 // One that stays is found again by the next pull.
                 drop(std::fs::remove_file(path));
             }
@@ -114,13 +149,15 @@ pub(super) struct Partial {
     file: File,
     hasher: Hasher,
     written: u64,
+    /// What an earlier pull left of it, perhaps from another registry.
+    kept: u64,
 }
 
 impl Partial {
     fn open(path: &Path, target: PathBuf, size: u64) -> io::Result<Self> {
         let options = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path);
-        let mut partial =
-            Self { path: path.to_owned(), target, file: options?, hasher: Hasher::default(), written: 0 };
+        let (path, file, hasher) = (path.to_owned(), options?, Hasher::default());
+        let mut partial = Self { path, target, file, hasher, written: 0, kept: 0 };
         if partial.file.metadata()?.len() > size {
             partial.restart()?;
         }
@@ -128,6 +165,7 @@ impl Partial {
         loop {
             let read = partial.file.read(&mut buffer)?;
             if read == 0 {
+                partial.kept = partial.written;
                 return Ok(partial);
             }
             partial.hasher.take(buffer.get(..read).unwrap_or_default());
@@ -139,10 +177,15 @@ impl Partial {
         self.written
     }
 
+    /// How much of it an earlier pull brought.
+    pub(super) fn kept(&self) -> u64 {
+        self.kept
+    }
+
     /// From the beginning.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
-        (self.hasher, self.written) = (Hasher::default(), 0);
+        (self.hasher, self.written, self.kept) = (Hasher::default(), 0, 0);
         Ok(())
     }
 
@@ -151,6 +194,11 @@ impl Partial {
         self.hasher.take(bytes);
         self.written = self.written.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         Ok(())
+    }
+
+    /// Whether what has come is what it should be.
+    pub(super) fn is(&self, wanted: &ImageDigest) -> bool {
+        self.hasher.clone().end() == *wanted
     }
 
     /// Gives it its name, if it is what it should be.
@@ -218,9 +266,27 @@ mod tests {
             partial.take(b"begun").unwrap();
             partial.file.set_modified(day - age).unwrap();
         }
-        let _door = keep.door(&held);
+        let _door = keep.door(&held, &AtomicBool::new(false)).unwrap();
         keep.forget_partials(day);
         let left = |digest| keep.partial(digest, 9).unwrap().written();
         assert_eq!((left(&young), left(&old), left(&held)), (5, 0, 5));
+    }
+
+    #[test]
+    fn a_pull_that_waits_for_anothers_blob_ends_when_it_is_told_to_or_goes_on_when_the_blob_is_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = Keep::new(dir.path().join("layout"));
+        let digest = ImageDigest::of(b"shared");
+        let (runs, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        let first = keep.door(&digest, &runs).unwrap();
+        std::thread::scope(|scope| {
+            let ending = scope.spawn(|| keep.door(&digest, &ended).is_none());
+            keep.end(&ended);
+            assert!(ending.join().unwrap());
+            let waiting = scope.spawn(|| keep.door(&digest, &runs).is_some());
+            drop(first);
+            assert!(waiting.join().unwrap());
+        });
+        assert!(keep.door(&digest, &runs).is_some());
     }
 }

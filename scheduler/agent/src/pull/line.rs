@@ -118,7 +118,8 @@ impl Line {
                     take(Came::Begin(u64::from_be_bytes(from)))?;
                     begun = true;
                 }
-                Kind::Data if begun => take(Came::Data(&bytes))?,
+                // One without bytes brings nothing, and could come for ever.
+                Kind::Data if begun && !bytes.is_empty() => take(Came::Data(&bytes))?,
                 Kind::End if begun => return Ok(()),
                 _ => return Err(PullError::Astray),
             }

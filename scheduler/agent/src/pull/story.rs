@@ -3,9 +3,15 @@
 //! is held against the node's limits before the first layer is asked for; and the
 //! document that was named is kept last, so that what has it has everything.
 
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
 use super::PullLimits;
 use super::error::{FetchError, PullError};
-use super::keep::Keep;
+use super::keep::{Keep, Partial};
 use super::line::Line;
 use crate::image::document::{self, DEPTH_MAX, DOCUMENT_MAX, Descriptor, Document, Packing};
 use crate::image::{ImageDigest, ImageError};
@@ -17,6 +23,10 @@ pub(super) struct Story<'a> {
     pub(super) limits: PullLimits,
     /// Whether the registry is asked also for what is here.
     pub(super) ask: bool,
+    /// How long it may go on from now on: told when it is known how much comes.
+    pub(super) within: watch::Sender<Duration>,
+    /// Whether nobody waits for it any more.
+    pub(super) ended: &'a AtomicBool,
 }
 
 /// How much came, and how much of it was here.
@@ -48,6 +58,7 @@ impl Story<'_> {
             }
         };
         let mut pulled = Pulled { bytes: self.declared(digest, &config, &layers)?, came: 0 };
+        self.within.send_replace(self.limits.within(pulled.bytes));
         for blob in std::iter::once(&config).chain(&layers) {
             self.blob(digest, blob, &mut pulled)?;
         }
@@ -95,18 +106,23 @@ impl Story<'_> {
 
     fn blob(&mut self, image: &ImageDigest, blob: &Descriptor, pulled: &mut Pulled) -> Result<(), PullError> {
         let size = blob.size.ok_or_else(|| PullError::Size(image.clone()))?;
-        let door = self.keep.door(&blob.digest);
-        let _alone = door.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Some(_alone) = self.keep.door(&blob.digest, self.ended) else {
+            return Err(PullError::BrokeOff(io::ErrorKind::Interrupted.into()));
+        };
         if self.keep.has(&blob.digest) {
             let of = self.keep.size(&blob.digest).unwrap_or(0);
             return if of == size { Ok(()) } else { Err(FetchError::Short { sent: of, of: size }.into()) };
         }
         let mut partial = self.keep.partial(&blob.digest, size)?;
-        let before = partial.written();
-        let came = if before == size { Ok(()) } else { self.line.blob(&blob.digest, size, &mut partial) };
+        let mut came = self.come(&blob.digest, size, &mut partial);
+        // What an earlier pull left may be what another registry made up: this one is asked for the whole once.
+        if came.is_ok() && partial.kept() > 0 && !partial.is(&blob.digest) {
+            partial.restart().map_err(|error| PullError::Disk(blob.digest.hex().into(), error))?;
+            came = self.come(&blob.digest, size, &mut partial);
+        }
         match came {
             Ok(()) => {
-                pulled.came = pulled.came.saturating_add(size.saturating_sub(before));
+                pulled.came = pulled.came.saturating_add(size.saturating_sub(partial.kept()));
                 partial.finish(&blob.digest)
             }
             Err(error) => {
@@ -127,5 +143,10 @@ impl Story<'_> {
                 Err(error)
             }
         }
+    }
+
+    /// What is missing of a blob.
+    fn come(&mut self, digest: &ImageDigest, size: u64, partial: &mut Partial) -> Result<(), PullError> {
+        if partial.written() == size { Ok(()) } else { self.line.blob(digest, size, partial) }
     }
 }

@@ -65,6 +65,25 @@ async fn a_blob_that_broke_off_is_gone_on_with() {
 }
 
 #[tokio::test]
+async fn what_another_registry_made_up_does_not_stop_an_honest_one() {
+    let picture = large();
+    let hex = ImageDigest::of(picture.layer()).hex().to_owned();
+    for made_up in [1, picture.layer().len()] {
+        let (registry, node) = broken_once(&picture, || None).await;
+        let partial = node.directory.path().join("layout/partial").join(&hex);
+        std::fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(partial)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, &vec![b'x'; made_up]))
+            .unwrap();
+        let pulled = node.pull(&registry, &picture).await.unwrap();
+        assert!(pulled.came >= picture.layer().len() as u64, "{pulled:?}");
+        node.ready(&picture.at(&registry.host())).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_registry_that_knows_no_parts_sends_the_whole_again() {
     let picture = large();
     let whole = picture.layer().to_vec();

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use coffer_agent::{Layer, PullError};
+use coffer_agent::{Layer, PullError, PullLimits, PullProcess, Puller, Registry, RegistryConfig};
 
 use super::picture::{MANIFEST, Picture};
 use super::registry::{Served, streamed};
@@ -122,6 +122,7 @@ async fn a_process_that_was_taken_over_gets_nothing_kept_that_the_digest_does_no
         ("D\\0\\0\\0\\1x", "data before its beginning"),
         ("B\\0\\0\\0\\1x", "a beginning that is no number"),
         ("B\\0\\0\\0\\10\\0\\0\\0\\0\\0\\0\\0\\7", "a beginning that was not asked for"),
+        ("B\\0\\0\\0\\10\\0\\0\\0\\0\\0\\0\\0\\0D\\0\\0\\0\\0", "data without bytes"),
         ("D\\377\\377\\377\\377", "a frame without an end"),
         ("F\\0\\0\\0\\2{}", "a reason that is none"),
         ("E\\0\\0\\0\\0", "an end without a beginning"),
@@ -136,6 +137,22 @@ async fn a_process_that_was_taken_over_gets_nothing_kept_that_the_digest_does_no
     let node = Node::running(liar(directory.path(), empty), &registry);
     let error = node.pull(&registry, &picture).await.unwrap_err();
     assert!(matches!(error, PullError::Forged { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_process_that_brings_nothing_in_its_time_is_ended_by_the_agent() {
+    let picture = Picture::of(b"true");
+    let registry = Served::honest(&picture).await;
+    let directory = tempfile::tempdir().unwrap();
+    let mut node = Node::asking(&[]);
+    let limits = PullLimits { patience: Duration::from_millis(300), pace: u64::MAX, ..PullLimits::default() };
+    let registries = vec![Registry::parse(&registry.plain()).unwrap()];
+    let config = RegistryConfig { registries, limits, ..RegistryConfig::default() };
+    let program = liar(directory.path(), "B\\0\\0\\0\\10\\0\\0\\0\\0\\0\\0\\0\\0");
+    node.puller =
+        Puller::new(config, PullProcess { program, ..super::pull_process() }, node.directory.path());
+    let error = node.pull(&registry, &picture).await.unwrap_err();
+    assert!(matches!(error, PullError::Late(_)), "{error:?}");
 }
 
 #[tokio::test]
