@@ -238,6 +238,19 @@ fn a_blob_that_is_not_what_its_digest_says_is_refused() {
 }
 
 #[test]
+fn an_image_whose_layer_or_document_is_gone_is_not_here() {
+    for gone in ["layer", "manifest"] {
+        let layout = Layout::new();
+        let tar = archive(&[file("bin/site", b"true")]);
+        let digest = layout.plain(&[&[file("bin/site", b"true")]]);
+        let missing = if gone == "layer" { ImageDigest::of(&tar) } else { digest.clone() };
+        std::fs::remove_file(layout.path().join("blobs/sha256").join(missing.hex())).unwrap();
+        let error = layout.ready(&digest).map(drop).unwrap_err();
+        assert!(matches!(&error, ImageError::Absent(absent) if *absent == missing), "{gone}: {error:?}");
+    }
+}
+
+#[test]
 fn an_image_for_another_machine_or_of_an_unknown_kind_is_refused() {
     let layout = Layout::new();
     let one = layout.plain(&[&[file("a", b"x")]]);

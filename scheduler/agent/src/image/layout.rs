@@ -89,7 +89,11 @@ impl Manifest {
         let mut budget = Budget::default();
         for (layer, diff_id) in self.layers.iter().zip(&self.configuration.rootfs.diff_ids) {
             let path = blob(layout, &layer.digest);
-            let disk = |error| ImageError::Disk(path.clone(), error);
+            // One that is gone is not here, and may be pulled, like a document that is gone.
+            let disk = |error: io::Error| match error.kind() {
+                io::ErrorKind::NotFound => ImageError::Absent(layer.digest.clone()),
+                _ => ImageError::Disk(path.clone(), error),
+            };
             // Once over the whole blob first: no byte of it reaches a parser unverified.
             let found = ImageDigest::of_file(&path).map_err(disk)?;
             if found != layer.digest {

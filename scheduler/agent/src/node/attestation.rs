@@ -206,7 +206,7 @@ fn outlook(text: Option<&str>, node: &str, warning: u8, now: u64) -> Outlook {
     let Some(Said { id, statement }) = said_by(text) else {
         return outlook(false, "NotUnderstood", "how long the attestation holds cannot be read".to_owned());
     };
-    let moment = |seconds: u64| clock::timestamp(std::time::Duration::from_secs(seconds));
+    let moment = |seconds: u64| clock::timestamp(Duration::from_secs(seconds));
     let (from, until) = (statement.not_before, statement.not_after);
     let (begins, ends) = (moment(from), moment(until));
     if statement.node.as_str() != node {
