@@ -97,12 +97,24 @@ fn said(secret: &Secret, key: &str) -> Option<u64> {
     secret.annotations().get(key).and_then(|text| text.parse().ok())
 }
 
+/// By how much the clocks of two control planes may differ, in seconds.
+const CLOCKS_DIFFER: u64 = 300;
+
 /// Whether a certificate has to be renewed: when two thirds of its time are over, by what was so when it was
-/// issued or is so now, whichever is earlier. One that does not say when it was issued is of before anybody renewed.
+/// issued or is so now, whichever is earlier. One that does not say when it was issued is of before anybody renewed,
+/// and one that says it was issued later than now is of a clock that was ahead: what it says of its time is nothing.
 fn is_due(secret: &Secret, lasts: Duration, now: u64) -> bool {
+    if said(secret, ISSUED_AT).is_some_and(|at| at > now.saturating_add(CLOCKS_DIFFER)) {
+        return true;
+    }
     let by_now = said(secret, ISSUED_AT).map(|at| at.saturating_add(two_thirds(lasts)));
     let by_then = said(secret, RENEW_AFTER).or(by_now);
     by_now.is_none_or(|at| now >= at) || by_then.is_none_or(|at| now >= at)
+}
+
+/// The number of the certificate that a pod began with.
+fn began(pod: &Pod) -> u64 {
+    pod.annotations().get(CERTIFICATE).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// In seconds.
@@ -156,15 +168,31 @@ impl Look<'_> {
         self.sets.control.clock.now().0 / 1_000_000_000
     }
 
-    /// Numbers of pods that began with an older certificate than there is.
+    /// Numbers of pods that began with another certificate than there is. Of a member without a number nothing is
+    /// known, as when its set's status was lost: the next look at its secret says it.
     pub(super) fn with_old_certificates(&self) -> impl Iterator<Item = u32> {
-        let began =
-            |pod: &Pod| pod.annotations().get(CERTIFICATE).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let members = self.status.members.iter();
-        let old = members.filter(move |member| {
-            self.pods.get(&member.ordinal).is_some_and(|pod| began(pod) < member.certificate)
+        let members = self.status.members.iter().filter(|member| member.certificate > 0);
+        let old = members.filter(|member| {
+            self.pods.get(&member.ordinal).is_some_and(|pod| began(pod) != member.certificate)
         });
         old.map(|member| member.ordinal)
+    }
+
+    /// The highest number that a certificate of this member had: its secret may have been deleted and made anew.
+    fn last_number(&self, ordinal: u32, secret: Option<&Secret>) -> u64 {
+        let member = self.status.members.iter().find(|member| member.ordinal == ordinal);
+        let member = member.map(|member| member.certificate);
+        let pod = self.pods.get(&ordinal).map(began);
+        let secret = secret.and_then(|secret| said(secret, CERTIFICATE));
+        [member, pod, secret].into_iter().flatten().max().unwrap_or(0)
+    }
+
+    /// The number of one that is issued and not renewed: the first has none, and one after others has another than all.
+    fn issued_number(&self, ordinal: u32, secret: Option<&Secret>) -> u64 {
+        match self.last_number(ordinal, secret) {
+            0 => 0,
+            last => last.saturating_add(1),
+        }
     }
 
     fn secrets(&self) -> Api<Secret> {
@@ -184,14 +212,15 @@ impl Look<'_> {
         let Some(lasts) = certificates.lasts() else { return Ok(()) };
         let mut number = said(&known, CERTIFICATE).unwrap_or(0);
         if files.is_empty() {
-            // Of before there was anybody to issue it: no pod began with it.
+            // Of before there was anybody to issue it, or emptied by somebody.
             let files = certificates.issue(&site).await?;
+            number = self.issued_number(site.pod.ordinal, Some(&known));
             self.note_site(&site.pod, &files);
             self.replace(&known, &site, (files, number)).await?;
         } else if is_due(&known, lasts, self.seconds()) && is_of_here(&known, &site) {
             let files = certificates.renew(&site, &files).await?;
             // The pods take it up by a restart.
-            number = number.saturating_add(1);
+            number = self.last_number(site.pod.ordinal, Some(&known)).saturating_add(1);
             self.replace(&known, &site, (files, number)).await?;
         }
         let mut members = self.status.members.iter_mut();
@@ -222,7 +251,7 @@ impl Look<'_> {
         let secret = Secret {
             metadata: ObjectMeta {
                 name: Some(secret_name(&site)),
-                annotations: Some(self.noted(&site, 0)),
+                annotations: Some(self.noted(&site, self.issued_number(site.pod.ordinal, None))),
                 owner_references: Some(self.object.controller_owner_ref(&()).into_iter().collect()),
                 ..ObjectMeta::default()
             },
@@ -279,5 +308,27 @@ impl Look<'_> {
         }))?;
         api.create(&PostParams::default(), &claim).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_renewed_after_two_thirds_of_its_time_and_when_it_was_issued_in_the_future() {
+        let lasts = Duration::from_secs(3000);
+        let due = |issued: u64, renew: u64, now: u64| {
+            let noted = [(ISSUED_AT, issued), (RENEW_AFTER, renew)];
+            let noted = noted.map(|(key, number)| (key.to_owned(), number.to_string())).into();
+            let metadata = ObjectMeta { annotations: Some(noted), ..ObjectMeta::default() };
+            is_due(&Secret { metadata, ..Secret::default() }, lasts, now)
+        };
+        let of_now = [9_999, 10_000, 11_999, 12_000].map(|now| due(10_000, 12_000, now));
+        assert_eq!(of_now, [false, false, false, true]);
+        // Clocks differ a little; one that was ahead by a day would have nothing renewed for a day.
+        assert!(!due(10_000, 12_000, 9_700));
+        assert!(due(10_000, 12_000, 9_699) && due(96_400, 98_400, 10_000));
+        assert!(is_due(&Secret::default(), lasts, 10_000), "nobody noted anything");
     }
 }

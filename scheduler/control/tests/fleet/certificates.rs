@@ -16,7 +16,7 @@ use coffer_server::SiteAuthority;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
@@ -114,6 +114,16 @@ async fn a_certificate_names_its_site_and_where_its_node_stands_and_is_renewed_f
     }
     assert_eq!(second.len(), 6);
     assert!(objects(&world).await.is_disjoint(&begun), "each pod has begun anew");
+    // One that was deleted is issued under a number that none before had, and its pod takes it up.
+    let pod = second.keys().next().unwrap();
+    let name = format!("{pod}-certificate");
+    world.api::<Secret>().delete(&name, &DeleteParams::default()).await.unwrap();
+    for _ in 0..12 {
+        world.turn().await;
+    }
+    let third = secrets(&world).await;
+    let began = world.all_pods().await.into_iter().find(|one| one.name_any() == *pod).unwrap();
+    assert_eq!((&*third[pod].annotations()[NUMBER], &*began.annotations()[NUMBER]), ("2", "2"));
 }
 
 /// An issuer that is slow: before its answer arrives, the control plane that leads by now has had its own from the
