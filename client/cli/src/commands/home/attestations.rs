@@ -17,9 +17,10 @@ use crate::exit::Failure;
 use crate::files;
 use crate::output::trouble;
 
-/// For how long a statement holds, and how long before its end another one is signed; seconds.
+/// For how long a statement holds, and how long before its end another one is signed; seconds. Agents warn when a fifth
+/// of the time is left: nobody is to be warned of what is about to be signed by itself.
 const HOLDS: u64 = 366 * 86_400;
-const RENEWED_BEFORE: u64 = 60 * 86_400;
+const RENEWED_BEFORE: u64 = 90 * 86_400;
 /// Between two looks at all of them.
 const LOOK: Duration = Duration::from_secs(6 * 3600);
 /// No statement is longer.
@@ -125,6 +126,13 @@ mod tests {
         fn monotonic(&self) -> Duration {
             Duration::from_secs(self.0.load(Ordering::Relaxed))
         }
+    }
+
+    #[test]
+    fn a_statement_is_signed_anew_before_its_agent_warns_of_its_end() {
+        // What an agent is not told otherwise: 20 percent.
+        let warned = HOLDS * 20 / 100;
+        assert!(RENEWED_BEFORE > warned + 86_400, "warned {warned} s before the end");
     }
 
     #[test]
