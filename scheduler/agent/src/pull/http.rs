@@ -24,8 +24,8 @@ use super::error::FetchError;
 
 /// How often a registry may send on.
 const REDIRECTS_MAX: usize = 5;
-/// What must come within the patience: less than a slow line brings, and enough
-/// that nobody can hold a place for days.
+/// What must come within the patience: less than a slow line brings. For how long
+/// the whole may hold a place is the agent's matter.
 const PACE: u64 = 256 << 10;
 
 /// Whom TLS believes: the authorities in a text of PEM, or those of this machine. A
