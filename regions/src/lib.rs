@@ -18,7 +18,9 @@ pub use challenge::{Answer, Challenge, answer_of};
 pub use codec::{Codec, CodecError, Stripe, join, shard_bytes};
 pub use delay::{BASELINE_MAX, BASELINE_MIN, Baseline, DelayError, DelayVerdict, RoundPlan};
 pub use fence::{Change, Changed, Fence};
-pub use placement::{Denial, Placement, PlacementError, Unmet, place, place_small, satisfiable};
+pub use placement::{
+    Denial, Placement, PlacementError, Unmet, acknowledgeable, place, place_small, satisfiable,
+};
 pub use port::{
     ListedRecord, Reach, Receipt, ScrubCursor, ScrubFinding, ScrubStep, Site, SiteError, SiteState,
     SlotContent, SlotListing, UnverifiedBytes,

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use coffer_model::{Degraded, Geometry, ResidencyPolicy, SiteDescription, SiteId, Topology};
+use coffer_model::{Degraded, Geometry, Layout, ResidencyPolicy, SiteDescription, SiteId, Topology};
 
 mod refusal;
 
@@ -66,6 +66,16 @@ impl Demand {
     fn small(geometry: Geometry) -> Self {
         Self { sites: geometry.m() + 1, floor: 2 }
     }
+}
+
+/// Whether a version may be acknowledged that so many of its sites lack: the
+/// same floors as those of [`place`] and [`place_small`].
+pub fn acknowledgeable(layout: &Layout, degraded: Degraded, missing: usize) -> bool {
+    let (sites, floor) = match layout {
+        Layout::Inline { sites, .. } => (sites.len(), 2),
+        Layout::Striped { geometry, sites, .. } => (sites.len(), geometry.k() + 1),
+    };
+    missing == 0 || (degraded == Degraded::Accept && sites.saturating_sub(missing) >= floor)
 }
 
 /// The n sites for the shards of a striped version. `seed` is the version's

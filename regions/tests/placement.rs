@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::{
-    Degraded, FailureDomain, Geometry, ResidencyPolicy, SiteDescription, SiteId, Tier, Topology,
+    Degraded, FailureDomain, Geometry, Layout, ResidencyPolicy, SiteDescription, SiteId, Tier, Topology,
 };
-use coffer_regions::{Denial, Placement, PlacementError, place, place_small, satisfiable};
+use coffer_regions::{Denial, Placement, PlacementError, acknowledgeable, place, place_small, satisfiable};
 use proptest::prelude::*;
 
 const EU: [&str; 4] = ["DE", "FR", "FI", "PL"];
@@ -266,6 +266,30 @@ fn a_small_version_is_never_accepted_on_a_single_site() {
     assert_eq!((placed.sites().len(), placed.reduced_by()), (3, 1));
     let refused = place_small(&[0; 16], &german(6), &accepting, living(1)).unwrap_err();
     assert!(matches!(refused, PlacementError::TooFewAlive { needed: 3, alive: 1, floor: 2, .. }));
+}
+
+#[test]
+fn what_lies_on_fewer_sites_than_a_placement_would_take_is_not_acknowledged_later_either() {
+    let sites = |count: u8| (0..count).map(|index| SiteId::from_bytes([index; 16])).collect();
+    let striped = Layout::Striped {
+        geometry: Geometry::new(4, 2).unwrap(),
+        sites: sites(6),
+        stripe_bytes: 4,
+        locator: [0; 32],
+        digests: vec![],
+    };
+    let small = Layout::Inline { sites: sites(3) };
+    for layout in [&striped, &small] {
+        let taken = |degraded, missing| acknowledgeable(layout, degraded, missing);
+        assert_eq!(
+            [0, 1, 2, 3, 9].map(|missing| taken(Degraded::Refuse, missing)),
+            [true, false, false, false, false]
+        );
+        assert_eq!(
+            [0, 1, 2, 3, 9].map(|missing| taken(Degraded::Accept, missing)),
+            [true, true, false, false, false]
+        );
+    }
 }
 
 #[test]

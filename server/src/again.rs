@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coffer_model::{AuditEvent, BucketName, ObjectKey, Operation, Outcome, TenantId};
+use coffer_regions::acknowledgeable;
 use tokio::sync::Notify;
 
 use crate::authorize::Grant;
@@ -95,6 +96,11 @@ pub(crate) async fn standing(
     let Some(bucket) = tenant.catalog.bucket(&put.bucket).await? else { return Ok(None) };
     let Some(row) = tenant.catalog.latest(bucket.id, &put.key).await? else { return Ok(None) };
     if row.manifest.content != content || row.manifest.metadata != put.metadata {
+        return Ok(None);
+    }
+    // A start may have taken up what the attempt before left on too few sites:
+    // better than nothing, and not enough to be acknowledged.
+    if !acknowledgeable(&row.manifest.layout, bucket.policy.degraded, usize::from(row.reduced)) {
         return Ok(None);
     }
     let done = grant.event(service, Some(row.manifest.version.to_string()), Outcome::Done);

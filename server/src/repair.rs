@@ -52,6 +52,9 @@ pub enum RepairError {
     /// The service leaves.
     #[error("the repair ends with the service; what was done stands, and the next one goes on")]
     Stopped,
+    /// A site fell silent while what it alone may have was looked for.
+    #[error("the site stopped answering while its records were listed; nothing was changed: try again")]
+    Unlisted,
     /// A log did not take a leaf.
     #[error("not repaired, because the audit log cannot be written: {0}")]
     Audit(#[from] AuditError),

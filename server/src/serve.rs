@@ -94,7 +94,10 @@ pub async fn serve_with(
     // The builder's own setting is not for listeners that it did not open:
     // without this, every small answer waits for the client's delayed ACK.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(Connection::new);
-    let server = Server::builder().tls_config(tls)?;
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .tls_config(tls)?;
     let jobs = Jobs::start(&service, settings);
     let leaving = Arc::clone(&service);
     let shutdown = async move {
@@ -162,6 +165,10 @@ fn with_services(server: Server, service: &Arc<Service>) -> Router {
         .add_service(Logged::new(service, DrillsServer::new(DrillsApi(api(service)))))
         .add_service(Logged::new(service, EvidenceServer::new(EvidenceApi(api(service)))))
 }
+
+/// A caller that does not answer for so long, and once more so long, is gone: an upload that nobody ends must not
+/// keep a service from leaving.
+const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// How often it is looked how far the sites reach: what a site loses of a
 /// shorter time before the service itself dies is not noticed by its reach.

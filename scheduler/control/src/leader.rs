@@ -147,7 +147,10 @@ pub(crate) async fn look(
                 watched.since = clock.monotonic();
             }
             let free = before.holder_identity.as_deref().unwrap_or_default().is_empty();
-            let old = clock.monotonic().saturating_sub(watched.since) >= leadership.lasts;
+            // The holder counts on what he said, not on what we would have.
+            let said = before.lease_duration_seconds.and_then(|said| u64::try_from(said).ok());
+            let lasts = said.map_or(leadership.lasts, |said| leadership.lasts.max(Duration::from_secs(said)));
+            let old = clock.monotonic().saturating_sub(watched.since) >= lasts;
             if !(is_ours || free || old) {
                 return Ok(Look::Anothers(said_by(&lease)));
             }
@@ -169,18 +172,25 @@ fn ours(leadership: &Leadership, before: Option<&LeaseSpec>, now: MicroTime) -> 
     let lasts = i32::try_from(leadership.lasts.as_secs().max(1)).unwrap_or(i32::MAX);
     let ours = before.and_then(|spec| spec.holder_identity.as_deref()) == Some(&leadership.holder);
     let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(-1);
+    let next = transitions.saturating_add(1).max(floor(&now));
     let acquired = before.filter(|_| ours).and_then(|spec| spec.acquire_time.clone());
     LeaseSpec {
         holder_identity: Some(leadership.holder.clone()),
         lease_duration_seconds: Some(lasts),
         acquire_time: Some(acquired.unwrap_or_else(|| now.clone())),
         renew_time: Some(now),
-        lease_transitions: Some(if ours { transitions.max(0) } else { transitions.saturating_add(1) }),
+        lease_transitions: Some(if ours { transitions.max(0) } else { next }),
         ..LeaseSpec::default()
     }
 }
 
-/// How often a lease changed hands.
+/// Nobody begins to hold a lease with fewer changes than this: one that was deleted, or restored from an older
+/// state of the API, must not give an epoch again that another holder has written under. Seconds since 2020.
+fn floor(now: &MicroTime) -> i32 {
+    i32::try_from(now.0.as_second().saturating_sub(1_577_836_800)).unwrap_or(i32::MAX).max(0)
+}
+
+/// How often a lease changed hands, and more: it rises with every holder.
 fn changes_of(lease: &Lease) -> u32 {
     let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions);
     transitions.and_then(|transitions| u32::try_from(transitions).ok()).unwrap_or(0)
@@ -201,16 +211,19 @@ fn said_by(lease: &Lease) -> Option<String> {
 
 /// Gives the lease up if it is still ours, so that nobody waits until it ends.
 pub(crate) async fn give_up(api: &Api<Lease>, leadership: &Leadership) -> Result<(), LeaderError> {
-    let Some(mut lease) = api.get_opt(&leadership.name).await? else { return Ok(()) };
-    let Some(spec) = &mut lease.spec else { return Ok(()) };
-    if spec.holder_identity.as_deref() != Some(&leadership.holder) {
-        return Ok(());
-    }
-    spec.holder_identity = Some(String::new());
-    lease.metadata = saying(lease.metadata, None);
-    match api.replace(&leadership.name, &PostParams::default(), &lease).await {
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        written => written.map(drop).map_err(LeaderError::from),
+    loop {
+        let Some(mut lease) = api.get_opt(&leadership.name).await? else { return Ok(()) };
+        let Some(spec) = &mut lease.spec else { return Ok(()) };
+        if spec.holder_identity.as_deref() != Some(&leadership.holder) {
+            return Ok(());
+        }
+        spec.holder_identity = Some(String::new());
+        lease.metadata = saying(lease.metadata, None);
+        match api.replace(&leadership.name, &PostParams::default(), &lease).await {
+            // Renewed meanwhile, or taken.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            written => return written.map(drop).map_err(LeaderError::from),
+        }
     }
 }
 

@@ -94,6 +94,8 @@ pub struct Control {
     pub pace: Pace,
     /// Whether pods of site sets are made and kept; `false`: only placed, whoever makes them.
     pub keeps_sets: bool,
+    /// Whether pods of a lower priority give way to sets that fit nowhere; only where sets are kept.
+    pub preempts: bool,
     /// Who is told of what went wrong, and is tried again.
     pub trouble: Trouble,
     /// Where the times of decisions go.
@@ -167,7 +169,7 @@ impl Control {
             None => Arc::new(Reserving::new(self.client.clone())),
         };
         let mut book = Book::new(Arc::clone(&self.clock), Costs::default());
-        if self.keeps_sets {
+        if self.keeps_sets && self.preempts {
             book.let_give_way();
         }
         let book = Arc::new(Mutex::new(book));

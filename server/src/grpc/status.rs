@@ -94,7 +94,7 @@ impl Coded for BucketStoryError {
 impl Coded for RepairError {
     fn code(&self) -> Code {
         match self {
-            Self::Stopped => Code::Unavailable,
+            Self::Stopped | Self::Unlisted => Code::Unavailable,
             Self::Audit(error) => error.code(),
             Self::Catalog(error) => error.code(),
         }

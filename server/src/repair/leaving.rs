@@ -32,6 +32,10 @@ pub(crate) async fn short_without(service: &Service, leaving: SiteId) -> Result<
             let good = |site: &&SiteId| holds(**site) && !service.damage.knows(**site, id);
             short += u64::from(wanted.sites.iter().filter(good).count() < wanted.copies_needed);
         }
+        // What was not listed to its end may have the last copy of anything.
+        if merge.failed.contains(&leaving) {
+            return Err(RepairError::Unlisted);
+        }
     }
     Ok(short)
 }

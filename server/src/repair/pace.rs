@@ -331,6 +331,8 @@ mod tests {
         assert!(state.rests > before);
         (0..65_536).for_each(|_| state.ended(millis(0), millis(10), true));
         assert_eq!(state.rests, RESTS_MIN);
+        // The window that is open has met repair.
+        (0..LOOK_EVERY).for_each(|_| state.ended(millis(0), millis(10), false));
         state.rests = RESTS_MAX;
         (0..4096).for_each(|_| state.ended(millis(0), millis(10), false));
         assert_eq!(state.rests, RESTS_MAX, "quiet calls taught nothing about repair");

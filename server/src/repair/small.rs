@@ -122,7 +122,7 @@ pub(super) struct Merge {
     kind: RecordKind,
     cursors: Vec<Cursor>,
     /// Sites whose listings broke off.
-    failed: Vec<SiteId>,
+    pub(super) failed: Vec<SiteId>,
 }
 
 struct Cursor {

@@ -25,6 +25,8 @@ use crate::output::trouble;
 const LISTING: Duration = Duration::from_secs(10);
 /// A shorter lease would be lost by a moment's work.
 const LEASE_LEAST: u64 = 5;
+/// So long after it could not be given up a lease is given up once more.
+const GIVE_UP_AGAIN: Duration = Duration::from_secs(1);
 /// Callers that may wait to be let in.
 const BACKLOG: u32 = 1024;
 
@@ -187,13 +189,29 @@ where
         let ended = serve(socket.listen(BACKLOG)?, epoch, until).await;
         match ended {
             Err(failure) if tenure.held() == Some(epoch) => return Err(failure),
-            // What a replica cannot do without its lease is the owner's business.
-            Err(failure) => context.output.remark(format_args!("remark: {}", failure.what)),
+            // What a replica cannot do without its lease is the owner's business. Nothing runs under the epoch any
+            // more, so that it must not come back: it is given up, whenever the API is there to be told.
+            Err(failure) => {
+                context.output.remark(format_args!("remark: {}", failure.what));
+                tokio::select! {
+                    biased;
+                    () = told(stop.clone()) => {}
+                    _ = tenure.acquired_after(epoch) => {}
+                    () = given_up(tenure) => {}
+                }
+            }
             Ok(()) => {}
         }
         if *stop.borrow() {
             return Ok(());
         }
+    }
+}
+
+/// Gives the lease up, however long that takes.
+async fn given_up(tenure: &Tenure) {
+    while tenure.give_up().await.is_err() {
+        tokio::time::sleep(GIVE_UP_AGAIN).await;
     }
 }
 

@@ -162,6 +162,10 @@ pub(crate) struct ControlFlags {
     /// Ask the service of the profile where shards lie, as its operator, and tell it which pods are sites.
     #[arg(long, conflicts_with = "needed")]
     pub(crate) ask_service: bool,
+    /// Let pods of a lower priority give way to site sets that fit nowhere. Not ready for use: plans may be made and
+    /// undone without end.
+    #[arg(long)]
+    pub(crate) preempt: bool,
     /// Issue and renew the certificates of the pods with the site authority in this directory.
     ///
     /// `coffer site authority` makes one. Its ca.pem, ca.key and certificate.pem are enough.

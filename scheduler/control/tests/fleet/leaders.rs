@@ -8,7 +8,7 @@ use coffer_control::{Control, ControlError, Leadership, Tenure};
 use coffer_custody::SystemClock;
 use coffer_model::Clock;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -137,13 +137,14 @@ impl Wants {
 async fn a_lease_that_changes_hands_has_another_epoch_and_who_had_it_holds_nothing_and_knows_where_it_is() {
     let world = World::new(1).await;
     let first = Wants::start(&world, "first");
-    assert_eq!(first.tenure.acquired_after(0).await, 1);
+    let began = first.tenure.acquired_after(0).await;
     let second = Wants::start(&world, "second");
     second.until(|second| second.elsewhere().as_deref() == Some("https://first.example:7420")).await;
     assert_eq!((second.tenure.held(), first.tenure.elsewhere()), (None, None));
     // As a process that is stopped for a while: it renews nothing, and is asked nothing.
     first.keeping.abort();
-    assert_eq!(second.tenure.acquired_after(0).await, 2);
+    let next = second.tenure.acquired_after(0).await;
+    assert!(next > began);
     assert_eq!(first.tenure.held(), None, "the other one begins only when this one has ended");
     // It wakes up, and waits for its turn.
     let first = Wants::start(&world, "first");
@@ -153,8 +154,27 @@ async fn a_lease_that_changes_hands_has_another_epoch_and_who_had_it_holds_nothi
     second.keeping.abort();
     second.tenure.give_up().await.unwrap();
     assert_eq!(second.tenure.held(), None);
-    assert_eq!(first.tenure.acquired_after(0).await, 3);
+    let last = first.tenure.acquired_after(0).await;
+    assert!(last > next);
     second.tenure.give_up().await.unwrap();
-    first.until(|first| first.held() == Some(3)).await;
+    first.until(|first| first.held() == Some(last)).await;
     first.keeping.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_was_deleted_gives_no_epoch_again() {
+    let world = World::new(1).await;
+    let first = Wants::start(&world, "first");
+    let began = first.tenure.acquired_after(0).await;
+    first.keeping.abort();
+    world.api::<Lease>().delete("owner", &DeleteParams::default()).await.unwrap();
+    // Seconds are the grain of what a new lease counts from.
+    let second = || SystemClock.now().0 / 1_000_000_000;
+    let deleted = second();
+    while second() == deleted {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let second = Wants::start(&world, "second");
+    assert!(second.tenure.acquired_after(0).await > began);
+    second.keeping.abort();
 }

@@ -428,6 +428,7 @@ pub(crate) fn control(home: &Home, clock: Arc<dyn Clock>, shards: Arc<dyn ShardL
         bind: home.bind.clone(),
         pace: Pace { busy: Duration::from_millis(20), calm: Duration::from_millis(100) },
         keeps_sets: true,
+        preempts: true,
         trouble: Arc::new(|what| eprintln!("{what}")),
         measured: None,
     }

@@ -399,6 +399,7 @@ fn control(
         bind: Some(Arc::new(transactions)),
         pace: Pace::default(),
         keeps_sets: true,
+        preempts: false,
         trouble: Arc::new(|what| trouble(what)),
         measured: None,
     };
