@@ -16,7 +16,7 @@ async fn a_bound_pod_runs_and_its_status_says_so() {
     let container = &status.container_statuses.unwrap()[0];
     assert!(container.ready && container.restart_count == 0);
     let node = fleet.nodes().get("status").await.unwrap();
-    assert_eq!(node.metadata.annotations.as_ref().unwrap()["fleet.coffer/attestation"], "signed by somebody");
+    assert_eq!(node.metadata.annotations.as_ref().unwrap()["fleet.coffer/attestation"], "v9.signed.somebody");
     let conditions = node.status.unwrap().conditions.unwrap();
     assert!(conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
     assert!(conditions.iter().any(|condition| condition.type_ == "Confined"));
