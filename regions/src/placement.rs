@@ -56,26 +56,29 @@ struct Demand {
     floor: usize,
 }
 
+/// With two copies of the whole a version survives one loss.
+const SMALL_FLOOR: usize = 2;
+
 impl Demand {
     /// One shard at each of n sites. With k + 1 of them it survives one loss.
     fn striped(geometry: Geometry) -> Self {
         Self { sites: geometry.n(), floor: geometry.k() + 1 }
     }
 
-    /// The whole at each of m + 1 sites. With two of them it survives one loss.
+    /// The whole at each of m + 1 sites.
     fn small(geometry: Geometry) -> Self {
-        Self { sites: geometry.m() + 1, floor: 2 }
+        Self { sites: geometry.m() + 1, floor: SMALL_FLOOR }
     }
 }
 
 /// Whether a version may be acknowledged that so many of its sites lack: the
 /// same floors as those of [`place`] and [`place_small`].
 pub fn acknowledgeable(layout: &Layout, degraded: Degraded, missing: usize) -> bool {
-    let (sites, floor) = match layout {
-        Layout::Inline { sites, .. } => (sites.len(), 2),
-        Layout::Striped { geometry, sites, .. } => (sites.len(), geometry.k() + 1),
+    let floor = match layout {
+        Layout::Inline { .. } => SMALL_FLOOR,
+        Layout::Striped { geometry, .. } => Demand::striped(*geometry).floor,
     };
-    missing == 0 || (degraded == Degraded::Accept && sites.saturating_sub(missing) >= floor)
+    missing == 0 || (degraded == Degraded::Accept && layout.sites().len().saturating_sub(missing) >= floor)
 }
 
 /// The n sites for the shards of a striped version. `seed` is the version's
