@@ -251,6 +251,16 @@ pub(crate) mod tests {
         }
     }
 
+    /// What the first of those who want the lease says.
+    pub(crate) fn first(lasts: Duration) -> Leadership {
+        Leadership {
+            namespace: "coffer".to_owned(),
+            name: "lease".to_owned(),
+            holder: "first".to_owned(),
+            lasts,
+        }
+    }
+
     /// An API that has one lease, answers each request after `slow`, and those after the first `answered`
     /// renewals never. It keeps when a renewal arrived.
     pub(crate) fn api(
@@ -296,13 +306,7 @@ pub(crate) mod tests {
             let since = Instant::now();
             let (client, renewals) = api(Duration::from_millis(millis), 3, since);
             let lasts = Duration::from_secs(10);
-            let leadership = Leadership {
-                namespace: "coffer".to_owned(),
-                name: "lease".to_owned(),
-                holder: "first".to_owned(),
-                lasts,
-            };
-            let mut leads = lead(client, leadership, Arc::new(Paused(since))).await.unwrap();
+            let mut leads = lead(client, first(lasts), Arc::new(Paused(since))).await.unwrap();
             leads.wait_for(|leads| !leads).await.unwrap();
             // Another one may begin a whole lease after it saw the last renewal, which was not before it arrived.
             let another = *renewals.lock().unwrap().last().unwrap() + lasts;

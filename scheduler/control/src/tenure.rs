@@ -135,7 +135,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::leader::tests::{Paused, api};
+    use crate::leader::tests::{Paused, api, first};
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_whose_api_falls_silent_ends_before_anybody_else_can_have_it_and_nobody_is_asked_for_it()
@@ -144,13 +144,7 @@ mod tests {
             let since = Instant::now();
             let (client, renewals) = api(Duration::from_millis(millis), 3, since);
             let lasts = Duration::from_secs(10);
-            let leadership = Leadership {
-                namespace: "coffer".to_owned(),
-                name: "owner".to_owned(),
-                holder: "first".to_owned(),
-                lasts,
-            };
-            let tenure = Tenure::new(client, leadership, None, Arc::new(Paused(since)));
+            let tenure = Tenure::new(client, first(lasts), None, Arc::new(Paused(since)));
             assert_eq!(tenure.held(), None);
             let kept = Arc::clone(&tenure);
             let keeping = tokio::spawn(async move { kept.keep(|_| ()).await });

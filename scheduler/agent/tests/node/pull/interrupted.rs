@@ -158,13 +158,7 @@ async fn images_that_share_a_layer_are_pulled_at_once_and_the_layer_once() {
         })
         .collect();
     let registry = Served::honest(&shared).await;
-    pictures.iter().for_each(|picture| registry.add(picture));
-    let node = Node::asking(&[&registry.plain()]);
-    let pulls = pictures.iter().map(|picture| node.pull(&registry, picture));
-    for (pulled, picture) in futures::future::join_all(pulls).await.into_iter().zip(&pictures) {
-        pulled.unwrap();
-        node.ready(&picture.at(&registry.host())).unwrap();
-    }
+    pull_at_once(&registry, &pictures).await;
     assert_eq!(registry.asked_for(ImageDigest::of(shared.layer()).hex()), 1);
 }
 
@@ -172,10 +166,15 @@ async fn images_that_share_a_layer_are_pulled_at_once_and_the_layer_once() {
 async fn more_images_than_there_are_places_are_pulled_one_after_the_other() {
     let pictures: Vec<Picture> = (0..9_u8).map(|number| Picture::of(&[number])).collect();
     let registry = Served::honest(&pictures[0]).await;
+    pull_at_once(&registry, &pictures).await;
+}
+
+/// Every image is there when all of them were asked for together.
+async fn pull_at_once(registry: &Served, pictures: &[Picture]) {
     pictures.iter().for_each(|picture| registry.add(picture));
     let node = Node::asking(&[&registry.plain()]);
-    let pulls = pictures.iter().map(|picture| node.pull(&registry, picture));
-    for (pulled, picture) in futures::future::join_all(pulls).await.into_iter().zip(&pictures) {
+    let pulls = pictures.iter().map(|picture| node.pull(registry, picture));
+    for (pulled, picture) in futures::future::join_all(pulls).await.into_iter().zip(pictures) {
         pulled.unwrap();
         node.ready(&picture.at(&registry.host())).unwrap();
     }
