@@ -68,6 +68,7 @@ struct Bench {
     directory: tempfile::TempDir,
     disk: Arc<Disk>,
     store: ImageStore,
+    keeping: ImageKeeping,
 }
 
 fn keeping() -> ImageKeeping {
@@ -136,14 +137,15 @@ fn index(layout: &Path, manifest: &ImageDigest) -> ImageDigest {
 
 impl Bench {
     fn new() -> Self {
-        Self::on(1 << 40)
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::new(1 << 40);
+        let store = Self::open(directory.path(), &disk);
+        Self { directory, disk, store, keeping: keeping() }
     }
 
-    fn on(capacity: u64) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let disk = Disk::new(capacity);
-        let store = Self::open(directory.path(), &disk);
-        Self { directory, disk, store }
+    /// One whose disk is beyond its mark whatever is removed.
+    fn full() -> Self {
+        Self { keeping: ImageKeeping { high: 0, low: 0, ..keeping() }, ..Self::new() }
     }
 
     fn open(directory: &Path, disk: &Arc<Disk>) -> ImageStore {
@@ -177,7 +179,7 @@ impl Bench {
     }
 
     fn collect(&self, pods: &[PodImage], now: Duration) -> Collected {
-        let round = self.store.collect(&keeping(), &|| Ok(pods.to_vec()), now).unwrap();
+        let round = self.store.collect(&self.keeping, &|| Ok(pods.to_vec()), now).unwrap();
         assert!(round.failed.is_none(), "{:?}", round.failed);
         round
     }
@@ -207,7 +209,7 @@ fn what_no_pod_uses_is_removed_when_it_was_unused_for_long_enough_and_not_before
 
 #[test]
 fn what_a_pod_uses_is_never_removed_whatever_the_disk_and_the_clock_say() {
-    let bench = Bench::on(1);
+    let bench = Bench::full();
     let run = bench.ready(10_000, 1);
     let behind = index(&bench.pulled(), &bench.ready(10_000, 2));
     let other = bench.ready(10_000, 3);
@@ -226,7 +228,7 @@ fn what_a_pod_uses_is_never_removed_whatever_the_disk_and_the_clock_say() {
 
 #[test]
 fn a_layer_of_two_images_stays_as_long_as_one_of_them_is_used() {
-    let bench = Bench::on(1);
+    let bench = Bench::full();
     let shared = layer(10_000, 1);
     let kept = image(&bench.pulled(), &[shared.clone(), layer(10_000, 2)]);
     let gone = image(&bench.pulled(), &[shared.clone(), layer(10_000, 3)]);
@@ -237,7 +239,7 @@ fn a_layer_of_two_images_stays_as_long_as_one_of_them_is_used() {
 
 #[test]
 fn a_root_in_which_a_container_runs_stays_also_when_nothing_says_any_more_what_it_was_unpacked_from() {
-    let bench = Bench::on(1);
+    let bench = Bench::full();
     let operator = bench.directory.path().join("operator");
     let manifest = image(&operator, &[layer(10_000, 1)]);
     let behind = index(&operator, &manifest);
@@ -258,7 +260,7 @@ fn a_root_in_which_a_container_runs_stays_also_when_nothing_says_any_more_what_i
 
 #[test]
 fn a_layout_of_the_operator_is_never_touched_and_starts_what_was_removed() {
-    let bench = Bench::on(1);
+    let bench = Bench::full();
     let operator = bench.directory.path().join("operator");
     let digest = image(&operator, &[layer(10_000, 1)]);
     bench.run(&digest).unwrap();
@@ -310,7 +312,7 @@ fn beyond_the_mark_the_longest_unused_goes_at_once_until_the_other_mark() {
 
 #[test]
 fn a_pod_that_comes_while_images_are_removed_finds_its_own_whole() {
-    let bench = Bench::on(1);
+    let bench = Bench::full();
     let digest = bench.ready(10_000, 1);
     let (wanted, uses) = (Arc::new(Mutex::new(None)), Arc::clone(bench.store.uses()));
     let (kept, comes) = (Arc::clone(&wanted), digest.clone());
@@ -322,7 +324,7 @@ fn a_pod_that_comes_while_images_are_removed_finds_its_own_whole() {
         }
         nobody()
     };
-    let round = bench.store.collect(&keeping(), &pods, BEGIN).unwrap();
+    let round = bench.store.collect(&bench.keeping, &pods, BEGIN).unwrap();
     assert_eq!((asked.load(Ordering::SeqCst), round.freed), (2, 0));
     assert!(bench.run(&digest).is_ok());
     wanted.lock().unwrap().take();
@@ -332,7 +334,7 @@ fn a_pod_that_comes_while_images_are_removed_finds_its_own_whole() {
 
 #[test]
 fn what_a_pull_brings_stays_while_it_is_under_way_and_belongs_to_its_image_afterwards() {
-    let bench = Bench::on(1);
+    let bench = Bench::full();
     let layers = [layer(10_000, 1)];
     let elsewhere = tempfile::tempdir().unwrap();
     let digest = image(elsewhere.path(), &layers);
@@ -357,7 +359,7 @@ fn what_a_pull_brings_stays_while_it_is_under_way_and_belongs_to_its_image_after
         }
         nobody()
     };
-    bench.store.collect(&keeping(), &pods, BEGIN).unwrap();
+    bench.store.collect(&bench.keeping, &pods, BEGIN).unwrap();
     bench.run(&digest).unwrap();
     drop(wanted);
     bench.collect(&[], BEGIN);
@@ -422,10 +424,10 @@ fn a_file_of_moments_that_is_spoiled_or_of_another_version_begins_anew() {
 
 #[test]
 fn nothing_is_removed_when_it_is_not_known_what_pods_use() {
-    let bench = Bench::on(1);
+    let bench = Bench::full();
     let digest = bench.ready(10_000, 1);
     let unknown = || Err(io::Error::from(io::ErrorKind::PermissionDenied));
-    let refused = bench.store.collect(&keeping(), &unknown, BEGIN);
+    let refused = bench.store.collect(&bench.keeping, &unknown, BEGIN);
     assert!(matches!(refused, Err(CollectError::Pods(_))), "{refused:?}");
     assert!(bench.run(&digest).is_ok());
 }
@@ -434,12 +436,12 @@ fn nothing_is_removed_when_it_is_not_known_what_pods_use() {
 fn a_machine_that_stops_between_any_two_steps_leaves_neither_half_an_image_nor_anything_for_ever() {
     let mut steps = 0;
     loop {
-        let mut bench = Bench::on(1);
+        let mut bench = Bench::full();
         let manifest = bench.ready(10_000, 1);
         let digest = index(&bench.pulled(), &manifest);
         let whole = bench.left().len();
         bench.disk.steps.store(steps, Ordering::SeqCst);
-        let round = bench.store.collect(&keeping(), &nobody, BEGIN).unwrap();
+        let round = bench.store.collect(&bench.keeping, &nobody, BEGIN).unwrap();
         let is_done = round.failed.is_none();
         bench.again();
         // What is there by its name is whole, and what is not is not there.
