@@ -77,6 +77,7 @@ async fn a_certificate_names_its_site_and_where_its_node_stands_and_is_renewed_f
         ..control
     };
     let mut world = World::with(9, issuing).await;
+    world.waits = true;
     world.set(6, 1).await;
     world.until("all pods serve", 12, |place| serves(place, 6)).await;
     crate::story::put(&world);
@@ -210,6 +211,7 @@ async fn a_leader_that_wakes_up_late_replaces_no_certificate_that_another_one_is
         Control { certificates, ..control }
     };
     let mut world = World::with(9, issuing).await;
+    world.waits = true;
     let overtaken = overtaken.unwrap();
     world.set(6, 1).await;
     world.until("all pods serve", 12, |place| serves(place, 6)).await;
@@ -235,6 +237,7 @@ async fn what_cannot_be_certified_is_said_and_holds_up_no_other_pod() {
         ..control
     };
     let mut world = World::with(9, issuing).await;
+    world.waits = true;
     // As an older control plane left it, and as somebody with another authority made it.
     let empty = json!({ "metadata": { "name": "gold-0-certificate" } });
     let another = SiteAuthority::open_or_create(&dir.path().join("another")).unwrap();
