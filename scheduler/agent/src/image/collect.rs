@@ -143,14 +143,14 @@ impl ImageStore {
             });
             let age = |thing: &Thing| millis(now).saturating_sub(moments.since(thing).unwrap_or(u64::MAX));
             let old = unused.iter().filter(|thing| age(thing) >= millis(keeping.unused)).count();
-            let demanded = if is_full { self.room()?.to_free(keeping.low) } else { 0 };
+            let demanded = if is_full { self.room()?.missing(keeping.low) } else { 0 };
             if self.remove_all((&unused, old), demanded, &looked, &mut round) {
                 break;
             }
         }
         round.fail(&self.directory, moments.keep());
         let room = self.room()?;
-        round.full = room.is_used(keeping.high).then(|| (room.percent(), room.to_free(keeping.low)));
+        round.full = room.is_used(keeping.high).then(|| (room.percent(), room.missing(keeping.low)));
         Ok(round)
     }
 

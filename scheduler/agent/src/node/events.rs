@@ -67,9 +67,12 @@ mod tests {
 
     use http_body_util::BodyExt;
 
-    /// An API that takes every event; what it was told, with the method.
-    fn api() -> (Client, Arc<Mutex<Vec<(String, String)>>>) {
-        let told = Arc::<Mutex<Vec<(String, String)>>>::default();
+    /// Method and text of every event.
+    type Told = Arc<Mutex<Vec<(String, String)>>>;
+
+    /// An API that takes every event, and what it was told.
+    fn api() -> (Client, Told) {
+        let told = Told::default();
         let kept = Arc::clone(&told);
         let service = tower::service_fn(move |request: hyper::Request<kube::client::Body>| {
             let kept = Arc::clone(&kept);

@@ -142,13 +142,15 @@ impl Keep {
             if matches!(door, Some(None)) {
                 continue;
             }
-            done = done.and(forget_one(&self.partials().join(&name), now, kept));
+            let forgotten = forget_one(&self.partials().join(&name), now, kept);
+            done = done.and(forgotten);
         }
         // Whoever writes one now has this turn.
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         for directory in [self.directory.join("blobs/sha256"), self.directory.clone()] {
             for name in files::names(&directory)?.into_iter().filter(|name| name.ends_with(".new")) {
-                done = done.and(std::fs::remove_file(directory.join(name)));
+                let removed = std::fs::remove_file(directory.join(name));
+                done = done.and(removed);
             }
         }
         done

@@ -28,10 +28,9 @@ const UNPACKED: &str = "oci-";
 impl Thing {
     /// What has that name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let kinds: [(&str, fn(ImageDigest) -> Self); 3] =
-            [(BLOB, Self::Blob), (EXECUTABLE, Self::Executable), (UNPACKED, Self::Unpacked)];
-        let (kind, hex) = kinds.iter().find_map(|(before, kind)| Some((kind, name.strip_prefix(before)?)))?;
-        Some(kind(of_hex(hex)?))
+        let digest = |before: &str| of_hex(name.strip_prefix(before)?);
+        let unpacked = || digest(UNPACKED).map(Self::Unpacked);
+        digest(BLOB).map(Self::Blob).or_else(|| digest(EXECUTABLE).map(Self::Executable)).or_else(unpacked)
     }
 
     /// Where it is in the store of that directory.

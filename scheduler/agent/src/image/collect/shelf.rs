@@ -59,19 +59,19 @@ impl Shelf for KernelShelf {
 
 impl Room {
     /// Whether so many percent of the disk are used.
-    pub(crate) fn is_used(&self, percent: u8) -> bool {
+    pub(crate) fn is_used(self, percent: u8) -> bool {
         let used = u128::from(self.capacity.saturating_sub(self.available));
         self.capacity > 0 && used * 100 >= u128::from(self.capacity) * u128::from(percent)
     }
 
     /// How many bytes have to become free until no more than so many percent are used.
-    pub(crate) fn to_free(&self, percent: u8) -> u64 {
+    pub(crate) fn missing(self, percent: u8) -> u64 {
         let free = u128::from(self.capacity) * u128::from(100_u8.saturating_sub(percent)) / 100;
         u64::try_from(free).unwrap_or(u64::MAX).saturating_sub(self.available)
     }
 
     /// Percent of it that are used.
-    pub(crate) fn percent(&self) -> u64 {
+    pub(crate) fn percent(self) -> u64 {
         let used = u128::from(self.capacity.saturating_sub(self.available));
         u64::try_from(used * 100 / u128::from(self.capacity.max(1))).unwrap_or(100)
     }
@@ -99,11 +99,11 @@ mod tests {
     fn a_mark_is_reached_at_its_percent_and_what_is_to_be_freed_leads_to_the_other_one() {
         let room = |available| Room { capacity: 1000, available };
         assert!(!room(151).is_used(85) && room(150).is_used(85) && room(0).is_used(100));
-        assert_eq!((room(100).to_free(80), room(200).to_free(80), room(900).to_free(80)), (100, 0, 0));
+        assert_eq!((room(100).missing(80), room(200).missing(80), room(900).missing(80)), (100, 0, 0));
         assert_eq!((room(100).percent(), room(1000).percent()), (90, 0));
         // A file system that has no size says nothing.
         assert!(!Room { capacity: 0, available: 0 }.is_used(0));
         let huge = Room { capacity: u64::MAX, available: 0 };
-        assert!(huge.is_used(100) && huge.to_free(0) == u64::MAX);
+        assert!(huge.is_used(100) && huge.missing(0) == u64::MAX);
     }
 }
