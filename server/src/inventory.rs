@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coffer_catalog::{CatalogError, ManifestRow};
-use coffer_model::{BucketId, Layout, RecordId, ResidencyPolicy, SiteId, VersionId};
+use coffer_model::{Layout, RecordId, SiteId, VersionId};
 use coffer_regions::{
     Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Standing, Stray, VersionInventory,
     shard_record_id,
 };
 
 use crate::repair::Foreground;
+use crate::residency::Policies;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -159,14 +160,14 @@ pub(crate) async fn walk(
 ) -> Result<(), CatalogError> {
     let mut batch = Batch::default();
     for tenant in tenants {
-        let policies = policies(tenant).await?;
+        let policies = Policies::of(tenant).await?;
         let mut after = None;
         loop {
             let page = census.look(tenant.catalog.versions(after, VERSION_PAGE)).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.manifest.manifest.version);
             for version in page {
-                let policy = policies.get(&version.manifest.manifest.bucket).unwrap_or(&tenant.policy);
+                let policy = policies.of_bucket(version.manifest.manifest.bucket);
                 batch.add(tenant, version, policy);
                 if batch.is_full() {
                     std::mem::take(&mut batch).settle(service, census, superseded, &mut look).await;
@@ -176,12 +177,6 @@ pub(crate) async fn walk(
     }
     batch.settle(service, census, superseded, &mut look).await;
     Ok(())
-}
-
-/// The policies of a tenant's buckets.
-async fn policies(tenant: &Tenant) -> Result<BTreeMap<BucketId, ResidencyPolicy>, CatalogError> {
-    let buckets = tenant.catalog.buckets().await?;
-    Ok(buckets.into_iter().map(|bucket| (bucket.id, bucket.policy)).collect())
 }
 
 /// Every line of a listing, page by page.

@@ -56,6 +56,7 @@ mod rebuild;
 mod refusals;
 mod registry;
 mod repair;
+mod residency;
 mod roll;
 mod sealed;
 mod serve;

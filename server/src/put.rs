@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use coffer_catalog::{BucketRow, CatalogError, CommitError, ManifestRow, NewChallenges, NewReservation};
 use coffer_keys::{Context, Dek, SealError, Sealer, Wrap, sealed_size};
 use coffer_model::{
-    BucketName, Digest, Geometry, Layout, Manifest, ObjectId, ObjectKey, Outcome, RecordId, Timestamp,
-    VersionId,
+    BucketName, Digest, Geometry, Layout, Manifest, ObjectId, ObjectKey, Outcome, RecordId, ResidencyPolicy,
+    Timestamp, VersionId,
 };
 use coffer_regions::{CodecError, Placement, PlacementError, Record, place, place_small};
 
@@ -146,7 +146,8 @@ async fn admit(
     let bucket = locate(grant, bucket).await?;
     let head = Head::receive(source).await?;
     let version = VersionId::generate(service.host.entropy.as_ref());
-    let placement = choose_sites(service, &bucket, version, head.whole).await?;
+    let policy = grant.tenant().confined(&bucket.policy);
+    let placement = choose_sites(service, &policy, version, head.whole)?;
     orders::open(service, grant.tenant()).await?;
     Ok(Admitted { bucket, head, version, placement })
 }
@@ -184,16 +185,16 @@ impl Head {
     }
 }
 
-async fn choose_sites(
+fn choose_sites(
     service: &Service,
-    bucket: &BucketRow,
+    policy: &ResidencyPolicy,
     version: VersionId,
     small: bool,
 ) -> Result<Placement, PutError> {
     let alive = service.sites.alive();
     let is_alive = |id| alive.contains(&id);
     let topology = service.sites.taking();
-    let policy = service.sites.owner().strict(&bucket.policy, small);
+    let policy = service.sites.owner().strict(policy, small);
     let choose = if small { place_small } else { place };
     Ok(choose(version.as_bytes(), topology, &policy, is_alive)?)
 }

@@ -189,12 +189,6 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    /// The policy of a bucket; the tenant's own where the bucket is gone.
-    pub(crate) async fn policy_of(&self, bucket: BucketId) -> Result<ResidencyPolicy, CatalogError> {
-        let bucket = self.catalog.bucket_by_id(bucket).await?;
-        Ok(bucket.map_or_else(|| self.policy.clone(), |bucket| bucket.policy))
-    }
-
     /// Appends one event to the tenant's log.
     pub(crate) async fn note(&self, event: &AuditEvent) -> Result<u64, crate::audit::AuditError> {
         self.appends.timed(self.log.append(&self.catalog, event)).await
