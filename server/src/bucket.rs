@@ -118,8 +118,9 @@ pub(crate) struct SetPolicy {
     pub(crate) policy: ResidencyPolicy,
 }
 
-/// Gives a bucket another policy. New versions lie under it at once; repair
-/// moves the older ones, each with its leaf. A version keeps its coding.
+/// Gives a bucket another policy. New versions lie under it at once, those of
+/// puts under way among them, and when this returns nothing is on its way to a
+/// site that it excludes; repair moves the older ones, each with its leaf. A version keeps its coding.
 pub(crate) async fn set_policy(
     service: &Service,
     set: Granted<SetPolicy>,
@@ -141,6 +142,8 @@ pub(crate) async fn set_policy(
     let row = BucketRow { id, name, policy, created, record };
     let done = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
     let audit_seq = tenant.catalog.set_bucket_policy(row.clone(), done).await?;
+    // What is on its way under the old policy arrives before this is answered.
+    drop(tenant.placing.write().await);
     Ok((row, audit_seq))
 }
 

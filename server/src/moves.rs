@@ -72,6 +72,15 @@ pub(crate) async fn relocate(
     let mut done = Done::default();
     confirm(service, row, sites, &mut done).await?;
     let (record, next) = next_record(service, tenant, row, from, sites, &mut done).await?;
+    // Reading back takes its time, and the policy may have changed again; from
+    // here to the end nobody changes it.
+    let _placing = tenant.placing.read().await;
+    let policy = tenant.policy_of(row.manifest.bucket).await?;
+    if let Some(illegal) =
+        receivers.iter().find(|id| !taking.site(**id).is_some_and(|site| policy.admits(site)))
+    {
+        return Err(MoveError::Illegal(service.sites.name(*illegal).to_owned()).into());
+    }
     let moved = next.manifest.layout.clone();
     let written = write(service, &record, &receivers, &mut done).await;
     let next = ManifestRow { reduced: short(sites, &receivers), ..next };

@@ -109,7 +109,11 @@ pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
                 Outcome::Failed,
             );
             let found = manifest_at_sites(service, &tenant, &row).await;
-            let settled = match found.filter(|_| !withdrawn.contains(&row.version)) {
+            let policy = tenant.policy_of(row.bucket).await?;
+            let stands = |(_, manifest): &(Record, Manifest)| {
+                !withdrawn.contains(&row.version) && is_legal(service, &policy, &manifest.layout)
+            };
+            let settled = match found.filter(stands) {
                 Some((record, manifest)) => roll_forward(service, &tenant, record, manifest, event).await,
                 None => undo(service, &tenant, &Traces::from(&row), event).await,
             };
@@ -120,6 +124,14 @@ pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
         }
     }
     Ok(unsettled)
+}
+
+/// Whether every site of a layout is admitted. A put that was cut off is not
+/// written to more sites under a policy that was changed since.
+fn is_legal(service: &Service, policy: &ResidencyPolicy, layout: &Layout) -> bool {
+    let topology = service.sites.topology();
+    let admitted = |id: &SiteId| topology.site(*id).is_some_and(|site| policy.admits(site));
+    layout.sites().iter().all(admitted)
 }
 
 /// Finishes changes of buckets; whether one has to wait for sites.

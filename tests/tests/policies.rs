@@ -210,3 +210,103 @@ async fn a_site_that_is_added_outside_of_a_tenants_policy_gets_no_byte_though_it
     tenant.client.delete(&bucket, &object_key("small-0")).await.unwrap();
     assert!(tenant.get(&bucket, "striped-3").await.unwrap() == pattern(3, 70_000));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_that_began_before_its_policy_changed_goes_to_sites_of_the_new_one() {
+    let (_deployment, tenant, bucket, notes) = noting(roomy()).await;
+    let (puts, senders): (Vec<_>, Vec<_>) = (0..12)
+        .map(|n| {
+            let (pieces, put) = begin(&tenant, &bucket, &format!("object-{n}"));
+            pieces.unbounded_send(Ok(Bytes::from_static(b"x"))).unwrap();
+            (put, pieces)
+        })
+        .unzip();
+    let change = async {
+        for _ in 0..8 {
+            tenant.client.list_buckets().await.unwrap();
+        }
+        tenant.client.set_bucket_policy(&bucket, &without("zrh1")).await.unwrap();
+        for (n, pieces) in senders.into_iter().enumerate() {
+            pieces.unbounded_send(Ok(pattern(n as u64, if n % 2 == 0 { 300 } else { 90_000 }))).unwrap();
+        }
+    };
+    let (ended, ()) = tokio::join!(futures::future::join_all(puts), change);
+    ended.into_iter().for_each(|put| drop(put.unwrap()));
+    assert_eq!(notes.at("zrh1"), 0);
+    assert_eq!(tenant.client.list(&bucket, b"").await.unwrap().len(), 12);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_sites_are_excluded_meanwhile_sends_nothing_more_there_and_can_be_repeated() {
+    let (_deployment, tenant, bucket, notes) = noting(roomy()).await;
+    let (pieces, put) = begin(&tenant, &bucket, "large");
+    let change = async {
+        pieces.unbounded_send(Ok(pattern(1, 9 << 20))).unwrap();
+        notes.shards(8).await;
+        let excluded = notes.sites().remove(0);
+        tenant.client.set_bucket_policy(&bucket, &without(&excluded)).await.unwrap();
+        let before = notes.at(&excluded);
+        pieces.unbounded_send(Ok(pattern(2, 16 << 20))).unwrap();
+        drop(pieces);
+        (excluded, before)
+    };
+    let (put, (excluded, before)) = tokio::join!(put, change);
+    match put {
+        Err(PutError::Call(CallError::Unavailable(why))) => assert!(why.contains("policy"), "{why}"),
+        put => panic!("{put:?}"),
+    }
+    assert_eq!(notes.at(&excluded), before);
+    let read = tenant.get(&bucket, "large").await;
+    assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))));
+    tenant.put(&bucket, "large", pattern(3, 9 << 20)).await;
+    assert_eq!(notes.at(&excluded), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_sites_the_new_policy_admits_comes_to_its_end() {
+    let (_deployment, tenant, bucket, notes) = noting(roomy()).await;
+    let (pieces, put) = begin(&tenant, &bucket, "large");
+    let change = async {
+        pieces.unbounded_send(Ok(pattern(1, 9 << 20))).unwrap();
+        notes.shards(8).await;
+        let taken = notes.sites();
+        let (free, _) = COUNTRIES.iter().find(|(name, _)| !taken.contains(&(*name).to_owned())).unwrap();
+        tenant.client.set_bucket_policy(&bucket, &without(free)).await.unwrap();
+        drop(pieces);
+    };
+    let (put, ()) = tokio::join!(put, change);
+    put.unwrap();
+    assert!(tenant.get(&bucket, "large").await.unwrap() == pattern(1, 9 << 20));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_put_left_is_not_rolled_forward_to_a_site_that_is_excluded_by_now() {
+    let (mut deployment, mut tenant, bucket, notes) = noting(roomy()).await;
+    let operator = deployment.operator().await;
+    *notes.one_takes.lock().unwrap() = Some(None);
+    let (pieces, put) = begin(&tenant, &bucket, "ghost");
+    pieces.unbounded_send(Ok(Bytes::from_static(b"never there"))).unwrap();
+    drop(pieces);
+    let fail = async {
+        notes.waiting.subscribe().wait_for(|waiting| !waiting.is_empty()).await.unwrap();
+        // So few that it cannot be withdrawn either.
+        for (name, _) in &COUNTRIES[1..] {
+            operator.set_site_alive(name, false).await.unwrap();
+        }
+        notes.refuse.send_replace(true);
+    };
+    let (put, ()) = tokio::join!(put, fail);
+    assert!(put.unwrap_err().to_string().contains("undecided"));
+    for (name, _) in &COUNTRIES[1..] {
+        operator.set_site_alive(name, true).await.unwrap();
+    }
+    *notes.one_takes.lock().unwrap() = None;
+    let excluded = notes.waiting.borrow()[0].clone();
+    tenant.client.set_bucket_policy(&bucket, &without(&excluded)).await.unwrap();
+    deployment.stop().await;
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(notes.at(&excluded), 0);
+    let read = tenant.get(&bucket, "ghost").await;
+    assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))), "{read:?}");
+}

@@ -63,6 +63,9 @@ pub struct NewReservation {
     pub version: VersionId,
     /// The bucket.
     pub bucket: BucketId,
+    /// Its registry record when the sites were chosen: refused if it has another
+    /// by now.
+    pub under: RecordId,
     /// The name within it.
     pub key: ObjectKey,
     /// A fresh object id, taken if the key has none yet.

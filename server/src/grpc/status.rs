@@ -152,6 +152,8 @@ impl Coded for PutError {
             Self::TooLarge(_) => Code::InvalidArgument,
             Self::Placement(PlacementError::Unsatisfiable(_)) => Code::FailedPrecondition,
             Self::Placement(_) | Self::Write(_) | Self::Manifest { .. } => Code::Unavailable,
+            // Whoever has all of it at hand puts it again.
+            Self::PolicyChanged(_) => Code::Unavailable,
             Self::Undecided => Code::Unknown,
             Self::Audit(error) => error.code(),
             Self::Orders(error) => error.code(),

@@ -1,6 +1,8 @@
 //! The story of a put, and that no effect stands without its leaf.
 
-use coffer_catalog::{BucketError, Catalog, CatalogError, CommitError, TombstoneError};
+use coffer_catalog::{
+    BucketError, BucketRow, Catalog, CatalogError, CommitError, NewChallenges, NewReservation, TombstoneError,
+};
 use coffer_model::{BucketId, BucketName, ObjectId, RecordId, TenantId};
 
 use crate::sample::{
@@ -71,6 +73,29 @@ async fn a_put_whose_reservation_was_swept_cannot_commit() {
     assert!(matches!(again, Err(CatalogError::NoReservation)));
     assert_eq!(catalog.log_size().await.unwrap(), 3);
     assert_eq!(catalog.latest(BUCKET, &new.key).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_put_under_a_policy_that_was_changed_is_neither_reserved_nor_committed() {
+    let (_folder, catalog) = fresh().await;
+    let (under_way, late) = (reservation(1, "a"), reservation(2, "a"));
+    let reserved = catalog.reserve(under_way.clone(), leaf("intent")).await.unwrap();
+    let record = RecordId::from_bytes([0xbc; 16]);
+    let changed = BucketRow { record, ..bucket(BUCKET, "first") };
+    catalog.set_bucket_policy(changed, leaf("policy")).await.unwrap();
+    let before = (catalog.counts().await.unwrap(), catalog.reservations().await.unwrap());
+    let refused = catalog.reserve(late.clone(), leaf("intent")).await;
+    assert!(matches!(refused, Err(CatalogError::PolicyChanged)), "{refused:?}");
+    let row = manifest(&under_way, reserved);
+    let commit = async |under| {
+        catalog.commit_under(row.clone(), Some(under), NewChallenges::default(), leaf("outcome")).await
+    };
+    let refused = commit(under_way.under).await;
+    assert!(matches!(refused, Err(CommitError::Catalog(CatalogError::PolicyChanged))), "{refused:?}");
+    assert_eq!((catalog.counts().await.unwrap(), catalog.reservations().await.unwrap()), before);
+    // Whoever has looked at the new policy goes on under it.
+    commit(record).await.unwrap();
+    catalog.reserve(NewReservation { under: record, ..late }, leaf("intent")).await.unwrap();
 }
 
 #[tokio::test]
