@@ -167,7 +167,7 @@ pub(crate) async fn walk(
             let Some(last) = page.last() else { break };
             after = Some(last.manifest.manifest.version);
             for version in page {
-                let policy = policies.of_bucket(version.manifest.manifest.bucket);
+                let policy = policies.of_version(&service.sites, &version.manifest.manifest);
                 batch.add(tenant, version, policy);
                 if batch.is_full() {
                     std::mem::take(&mut batch).settle(service, census, superseded, &mut look).await;

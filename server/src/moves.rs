@@ -51,7 +51,7 @@ pub(crate) async fn relocate(
     if sites.len() != row.manifest.layout.sites().len() {
         return Err(StepError::Stale);
     }
-    let policy = tenant.policy_of(row.manifest.bucket).await?;
+    let policy = tenant.policy_of_version(&service.sites, &row.manifest).await?;
     // Asked again at the last moment: the policy may have changed since.
     let alive = service.sites.alive_for_repair();
     let taking = service.sites.taking();
@@ -75,7 +75,7 @@ pub(crate) async fn relocate(
     // Reading back takes its time, and the policy may have changed again; from
     // here to the end nobody changes it.
     let _placing = tenant.placing.read().await;
-    let policy = tenant.policy_of(row.manifest.bucket).await?;
+    let policy = tenant.policy_of_version(&service.sites, &row.manifest).await?;
     if let Some(illegal) =
         receivers.iter().find(|id| !taking.site(**id).is_some_and(|site| policy.admits(site)))
     {

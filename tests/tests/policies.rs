@@ -310,3 +310,41 @@ async fn what_a_put_left_is_not_rolled_forward_to_a_site_that_is_excluded_by_now
     let read = tenant.get(&bucket, "ghost").await;
     assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))), "{read:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_bucket_hides_stays_where_its_policy_admitted_it() {
+    let (host, notes) = noting_host();
+    let mut deployment = Deployment::six_sites_on(host).await;
+    let mut tenant = deployment.tenant_with("acme", policy(&[])).await;
+    let bucket = bucket_name("things");
+    let three = ResidencyPolicy { geometry: Geometry::new(2, 1).unwrap(), ..policy(&["DE", "FR", "NL"]) };
+    tenant.client.create_bucket(&bucket, Some(&three)).await.unwrap();
+    for (key, length) in [("small", 700), ("striped", 90_000)] {
+        tenant.put(&bucket, key, pattern(1, length)).await;
+        tenant.client.delete(&bucket, &object_key(key)).await.unwrap();
+    }
+    tenant.client.remove_bucket(&bucket).await.unwrap();
+    let inside = ["ams1", "fra1", "par1"];
+    assert_eq!(notes.sites(), inside);
+
+    let operator = deployment.operator().await;
+    operator.change_site("fra1", SiteChange::Drain).await.unwrap();
+    repair(&deployment).await;
+    assert_eq!(notes.sites(), inside, "repair");
+    deployment.between(&mut tenant, async |_| ()).await;
+    repair(&deployment).await;
+    assert_eq!(notes.sites(), inside, "repair after a restart");
+    let operator = deployment.operator().await;
+    operator.rebalance(RebalanceOptions::default(), |_| ()).await.unwrap();
+    assert_eq!(notes.sites(), inside, "levelling");
+    let retired = operator.change_site("fra1", SiteChange::Retire).await;
+    assert!(matches!(retired, Err(CallError::Precondition(_))), "{retired:?}");
+    let lines = tenant.client.residency().await.unwrap();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.hidden && line.inside));
+
+    let german = "\n[[site]]\nname = \"ber1\"\ncountry = \"DE\"\ndomain = \"ber1\"\ntier = \"III\"\n";
+    operator.add_site(&(fast_sites() + german), Some("ber1")).await.unwrap();
+    repair(&deployment).await;
+    assert_eq!(notes.sites(), ["ams1", "ber1", "fra1", "par1"], "a site inside takes them");
+    operator.change_site("fra1", SiteChange::Retire).await.unwrap();
+}

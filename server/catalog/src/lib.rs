@@ -14,6 +14,7 @@ mod known;
 mod operations;
 mod orders;
 mod readers;
+mod removed;
 mod repair;
 mod rows;
 mod schema;

@@ -39,10 +39,9 @@ pub(crate) async fn list_residency(
     let mut lines = Vec::with_capacity(rows.len());
     let policies = Policies::of(tenant).await?;
     for row in rows {
-        // A removed bucket's versions lie under the tenant's policy.
-        let policy = policies.of_bucket(row.manifest.manifest.bucket);
+        let policy = policies.of_version(&service.sites, &row.manifest.manifest);
         let name = |id| service.sites.name(id).to_owned();
-        lines.push(line(row, policy, topology, name));
+        lines.push(line(row, &policy, topology, name));
     }
     Ok((lines, more))
 }

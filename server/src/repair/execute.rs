@@ -105,7 +105,7 @@ pub(crate) async fn act(
         Action::Copies { to, .. } => to.clone(),
         Action::Manifest { .. } | Action::Remove(_) => Vec::new(),
     };
-    let policy = tenant.policy_of(row.manifest.bucket).await?;
+    let policy = tenant.policy_of_version(&service.sites, &row.manifest).await?;
     let taking = service.sites.taking();
     if !targets.iter().all(|id| taking.site(*id).is_some_and(|site| policy.admits(site))) {
         return Err(StepError::Stale);

@@ -3,7 +3,7 @@
 use coffer_catalog::{
     BucketError, BucketRow, Catalog, CatalogError, CommitError, NewChallenges, NewReservation, TombstoneError,
 };
-use coffer_model::{BucketId, BucketName, ObjectId, RecordId, TenantId};
+use coffer_model::{BucketId, BucketName, ObjectId, RecordId, ResidencyPolicy, TenantId};
 
 use crate::sample::{
     BUCKET, TENANT, bucket, delete, fresh, key, leaf, manifest, object_key, path, put, reservation,
@@ -168,6 +168,21 @@ async fn a_bucket_that_is_unknown_taken_or_in_use_is_refused_without_a_leaf() {
     assert_eq!(catalog.bucket(&BucketName::new("first").unwrap()).await.unwrap(), None);
     assert_eq!(catalog.bucket_by_id(BUCKET).await.unwrap(), None);
     assert_eq!(catalog.version(row.manifest.version).await.unwrap(), Some(row));
+}
+
+#[tokio::test]
+async fn a_removed_bucket_leaves_its_policy_and_nothing_of_one_that_is_there() {
+    let (folder, catalog) = fresh().await;
+    assert_eq!(catalog.removed_policy(BUCKET).await.unwrap(), None);
+    let policy = bucket(BUCKET, "first").policy;
+    let narrow = ResidencyPolicy { allow: vec!["DE".parse().unwrap()], ..policy };
+    let row = BucketRow { policy: narrow.clone(), ..bucket(BUCKET, "first") };
+    catalog.set_bucket_policy(row, leaf("policy")).await.unwrap();
+    catalog.remove_bucket(BUCKET, leaf("gone")).await.unwrap();
+    catalog.close().await;
+    let catalog = Catalog::open(path(folder.path()), key(1), TENANT).await.unwrap();
+    assert_eq!(catalog.removed_policy(BUCKET).await.unwrap(), Some(narrow.clone()));
+    assert_eq!(catalog.removed_policies().await.unwrap(), [(BUCKET, narrow)]);
 }
 
 #[tokio::test]
