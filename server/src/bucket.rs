@@ -149,14 +149,13 @@ pub(crate) async fn set_policy(
 
 /// Whether the sites can satisfy a policy, and its tenant's covers it.
 fn check(service: &Service, tenant: &Tenant, policy: &ResidencyPolicy) -> Result<(), BucketStoryError> {
-    satisfiable(service.sites.taking(), &tenant.confined(policy)).map_err(BucketStoryError::Unsatisfiable)?;
     // A bucket may be stricter than its tenant, never wider. Of sites that are
     // not there yet it gets none that its tenant does not: see `residency.rs`.
     let mut all = service.sites.topology().sites.iter();
-    match all.find(|site| policy.admits(site) && !tenant.policy.admits(site)) {
-        Some(site) => Err(BucketStoryError::Wider(format!("{} ({})", site.name, site.country))),
-        None => Ok(()),
+    if let Some(site) = all.find(|site| policy.admits(site) && !tenant.policy.admits(site)) {
+        return Err(BucketStoryError::Wider(format!("{} ({})", site.name, site.country)));
     }
+    satisfiable(service.sites.taking(), &tenant.confined(policy)).map_err(BucketStoryError::Unsatisfiable)
 }
 
 /// Removes an empty bucket. Once that has begun, it takes no put any more.

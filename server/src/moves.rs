@@ -72,8 +72,8 @@ pub(crate) async fn relocate(
     let mut done = Done::default();
     confirm(service, row, sites, &mut done).await?;
     let (record, next) = next_record(service, tenant, row, from, sites, &mut done).await?;
-    // Reading back takes its time, and the policy may have changed again; from
-    // here to the end nobody changes it.
+    // Reading back takes its time, and the policy may have changed again. From
+    // here to the end a change of it is not answered for.
     let _placing = tenant.placing.read().await;
     let policy = tenant.policy_of_version(&service.sites, &row.manifest).await?;
     if let Some(illegal) =
