@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use coffer_model::{Manifest, RecordId, SiteId, SlotId, TenantId, VersionId};
-use coffer_regions::SiteError;
+use coffer_regions::{Record, SiteError};
 
 use crate::service::Service;
 
@@ -151,6 +151,19 @@ impl Service {
     pub(crate) async fn is_reduced(&self, version: &Version) -> bool {
         let Some(tenant) = self.tenant(version.tenant) else { return false };
         matches!(tenant.catalog.version(version.id).await, Ok(Some(now)) if now.reduced > 0)
+    }
+
+    /// Writes the right record where a read found another one, if it belongs
+    /// there still; whether it is there now. A change of policy waits for it.
+    pub(crate) async fn write_anew(
+        &self,
+        version: &Version,
+        (place, site): (usize, SiteId),
+        right: Record,
+    ) -> bool {
+        let Some(tenant) = self.tenant(version.tenant) else { return false };
+        let _placing = tenant.placing.read().await;
+        self.belongs(version, place, site).await && self.sites.replace(site, right).await
     }
 
     /// Whether place `place` of a version is at `site` by what the catalogue

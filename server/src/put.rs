@@ -146,7 +146,7 @@ pub(crate) async fn put(
 /// and the bucket be another one afterwards.
 async fn begin(grant: &Grant, bucket: &BucketName, source: &mut impl Source) -> Result<Head, PutError> {
     locate(grant, bucket).await?;
-    Ok(Head::receive(source).await?)
+    Head::receive(source).await
 }
 
 /// A put that has a bucket and sites that are legal under its policy; nothing
