@@ -32,7 +32,7 @@ mod small;
 use marks::Marks;
 
 pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
-pub(crate) use leaving::short_without;
+pub(crate) use leaving::{Needing, short_without};
 pub(crate) use pace::{Foreground, InFlight};
 pub use rebalance::{Rebalance, SiteShare};
 pub(crate) use rounds::Status;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::AuditError;
 use crate::opener::OpenedSite;
 use crate::registry::{RegistryError, write_fact};
-use crate::repair::RepairError;
+use crate::repair::{Needing, RepairError};
 use crate::service::{Service, write_topology};
 use crate::site_file::{SiteFile, SiteFileError};
 use crate::sites::ListedSite;
@@ -80,6 +80,17 @@ pub enum SiteChangeError {
         /// What would be missing.
         unmet: Unmet,
     },
+    /// Without it, what a tenant was made with could not be satisfied any more: its own records, and buckets that it
+    /// makes without a policy of theirs, lie by that.
+    #[error("without {name}, the policy of tenant {tenant} could not be satisfied: {unmet}")]
+    NeededByTenant {
+        /// Which site.
+        name: String,
+        /// Whose policy.
+        tenant: TenantId,
+        /// What would be missing.
+        unmet: Unmet,
+    },
     /// It still has a place in versions.
     #[error("{versions} versions still have a place at {name}; repair moves them, `coffer repair run`")]
     Occupied {
@@ -93,6 +104,16 @@ pub enum SiteChangeError {
         "{records} tombstones, facts and runs of leaves would have too few copies without {name}; ask again when the sites that stay answer"
     )]
     Needing {
+        /// Which site.
+        name: String,
+        /// How many.
+        records: u64,
+    },
+    /// Records that are listed and that no site gives back: what they say, and whether it stands, is not known.
+    #[error(
+        "{records} tombstones, facts or runs of leaves are listed and no site gives them back, so that nobody knows what would go with {name}; ask again when all sites answer. If its disk is to be given up, `coffer site replace {name}` says so, and then it can go"
+    )]
+    Unread {
         /// Which site.
         name: String,
         /// How many.
@@ -296,8 +317,9 @@ impl Service {
         let short = crate::repair::short_without(self, id).await;
         let name = name.to_owned();
         match short {
-            Ok(0) => Ok(()),
-            Ok(records) => Err(SiteChangeError::Needing { name, records }),
+            Ok(Needing { unread: records @ 1.., .. }) => Err(SiteChangeError::Unread { name, records }),
+            Ok(Needing { short: 0, .. }) => Ok(()),
+            Ok(Needing { short, .. }) => Err(SiteChangeError::Needing { name, records: short }),
             Err(source) => Err(SiteChangeError::Unseen { name, source }),
         }
     }
@@ -315,6 +337,11 @@ impl Service {
                     unmet,
                 })?;
             }
+            satisfiable(&left, &tenant.policy).map_err(|unmet| SiteChangeError::NeededByTenant {
+                name: name.to_owned(),
+                tenant: tenant.id,
+                unmet,
+            })?;
         }
         Ok(())
     }

@@ -120,8 +120,10 @@ impl Coded for SiteChangeError {
             Self::NotOne(_) | Self::Form(_) | Self::Certificate => Code::InvalidArgument,
             Self::Standing { .. }
             | Self::Needed { .. }
+            | Self::NeededByTenant { .. }
             | Self::Occupied { .. }
             | Self::Needing { .. }
+            | Self::Unread { .. }
             | Self::Store(_) => Code::FailedPrecondition,
             Self::Unseen { source, .. } => source.code(),
             Self::Registry(error) => error.code(),
