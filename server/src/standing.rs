@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditError;
 use crate::opener::OpenedSite;
-use crate::registry::{RegistryError, write_fact};
+use crate::registry::{RegistryError, write_fact_without};
 use crate::repair::{Needing, RepairError};
 use crate::service::{Service, write_topology};
 use crate::site_file::{SiteFile, SiteFileError};
@@ -346,6 +346,12 @@ impl Service {
         Ok(())
     }
 
+    /// Whether a site goes for good with the list in which it stands so.
+    fn leaves(&self, site: &ListedSite) -> bool {
+        let (old, new) = (self.sites.standing(site.address.site.id), site.standing);
+        old != Standing::Retired && new == Standing::Retired
+    }
+
     /// Versions, and puts under way, that have a place at a site.
     async fn versions_at(&self, id: SiteId) -> Result<u64, SiteChangeError> {
         let mut versions = 0;
@@ -379,7 +385,10 @@ impl Service {
         let generation = self.host.clock.now().0.max(newest + 1);
         let lines: Vec<SiteLine> = list.iter().map(line).collect::<Result<_, _>>()?;
         let body = postcard::to_allocvec(&lines).map_err(|_| SiteChangeError::Encode)?;
-        write_fact(&self.host, &self.sites, &realm, &Fact::Sites { generation, sites: lines }).await?;
+        let fact = Fact::Sites { generation, sites: lines };
+        let leaving: Vec<SiteId> =
+            list.iter().filter(|site| self.leaves(site)).map(|site| site.address.site.id).collect();
+        write_fact_without(&self.host, &self.sites, &realm, &fact, &leaving).await?;
         realm.catalog.put_fact(SITES, generation_id(generation), body).await?;
         self.sites.change(&self.host, &self.data_dir, list, opened).await?;
         write_topology(&self.data_dir, &self.sites.addresses())?;

@@ -42,6 +42,8 @@ struct Faults(Arc<Mutex<Wrong>>);
 struct Wrong {
     /// Facts are listed there, and not given back, for this reason.
     unread: Option<(&'static str, SiteError)>,
+    /// Nothing is taken there.
+    full: BTreeSet<&'static str>,
     /// These are taken nowhere.
     refused: BTreeSet<RecordId>,
     /// The sites as they were opened last.
@@ -95,7 +97,7 @@ impl Twist for Faulty {
         let refused = {
             let wrong = self.faults.0.lock().unwrap();
             let is_refused = |record: &Record| wrong.refused.contains(&record.id());
-            records.iter().any(is_refused)
+            wrong.full.iter().any(|name| self.is(name)) || records.iter().any(is_refused)
         };
         if refused { Err(SiteError::Full) } else { self.inner.put(records).await }
     }
@@ -149,6 +151,22 @@ async fn facts_that_a_site_alone_lists_and_does_not_give_back_keep_it_from_leavi
         faults.set(|wrong| wrong.unread = None);
         leaves_nothing_behind(deployment, tenant, &kit).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_leaves_is_none_of_those_that_must_have_the_list_without_it() {
+    let faults = Faults::default();
+    let deployment = faults.deployment().await;
+    let tenant = small_tenant(&deployment).await;
+    let kit = deployment.service().kit().await.unwrap();
+    deployment.service().drain_site(LEAVING, false).await.unwrap();
+    // The service's own records take three sites: these are two, and the one that goes.
+    faults.set(|wrong| wrong.full = STAYING[2..].iter().copied().collect());
+    let refused = deployment.service().retire_site(LEAVING).await;
+    let too_few = |error: &SiteChangeError| matches!(error, SiteChangeError::Registry(short) if short.to_string().contains("only 2 sites"));
+    assert!(refused.as_ref().is_err_and(too_few), "{refused:?}");
+    faults.set(|wrong| wrong.full.clear());
+    leaves_nothing_behind(deployment, tenant, &kit).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
