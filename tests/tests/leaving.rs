@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use coffer_model::RecordId;
-use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
-use coffer_server::{OpenedSite, RecoveryKit, SiteChangeError};
+use coffer_regions::{ClearGeometry, ListedRecord, Receipt, Record, RecordKind, Site, SiteError};
+use coffer_server::{OpenedSite, RecoveryKit, RepairError, SiteChangeError};
 use coffer_site::{DirectorySite, SimulatedSite};
 use coffer_tests::{Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, host, policy};
 
@@ -42,6 +43,8 @@ struct Faults(Arc<Mutex<Wrong>>);
 struct Wrong {
     /// Facts are listed there, and not given back, for this reason.
     unread: Option<(&'static str, SiteError)>,
+    /// Listings of facts there break off after their first page.
+    breaks_off: Option<&'static str>,
     /// Nothing is taken there.
     full: BTreeSet<&'static str>,
     /// These are taken nowhere.
@@ -110,6 +113,19 @@ impl Twist for Faulty {
             _ => Ok(record),
         }
     }
+
+    async fn list(
+        &self,
+        kind: RecordKind,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<Vec<ListedRecord>, SiteError> {
+        let breaks_off = self.faults.0.lock().unwrap().breaks_off;
+        if kind == RecordKind::Registry && after.is_some() && breaks_off.is_some_and(|name| self.is(name)) {
+            return Err(SiteError::Unreachable);
+        }
+        self.inner.list(kind, after, limit).await
+    }
 }
 
 /// A tenant of two and one, so that five sites are enough for it.
@@ -151,6 +167,37 @@ async fn facts_that_a_site_alone_lists_and_does_not_give_back_keep_it_from_leavi
         faults.set(|wrong| wrong.unread = None);
         leaves_nothing_behind(deployment, tenant, &kit).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_that_breaks_off_midway_is_not_taken_for_its_end() {
+    let faults = Faults::default();
+    let mut deployment = faults.deployment().await;
+    let mut tenant = small_tenant(&deployment).await;
+    let kit = deployment.service().kit().await.unwrap();
+    deployment
+        .between(&mut tenant, async |deployment| {
+            leave_it_alone_with(RecordKind::Registry, deployment, &kit).await;
+            // More than a page that comes before all that counts, and belongs to nobody.
+            let nobodys = (0..1100_u16).map(|n| {
+                let mut id = [0; 16];
+                id[14..].copy_from_slice(&n.to_be_bytes());
+                let (id, body) = (RecordId::from_bytes(id), Bytes::from(vec![7; 40]));
+                Record::new(RecordKind::Registry, id, ClearGeometry::default(), body).unwrap()
+            });
+            deployment.open_site(&kit, LEAVING).put(nobodys.collect()).await.unwrap();
+        })
+        .await;
+    deployment.service().drain_site(LEAVING, false).await.unwrap();
+    faults.set(|wrong| wrong.breaks_off = Some(LEAVING));
+    let refused = deployment.service().retire_site(LEAVING).await;
+    let unseen = |error: &SiteChangeError| {
+        matches!(error, SiteChangeError::Unseen { source: RepairError::Unlisted, .. })
+    };
+    assert!(refused.as_ref().is_err_and(unseen), "{refused:?}");
+    assert_eq!(deployment.site(LEAVING).await.standing, "draining");
+    faults.set(|wrong| wrong.breaks_off = None);
+    leaves_nothing_behind(deployment, tenant, &kit).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
