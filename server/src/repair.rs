@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::audit::AuditError;
-use crate::inventory::{Amount, Census, Superseded, superseded, walk};
+use crate::inventory::{Amount, Census, Superseded, go_on, superseded, walk};
 use crate::leaf::leaf;
 use crate::service::Service;
 use crate::tenant::Tenant;
@@ -309,6 +309,7 @@ impl Service {
         survey.plan = builder.finish();
         if everywhere {
             let unnamed = census.unnamed_shards(self).await;
+            go_on(self)?;
             self.repairs.memory().unnamed = unnamed;
         }
         let silent = census.sites.iter().filter(|site| !site.alive).map(|site| site.site.id);

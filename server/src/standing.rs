@@ -9,6 +9,7 @@ use coffer_site::OpenSiteError;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditError;
+use crate::inventory::go_on;
 use crate::opener::OpenedSite;
 use crate::registry::{RegistryError, write_fact_without};
 use crate::repair::{Needing, RepairError};
@@ -360,6 +361,8 @@ impl Service {
             versions += reserved.iter().filter(|row| row.sites.contains(&id)).count() as u64;
             let mut after = None;
             loop {
+                let name = || self.sites.name(id).to_owned();
+                go_on(self).map_err(|source| SiteChangeError::Unseen { name: name(), source })?;
                 let page = tenant.catalog.versions(after, 512).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.manifest.manifest.version);

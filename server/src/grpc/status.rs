@@ -254,6 +254,7 @@ impl Coded for FactsError {
         match self {
             Self::Audit(error) => error.code(),
             Self::Jobs(error) => error.code(),
+            Self::Look(error) => error.code(),
             Self::Catalog(_) | Self::Note(_) | Self::Stored | Self::Form(_) | Self::Sign(_) => Code::Internal,
         }
     }

@@ -7,6 +7,7 @@ use coffer_regions::Record;
 use super::marks::Marks;
 use super::small::{Holders, KINDS, Keys, Merge, Sought, agree, first_good, heal, wanted_at};
 use super::{Owner, RepairError};
+use crate::inventory::go_on;
 use crate::service::Service;
 
 /// Why a site cannot go.
@@ -29,6 +30,7 @@ pub(crate) async fn short_without(service: &Service, leaving: SiteId) -> Result<
         let mut merge = Merge::new(service, kind).await;
         let answers = merge.asks(leaving);
         while let Some((id, holders)) = merge.next(service).await {
+            go_on(service)?;
             let has = !answers || holders.iter().any(|(holder, _)| *holder == leaving);
             if has && !service.repairs.is_nobodys(id) {
                 look(service, &keys, (id, &holders), leaving, &mut needing).await?;

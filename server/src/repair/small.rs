@@ -12,6 +12,7 @@ use coffer_regions::{ListedRecord, Record, RecordKind, SiteError};
 use super::execute::{StepError, put_and_read_back};
 use super::marks::{Marks, Small};
 use super::{Failures, Owner, RepairError};
+use crate::inventory::go_on;
 use crate::service::Service;
 use crate::stored::{Fact, LeafRun, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::tenant::Tenant;
@@ -44,6 +45,7 @@ pub(super) async fn heal(
         let keys = Keys::new(kind, tenants);
         let mut merge = Merge::new(service, kind).await;
         while let Some((id, holders)) = merge.next(service).await {
+            go_on(service)?;
             if merge.has_all(&holders) && holders.iter().all(|(site, _)| !service.damage.knows(*site, id)) {
                 continue;
             }
