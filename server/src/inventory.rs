@@ -13,7 +13,7 @@ use coffer_regions::{
     shard_record_id,
 };
 
-use crate::repair::Foreground;
+use crate::repair::{Foreground, RepairError};
 use crate::residency::Policies;
 use crate::service::Service;
 use crate::tenant::Tenant;
@@ -158,12 +158,13 @@ pub(crate) async fn walk(
     census: &mut Census,
     superseded: &Superseded,
     mut look: impl FnMut(&Census, Found),
-) -> Result<(), CatalogError> {
+) -> Result<(), RepairError> {
     let mut batch = Batch::default();
     for tenant in tenants {
         let policies = Policies::of(tenant).await?;
         let mut after = None;
         loop {
+            go_on(service)?;
             let page = census.look(tenant.catalog.versions(after, VERSION_PAGE)).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.manifest.manifest.version);
@@ -171,16 +172,21 @@ pub(crate) async fn walk(
                 let policy = policies.of_version(&service.sites, &version.manifest.manifest);
                 batch.add(tenant, version, policy);
                 if batch.is_full() {
-                    std::mem::take(&mut batch).settle(service, census, superseded, &mut look).await;
+                    std::mem::take(&mut batch).settle(service, census, superseded, &mut look).await?;
                 }
             }
         }
     }
-    batch.settle(service, census, superseded, &mut look).await;
-    Ok(())
+    batch.settle(service, census, superseded, &mut look).await
 }
 
-/// Every line of a listing, page by page.
+/// Ends a look at everything at its next page when the service leaves: nothing that it found is kept.
+pub(crate) fn go_on(service: &Service) -> Result<(), RepairError> {
+    if service.watch.is_leaving() { Err(RepairError::Stopped) } else { Ok(()) }
+}
+
+/// Every line of a listing, page by page. When the service leaves it breaks off; whoever goes on then asks
+/// [`go_on`].
 async fn each_line(
     service: &Service,
     census: &Census,
@@ -191,6 +197,9 @@ async fn each_line(
     let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable)?;
     let mut after = None;
     loop {
+        if service.watch.is_leaving() {
+            return Err(SiteError::Unreachable);
+        }
         let page = census.look(adapter.list(kind, after, LIST_PAGE)).await?;
         let end = page.len() < LIST_PAGE;
         let last = page.last().map(|last| last.id);
@@ -212,10 +221,11 @@ pub(crate) async fn superseded(
     service: &Service,
     tenants: &[Arc<Tenant>],
     census: &mut Census,
-) -> Result<Superseded, CatalogError> {
+) -> Result<Superseded, RepairError> {
     let unnamed = unnamed(service, tenants, census).await?;
     let mut found = Superseded::new();
     for (record, sites) in unnamed {
+        go_on(service)?;
         if let Some(version) = copies::version_of(service, tenants, record, &sites).await? {
             let stray = |site: &SiteId| Stray { record, site: *site, shard: None };
             found.entry(version).or_default().extend(sites.iter().map(stray));
@@ -231,7 +241,7 @@ async fn unnamed(
     service: &Service,
     tenants: &[Arc<Tenant>],
     census: &mut Census,
-) -> Result<BTreeMap<RecordId, Vec<SiteId>>, CatalogError> {
+) -> Result<BTreeMap<RecordId, Vec<SiteId>>, RepairError> {
     let mut listed: BTreeMap<SiteId, Vec<RecordId>> = BTreeMap::new();
     for site in census.counting() {
         let mut lines = Vec::new();
@@ -245,6 +255,7 @@ async fn unnamed(
         known.extend(tenant.catalog.reservations().await?.into_iter().map(|row| row.record));
         let mut after = None;
         loop {
+            go_on(service)?;
             let page = census.look(tenant.catalog.manifest_records(after, VERSION_PAGE)).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);
