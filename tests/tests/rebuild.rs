@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
 
-use coffer_model::{SiteId, TenantId};
+use coffer_model::{Geometry, ResidencyPolicy, SiteId, TenantId};
 use coffer_tests::{
-    Deployment, Ledger, TenantClient, bucket_name, catalogue_keys, flip, object_key, pattern, volumes,
+    Deployment, Ledger, TenantClient, bucket_name, catalogue_keys, flip, object_key, pattern, policy, volumes,
 };
 
 /// Everything that a catalogue can hold: versions over versions, deletions,
@@ -155,4 +155,49 @@ async fn a_catalogue_that_a_power_cut_left_half_filled_is_made_again_whatever_it
     deployment.reconnect(&mut tenant).await;
     assert_eq!(tenant.client.list(&bucket_name("things"), b"").await.unwrap(), listed);
     assert!(!mark.exists(), "it is whole now");
+}
+
+/// Removes a tenant's catalogue of a stopped deployment.
+fn lose_catalogue(deployment: &Deployment, tenant: TenantId) {
+    let catalogues = deployment.data().join("service").join("catalogues");
+    for end in ["db", "db-wal", "db-shm"] {
+        let _ = std::fs::remove_file(catalogues.join(format!("{tenant}.{end}")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_catalogue_is_rebuilt_while_more_sites_of_a_bucket_are_silent_than_it_ever_promised_to_survive() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("a").await;
+    let narrow = bucket_name("narrow");
+    let promised = ResidencyPolicy { geometry: Geometry::new(2, 1).unwrap(), ..policy(&["DE", "FR", "NL"]) };
+    tenant.client.create_bucket(&narrow, Some(&promised)).await.unwrap();
+    tenant.put(&narrow, "kept", pattern(1, 300)).await;
+    let holders = tenant.client.stat(&narrow, &object_key("kept")).await.unwrap().sites;
+    assert_eq!(holders.len(), 2, "as many as its tenant may lose");
+    // The second time the bucket promises more, and what is in it lies where it lay.
+    for wider in [false, true] {
+        if wider {
+            tenant.client.set_bucket_policy(&narrow, &policy(&[])).await.unwrap();
+        }
+        deployment.stop().await;
+        lose_catalogue(&deployment, tenant.tenant);
+        for name in &holders {
+            std::fs::rename(deployment.site_dir(name), deployment.scratch().join(name)).unwrap();
+        }
+        for _ in 0..2 {
+            let refused = deployment.try_start().await.unwrap_err().to_string();
+            assert!(holders.iter().all(|name| refused.contains(name)), "{refused}");
+            assert!(
+                refused.contains("bucket narrow") && refused.contains("Bring back 1 of them"),
+                "{refused}"
+            );
+        }
+        for name in &holders {
+            std::fs::rename(deployment.scratch().join(name), deployment.site_dir(name)).unwrap();
+        }
+        deployment.start().await;
+        deployment.reconnect(&mut tenant).await;
+        assert_eq!(tenant.get(&narrow, "kept").await.unwrap(), pattern(1, 300), "wider: {wider}");
+    }
 }
