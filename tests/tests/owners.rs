@@ -560,3 +560,53 @@ async fn a_take_up_that_a_bucket_refuses_leaves_no_note_and_is_repeated() {
     deployment.reconnect(&mut things.tenant).await;
     assert!(things.has(1).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_among_several_acknowledges_two_copies_to_nobody_who_repeats_his_put_either() {
+    let dir = TempDir::new().unwrap();
+    let mut pods = Pods::start(dir.path());
+    let mut alone = Deployment::with_credentials_on(dir, pods.host(None), &pods.site_file).await;
+    let at_alone = Things::of(&alone).await;
+    let (geometry, degraded) = (Geometry::new(1, 2).unwrap(), coffer_model::Degraded::Accept);
+    let three = ResidencyPolicy { geometry, degraded, ..policy(&["DE", "FR", "NL"]) };
+    let bucket = bucket_name("three");
+    at_alone.tenant.client.create_bucket(&bucket, Some(&three)).await.unwrap();
+    pods.pods[2].kill();
+    until_alive(&alone, "s2", false).await;
+    // Without replicas that is what the bucket's policy accepts.
+    let data = bytes::Bytes::from_static(b"said twice");
+    let put = |repeats: bool| coffer_proto::v1::PutSmallRequest {
+        header: Some(coffer_proto::v1::PutHeader {
+            bucket: bucket.to_string(),
+            key: bytes::Bytes::from_static(b"object"),
+            repeats_blake3: match repeats {
+                true => bytes::Bytes::copy_from_slice(blake3::hash(&data).as_bytes()),
+                false => bytes::Bytes::new(),
+            },
+            ..Default::default()
+        }),
+        data: data.clone(),
+    };
+    let mut wire = alone.wire(&at_alone.tenant.credentials).await;
+    for repeats in [false, true] {
+        let stored = wire.objects.put_small(put(repeats)).await.unwrap().into_inner();
+        assert_eq!(stored.reduced_by, 1, "{stored:?}");
+    }
+    let kit = alone.service().kit().await.unwrap();
+    drop(wire);
+    drop(alone.stop_whatever().await);
+    let mut owner = alone.replica(pods.host(Some(&Told::of(1))), &kit).await.unwrap();
+    let at_owner = at_alone.at(&owner).await;
+    let mut wire = owner.wire(&at_owner.tenant.credentials).await;
+    for repeats in [false, true] {
+        let refused = wire.objects.put_small(put(repeats)).await;
+        assert!(refused.is_err(), "repeats: {repeats}: {refused:?}");
+    }
+    pods.pods[2].restart();
+    pods.tell();
+    until_alive(&owner, "s2", true).await;
+    let stored = wire.objects.put_small(put(true)).await.unwrap().into_inner();
+    assert_eq!(stored.reduced_by, 0, "{stored:?}");
+    drop(wire);
+    owner.stop().await;
+}
