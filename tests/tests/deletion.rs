@@ -106,3 +106,65 @@ async fn a_deletion_that_too_few_holders_acknowledged_is_finished_when_they_answ
     deployment.reconnect(&mut tenant).await;
     assert!(is_gone(&tenant, "doomed").await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_hold_is_acknowledged_over_a_deletion_that_has_begun_and_is_not_over() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("acme").await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    for key in ["case/doomed", "case/kept", "other"] {
+        tenant.put(&bucket, key, pattern(5, 200)).await;
+    }
+    let doomed = tenant.client.stat(&bucket, &object_key("case/doomed")).await.unwrap();
+    let (holder, version) = (&doomed.sites[0], doomed.object.version.to_string());
+    deployment.stop().await;
+    die_in_the_midst(&deployment, &tenant, "case/doomed").await;
+    let (home, away) = (deployment.site_dir(holder), deployment.scratch().join("away"));
+    std::fs::rename(&home, &away).unwrap();
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(!is_gone(&tenant, "case/doomed").await, "nobody said that it is gone");
+    for (prefix, exact) in [("case/", false), ("case/doomed", true), ("", false)] {
+        let refused = tenant.client.place_hold(&bucket, prefix.as_bytes(), exact, "case 7").await;
+        assert!(matches!(refused, Err(CallError::Precondition(_))), "{prefix:?}: {refused:?}");
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains(&version) && text.contains("case/doomed"), "it is named: {text}");
+    }
+    assert_eq!(tenant.client.list_holds().await.unwrap(), [], "what is refused holds nothing");
+    // What is not deleted can be held meanwhile.
+    let kept = tenant.client.place_hold(&bucket, b"case/kept", true, "case 7").await.unwrap();
+    assert!(tenant.client.delete(&bucket, &object_key("case/kept")).await.is_err());
+    tenant.client.release_hold(kept.id).await.unwrap();
+    deployment.stop().await;
+    std::fs::rename(&away, &home).unwrap();
+    // Its holder is back, and the start finishes it: what lies under the hold lies there for good.
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(is_gone(&tenant, "case/doomed").await);
+    tenant.client.place_hold(&bucket, b"case/", false, "case 7").await.unwrap();
+    deployment.stop().await;
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.get(&bucket, "case/kept").await.unwrap(), pattern(5, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_cut_off_and_made_again_stands_in_no_hold_s_way() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("acme").await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    tenant.put(&bucket, "doomed", pattern(5, 200)).await;
+    let holder = tenant.client.stat(&bucket, &object_key("doomed")).await.unwrap().sites.remove(0);
+    deployment.stop().await;
+    die_in_the_midst(&deployment, &tenant, "doomed").await;
+    std::fs::rename(deployment.site_dir(&holder), deployment.scratch().join("away")).unwrap();
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    // A newer version, and a deletion that hides both.
+    tenant.put(&bucket, "doomed", pattern(6, 200)).await;
+    tenant.client.delete(&bucket, &object_key("doomed")).await.unwrap();
+    assert!(is_gone(&tenant, "doomed").await);
+    tenant.client.place_hold(&bucket, b"", false, "case 7").await.unwrap();
+}

@@ -83,6 +83,14 @@ impl Catalog {
         self.readers().read(move |db| repair::has_tombstone(db, record)).await
     }
 
+    /// Whether a version is there and no tombstone covers it.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn stands(&self, version: VersionId) -> Result<bool, CatalogError> {
+        self.readers().read(move |db| repair::stands(db, version)).await
+    }
+
     /// Versions after `after` with their manifest records, in order of their
     /// ids, at most `limit`.
     ///

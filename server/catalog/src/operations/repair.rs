@@ -116,6 +116,13 @@ pub(crate) fn has_tombstone(connection: &Connection, record: RecordId) -> Result
     Ok(first(connection, sql, params![record.as_bytes()], |_| Ok(()))?.is_some())
 }
 
+/// Whether a version is there and no tombstone covers it.
+pub(crate) fn stands(connection: &Connection, version: VersionId) -> Result<bool, CatalogError> {
+    let sql = "SELECT 1 FROM version v WHERE v.id = ?1 AND NOT EXISTS (
+                   SELECT 1 FROM tombstone t WHERE t.object = v.object AND t.ord >= v.ord)";
+    Ok(first(connection, sql, params![version.as_bytes()], |_| Ok(()))?.is_some())
+}
+
 /// The ids of versions after `after` with their manifest records, in order.
 pub(crate) fn manifest_records(
     connection: &Connection,
