@@ -265,7 +265,7 @@ fn facts_of<'a, T: DeserializeOwned>(
 async fn load_facts(service: &Service, lost: &mut [Lost]) -> Result<Walk, RebuildError> {
     let open = facts_of::<Fact>(lost.iter().map(|lost| &lost.tenant), TenantSecrets::registry_key);
     let mut facts: Vec<Vec<_>> = lost.iter().map(|_| Vec::new()).collect();
-    let walk = each(&service.sites, RecordKind::Registry, open, async |batch| {
+    let walk = each(service, RecordKind::Registry, open, async |batch| {
         for Found { id, value: (at, fact), .. } in batch {
             if let Some(facts) = facts.get_mut(at) {
                 facts.push((id, fact));
@@ -412,7 +412,7 @@ fn time_of(fact: &Fact) -> Option<Timestamp> {
 
 async fn load_tombstones(service: &Service, lost: &mut [Lost]) -> Result<Walk, RebuildError> {
     let open = facts_of::<Tombstone>(lost.iter().map(|lost| &lost.tenant), TenantSecrets::tombstone_key);
-    let walk = each(&service.sites, RecordKind::Tombstone, open, async |batch| {
+    let walk = each(service, RecordKind::Tombstone, open, async |batch| {
         let mut loads: BTreeMap<usize, RebuildBatch> = BTreeMap::new();
         for Found { id, value: (at, tombstone), holders, .. } in batch {
             let load = loads.entry(at).or_default();
@@ -447,7 +447,7 @@ pub(crate) async fn withdrawn(
 ) -> Result<BTreeSet<VersionId>, RebuildError> {
     let open = facts_of::<Tombstone>(std::iter::once(tenant), TenantSecrets::tombstone_key);
     let mut withdrawn = BTreeSet::new();
-    let walk = each(&service.sites, RecordKind::Tombstone, open, async |batch| {
+    let walk = each(service, RecordKind::Tombstone, open, async |batch| {
         let failed = batch.into_iter().map(|found| found.value.1).filter(|tombstone| tombstone.failed_put);
         withdrawn.extend(failed.map(|tombstone| tombstone.version).filter(|version| of.contains(version)));
         Ok::<(), RebuildError>(())

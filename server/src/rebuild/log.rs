@@ -89,7 +89,7 @@ async fn find(service: &Service, lost: &[Lost]) -> Result<(Walk, Vec<Vec<Run>>),
     });
     let topology = &service.sites.topology().sites;
     let mut runs: Vec<Vec<Run>> = lost.iter().map(|_| Vec::new()).collect();
-    let walk = each(&service.sites, RecordKind::Log, open, async |batch| {
+    let walk = each(service, RecordKind::Log, open, async |batch| {
         for Found { id, value: (at, first, end), holders, .. } in batch {
             let places = (0_u8..=u8::MAX).zip(topology).filter(|(_, site)| holders.contains(&site.id));
             let holders = places.map(|(place, _)| place).collect();

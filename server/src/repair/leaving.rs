@@ -16,7 +16,7 @@ pub(crate) async fn short_without(service: &Service, leaving: SiteId) -> Result<
     let mut short = 0;
     for kind in KINDS {
         let keys = Keys::new(kind, &tenants);
-        let mut merge = Merge::new(service, kind).await;
+        let mut merge = Merge::new(service, kind).await?;
         while let Some((id, holders)) = merge.next(service).await {
             let holds = |site: SiteId| holders.iter().any(|(holder, _)| *holder == site);
             if !holds(leaving) || service.repairs.is_nobodys(id) {
