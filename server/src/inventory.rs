@@ -25,10 +25,11 @@ mod copies;
 use batch::Batch;
 pub(crate) use copies::read as read_copy;
 
-/// Lines of a listing at a time.
-const LIST_PAGE: usize = 4096;
-/// Versions of a catalogue at a time.
-const VERSION_PAGE: usize = 512;
+/// Lines of a listing at a time. Few, because whatever tenants ask for
+/// meanwhile waits for a look that is under way.
+const LIST_PAGE: usize = 1024;
+/// Versions of a catalogue at a time; as few, for the same reason.
+const VERSION_PAGE: usize = 128;
 
 /// The sites as one round of looking sees them. A site that fails while it is
 /// looked at counts as silent from then on.
