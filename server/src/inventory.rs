@@ -12,7 +12,9 @@ use coffer_regions::{
     Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Standing, Stray, VersionInventory,
     shard_record_id,
 };
+use tokio::sync::OnceCell;
 
+use crate::listing::{self, Accounted};
 use crate::repair::{Foreground, RepairError};
 use crate::residency::Policies;
 use crate::service::Service;
@@ -38,6 +40,9 @@ pub(crate) struct Census {
     /// Whose calls are given way to.
     foreground: Option<Arc<Foreground>>,
     shards: BTreeMap<SiteId, Tally>,
+    /// How many manifests and how many shards a site can have; looked up when a
+    /// listing is long.
+    accounted: [OnceCell<Accounted>; 2],
 }
 
 /// Shards at one site.
@@ -72,7 +77,8 @@ impl Census {
             alive: alive.contains(&listed.address.site.id),
         };
         let sites = service.sites.listed().iter().map(one).collect();
-        Self { sites, damaged: service.damage.all(), shards: BTreeMap::new(), foreground: None }
+        let (damaged, shards) = (service.damage.all(), BTreeMap::new());
+        Self { sites, damaged, shards, foreground: None, accounted: Default::default() }
     }
 
     /// The same, by somebody who can wait: between its looks tenants come first.
@@ -93,6 +99,19 @@ impl Census {
             Some(foreground) => foreground.look(work).await,
             None => work.await,
         }
+    }
+
+    /// Whether a site may list so many records, as far as anybody can know.
+    async fn is_credible(&self, service: &Service, site: SiteId, kind: RecordKind, listed: u64) -> bool {
+        if listed <= listing::slack(kind) {
+            return true;
+        }
+        let [manifests, shards] = &self.accounted;
+        let accounted = if kind == RecordKind::Shard { shards } else { manifests };
+        let sites = self.counting();
+        let accounted = accounted.get_or_try_init(|| Accounted::of(service, kind, &sites)).await;
+        // A catalogue that fails says so to whoever asks it next.
+        accounted.is_ok_and(|accounted| accounted.is_credible(kind, site, listed))
     }
 
     fn counting(&self) -> Vec<SiteId> {
@@ -195,7 +214,7 @@ async fn each_line(
     mut line: impl FnMut(ListedRecord),
 ) -> Result<(), SiteError> {
     let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable)?;
-    let mut after = None;
+    let (mut after, mut listed) = (None, 0);
     loop {
         if service.watch.is_leaving() {
             return Err(SiteError::Unreachable);
@@ -205,6 +224,12 @@ async fn each_line(
         let last = page.last().map(|last| last.id);
         // A listing that does not go on would never end.
         if last.is_some() && last <= after {
+            return Err(SiteError::Damaged);
+        }
+        listed += page.len() as u64;
+        // Nor would one of what nobody wrote.
+        if !census.is_credible(service, site, kind, listed).await {
+            service.sites.report(site);
             return Err(SiteError::Damaged);
         }
         after = last;

@@ -40,6 +40,7 @@ mod leaf;
 mod leaf_text;
 mod ledger;
 mod list;
+mod listing;
 mod log_range;
 mod log_sizes;
 mod metrics;

@@ -27,6 +27,6 @@ pub use error::{
 };
 pub use rows::{
     BucketRow, ChallengeCounts, ChallengeRow, Counts, DrawnChallenge, FactRow, Leaf, ListRow, ManifestRow,
-    NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, TombstoneRow, VersionRow,
+    NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, Striped, TombstoneRow, VersionRow,
 };
 pub use writer::Grouping;

@@ -212,6 +212,15 @@ pub struct ChallengeCounts {
     pub unchallenged_versions: u64,
 }
 
+/// Versions that are not small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Striped {
+    /// How many, hidden ones included.
+    pub versions: u64,
+    /// Bytes of their contents.
+    pub bytes: u64,
+}
+
 /// A part of what the sites hold, on its way into a new catalogue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RebuildBatch {
