@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coffer_catalog::{CatalogError, ManifestRow};
+use coffer_catalog::ManifestRow;
 use coffer_model::{Layout, RecordId, SiteId, VersionId};
 use coffer_regions::{
     Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Standing, Stray, VersionInventory,

@@ -45,6 +45,7 @@ fn without(site: &str) -> ResidencyPolicy {
 type Given = Vec<(String, RecordKind)>;
 
 /// What all sites know of each other.
+#[derive(Default)]
 struct Notes {
     given: watch::Sender<Given>,
     /// Whether only the first site that is given a manifest takes it, and who did.
@@ -52,17 +53,6 @@ struct Notes {
     /// The others, which wait with theirs until they may refuse it.
     waiting: watch::Sender<Vec<String>>,
     refuse: watch::Sender<bool>,
-}
-
-impl Default for Notes {
-    fn default() -> Self {
-        Self {
-            given: watch::Sender::default(),
-            one_takes: Mutex::default(),
-            waiting: watch::Sender::default(),
-            refuse: watch::Sender::default(),
-        }
-    }
 }
 
 impl Notes {
