@@ -216,10 +216,14 @@ enum Settled<T> {
     Unreadable,
 }
 
+/// So many times more a holder is asked that did not answer.
+const ASKED_AGAIN: usize = 2;
+
 /// The first copy that opens among the other holders. A copy that is not
 /// looked for is not read twice, and hides no other copy: a site that lies
 /// about whose a record is would otherwise make it disappear. A copy that does
-/// not open is its site's fault.
+/// not open is its site's fault. A call may fail once, and what is left out of a
+/// catalogue is left out for good: who did not answer is asked again.
 async fn others<T>(
     sites: &Sites,
     id: RecordId,
@@ -231,27 +235,33 @@ async fn others<T>(
     let start = first_holder(&Listed { id, holders: holders.to_vec(), body_bytes: 0 });
     let mut foreign: Vec<(SiteId, Digest)> = Vec::new();
     let mut first = Some(first);
-    for (site_id, listed) in holders.iter().cycle().skip(start).take(holders.len()) {
-        if foreign.iter().any(|(_, digest)| digest == listed) {
-            continue;
-        }
-        let look = match first.take() {
-            Some(look) => look,
-            None => match sites.get(*site_id) {
-                Some(site) => Look::at(site.get(id).await, open),
-                None => Look::Silent,
-            },
-        };
-        match look {
-            Look::Good(value, bytes) => {
-                foreign.iter().for_each(|(liar, _)| sites.report(*liar));
-                return Settled::Good(value, bytes);
+    let mut asked: Vec<_> = holders.iter().cycle().skip(start).take(holders.len()).copied().collect();
+    for _ in 0..=ASKED_AGAIN {
+        let mut unanswered = Vec::new();
+        for (site_id, listed) in asked {
+            if foreign.iter().any(|(_, digest)| *digest == listed) {
+                continue;
             }
-            Look::Foreign(digest) => foreign.push((*site_id, digest)),
-            Look::Silent => drop(silent.insert(*site_id)),
-            Look::Bad => sites.report(*site_id),
+            let look = match first.take() {
+                Some(look) => look,
+                None => match sites.get(site_id) {
+                    Some(site) => Look::at(site.get(id).await, open),
+                    None => Look::Silent,
+                },
+            };
+            match look {
+                Look::Good(value, bytes) => {
+                    foreign.iter().for_each(|(liar, _)| sites.report(*liar));
+                    return Settled::Good(value, bytes);
+                }
+                Look::Foreign(digest) => foreign.push((site_id, digest)),
+                Look::Silent => unanswered.push((site_id, listed)),
+                Look::Bad => sites.report(site_id),
+            }
         }
+        asked = unanswered;
     }
+    silent.extend(asked.into_iter().map(|(site, _)| site));
     match foreign.is_empty() {
         true => Settled::Unreadable,
         false => Settled::Foreign(foreign.into_iter().map(|(_, digest)| digest).collect()),
