@@ -33,6 +33,7 @@ use crate::fleet::{Container, Programs, containers_in};
 
 pub use drain::{Drains, drained_by_kubectl};
 pub use least::Lies;
+use least::WHOLE;
 pub use stories::{Figures, a_loss, a_new_site, a_reboot, ten_become_three};
 pub use trust::{Trust, forged, relabelled, revoked};
 
