@@ -35,12 +35,15 @@ fn why(text: &str) -> Option<String> {
 
 /// Two nodes of a fleet whose objects lie on all six pods are drained one after the other. The first pod may
 /// be missing. The second may not, until what lay on the first is on a spare node, which takes pods again only then.
-/// `None`: there is no such binary here.
+/// `None`, and a word about it: there is no such binary here.
 ///
 /// # Panics
 /// If a drain passes that must not, something does not come, or an object is lost.
 pub fn drained_by_kubectl(programs: &Programs, objects: usize, size: u64) -> Option<Drains> {
-    let binary = kubectl::find()?;
+    let Some(binary) = kubectl::find() else {
+        kubectl::say_that_there_is_none("drain of a fleet with data");
+        return None;
+    };
     let plan = Plan::seven("1h");
     let mut home = Home::start(programs, &plan);
     home.put(objects, size);
@@ -51,13 +54,13 @@ pub fn drained_by_kubectl(programs: &Programs, objects: usize, size: u64) -> Opt
     // Whoever empties a cordoned node wants its data elsewhere: that has to wait.
     let places = plan.places.iter().map(|(name, _)| name);
     let spare = places.into_iter().find(|name| !homes.values().any(|node| node == *name)).unwrap();
-    good(&home, &binary, &format!("cordon {spare}"));
-    passes(&home, &binary, &homes[first]);
+    good(&home, binary, &format!("cordon {spare}"));
+    passes(&home, binary, &homes[first]);
     home.reads_back();
 
     let drain = format!("drain {} --timeout=2s", homes[second]);
     let refused = until("a drain is refused for the shards' sake", || {
-        let said = home.kubectl(&binary, &drain);
+        let said = home.kubectl(binary, &drain);
         assert!(!said.good, "the second pod was given away: {}", said.text);
         // In the first moment the reason may still be that of the state before.
         why(&said.text).filter(|why| why.starts_with("sites: 0 of 5 pods may be missing"))
@@ -67,14 +70,14 @@ pub fn drained_by_kubectl(programs: &Programs, objects: usize, size: u64) -> Opt
     home.reads_back();
 
     // Another site joins on the spare node, and gets what lay on the first.
-    good(&home, &binary, &format!("uncordon {spare}"));
+    good(&home, binary, &format!("uncordon {spare}"));
     until("its site is retired", || (home.standing(first).as_deref() == Some("retired")).then_some(()));
     until("everything is whole", || home.is_whole().then_some(()));
-    passes(&home, &binary, &homes[second]);
+    passes(&home, binary, &homes[second]);
     home.reads_back();
 
     // It goes back to its disk.
-    good(&home, &binary, &format!("uncordon {}", homes[second]));
+    good(&home, binary, &format!("uncordon {}", homes[second]));
     until("it serves again", || home.active().contains(second).then_some(()));
     assert_eq!(home.homes().get(second), Some(&homes[second]));
     until("everything is whole again", || home.is_whole().then_some(()));

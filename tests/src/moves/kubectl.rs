@@ -1,33 +1,20 @@
 //! The `kubectl` of this machine, as the operator of a fleet at home would use it.
 
-use std::path::{Path, PathBuf};
+/// The one that the contract of the embedded API is about.
+#[path = "../../../scheduler/embedded/tests/kubectl/binary.rs"]
+mod binary;
+
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{Home, KUBECONFIG};
 
-/// The version that the API answers as.
-const VERSION: &str = "v1.32";
+pub(super) use binary::{kubectl as find, say_that_there_is_none};
 
 /// What a run said.
 pub(super) struct Said {
     pub(super) good: bool,
     pub(super) text: String,
-}
-
-/// The binary of that version. What dispatches to several versions is passed over for those beside it.
-pub(super) fn find() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let behind = |place: &PathBuf| Some(place.join("kubectl").canonicalize().ok()?.parent()?.to_owned());
-    places.extend(places.iter().filter_map(behind).collect::<Vec<_>>());
-    let named = |name: &'static str| places.iter().map(move |place| place.join(name));
-    named("kubectl.1.32").chain(named("kubectl")).find(|binary| is_of_version(binary))
-}
-
-fn is_of_version(binary: &Path) -> bool {
-    let said = Command::new(binary).args(["version", "--client", "-o", "json"]).output();
-    let text = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.contains(&format!("\"gitVersion\": \"{VERSION}")) && !text.contains("dispatcher")
 }
 
 impl Home {
