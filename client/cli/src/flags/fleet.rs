@@ -241,6 +241,10 @@ pub(crate) struct FleetServeFlags {
     /// What runs the pods; chosen with the fleet's first start [default: process].
     #[arg(long, value_enum, value_name = "RUNTIME", conflicts_with = "no_agents")]
     pub(crate) runtime: Option<PodRuntime>,
+    /// Start no scheduler and no controllers: `coffer fleet control` does, with the kubeconfig and the site authority
+    /// that lie in fleet/ of the config directory.
+    #[arg(long)]
+    pub(crate) no_control: bool,
     /// Stop when stdin closes.
     #[arg(long, hide = true)]
     pub(crate) exit_with_stdin: bool,
