@@ -29,7 +29,7 @@ pub(crate) use drill::{RecoverFlags, StandInFlags};
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;
 #[cfg(feature = "embedded")]
-pub(crate) use fleet::{ControlFlags, FleetCommand, FleetFlags, FleetServeFlags, LogsFlags};
+pub(crate) use fleet::{ControlFlags, FleetCommand, FleetFlags, FleetServeFlags, LogsFlags, PodRuntime};
 pub(crate) use hold::{CaseCommand, HoldCommand};
 #[cfg(feature = "embedded")]
 pub(crate) use replica::{KubernetesName, ReplicaFlags};
@@ -221,6 +221,10 @@ pub(crate) struct TryFlags {
     /// and coffer-site must be beside this one; as root the pods are confined in full.
     #[arg(long)]
     pub(crate) fleet: bool,
+    /// What runs the fleet's pods [default: process].
+    #[cfg(feature = "embedded")]
+    #[arg(long, value_enum, value_name = "RUNTIME", requires = "fleet")]
+    pub(crate) fleet_runtime: Option<PodRuntime>,
     /// Keep the data directory and the restored tree.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -271,6 +275,10 @@ pub(crate) struct ServeFlags {
     /// How long a silent node is waited for before what its pods hold is rebuilt elsewhere. Its place is taken much earlier, so that writes go on.
     #[arg(long, default_value = "10m", value_parser = seconds, value_name = "DURATION", requires = "fleet")]
     pub(crate) fleet_rebuild_after: Seconds,
+    /// What runs the fleet's pods; chosen with its first start [default: process].
+    #[cfg(feature = "embedded")]
+    #[arg(long, value_enum, value_name = "RUNTIME", requires = "fleet")]
+    pub(crate) fleet_runtime: Option<PodRuntime>,
     /// Who gives the root key at later starts.
     #[arg(long, value_enum, default_value = "passphrase")]
     pub(crate) custodian: CustodianKind,

@@ -95,6 +95,7 @@ async fn fleet(context: &Context<'_>, flags: &ServeFlags) -> Result<Home, Failur
     let sites = sites(flags.sites.as_deref())?;
     let mut wanted = Wanted::of(&sites, flags.fleet_listen);
     (wanted.spare, wanted.rebuild_after) = (flags.fleet_spare, flags.fleet_rebuild_after.0);
+    wanted.runtime = flags.fleet_runtime;
     Home::start(context, &flags.data_dir, wanted).await
 }
 
