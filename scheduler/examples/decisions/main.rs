@@ -1,8 +1,9 @@
 //! What decisions cost, and their replay in a process of its own.
 //!
 //! `cargo run --release -p coffer-scheduler --example decisions -- rates` decides over sets of six pods on 100 to
-//! 10,000 nodes; `-- ledger N FILE` writes a ledger of N decisions and prints its end;
-//! `-- replay FILE END` makes all of them again.
+//! 10,000 nodes; `-- ledger N FILE` writes a ledger of N decisions, no two alike, and prints its end;
+//! `-- replay FILE END` makes all of them again; `-- damage FILE END N` changes one bit at each of N places by
+//! chance, one after the other, and fails where a replay does not find it.
 #![expect(clippy::unwrap_used, reason = "a measurement stops at the first failure")]
 #![expect(clippy::print_stdout, reason = "a measurement prints its findings")]
 #![expect(
@@ -11,12 +12,16 @@
 )]
 #![expect(clippy::cast_precision_loss, reason = "rates are for people")]
 
+mod shapes;
+mod varied;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use coffer_model::{FailureDomain, Tier};
 use coffer_scheduler::{
-    Attestation, Costs, Ledger, Line, Node, Pod, PodId, Residency, Resources, SiteSet, Spread,
+    Attestation, Costs, Ledger, LedgerError, Line, Node, Pod, PodId, Residency, Resources, SiteSet, Spread,
 };
 
 const COUNTRIES: [&str; 8] = ["DE", "FR", "NL", "ES", "IT", "CH", "US", "JP"];
@@ -51,31 +56,30 @@ fn set(n: u64) -> SiteSet {
 }
 
 /// Decides over sets that come and, after a while, go; how long each decision took.
-fn run(nodes: u64, sets: u64, mut written: impl FnMut(String)) -> (Vec<f64>, String) {
+fn run(nodes: u64, sets: u64) -> Vec<f64> {
     let mut ledger = Ledger::new();
-    (0..nodes).for_each(|n| written(ledger.change(Line::Node(Box::new(node(n)))).unwrap()));
+    (0..nodes).for_each(|n| _ = ledger.change(Line::Node(Box::new(node(n)))).unwrap());
     let mut took = Vec::new();
     let keep = nodes;
     for n in 0..sets {
         let start = Instant::now();
-        let (decision, line) = ledger.decide(set(n), Costs::default()).unwrap();
+        let (decision, _) = ledger.decide(set(n), Costs::default()).unwrap();
         took.push(start.elapsed().as_secs_f64());
         assert!(decision.is_some(), "set {n} on {nodes} nodes");
-        written(line);
         if let Some(old) = n.checked_sub(keep) {
             for ordinal in 0..6 {
                 let pod = PodId { set: format!("set-{old}").parse().unwrap(), ordinal };
-                written(ledger.change(Line::Released(pod)).unwrap());
+                ledger.change(Line::Released(pod)).unwrap();
             }
         }
     }
-    (took, ledger.end())
+    took
 }
 
 fn rates() {
     println!("sets of 6 pods: EU, tier II, one a failure domain, three a country, countries within one");
     for nodes in [100, 500, 1000, 2000, 5000, 10_000] {
-        let (mut took, _) = run(nodes, 1000, |_| ());
+        let mut took = run(nodes, 1000);
         let all: f64 = took.iter().sum();
         took.sort_by(f64::total_cmp);
         println!(
@@ -87,29 +91,60 @@ fn rates() {
     }
 }
 
-fn main() {
+fn write(decisions: u64, path: &str) {
+    let mut lines = String::new();
+    let (end, counts) = varied::write(decisions, &mut |line| {
+        lines.push_str(&line);
+        lines.push('\n');
+    });
+    std::fs::write(path, &lines).unwrap();
+    println!("{end}");
+    eprintln!("{} lines, {} bytes: {}", lines.lines().count(), lines.len(), varied::said(&counts));
+}
+
+/// Changes one bit here and there, always of a whole ledger. Each change has to be found.
+fn damage(path: &str, end: &str, places: u64) -> ExitCode {
+    let bytes = std::fs::read(path).unwrap();
+    let (mut chance, mut found) = (shapes::Chance(places), BTreeMap::<&str, u64>::new());
+    for _ in 0..places {
+        let (at, bit) = (chance.index(bytes.len()), chance.below(8));
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << bit;
+        let why = match String::from_utf8(changed) {
+            Err(_) => "no text any more",
+            Ok(text) => match Ledger::replay(text.lines(), Some(end)) {
+                Ok(_) => {
+                    println!("bit {bit} of byte {at} was changed, and nobody found it");
+                    return ExitCode::FAILURE;
+                }
+                Err(LedgerError::Form { .. }) => "no line of a ledger",
+                Err(LedgerError::Chain { .. } | LedgerError::End) => "the chain of digests",
+                Err(_) => "the decision made again",
+            },
+        };
+        *found.entry(why).or_default() += 1;
+    }
+    println!("{places} of {places} changes were found: {found:?}");
+    ExitCode::SUCCESS
+}
+
+fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match texts[..] {
-        ["ledger", count, path] => {
-            let mut lines = String::new();
-            let (_, end) = run(200, count.parse().unwrap(), |line| {
-                lines.push_str(&line);
-                lines.push('\n');
-            });
-            std::fs::write(path, lines).unwrap();
-            println!("{end}");
-        }
+        ["ledger", count, path] => write(count.parse().unwrap(), path),
+        ["damage", path, end, places] => return damage(path, end, places.parse().unwrap()),
         ["replay", path, end] => {
             let text = std::fs::read_to_string(path).unwrap();
             match Ledger::replay(text.lines(), Some(end)) {
                 Ok(ledger) => println!("the same: {} pods bound", ledger.cluster().bound().count()),
                 Err(error) => {
                     println!("{error}");
-                    std::process::exit(1);
+                    return ExitCode::FAILURE;
                 }
             }
         }
         _ => rates(),
     }
+    ExitCode::SUCCESS
 }
