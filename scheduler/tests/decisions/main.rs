@@ -7,6 +7,7 @@ mod explain;
 mod instance;
 mod large;
 mod leaving;
+mod others;
 mod placement;
 mod preemption;
 mod ranking;
