@@ -1,7 +1,7 @@
 //! What decisions cost, and their replay in a process of its own.
 //!
 //! `cargo run --release -p coffer-scheduler --example decisions -- rates` decides over sets of six pods on 100 to
-//! 10,000 nodes; `-- ledger N FILE` writes a ledger of N decisions, no two alike, and prints its end;
+//! 10,000 nodes, and over such as have to be apart from others; `-- ledger N FILE` writes a ledger of N decisions, no two alike, and prints its end;
 //! `-- replay FILE END` makes all of them again; `-- damage FILE END N` changes one bit at each of N places by
 //! chance, one after the other, and fails where a replay does not find it.
 #![expect(clippy::unwrap_used, reason = "a measurement stops at the first failure")]
@@ -21,7 +21,8 @@ use std::time::Instant;
 
 use coffer_model::{FailureDomain, Tier};
 use coffer_scheduler::{
-    Attestation, Costs, Ledger, LedgerError, Line, Node, Pod, PodId, Residency, Resources, SiteSet, Spread,
+    Affinity, Attestation, Costs, Ledger, LedgerError, Line, Node, Operator, Pod, PodId, PodTerm,
+    Requirement, Residency, Resources, SiteSet, Space, Spread, Topology,
 };
 
 const COUNTRIES: [&str; 8] = ["DE", "FR", "NL", "ES", "IT", "CH", "US", "JP"];
@@ -43,9 +44,22 @@ fn node(n: u64) -> Node {
     }
 }
 
-fn set(n: u64) -> SiteSet {
+/// Colours of sets whose pods have to be apart from those of others of the same colour, by node.
+const COLOURS: u64 = 16;
+
+fn apart(n: u64) -> (BTreeMap<String, String>, Affinity) {
+    let colour = format!("c{}", n % COLOURS);
+    let same = Requirement { key: "colour".to_owned(), is: Operator::In([colour.clone()].into()) };
+    let term = PodTerm { topology: Topology::Node, spaces: [Space::Fleet].into(), selector: vec![same] };
+    ([("colour".to_owned(), colour)].into(), Affinity { apart: vec![term], ..Affinity::default() })
+}
+
+fn set(n: u64, coloured: bool) -> SiteSet {
     let needs = Resources { cpu_millis: 500, memory_bytes: 2 << 30, disk_bytes: 256 << 30, iops: 500 };
-    let pods = (0..6).map(|ordinal| Pod::plain(ordinal, needs));
+    let (labels, affinity) = if coloured { apart(n) } else { Default::default() };
+    let affinity = coloured.then(|| Box::new(affinity));
+    let like = Pod { labels, affinity, ..Pod::plain(0, needs) };
+    let pods = (0..6).map(|ordinal| Pod { ordinal, ..like.clone() });
     let allow = vec!["EU".parse().unwrap()];
     SiteSet {
         name: format!("set-{n}").parse().unwrap(),
@@ -56,14 +70,14 @@ fn set(n: u64) -> SiteSet {
 }
 
 /// Decides over sets that come and, after a while, go; how long each decision took.
-fn run(nodes: u64, sets: u64) -> Vec<f64> {
+fn run(nodes: u64, sets: u64, coloured: bool) -> Vec<f64> {
     let mut ledger = Ledger::new();
     (0..nodes).for_each(|n| _ = ledger.change(Line::Node(Box::new(node(n)))).unwrap());
     let mut took = Vec::new();
     let keep = nodes;
     for n in 0..sets {
         let start = Instant::now();
-        let (decision, _) = ledger.decide(set(n), Costs::default()).unwrap();
+        let (decision, _) = ledger.decide(set(n, coloured), Costs::default()).unwrap();
         took.push(start.elapsed().as_secs_f64());
         assert!(decision.is_some(), "set {n} on {nodes} nodes");
         if let Some(old) = n.checked_sub(keep) {
@@ -78,8 +92,14 @@ fn run(nodes: u64, sets: u64) -> Vec<f64> {
 
 fn rates() {
     println!("sets of 6 pods: EU, tier II, one a failure domain, three a country, countries within one");
+    rates_of(false);
+    println!("the same, apart by node from pods of other sets of their colour");
+    rates_of(true);
+}
+
+fn rates_of(coloured: bool) {
     for nodes in [100, 500, 1000, 2000, 5000, 10_000] {
-        let mut took = run(nodes, 1000);
+        let mut took = run(nodes, 1000, coloured);
         let all: f64 = took.iter().sum();
         took.sort_by(f64::total_cmp);
         println!(
