@@ -100,7 +100,8 @@ async fn newest_slots(data: &Path) -> BTreeMap<SlotId, SlotContent> {
         let path = data.join("sites").join(&address.site.name);
         let Ok(site) = DirectorySite::open(&path, address.site, Arc::new(OsEntropy)) else { continue };
         for line in site.list_slots().await.unwrap() {
-            let content = site.read_slot(line.slot).await.unwrap();
+            // One that is damaged has its content elsewhere.
+            let Ok(content) = site.read_slot(line.slot).await else { continue };
             if newest.get(&line.slot).is_none_or(|old| old.generation < content.generation) {
                 newest.insert(line.slot, content);
             }
@@ -202,7 +203,7 @@ const KINDS: [(&str, &str); 6] = [
     (
         "fact",
         "SELECT kind, id, body FROM fact
-         WHERE ?1 >= 0 AND kind NOT IN ('deletion', 'settled', 'orders') ORDER BY kind, id",
+         WHERE ?1 >= 0 AND kind NOT IN ('deletion', 'settled', 'orders', 'removed') ORDER BY kind, id",
     ),
     ("leaf", "SELECT seq, hash, body FROM leaf WHERE seq < ?1 ORDER BY seq"),
 ];

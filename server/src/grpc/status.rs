@@ -120,8 +120,10 @@ impl Coded for SiteChangeError {
             Self::NotOne(_) | Self::Form(_) | Self::Certificate => Code::InvalidArgument,
             Self::Standing { .. }
             | Self::Needed { .. }
+            | Self::NeededByTenant { .. }
             | Self::Occupied { .. }
             | Self::Needing { .. }
+            | Self::Unread { .. }
             | Self::Store(_) => Code::FailedPrecondition,
             Self::Unseen { source, .. } => source.code(),
             Self::Registry(error) => error.code(),
@@ -152,6 +154,8 @@ impl Coded for PutError {
             Self::TooLarge(_) => Code::InvalidArgument,
             Self::Placement(PlacementError::Unsatisfiable(_)) => Code::FailedPrecondition,
             Self::Placement(_) | Self::Write(_) | Self::Manifest { .. } => Code::Unavailable,
+            // Whoever has all of it at hand puts it again.
+            Self::PolicyChanged(_) => Code::Unavailable,
             Self::Undecided => Code::Unknown,
             Self::Audit(error) => error.code(),
             Self::Orders(error) => error.code(),
@@ -216,7 +220,7 @@ impl Coded for HoldError {
     fn code(&self) -> Code {
         match self {
             Self::NoBucket(_) | Self::NoHold(_) => Code::NotFound,
-            Self::Released(_) => Code::FailedPrecondition,
+            Self::Released(_) | Self::Deleting(_) => Code::FailedPrecondition,
             Self::Reason => Code::InvalidArgument,
             Self::Sign(error) => error.code(),
             Self::Registry(error) => error.code(),
@@ -252,6 +256,7 @@ impl Coded for FactsError {
         match self {
             Self::Audit(error) => error.code(),
             Self::Jobs(error) => error.code(),
+            Self::Look(error) => error.code(),
             Self::Catalog(_) | Self::Note(_) | Self::Stored | Self::Form(_) | Self::Sign(_) => Code::Internal,
         }
     }
