@@ -327,4 +327,5 @@ async fn a_storm_through_the_api_breaks_no_budget_and_ends_as_it_was_wanted() {
         }
     }
     assert!(sums["bound"] > 20 && sums["told to end"] > 5, "{sums:?}");
+    assert!(sums["cut off"] > 5, "{sums:?}");
 }
