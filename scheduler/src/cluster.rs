@@ -507,7 +507,7 @@ mod tests {
         let spaces = [Space::Fleet, Space::Named("shop".to_owned())];
         PodTerm {
             topology: topology[usize::try_from(n % 4).unwrap()].clone(),
-            spaces: spaces.into_iter().skip(usize::from(n % 5 == 0)).collect(),
+            spaces: spaces.into_iter().skip(usize::from(n.is_multiple_of(5))).collect(),
             selector: vec![Requirement { key: "app".to_owned(), is }],
         }
     }

@@ -74,7 +74,7 @@ fn node(n: u64) -> Node {
         attested: Some(Attestation { country: country.parse().unwrap(), domain, tier: Tier::III }),
         labels: BTreeMap::new(),
         taints: BTreeSet::new(),
-        cordoned: n % 11 == 0,
+        cordoned: n.is_multiple_of(11),
         ready: true,
     }
 }

@@ -206,8 +206,8 @@ pub(crate) fn set(chance: &mut Chance, n: u64, cluster: &Cluster) -> SiteSet {
     SiteSet {
         name: format!("set-{n}").parse().unwrap(),
         residency: Residency {
-            allow: parsed(*chance.pick::<&[&str]>(&allow)),
-            deny: parsed(*chance.pick::<&[&str]>(&deny)),
+            allow: parsed(chance.pick::<&[&str]>(&allow)),
+            deny: parsed(chance.pick::<&[&str]>(&deny)),
             tier_min: *chance.pick(&[Tier::I, Tier::II, Tier::III]),
         },
         spread: Spread {

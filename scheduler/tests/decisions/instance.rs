@@ -193,7 +193,7 @@ pub(crate) fn least_moved(cluster: &Cluster, set: &SiteSet) -> Option<u64> {
 }
 
 /// What the cheapest legal placement costs.
-pub(crate) fn least_cost(cluster: &Cluster, set: &SiteSet, cost: &dyn Fn(&Pod, &Node) -> u64) -> Option<u64> {
+pub(crate) fn least_cost(cluster: &Cluster, set: &SiteSet, cost: Price<'_>) -> Option<u64> {
     let (oracle, pods, mut chosen) = Oracle::of(cluster, set, false);
     Oracle { cost: Some(cost), ..oracle }.best(&pods, &mut chosen)
 }
@@ -218,6 +218,9 @@ pub(crate) fn is_legal(cluster: &Cluster, set: &SiteSet, on: &[NodeName]) -> boo
     pods.len() == on.len() && oracle.is_spread(&chosen)
 }
 
+/// What a pod costs on a node.
+type Price<'a> = &'a dyn Fn(&Pod, &Node) -> u64;
+
 struct Oracle<'a> {
     cluster: &'a Cluster,
     set: &'a SiteSet,
@@ -227,7 +230,7 @@ struct Oracle<'a> {
     could: BTreeSet<Country>,
     before: usize,
     /// `None`: any placement will do.
-    cost: Option<&'a dyn Fn(&Pod, &Node) -> u64>,
+    cost: Option<Price<'a>>,
 }
 
 impl<'a> Oracle<'a> {

@@ -51,7 +51,7 @@ fn changes(set: &SiteSet) -> Vec<Vec<Repair>> {
         (Constraint::NodeAffinity, some(|one| !one.nodes.is_empty())),
     ];
     let mut waived: Vec<Vec<Repair>> = (0..8_u32)
-        .map(|bits| (0..3_usize).filter(|n| bits >> n & 1 == 1).collect::<Vec<_>>())
+        .map(|bits| (0..3_usize).filter(|n| (bits >> n) & 1 == 1).collect::<Vec<_>>())
         .filter(|all| all.iter().all(|n| demands[*n].1))
         .map(|all| all.into_iter().map(|n| Repair::Waive(demands[n].0)).collect())
         .collect();
@@ -186,7 +186,7 @@ fn by_hand(cluster: &Cluster, set: &SiteSet) -> Option<(usize, u64)> {
         let mut best = None;
         for bits in 0..1_u32 << shunning.len() {
             let mut after = cluster.clone();
-            let away = shunning.iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1);
+            let away = shunning.iter().enumerate().filter(|(n, _)| (bits >> n) & 1 == 1);
             away.for_each(|(_, one)| _ = after.remove_neighbour(&one.name));
             let mut search = Search::new(after, &revised, best);
             search.go(&mut Vec::new(), 128 * u64::from(bits.count_ones()));
