@@ -286,6 +286,12 @@ pub(crate) struct ServeFlags {
     /// Where the recovery kit goes [default: recovery-kit.json in the config directory].
     #[arg(long, value_name = "FILE")]
     pub(crate) kit_out: Option<PathBuf>,
+    /// A site that is lost for good, for a start that would wait for it to make a catalogue again; repeat it.
+    ///
+    /// However many of them there are, the catalogue is made from the other sites, and its log says so. Objects
+    /// and deletions that these sites alone knew are left out, even if one of them comes back later.
+    #[arg(long = "without-site", value_name = "NAME")]
+    pub(crate) without_sites: Vec<String>,
     /// Where the pods are now: JSON that whoever places them replaces when one has moved [default: where the site file says].
     #[arg(long, value_name = "FILE")]
     pub(crate) endpoints_file: Option<PathBuf>,

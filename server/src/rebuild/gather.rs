@@ -73,6 +73,7 @@ pub(crate) async fn each<T: Send + 'static, E: From<CatalogError>>(
         let read = move |listed| async move {
             let batch = read(sites, listed, Arc::clone(open)).await;
             batch.found.iter().for_each(|found| opened.note(&found.holders));
+            batch.foreign.iter().for_each(|holders| opened.note_foreign(holders));
             batch
         };
         let mut batches = std::pin::pin!(listings.map(read).buffered(BATCHES));
@@ -108,13 +109,16 @@ pub(crate) struct Batch<T> {
     pub(crate) found: Vec<Found<T>>,
     /// Sites that did not answer.
     pub(crate) silent: BTreeSet<SiteId>,
+    /// Of each record that nobody here can open, the sites that list what was read.
+    foreign: Vec<Vec<SiteId>>,
     unreadable: u64,
 }
 
 /// Reads a batch, each record from one of its holders, and opens it; what does
 /// not open is looked for at the other holders.
 pub(crate) async fn read<T: Send + 'static>(sites: &Sites, listed: Vec<Listed>, open: Open<T>) -> Batch<T> {
-    let mut batch = Batch { found: Vec::with_capacity(listed.len()), silent: BTreeSet::new(), unreadable: 0 };
+    let found = Vec::with_capacity(listed.len());
+    let mut batch = Batch { found, silent: BTreeSet::new(), foreign: Vec::new(), unreadable: 0 };
     let copies = first_copies(sites, &listed).await;
     let opening = Arc::clone(&open);
     let look_at_all = move || {
@@ -138,7 +142,10 @@ pub(crate) async fn read<T: Send + 'static>(sites: &Sites, listed: Vec<Listed>, 
                 let holders = holders.into_iter().map(|(site, _)| site).collect();
                 batch.found.push(Found { id, value, holders, body_bytes });
             }
-            Settled::Foreign => {}
+            Settled::Foreign(read) => {
+                let same = holders.iter().filter(|(_, digest)| read.contains(digest));
+                batch.foreign.push(same.map(|(site, _)| *site).collect());
+            }
             Settled::Unreadable => batch.unreadable += 1,
         }
     }
@@ -204,7 +211,8 @@ impl<T> Look<T> {
 
 enum Settled<T> {
     Good(T, usize),
-    Foreign,
+    /// With the digests of what was read.
+    Foreign(Vec<Digest>),
     Unreadable,
 }
 
@@ -244,5 +252,8 @@ async fn others<T>(
             Look::Bad => sites.report(*site_id),
         }
     }
-    if foreign.is_empty() { Settled::Unreadable } else { Settled::Foreign }
+    match foreign.is_empty() {
+        true => Settled::Unreadable,
+        false => Settled::Foreign(foreign.into_iter().map(|(_, digest)| digest).collect()),
+    }
 }

@@ -194,6 +194,7 @@ fn host(
     replica: &Replica,
 ) -> Result<Host, Failure> {
     let mut host = Host::of_this_machine(context.clock.clone(), context.entropy.clone());
+    host.given_up.extend(flags.without_sites.iter().cloned());
     let safe = "nothing was opened";
     if let Some(path) = endpoints {
         let file = EndpointsFile::open(path).advise(safe, "mend the file, or leave the flag out")?;
