@@ -1,6 +1,9 @@
 //! Random storms through the embedded API, under a seed: nodes die, return, are
-//! drained, relabelled and fill up, sets grow, shrink and roll out. Judged by
-//! counts of the test's own over what the API says.
+//! drained, relabelled and fill up, sets grow, shrink and roll out, and others
+//! give way to one of a higher priority. Judged by counts of the test's own over
+//! what the API says.
+
+mod higher;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +36,14 @@ struct Storm {
     counts: BTreeMap<&'static str, u64>,
     /// For how many turns in a row a pod that could be spared stood where it may not.
     outside: BTreeMap<PodId, u32>,
+    /// Pods that are wanted of the set of a higher priority, and for how long room is kept for them.
+    ruby: usize,
+    great: bool,
+    kept: higher::Kept,
+    /// Pods of somebody else that there ever were.
+    others: u64,
+    /// Lines of the ledger so far.
+    lines: u64,
 }
 
 /// Turns that a pod may stand where it may not, once it can be spared: it is seen, told to end, and ends.
@@ -45,8 +56,23 @@ impl Storm {
         for _ in 0..10 {
             world.turn().await;
         }
-        let (outside, counts) = (BTreeMap::new(), BTreeMap::new());
-        let mut storm = Self { world, chance: Chance(seed), replicas: 7, version: 1, counts, outside };
+        let (outside, counts, kept) = (BTreeMap::new(), BTreeMap::new(), higher::Kept::new());
+        let lines = world.turns.book().lock().unwrap().ledger().lines();
+        let chance = Chance(seed);
+        let (replicas, version) = (7, 1);
+        let mut storm = Self {
+            world,
+            chance,
+            replicas,
+            version,
+            counts,
+            outside,
+            ruby: 0,
+            great: false,
+            kept,
+            others: 0,
+            lines,
+        };
         for _ in 0..8 {
             storm.put().await;
         }
@@ -59,7 +85,8 @@ impl Storm {
         let (serving, outside) = (self.world.serving().await, self.world.out_of_place().await);
         let status = self.world.sets().get("gold").await.unwrap().status.unwrap_or_default();
         let stays = |id: &&PodId| {
-            status.members.iter().any(|member| member.ordinal == id.ordinal && member.leaves.is_none())
+            id.set.as_str() == "gold"
+                && status.members.iter().any(|member| member.ordinal == id.ordinal && member.leaves.is_none())
         };
         serving.difference(&outside).filter(stays).cloned().collect()
     }
@@ -107,7 +134,7 @@ impl Storm {
 
     async fn happen(&mut self) {
         let n = self.chance.below(NODES);
-        match self.chance.below(12) {
+        match self.chance.below(20) {
             0 | 1 if self.may_fail(n).await => self.did("died", self.world.ready(n, false)).await,
             2..=4 => self.did("returned", self.world.ready(n, true)).await,
             5 => self.did("drained", self.world.drain(n, true)).await,
@@ -122,6 +149,9 @@ impl Storm {
                 self.replicas = 6 + self.chance.below(4);
                 self.did("resized", self.world.set(self.replicas, self.version)).await;
             }
+            12 | 13 => self.higher_set().await,
+            14..=17 => self.somebody_comes(n).await,
+            18 if self.chance.below(2) == 0 => self.somebody_goes().await,
             _ => match self.chance.below(4) {
                 0 => {
                     self.version += 1;
@@ -163,6 +193,7 @@ impl Storm {
             }
         }
         self.world.nothing_is_over_committed(when).await;
+        self.plans_end(&before, when).await;
         self.world.kubelet().await;
         self.forget_those_that_left().await;
         self.repair().await;
@@ -242,9 +273,11 @@ impl Storm {
             self.world.attest(n, Some(home(n))).await;
             self.world.disk(n, DISK).await;
         }
+        self.others_leave().await;
         for _ in 0..300 {
             self.turn(when).await;
-            if self.is_as_wanted().await {
+            if self.is_as_wanted().await && self.ruby_is_as_wanted().await {
+                assert!(self.kept.is_empty(), "{when}: room is kept, and nobody waits");
                 return;
             }
         }
@@ -255,7 +288,8 @@ impl Storm {
     async fn is_as_wanted(&self) -> bool {
         let takers = self.takers().await;
         let readable = self.world.objects.readable(&takers);
-        let pods = self.world.all_pods().await;
+        let mut pods = self.world.all_pods().await;
+        pods.retain(|pod| pod.name_any().starts_with("gold-"));
         let version = Some(vec![self.version.to_string()]);
         pods.len() == self.replicas
             && takers.len() == self.replicas
@@ -271,7 +305,9 @@ async fn storm(seed: u64, steps: u64) -> BTreeMap<&'static str, u64> {
         storm.happen().await;
         storm.turn(&when).await;
     }
-    storm.calm(&format!("seed {seed}, after the storm")).await;
+    let when = format!("seed {seed}, after the storm");
+    storm.calm(&when).await;
+    storm.ledger_replays(&when).await;
     storm.counts
 }
 
@@ -289,5 +325,8 @@ async fn a_storm_through_the_api_breaks_no_budget_and_ends_as_it_was_wanted() {
             *sums.entry(what).or_default() += count;
         }
     }
+    println!("{sums:?}");
     assert!(sums["bound"] > 20 && sums["told to end"] > 5, "{sums:?}");
+    let by_priority = [sums["evicted"], sums["turns of sites that gave way"], sums["plans"]];
+    assert!(by_priority.iter().all(|count| *count > 0), "{sums:?}");
 }
