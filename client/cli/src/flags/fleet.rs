@@ -162,10 +162,10 @@ pub(crate) struct ControlFlags {
     /// Ask the service of the profile where shards lie, as its operator, and tell it which pods are sites.
     #[arg(long, conflicts_with = "needed")]
     pub(crate) ask_service: bool,
-    /// Let pods of a lower priority give way to site sets that fit nowhere. Not ready for use: plans may be made and
-    /// undone without end.
+    /// Let nobody give way to site sets with a PriorityClass that fit nowhere: no pod of a lower priority is evicted,
+    /// and no site moves for them.
     #[arg(long)]
-    pub(crate) preempt: bool,
+    pub(crate) no_preempt: bool,
     /// Issue and renew the certificates of the pods with the site authority in this directory.
     ///
     /// `coffer site authority` makes one. Its ca.pem, ca.key and certificate.pem are enough.
