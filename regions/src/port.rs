@@ -99,7 +99,8 @@ pub struct SlotContent {
 pub struct SlotListing {
     /// Its id.
     pub slot: SlotId,
-    /// Its current generation.
+    /// Its current generation; 0 where it cannot be read, which
+    /// [`Site::read_slot`] tells from a generation 0.
     pub generation: u64,
 }
 
@@ -267,7 +268,8 @@ pub trait Site: Send + Sync {
         Err(SiteError::OverLimit)
     }
 
-    /// All slots.
+    /// All slots in order of id, those that are damaged among them: what is left
+    /// out is missed by nobody, and never written anew.
     async fn list_slots(&self) -> Result<Vec<SlotListing>, SiteError>;
 
     /// How it is doing. Answers even when the site is dead.

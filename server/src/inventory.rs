@@ -13,7 +13,7 @@ use coffer_regions::{
     shard_record_id,
 };
 
-use crate::repair::Foreground;
+use crate::repair::{Foreground, RepairError};
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -23,10 +23,11 @@ mod copies;
 use batch::Batch;
 pub(crate) use copies::read as read_copy;
 
-/// Lines of a listing at a time.
-const LIST_PAGE: usize = 4096;
-/// Versions of a catalogue at a time.
-const VERSION_PAGE: usize = 512;
+/// Lines of a listing at a time. Few, because whatever tenants ask for
+/// meanwhile waits for a look that is under way.
+const LIST_PAGE: usize = 1024;
+/// Versions of a catalogue at a time; as few, for the same reason.
+const VERSION_PAGE: usize = 128;
 
 /// The sites as one round of looking sees them. A site that fails while it is
 /// looked at counts as silent from then on.
@@ -156,12 +157,13 @@ pub(crate) async fn walk(
     census: &mut Census,
     superseded: &Superseded,
     mut look: impl FnMut(&Census, Found),
-) -> Result<(), CatalogError> {
+) -> Result<(), RepairError> {
     let mut batch = Batch::default();
     for tenant in tenants {
         let policies = policies(tenant).await?;
         let mut after = None;
         loop {
+            go_on(service)?;
             let page = census.look(tenant.catalog.versions(after, VERSION_PAGE)).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.manifest.manifest.version);
@@ -169,13 +171,17 @@ pub(crate) async fn walk(
                 let policy = policies.get(&version.manifest.manifest.bucket).unwrap_or(&tenant.policy);
                 batch.add(tenant, version, policy);
                 if batch.is_full() {
-                    std::mem::take(&mut batch).settle(service, census, superseded, &mut look).await;
+                    std::mem::take(&mut batch).settle(service, census, superseded, &mut look).await?;
                 }
             }
         }
     }
-    batch.settle(service, census, superseded, &mut look).await;
-    Ok(())
+    batch.settle(service, census, superseded, &mut look).await
+}
+
+/// Ends a look at everything at its next page when the service leaves: nothing that it found is kept.
+pub(crate) fn go_on(service: &Service) -> Result<(), RepairError> {
+    if service.watch.is_leaving() { Err(RepairError::Stopped) } else { Ok(()) }
 }
 
 /// The policies of a tenant's buckets.
@@ -184,7 +190,8 @@ async fn policies(tenant: &Tenant) -> Result<BTreeMap<BucketId, ResidencyPolicy>
     Ok(buckets.into_iter().map(|bucket| (bucket.id, bucket.policy)).collect())
 }
 
-/// Every line of a listing, page by page.
+/// Every line of a listing, page by page. When the service leaves it breaks off; whoever goes on then asks
+/// [`go_on`].
 async fn each_line(
     service: &Service,
     census: &Census,
@@ -195,6 +202,9 @@ async fn each_line(
     let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable)?;
     let mut after = None;
     loop {
+        if service.watch.is_leaving() {
+            return Err(SiteError::Unreachable);
+        }
         let page = census.look(adapter.list(kind, after, LIST_PAGE)).await?;
         let end = page.len() < LIST_PAGE;
         let last = page.last().map(|last| last.id);
@@ -216,10 +226,11 @@ pub(crate) async fn superseded(
     service: &Service,
     tenants: &[Arc<Tenant>],
     census: &mut Census,
-) -> Result<Superseded, CatalogError> {
+) -> Result<Superseded, RepairError> {
     let unnamed = unnamed(service, tenants, census).await?;
     let mut found = Superseded::new();
     for (record, sites) in unnamed {
+        go_on(service)?;
         if let Some(version) = copies::version_of(service, tenants, record, &sites).await? {
             let stray = |site: &SiteId| Stray { record, site: *site, shard: None };
             found.entry(version).or_default().extend(sites.iter().map(stray));
@@ -235,7 +246,7 @@ async fn unnamed(
     service: &Service,
     tenants: &[Arc<Tenant>],
     census: &mut Census,
-) -> Result<BTreeMap<RecordId, Vec<SiteId>>, CatalogError> {
+) -> Result<BTreeMap<RecordId, Vec<SiteId>>, RepairError> {
     let mut listed: BTreeMap<SiteId, Vec<RecordId>> = BTreeMap::new();
     for site in census.counting() {
         let mut lines = Vec::new();
@@ -249,6 +260,7 @@ async fn unnamed(
         known.extend(tenant.catalog.reservations().await?.into_iter().map(|row| row.record));
         let mut after = None;
         loop {
+            go_on(service)?;
             let page = census.look(tenant.catalog.manifest_records(after, VERSION_PAGE)).await?;
             let Some((last, _)) = page.last() else { break };
             after = Some(*last);

@@ -99,6 +99,8 @@ pub(crate) enum Job {
     Challenge,
     /// Repair.
     Repair,
+    /// Remembering how far the logs go.
+    LogSizes,
 }
 
 impl fmt::Display for Job {
@@ -108,6 +110,7 @@ impl fmt::Display for Job {
             Self::Coverage => f.write_str("coverage of scrubs"),
             Self::Challenge => f.write_str("challenges"),
             Self::Repair => f.write_str("repair"),
+            Self::LogSizes => f.write_str("sizes of the logs"),
         }
     }
 }

@@ -94,6 +94,7 @@ pub use jobs::{
     SiteScrubbed,
 };
 pub use kit::{KitError, RecoveryKit, SiteAddress};
+pub use log_sizes::LogSizesError;
 pub use metrics::{METRIC_FAMILIES, MetricFamily, MetricsError, serve_metrics};
 pub use opener::{HostSites, OpenedSite, SiteOpener};
 pub use owner::{OwnerLease, TakeUpError};
@@ -105,7 +106,7 @@ pub use repair::{
 };
 pub use serve::{ServeError, serve, serve_in_process, serve_with};
 pub use service::{Host, RecoveryProgress, RecoveryReport, Service};
-pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError};
+pub use service_error::{FoundError, HistoryError, IssueError, OpenError, RecoverError, StopError};
 pub use site_authority::{CallerFiles, Holds, PodFiles, SiteAuthority, SiteAuthorityError, write_site_files};
 pub use site_file::{SiteFile, SiteFileError, SitePlace};
 pub use standing::{SiteChangeError, SiteWish};

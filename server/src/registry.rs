@@ -105,10 +105,22 @@ pub(crate) async fn write_fact(
     tenant: &Tenant,
     fact: &Fact,
 ) -> Result<RecordId, RegistryError> {
+    write_fact_without(host, sites, tenant, fact, &[]).await
+}
+
+/// The same, where these sites go with this very fact: they take it, and do not count.
+pub(crate) async fn write_fact_without(
+    host: &Host,
+    sites: &Sites,
+    tenant: &Tenant,
+    fact: &Fact,
+    leaving: &[SiteId],
+) -> Result<RecordId, RegistryError> {
     let record = sealed(host, tenant, fact)?;
     let admitted = sites.admitted(&tenant.policy);
     let stored = sites.put_everywhere(&admitted, &record).await;
-    let (count, needed) = (stored.by.len(), copies_needed(&tenant.policy));
+    let count = stored.by.iter().filter(|site| !leaving.contains(site)).count();
+    let needed = copies_needed(&tenant.policy);
     if count >= needed {
         return Ok(record.id());
     }

@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::audit::AuditError;
-use crate::inventory::{Amount, Census, Superseded, superseded, walk};
+use crate::inventory::{Amount, Census, Superseded, go_on, superseded, walk};
 use crate::leaf::leaf;
 use crate::service::Service;
 use crate::tenant::Tenant;
@@ -32,7 +32,7 @@ mod small;
 use marks::Marks;
 
 pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
-pub(crate) use leaving::short_without;
+pub(crate) use leaving::{Needing, short_without};
 pub(crate) use pace::{Foreground, InFlight};
 pub use rebalance::{Rebalance, SiteShare};
 pub(crate) use rounds::Status;
@@ -309,6 +309,7 @@ impl Service {
         survey.plan = builder.finish();
         if everywhere {
             let unnamed = census.unnamed_shards(self).await;
+            go_on(self)?;
             self.repairs.memory().unnamed = unnamed;
         }
         let silent = census.sites.iter().filter(|site| !site.alive).map(|site| site.site.id);

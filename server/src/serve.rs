@@ -30,8 +30,9 @@ use crate::grpc::{
     SitesApi, TenantsApi,
 };
 use crate::in_process::InProcess;
-use crate::jobs::{JobError, JobSettings, Jobs};
+use crate::jobs::{Job, JobError, JobSettings, Jobs};
 use crate::service::Service;
+use crate::service_error::StopError;
 
 /// Why the service stopped serving, or never started.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +49,12 @@ pub enum ServeError {
     /// How far the scrub came could not be kept; it reads that again.
     #[error("stopped, but the ledgers of the scrub are not up to date: {0}")]
     Jobs(#[from] JobError),
-    /// The logs could not be made durable at the end; their leaves stay in
-    /// the catalogues and follow at the next start.
-    #[error("stopped, but the newest log leaves are not at the sites yet: {0}")]
+    /// What was sealed last could not be noted in the log.
+    #[error(transparent)]
     Audit(#[from] AuditError),
+    /// Something is left to the next start.
+    #[error(transparent)]
+    Stop(#[from] StopError),
 }
 
 /// A window that lets one stream fill a fast link.
@@ -181,8 +184,7 @@ const LOGS_EVERY: Duration = Duration::from_secs(2);
 async fn watch_logs(service: &Service) -> Infallible {
     loop {
         tokio::time::sleep(LOGS_EVERY).await;
-        // A catalogue that cannot be read refuses every call by itself.
-        let _ = service.note_log_sizes().await;
+        service.watch.settle(Job::LogSizes, service.note_log_sizes().await);
     }
 }
 

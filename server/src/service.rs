@@ -30,7 +30,7 @@ use crate::owner::{OwnerLease, scope_of};
 use crate::reach;
 use crate::registry::service_geometry;
 use crate::repair::{Foreground, Repairs};
-use crate::service_error::{FoundError, OpenError, RecoverError};
+use crate::service_error::{FoundError, OpenError, RecoverError, StopError};
 use crate::site_file::SiteFile;
 use crate::sites::Sites;
 use crate::stored::Principal;
@@ -449,16 +449,17 @@ impl Service {
     /// come later are refused.
     ///
     /// # Errors
-    /// [`AuditError`], of the first log that failed; its leaves stay in the
+    /// [`StopError`], of the first log that failed; its leaves stay in the
     /// catalogue and follow at the next start.
-    pub async fn shut_down(&self) -> Result<(), AuditError> {
+    pub async fn shut_down(&self) -> Result<(), StopError> {
         self.reads.close();
         let mut outcome = self.pin_reach().await;
         for tenant in self.all_tenants() {
             outcome = outcome.and(self.checkpoint(&tenant).await.map(drop));
         }
         outcome = outcome.and(self.note_reach().await);
-        outcome = outcome.and(self.note_log_sizes().await.map_err(AuditError::from));
+        let outcome =
+            outcome.map_err(StopError::from).and(self.note_log_sizes().await.map_err(StopError::from));
         for tenant in self.all_tenants() {
             tenant.catalog.clone().close().await;
         }

@@ -11,6 +11,7 @@ use coffer_site::OpenSiteError;
 use crate::audit::AuditError;
 use crate::authority::AuthorityError;
 use crate::keystore::KeystoreError;
+use crate::log_sizes::LogSizesError;
 use crate::owner::TakeUpError;
 use crate::rebuild::RebuildError;
 use crate::registry::RegistryError;
@@ -131,6 +132,21 @@ pub enum OpenError {
     /// What a crash left could not be settled.
     #[error(transparent)]
     Sweep(#[from] SweepError),
+    /// It cannot be remembered how far the logs go.
+    #[error(transparent)]
+    LogSizes(#[from] LogSizesError),
+}
+
+/// What a service that stopped leaves to the next start.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// The logs could not be made durable at the end; their leaves stay in the catalogues and follow at the next
+    /// start.
+    #[error("stopped, but the newest log leaves are not at the sites yet: {0}")]
+    Audit(#[from] AuditError),
+    /// An older copy of a catalogue, put back now, could be believed.
+    #[error("stopped, but {0}")]
+    LogSizes(#[from] LogSizesError),
 }
 
 /// Why a recovery did not succeed. The sites were only read.

@@ -9,9 +9,10 @@ use coffer_site::OpenSiteError;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditError;
+use crate::inventory::go_on;
 use crate::opener::OpenedSite;
-use crate::registry::{RegistryError, write_fact};
-use crate::repair::RepairError;
+use crate::registry::{RegistryError, write_fact_without};
+use crate::repair::{Needing, RepairError};
 use crate::service::{Service, write_topology};
 use crate::site_file::{SiteFile, SiteFileError};
 use crate::sites::ListedSite;
@@ -80,6 +81,17 @@ pub enum SiteChangeError {
         /// What would be missing.
         unmet: Unmet,
     },
+    /// Without it, what a tenant was made with could not be satisfied any more: its own records, and buckets that it
+    /// makes without a policy of theirs, lie by that.
+    #[error("without {name}, the policy of tenant {tenant} could not be satisfied: {unmet}")]
+    NeededByTenant {
+        /// Which site.
+        name: String,
+        /// Whose policy.
+        tenant: TenantId,
+        /// What would be missing.
+        unmet: Unmet,
+    },
     /// It still has a place in versions.
     #[error("{versions} versions still have a place at {name}; repair moves them, `coffer repair run`")]
     Occupied {
@@ -93,6 +105,16 @@ pub enum SiteChangeError {
         "{records} tombstones, facts and runs of leaves would have too few copies without {name}; ask again when the sites that stay answer"
     )]
     Needing {
+        /// Which site.
+        name: String,
+        /// How many.
+        records: u64,
+    },
+    /// Records that are listed and that no site gives back: what they say, and whether it stands, is not known.
+    #[error(
+        "{records} tombstones, facts or runs of leaves are listed and no site gives them back, so that nobody knows what would go with {name}; ask again when all sites answer. If its disk is to be given up, `coffer site replace {name}` says so, and then it can go"
+    )]
+    Unread {
         /// Which site.
         name: String,
         /// How many.
@@ -296,8 +318,9 @@ impl Service {
         let short = crate::repair::short_without(self, id).await;
         let name = name.to_owned();
         match short {
-            Ok(0) => Ok(()),
-            Ok(records) => Err(SiteChangeError::Needing { name, records }),
+            Ok(Needing { unread: records @ 1.., .. }) => Err(SiteChangeError::Unread { name, records }),
+            Ok(Needing { short: 0, .. }) => Ok(()),
+            Ok(Needing { short, .. }) => Err(SiteChangeError::Needing { name, records: short }),
             Err(source) => Err(SiteChangeError::Unseen { name, source }),
         }
     }
@@ -315,8 +338,19 @@ impl Service {
                     unmet,
                 })?;
             }
+            satisfiable(&left, &tenant.policy).map_err(|unmet| SiteChangeError::NeededByTenant {
+                name: name.to_owned(),
+                tenant: tenant.id,
+                unmet,
+            })?;
         }
         Ok(())
+    }
+
+    /// Whether a site goes for good with the list in which it stands so.
+    fn leaves(&self, site: &ListedSite) -> bool {
+        let (old, new) = (self.sites.standing(site.address.site.id), site.standing);
+        old != Standing::Retired && new == Standing::Retired
     }
 
     /// Versions, and puts under way, that have a place at a site.
@@ -327,6 +361,8 @@ impl Service {
             versions += reserved.iter().filter(|row| row.sites.contains(&id)).count() as u64;
             let mut after = None;
             loop {
+                let name = || self.sites.name(id).to_owned();
+                go_on(self).map_err(|source| SiteChangeError::Unseen { name: name(), source })?;
                 let page = tenant.catalog.versions(after, 512).await?;
                 let Some(last) = page.last() else { break };
                 after = Some(last.manifest.manifest.version);
@@ -352,7 +388,10 @@ impl Service {
         let generation = self.host.clock.now().0.max(newest + 1);
         let lines: Vec<SiteLine> = list.iter().map(line).collect::<Result<_, _>>()?;
         let body = postcard::to_allocvec(&lines).map_err(|_| SiteChangeError::Encode)?;
-        write_fact(&self.host, &self.sites, &realm, &Fact::Sites { generation, sites: lines }).await?;
+        let fact = Fact::Sites { generation, sites: lines };
+        let leaving: Vec<SiteId> =
+            list.iter().filter(|site| self.leaves(site)).map(|site| site.address.site.id).collect();
+        write_fact_without(&self.host, &self.sites, &realm, &fact, &leaving).await?;
         realm.catalog.put_fact(SITES, generation_id(generation), body).await?;
         self.sites.change(&self.host, &self.data_dir, list, opened).await?;
         write_topology(&self.data_dir, &self.sites.addresses())?;

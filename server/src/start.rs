@@ -77,7 +77,7 @@ impl Service {
             crate::open_intents::close(&service, &tenant).await?;
         }
         service.note_reach().await?;
-        service.note_log_sizes().await.map_err(OpenError::Catalog)?;
+        service.note_log_sizes().await?;
         Ok((service, report))
     }
 
@@ -112,7 +112,7 @@ impl Service {
             opened = open().await?;
         }
         if !opened.2 {
-            self.forget_log_size(keys.tenant).await;
+            self.forget_log_size(keys.tenant).await?;
         }
         Ok(opened)
     }

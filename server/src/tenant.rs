@@ -307,6 +307,9 @@ pub enum OpenTenantError {
     /// Its catalogue failed.
     #[error("a catalogue failed: {0}")]
     Catalog(#[from] CatalogError),
+    /// How far its log went could not be forgotten, so that its catalogue was not made again.
+    #[error(transparent)]
+    LogSizes(#[from] crate::log_sizes::LogSizesError),
     /// An unfinished catalogue could not be removed.
     #[error("{path}: {source}")]
     Disk {

@@ -100,7 +100,8 @@ async fn newest_slots(data: &Path) -> BTreeMap<SlotId, SlotContent> {
         let path = data.join("sites").join(&address.site.name);
         let Ok(site) = DirectorySite::open(&path, address.site, Arc::new(OsEntropy)) else { continue };
         for line in site.list_slots().await.unwrap() {
-            let content = site.read_slot(line.slot).await.unwrap();
+            // One that is damaged has its content elsewhere.
+            let Ok(content) = site.read_slot(line.slot).await else { continue };
             if newest.get(&line.slot).is_none_or(|old| old.generation < content.generation) {
                 newest.insert(line.slot, content);
             }

@@ -41,6 +41,16 @@ pub trait Twist: Send + Sync + 'static {
         self.inner().answer(challenge).await
     }
 
+    /// In the place of [`Site::list`].
+    async fn list(
+        &self,
+        kind: RecordKind,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<Vec<ListedRecord>, SiteError> {
+        self.inner().list(kind, after, limit).await
+    }
+
     /// In the place of [`Site::delete`].
     async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {
         self.inner().delete(ids).await
@@ -87,7 +97,7 @@ impl<T: Twist> Site for Twisted<T> {
         after: Option<RecordId>,
         limit: usize,
     ) -> Result<Vec<ListedRecord>, SiteError> {
-        self.0.inner().list(kind, after, limit).await
+        self.0.list(kind, after, limit).await
     }
 
     async fn delete(&self, ids: Vec<RecordId>) -> Result<u64, SiteError> {

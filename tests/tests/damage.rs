@@ -9,7 +9,7 @@ use bytes::Bytes;
 use coffer_client::GetError;
 use coffer_model::RecordId;
 use coffer_regions::{Record, RecordKind, Site, SlotContent};
-use coffer_server::RecoveryKit;
+use coffer_server::{RecoveryKit, RepairBudget};
 use coffer_site::DirectorySite;
 use coffer_tests::{
     Deployment, Files, TenantClient, bucket_name, copy_tree, cut, flip, object_key, pattern, replace_tree,
@@ -455,4 +455,28 @@ async fn rubbish_slots(deployment: &Deployment, kit: &RecoveryKit) {
         let rubbish = SlotContent { generation: u64::MAX, body: Bytes::from(vec![7; 500]) };
         site.write_slot(line.slot, rubbish).await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_slot_that_rotted_is_found_by_the_scrub_written_anew_and_not_found_again() {
+    let mut stored = Stored::new().await;
+    let mut rotten = 0;
+    stored
+        .restart(async |deployment| {
+            for file in std::fs::read_dir(deployment.site_dir("fra1").join("slots")).unwrap() {
+                let path = file.unwrap().path();
+                write_at(&path, 0, &vec![7; usize::try_from(length(&path)).unwrap()]);
+                rotten += 1;
+            }
+        })
+        .await;
+    let service = stored.deployment.service();
+    let findings = async || {
+        let scrubbed = service.scrub_once(u64::MAX).await.unwrap();
+        scrubbed.iter().map(|site| site.findings).sum::<u64>()
+    };
+    assert!(rotten >= 2, "the deployment's and the tenants' keys");
+    assert_eq!(findings().await, rotten);
+    assert_eq!(service.repair_once(RepairBudget::default()).await.unwrap().slots, rotten);
+    assert_eq!(findings().await, 0);
 }

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use coffer_client::{CallError, GetError};
+use coffer_server::{OpenError, ServeError, StopError};
 use coffer_tests::{Deployment, TenantClient, bucket_name, copy_tree, pattern, replace_tree};
 
 /// Stores and deletes after a copy of `what` was made, puts the copy back, and starts the service.
@@ -66,4 +67,20 @@ async fn nor_is_the_whole_folder_of_the_service_believed_when_it_is_an_older_one
     let (deployment, tenant) = put_back("service").await;
     shows_what_happened_last(&tenant).await;
     assert_eq!(set_aside(&deployment.data()).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_cannot_remember_how_far_its_logs_go_says_so_when_it_stops() {
+    let mut deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("acme").await;
+    drop(tenant);
+    // In the way of the file that is written beside the one that counts.
+    let beside = deployment.data().join("log-sizes.new");
+    std::fs::create_dir(&beside).unwrap();
+    let stopped = deployment.stop_whatever().await;
+    assert!(matches!(stopped, Err(ServeError::Stop(StopError::LogSizes(_)))), "{stopped:?}");
+    assert!(matches!(deployment.try_start().await, Err(OpenError::LogSizes(_))));
+    std::fs::remove_dir(&beside).unwrap();
+    deployment.start().await;
+    deployment.stop().await;
 }

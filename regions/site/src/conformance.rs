@@ -40,6 +40,27 @@ where
     owners::are_refused(make().await).await;
 }
 
+/// Checks on a fresh and empty site that a slot which `damage` made unreadable is listed among the others, found by
+/// reading it, and whole again once it is written.
+///
+/// # Panics
+/// When the adapter breaks a promise of the port.
+pub async fn damaged_slots(site: Arc<dyn Site>, damage: impl AsyncFnOnce(SlotId)) {
+    for n in [3, 1, 2] {
+        site.write_slot(slot(n), content(u64::from(n) + 4, b"keys")).await.unwrap();
+    }
+    damage(slot(2)).await;
+    assert_eq!(site.read_slot(slot(2)).await, Err(SiteError::Damaged));
+    let listed: Vec<_> =
+        site.list_slots().await.unwrap().iter().map(|line| (line.slot, line.generation)).collect();
+    assert_eq!(listed, vec![(slot(1), 5), (slot(2), 0), (slot(3), 7)]);
+    assert_eq!(site.scrub().await.unwrap().len(), 1);
+    site.write_slot(slot(2), content(6, b"keys")).await.unwrap();
+    assert_eq!(site.read_slot(slot(2)).await, Ok(content(6, b"keys")));
+    assert_eq!(site.list_slots().await.unwrap().get(1).map(|line| line.generation), Some(6));
+    assert_eq!(site.scrub().await, Ok(Vec::new()), "nothing of the damage is left");
+}
+
 async fn without_owners<F, Fut>(make: &F)
 where
     F: Fn() -> Fut,

@@ -55,8 +55,10 @@ impl Epochs {
             return Ok((epochs, Vec::new()));
         }
         let listed = epochs.files.list()?;
+        // None is raised to 0: that is one that cannot be read.
+        let read = listed.iter().filter(|line| line.generation > 0);
         epochs.known =
-            listed.iter().map(|line| (ScopeId::from_bytes(*line.slot.as_bytes()), line.generation)).collect();
+            read.map(|line| (ScopeId::from_bytes(*line.slot.as_bytes()), line.generation)).collect();
         let findings = epochs.files.scrub();
         Ok((epochs, findings))
     }

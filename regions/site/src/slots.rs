@@ -83,9 +83,10 @@ impl SlotStore {
         };
         let halves = read_halves(slot, &file)?;
         let current = current_half(&halves);
-        if let Some((_, now)) = current {
+        if let Some((position, now)) = current {
             if now == content {
-                return Ok(self.disk.sync_data(&file)?);
+                self.disk.sync_data(&file)?;
+                return self.clear_if_bad(&file, &halves, 1 - position);
             }
             if now.generation >= content.generation {
                 return Err(SlotError::Conflict);
@@ -94,6 +95,16 @@ impl SlotStore {
         let target = current.map_or(0, |(position, _)| 1 - position);
         self.disk.write(&file, &mut [IoSlice::new(&bytes)], half_offset(target))?;
         self.disk.sync_data(&file)?;
+        self.clear_if_bad(&file, &halves, 1 - target)
+    }
+
+    /// Zeros in the place of a half that nobody can read, once the other one is durable: what is mended must not be
+    /// found damaged again.
+    fn clear_if_bad(&self, file: &File, halves: &[Half; 2], position: u8) -> Result<(), SlotError> {
+        if matches!(halves.get(usize::from(position)), Some(Half::Bad)) {
+            self.disk.write(file, &mut [IoSlice::new(&[0; HALF_BYTES])], half_offset(position))?;
+            self.disk.sync_data(file)?;
+        }
         Ok(())
     }
 
@@ -123,15 +134,18 @@ impl SlotStore {
         })
     }
 
-    /// Slots that can be read, in order of id.
+    /// All slots, in order of id; the generation of one that is damaged is 0.
     pub(crate) fn list(&self) -> io::Result<Vec<SlotListing>> {
         let mut listed = Vec::new();
         for slot in self.ids()? {
-            match self.read(slot) {
-                Ok(content) => listed.push(SlotListing { slot, generation: content.generation }),
+            let generation = match self.read(slot) {
+                Ok(content) => content.generation,
                 Err(SlotError::Disk(error)) => return Err(error),
-                Err(_) => {}
-            }
+                // It went while the others were read.
+                Err(SlotError::Missing) => continue,
+                Err(_) => 0,
+            };
+            listed.push(SlotListing { slot, generation });
         }
         Ok(listed)
     }

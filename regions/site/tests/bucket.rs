@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coffer_regions::{Record, RecordKind, Site, SiteError};
-use coffer_site::conformance::conformance;
+use coffer_site::conformance::{conformance, damaged_slots};
 use coffer_site::{BucketError, BucketOptions, BucketSite, BucketTiming};
 use s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 use support::record;
@@ -73,6 +73,21 @@ async fn a_bucket_keeps_the_promises() {
     })
     .await;
     assert!(server.parts() > 1, "the longest body went up in parts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_shows_the_slots_that_are_damaged_and_takes_them_anew() {
+    let (dir, server) = server().await;
+    let site = BucketSite::create(options(&server, "a", 1)).await.unwrap();
+    damaged_slots(Arc::new(site), async |slot| {
+        let name: String = slot.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = objects(dir.path(), &name);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let mut bytes = std::fs::read(&found[0]).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&found[0], bytes).unwrap();
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

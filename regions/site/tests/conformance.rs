@@ -4,11 +4,13 @@
 mod support;
 
 use std::num::NonZeroU64;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use coffer_model::SlotId;
 use coffer_regions::{Site, SiteError};
-use coffer_site::conformance::conformance;
+use coffer_site::conformance::{conformance, damaged_slots};
 use coffer_site::faults::RecordingDisk;
 use coffer_site::{SimulatedSite, SiteOptions};
 use tempfile::TempDir;
@@ -57,6 +59,29 @@ async fn a_slow_link_to_a_directory_keeps_the_promises() {
         Arc::new(SimulatedSite::new(inner, Duration::from_millis(1), NonZeroU64::new(1 << 30)))
     };
     conformance(async || slow(dirs.fresh())).await;
+}
+
+/// Flips a byte in each half of a slot's file.
+fn damage(dir: &Path, slot: SlotId) {
+    let name: String = slot.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = dir.join("slots").join(name);
+    let mut bytes = support::read(&path);
+    let half = bytes.len() / 2;
+    bytes[10] ^= 1;
+    bytes[half + 10] ^= 1;
+    support::write(&path, &bytes);
+}
+
+#[tokio::test]
+async fn a_directory_shows_the_slots_that_are_damaged_and_takes_them_anew() {
+    let dirs = Dirs::default();
+    let site = dirs.fresh();
+    let path = dirs.0.lock().unwrap()[0].path().to_owned();
+    damaged_slots(Arc::clone(&site), async |slot| damage(&path, slot)).await;
+    let dirs = Dirs::default();
+    let slow = SimulatedSite::new(dirs.fresh_with(support::inline()), Duration::from_millis(1), None);
+    let path = dirs.0.lock().unwrap()[0].path().to_owned();
+    damaged_slots(Arc::new(slow), async |slot| damage(&path, slot)).await;
 }
 
 #[tokio::test]

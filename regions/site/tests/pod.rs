@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coffer_regions::{Site, SiteError};
-use coffer_site::conformance::conformance;
+use coffer_site::conformance::{conformance, damaged_slots};
 use coffer_site::daemon::Notice;
 use coffer_site::{PodRefusal, PodSite, PodTiming};
 use pods::{Fleet, RunningPod};
@@ -45,6 +45,23 @@ async fn a_pod_keeps_the_promises_over_mutual_tls() {
     .await;
     assert_eq!(fleet.seen.refusals(), []);
     assert_eq!(fleet.seen.notices(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_shows_the_slots_that_are_damaged_and_takes_them_anew() {
+    let fleet = Fleet::new();
+    let dir = TempDir::new().unwrap();
+    let store = support::open(dir.path());
+    let description = store.description().clone();
+    let running = fleet.serve(Arc::new(store)).await;
+    let pod = fleet.open(description, running.address).await;
+    damaged_slots(Arc::new(pod), async |slot| {
+        let name: String = slot.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = dir.path().join("slots").join(name);
+        support::write(&path, &vec![7; support::read(&path).len()]);
+    })
+    .await;
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

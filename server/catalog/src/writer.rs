@@ -24,7 +24,8 @@ const QUEUE_MAX: usize = 1024;
 /// How well commits are grouped: operations for each commit is what one fsync carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grouping {
-    /// Operations that were run.
+    /// Operations that were run, each counted when its fate is sealed and before
+    /// its caller is answered: what was counted is seen by whoever reads after that.
     pub operations: u64,
     /// Transactions that were committed.
     pub commits: u64,
@@ -150,8 +151,8 @@ impl Writer {
     pub(crate) fn grouping(&self) -> Grouping {
         match self {
             Self::Thread(writer) => Grouping {
-                operations: writer.counters.operations.load(Ordering::Relaxed),
-                commits: writer.counters.commits.load(Ordering::Relaxed),
+                operations: writer.counters.operations.load(Ordering::Acquire),
+                commits: writer.counters.commits.load(Ordering::Acquire),
             },
             Self::Inline(inline) => {
                 let operations = lock(inline).operations;
@@ -236,9 +237,12 @@ impl Inline {
             None => job.answer(Err(CatalogError::Closed)),
             Some(_) if self.poisoned => job.answer(Err(CatalogError::ReadOnly)),
             Some(connection) => {
+                // Under the lock that whoever reads the count takes as well.
                 self.operations += 1;
-                let trusted =
-                    if is_alone { run_alone(connection, job) } else { commit_group(connection, vec![job]) };
+                let trusted = match is_alone {
+                    true => run_alone(connection, job),
+                    false => commit_group(connection, vec![job], || ()),
+                };
                 self.poisoned = !trusted;
             }
         }
@@ -264,9 +268,11 @@ fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>, counters:
         if poisoned {
             group.into_iter().for_each(|job| job.answer(Err(CatalogError::ReadOnly)));
         } else if !group.is_empty() {
-            counters.operations.fetch_add(group.len() as u64, Ordering::Relaxed);
-            counters.commits.fetch_add(1, Ordering::Relaxed);
-            poisoned = !commit_group(&connection, group);
+            let operations = group.len() as u64;
+            poisoned = !commit_group(&connection, group, || {
+                counters.operations.fetch_add(operations, Ordering::Release);
+                counters.commits.fetch_add(1, Ordering::Release);
+            });
         }
         if let Some(job) = alone {
             if poisoned {
@@ -286,8 +292,9 @@ fn serve(connection: Connection, mut waiting: mpsc::Receiver<Message>, counters:
 
 /// Runs and commits a group; whether the connection can still be trusted. A
 /// COMMIT that failed may stand or not, as after any failed fsync: only a
-/// reopen, which reads the log again from the disk, tells.
-fn commit_group(connection: &Connection, mut group: Vec<Box<dyn Job>>) -> bool {
+/// reopen, which reads the log again from the disk, tells. `settled` is called
+/// between the end of the transaction and the answers.
+fn commit_group(connection: &Connection, mut group: Vec<Box<dyn Job>>, settled: impl FnOnce()) -> bool {
     let begun = execute(connection, "BEGIN IMMEDIATE");
     let (fate, trusted) = match begun.and_then(|()| run_group(connection, &mut group)) {
         Err(failed) => (Err(failed), true),
@@ -304,6 +311,7 @@ fn commit_group(connection: &Connection, mut group: Vec<Box<dyn Job>>) -> bool {
         let _ = execute(connection, "ROLLBACK");
     }
     let trusted = trusted && connection.is_autocommit();
+    settled();
     group.into_iter().for_each(|job| job.answer(fate.clone()));
     trusted
 }
@@ -374,6 +382,18 @@ mod tests {
         let late = writer.write(|db| insert(db, "INSERT INTO parent VALUES (3)")).await;
         assert!(matches!(late, Err(CatalogError::ReadOnly)));
         writer.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_operation_is_counted_after_its_commit_and_before_its_answer() {
+        let writer = writer();
+        let asked = writer.clone();
+        let during = writer.write(move |db| {
+            insert(db, "INSERT INTO parent VALUES (1)")?;
+            Ok::<_, CatalogError>(asked.grouping())
+        });
+        assert_eq!(during.await.unwrap(), Grouping::default(), "counted before it was committed");
+        assert_eq!(writer.grouping(), Grouping { operations: 1, commits: 1 });
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
 use crate::jobs::JobError;
+use crate::repair::RepairError;
 use crate::service::Service;
 
 pub(crate) use deployment::{certificate_digest, founded};
@@ -41,6 +42,8 @@ pub(crate) enum FactsError {
     Jobs(#[from] JobError),
     #[error("the checkpoint that was just signed does not open: {0}")]
     Note(#[from] NoteError),
+    #[error("what lies where could not be looked at: {0}")]
+    Look(#[from] RepairError),
     #[error("a stored principal or wrapped key cannot be read")]
     Stored,
     #[error("the facts have no canonical form: {0}")]

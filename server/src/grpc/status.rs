@@ -120,8 +120,10 @@ impl Coded for SiteChangeError {
             Self::NotOne(_) | Self::Form(_) | Self::Certificate => Code::InvalidArgument,
             Self::Standing { .. }
             | Self::Needed { .. }
+            | Self::NeededByTenant { .. }
             | Self::Occupied { .. }
             | Self::Needing { .. }
+            | Self::Unread { .. }
             | Self::Store(_) => Code::FailedPrecondition,
             Self::Unseen { source, .. } => source.code(),
             Self::Registry(error) => error.code(),
@@ -252,6 +254,7 @@ impl Coded for FactsError {
         match self {
             Self::Audit(error) => error.code(),
             Self::Jobs(error) => error.code(),
+            Self::Look(error) => error.code(),
             Self::Catalog(_) | Self::Note(_) | Self::Stored | Self::Form(_) | Self::Sign(_) => Code::Internal,
         }
     }

@@ -8,7 +8,8 @@ use coffer_catalog::VersionRow;
 use coffer_model::{Digest, Layout, RecordId, ResidencyPolicy, SiteId};
 use coffer_regions::{Holdings, ListedRecord, RecordKind, SiteError, Stray, VersionInventory};
 
-use super::{Census, Found, Superseded, Tally, coding_of, copies, each_line, shards, usual};
+use super::{Census, Found, Superseded, Tally, coding_of, copies, each_line, go_on, shards, usual};
+use crate::repair::RepairError;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -67,9 +68,9 @@ impl Batch {
         census: &mut Census,
         superseded: &Superseded,
         look: &mut impl FnMut(&Census, Found),
-    ) {
+    ) -> Result<(), RepairError> {
         if self.versions.is_empty() {
-            return;
+            return Ok(());
         }
         self.shards.sort_unstable_by_key(|expected| expected.id);
         self.manifests.sort_unstable_by_key(|expected| expected.id);
@@ -86,6 +87,8 @@ impl Batch {
                 }
             }
         }
+        // Before anybody takes a listing that was broken off for a silence.
+        go_on(service)?;
         let mut by_version = Finds::new(self.versions.len());
         by_version.sort_in(&self, shards, copies);
         let counting: BTreeSet<SiteId> = census.counting().into_iter().collect();
@@ -93,8 +96,9 @@ impl Batch {
         loop {
             let part: Vec<_> = finds.by_ref().take(AT_ONCE).collect();
             if part.is_empty() {
-                return;
+                return Ok(());
             }
+            go_on(service)?;
             let concluded = async {
                 let mut found = Vec::with_capacity(part.len());
                 for (version, find) in part {

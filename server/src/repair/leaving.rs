@@ -1,41 +1,80 @@
 //! What a site that leaves for good takes with it: tombstones, facts and runs of leaves of which too few copies
 //! lie elsewhere. Its versions are counted by their layouts; these records have none.
 
-use coffer_model::SiteId;
+use coffer_model::{RecordId, SiteId};
+use coffer_regions::Record;
 
 use super::marks::Marks;
-use super::small::{KINDS, Keys, Merge, first_good, heal, wanted_at};
+use super::small::{Holders, KINDS, Keys, Merge, Sought, agree, first_good, heal, wanted_at};
 use super::{Owner, RepairError};
+use crate::inventory::go_on;
 use crate::service::Service;
 
-/// Brings what it can to the sites that stay; how many records at `leaving` still have fewer copies there than
-/// must be acknowledged for them to stand.
-pub(crate) async fn short_without(service: &Service, leaving: SiteId) -> Result<u64, RepairError> {
+/// Why a site cannot go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needing {
+    /// Records with fewer copies at the sites that stay than must be acknowledged for them to stand.
+    pub(crate) short: u64,
+    /// Records that it lists and of which no copy is given back: they may stand, and its copy be the last one.
+    pub(crate) unread: u64,
+}
+
+/// Brings what it can to the sites that stay; what of that which `leaving` has would be too little there. Of
+/// a site that is silent nobody knows what it has: then that is asked of everything.
+pub(crate) async fn short_without(service: &Service, leaving: SiteId) -> Result<Needing, RepairError> {
     let tenants = service.all_tenants();
     heal(service, &tenants, &mut Marks::default()).await?;
-    let mut short = 0;
+    let mut needing = Needing::default();
     for kind in KINDS {
         let keys = Keys::new(kind, &tenants);
         let mut merge = Merge::new(service, kind).await;
+        let answers = merge.asks(leaving);
         while let Some((id, holders)) = merge.next(service).await {
-            let holds = |site: SiteId| holders.iter().any(|(holder, _)| *holder == site);
-            if !holds(leaving) || service.repairs.is_nobodys(id) {
-                continue;
+            go_on(service)?;
+            let has = !answers || holders.iter().any(|(holder, _)| *holder == leaving);
+            if has && !service.repairs.is_nobodys(id) {
+                look(service, &keys, (id, &holders), leaving, &mut needing).await?;
             }
-            let owner: Option<Owner> = match service.repairs.owner(id) {
-                Some(owner) => Some(owner),
-                None => first_good(service, &keys, id, &holders).await?.map(|(_, owner)| owner),
-            };
-            // What the catalogue does not know never stood.
-            let Some(owner) = owner else { continue };
-            let wanted = wanted_at(service, owner).await?;
-            let good = |site: &&SiteId| holds(**site) && !service.damage.knows(**site, id);
-            short += u64::from(wanted.sites.iter().filter(good).count() < wanted.copies_needed);
         }
         // What was not listed to its end may have the last copy of anything.
         if merge.failed.contains(&leaving) {
             return Err(RepairError::Unlisted);
         }
     }
-    Ok(short)
+    Ok(needing)
+}
+
+/// Looks at the copies of one record that stay.
+async fn look(
+    service: &Service,
+    keys: &Keys,
+    (id, holders): (RecordId, &Holders),
+    leaving: SiteId,
+    needing: &mut Needing,
+) -> Result<(), RepairError> {
+    let known = service.repairs.owner(id).filter(|_| agree(holders));
+    let (owner, good): (Owner, Option<Box<Record>>) = match known {
+        Some(owner) => (owner, None),
+        None => match first_good(service, keys, id, holders).await? {
+            Sought::Good(good, owner) => (owner, Some(good)),
+            Sought::Unknown => return Ok(()),
+            Sought::Unread => {
+                needing.unread += u64::from(holders.iter().any(|(holder, _)| *holder == leaving));
+                return Ok(());
+            }
+        },
+    };
+    let wanted = wanted_at(service, owner).await?;
+    let lists_it = holders.iter().any(|(holder, _)| *holder == leaving);
+    if !lists_it && !wanted.admitted.contains(&leaving) {
+        return Ok(());
+    }
+    let counts = |(site, digest): &&(SiteId, coffer_model::Digest)| {
+        *site != leaving
+            && wanted.sites.contains(site)
+            && !service.damage.knows(*site, id)
+            && good.as_ref().is_none_or(|good| good.digest() == *digest)
+    };
+    needing.short += u64::from(holders.iter().filter(counts).count() < wanted.copies_needed);
+    Ok(())
 }

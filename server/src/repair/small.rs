@@ -12,6 +12,7 @@ use coffer_regions::{ListedRecord, Record, RecordKind, SiteError};
 use super::execute::{StepError, put_and_read_back};
 use super::marks::{Marks, Small};
 use super::{Failures, Owner, RepairError};
+use crate::inventory::go_on;
 use crate::service::Service;
 use crate::stored::{Fact, LeafRun, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::tenant::Tenant;
@@ -44,6 +45,7 @@ pub(super) async fn heal(
         let keys = Keys::new(kind, tenants);
         let mut merge = Merge::new(service, kind).await;
         while let Some((id, holders)) = merge.next(service).await {
+            go_on(service)?;
             if merge.has_all(&holders) && holders.iter().all(|(site, _)| !service.damage.knows(*site, id)) {
                 continue;
             }
@@ -176,10 +178,20 @@ impl Merge {
 
     /// Whether every site that answers lists it, and all the same.
     fn has_all(&self, holders: &Holders) -> bool {
-        let mut digests = holders.iter().map(|(_, digest)| digest);
-        let first = digests.next();
-        holders.len() == self.cursors.len() && digests.all(|digest| Some(digest) == first)
+        holders.len() == self.cursors.len() && agree(holders)
     }
+
+    /// Whether this site is one of those that answer.
+    pub(super) fn asks(&self, site: SiteId) -> bool {
+        self.cursors.iter().any(|cursor| cursor.site == site)
+    }
+}
+
+/// Whether all list the same content.
+pub(super) fn agree(holders: &Holders) -> bool {
+    let mut digests = holders.iter().map(|(_, digest)| digest);
+    let first = digests.next();
+    digests.all(|digest| Some(digest) == first)
 }
 
 /// Copies one record to the sites that should have it and do not, or of which
@@ -194,11 +206,8 @@ async fn heal_one(
     if service.repairs.is_nobodys(id) {
         return Ok(());
     }
-    let mut digests = holders.iter().map(|(_, digest)| digest);
-    let first = digests.next();
-    let agree = digests.all(|digest| Some(digest) == first);
-    let known = service.repairs.owner(id).filter(|_| agree);
-    let read = if known.is_none() { first_good(service, keys, id, holders).await? } else { None };
+    let known = service.repairs.owner(id).filter(|_| agree(holders));
+    let read = if known.is_none() { first_good(service, keys, id, holders).await?.good() } else { None };
     let owner = match (known, &read) {
         (Some(owner), _) => owner,
         (None, Some((_, owner))) => *owner,
@@ -230,7 +239,7 @@ async fn heal_one(
     }
     let good = match read {
         Some(read) => Some(read),
-        None => first_good(service, keys, id, holders).await?,
+        None => first_good(service, keys, id, holders).await?.good(),
     };
     match good {
         Some((good, _)) => lacking.write(service, &good, having, copies, healing).await,
@@ -341,6 +350,8 @@ pub(super) struct Wanted {
     log_copies: usize,
     /// Copies without which a record does not stand.
     pub(super) copies_needed: usize,
+    /// Every site that may have them, as far as it is not retired.
+    pub(super) admitted: Vec<SiteId>,
 }
 
 pub(super) async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Result<Wanted, RepairError> {
@@ -354,16 +365,37 @@ pub(super) async fn wanted_at(service: &Service, (tenant, bucket): Owner) -> Res
     let wanted = taking.filter(|site| policy.admits(site) && alive.contains(&site.id));
     let sites = wanted.map(|site| site.id).collect();
     let copies_needed = crate::registry::copies_needed(&policy);
-    Ok(Wanted { sites, log_copies: crate::audit::run_copies(&policy), copies_needed })
+    let admitted = service.sites.admitted(&policy);
+    Ok(Wanted { sites, log_copies: crate::audit::run_copies(&policy), copies_needed, admitted })
 }
 
-/// The first copy that opens and that its tenant's catalogue knows.
+/// What reading the copies of a record came to.
+pub(super) enum Sought {
+    /// The first copy that opens and that its tenant's catalogue knows.
+    Good(Box<Record>, Owner),
+    /// A copy was read, and it is nothing that the catalogues know: it never stood.
+    Unknown,
+    /// None was read, so that nobody can say what it was.
+    Unread,
+}
+
+impl Sought {
+    fn good(self) -> Option<(Record, Owner)> {
+        match self {
+            Self::Good(record, owner) => Some((*record, owner)),
+            Self::Unknown | Self::Unread => None,
+        }
+    }
+}
+
+/// Reads the copies, those that are known to be damaged last, until one is good.
 pub(super) async fn first_good(
     service: &Service,
     keys: &Keys,
     id: RecordId,
     holders: &Holders,
-) -> Result<Option<(Record, Owner)>, RepairError> {
+) -> Result<Sought, RepairError> {
+    let mut sought = Sought::Unread;
     let (damaged, whole): (Vec<_>, Vec<_>) =
         holders.iter().partition(|(site, _)| service.damage.knows(*site, id));
     for (site, listed) in whole.into_iter().chain(damaged) {
@@ -377,44 +409,66 @@ pub(super) async fn first_good(
             }
             Err(_) => continue,
         };
-        let Some((tenant, key)) = keys.of(&record) else { continue };
-        if let Some(bucket) = stands(keys.kind, tenant, key, &record).await? {
-            return Ok(Some((record, (tenant.id, bucket))));
+        let Some((tenant, key)) = keys.of(&record) else {
+            sought = Sought::Unknown;
+            continue;
+        };
+        match stands(keys.kind, tenant, key, &record).await? {
+            Verdict::Stands(bucket) => return Ok(Sought::Good(Box::new(record), (tenant.id, bucket))),
+            Verdict::Unknown => sought = Sought::Unknown,
+            Verdict::Unopened => {}
         }
     }
-    Ok(None)
+    Ok(sought)
 }
 
-/// Whether the record says what the catalogue says too; for a tombstone with
-/// its bucket.
+/// What a catalogue says of a record that claims to be its tenant's.
+enum Verdict {
+    /// It says the same; for a tombstone with its bucket.
+    Stands(Option<BucketId>),
+    /// It does not.
+    Unknown,
+    /// It does not open under the tenant's key: it is not what it claims.
+    Unopened,
+}
+
+impl Verdict {
+    fn of(stands: bool) -> Self {
+        if stands { Self::Stands(None) } else { Self::Unknown }
+    }
+}
+
+/// Whether the record says what the catalogue says too.
 async fn stands(
     kind: RecordKind,
     tenant: &Tenant,
     key: &Dek,
     record: &Record,
-) -> Result<Option<Option<BucketId>>, RepairError> {
+) -> Result<Verdict, RepairError> {
     let catalog = &tenant.catalog;
     match kind {
         RecordKind::Tombstone => {
-            let Ok(tombstone) = open_fact::<Tombstone>(record, key, tenant.id) else { return Ok(None) };
+            let Ok(tombstone) = open_fact::<Tombstone>(record, key, tenant.id) else {
+                return Ok(Verdict::Unopened);
+            };
             let stands = if tombstone.failed_put {
                 // Its version never was, and must not come to be.
                 catalog.version(tombstone.version).await?.is_none()
             } else {
                 catalog.has_tombstone(record.id()).await?
             };
-            Ok(stands.then_some(Some(tombstone.bucket)))
+            Ok(if stands { Verdict::Stands(Some(tombstone.bucket)) } else { Verdict::Unknown })
         }
         RecordKind::Log => {
-            let Ok(run) = open_fact::<LeafRun>(record, key, tenant.id) else { return Ok(None) };
+            let Ok(run) = open_fact::<LeafRun>(record, key, tenant.id) else { return Ok(Verdict::Unopened) };
             let own = catalog.leaves(run.first, run.leaves.len()).await?;
             let replicated = catalog.replicated_size().await?;
             let end = run.first.saturating_add(run.leaves.len() as u64);
-            Ok((own == run.leaves && end <= replicated).then_some(None))
+            Ok(Verdict::of(own == run.leaves && end <= replicated))
         }
         _ => {
-            let Ok(fact) = open_fact::<Fact>(record, key, tenant.id) else { return Ok(None) };
-            Ok(fact_stands(tenant, record.id(), fact).await?.then_some(None))
+            let Ok(fact) = open_fact::<Fact>(record, key, tenant.id) else { return Ok(Verdict::Unopened) };
+            Ok(Verdict::of(fact_stands(tenant, record.id(), fact).await?))
         }
     }
 }

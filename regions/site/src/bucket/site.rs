@@ -29,19 +29,25 @@ const SCRUB_BYTES: u64 = 64 << 20;
 impl Shared {
     /// A slot, and what its conditional overwrite needs.
     async fn slot(&self, slot: SlotId) -> Result<(SlotContent, UpdateVersion), SiteError> {
+        let (content, version) = self.stored_slot(slot).await?;
+        Ok((content.ok_or(SiteError::Damaged)?, version))
+    }
+
+    /// The object of a slot, whatever is in it: `None` where that is no content of this slot.
+    async fn stored_slot(&self, slot: SlotId) -> Result<(Option<SlotContent>, UpdateVersion), SiteError> {
         let found = self.objects.read(&self.names.slot(slot), SLOT_OBJECT_BYTES_MAX).await?;
-        let content = parse_slot(slot, &found.bytes).map_err(|_| SiteError::Damaged)?;
-        Ok((content, found.version))
+        Ok((parse_slot(slot, &found.bytes).ok(), found.version))
     }
 
     async fn write_slot(&self, slot: SlotId, content: &SlotContent) -> Result<(), SiteError> {
         let path = self.names.slot(slot);
         for _ in 0..SLOT_RACES_MAX {
-            let version = match self.slot(slot).await {
-                Ok((stored, _)) if stored == *content => return Ok(()),
-                Ok((stored, _)) if stored.generation >= content.generation => {
+            let version = match self.stored_slot(slot).await {
+                Ok((Some(stored), _)) if stored == *content => return Ok(()),
+                Ok((Some(stored), _)) if stored.generation >= content.generation => {
                     return Err(SiteError::Conflict);
                 }
+                // What is damaged is written anew.
                 Ok((_, version)) => Some(version),
                 Err(SiteError::Missing) => None,
                 Err(error) => return Err(error),
@@ -228,12 +234,15 @@ impl Site for BucketSite {
         self.shared.objects.closed()?;
         let slots = stream::iter(self.shared.slots().await?);
         let listings = slots.map(async |slot| {
-            let (content, _) = self.shared.slot(slot).await?;
-            Ok(SlotListing { slot, generation: content.generation })
+            let generation = match self.shared.slot(slot).await {
+                Ok((content, _)) => content.generation,
+                // It hides no other, and is not hidden.
+                Err(SiteError::Damaged) => 0,
+                Err(error) => return Err(error),
+            };
+            Ok(SlotListing { slot, generation })
         });
-        let listed: Vec<Result<SlotListing, SiteError>> = listings.buffered(AT_ONCE).collect().await;
-        // One that is damaged is a finding of the scrub, and hides no other.
-        listed.into_iter().filter(|listing| *listing != Err(SiteError::Damaged)).collect()
+        listings.buffered(AT_ONCE).try_collect().await
     }
 
     async fn state(&self) -> SiteState {
