@@ -113,6 +113,19 @@ impl Jurisdiction {
     }
 }
 
+impl Jurisdiction {
+    /// What lies in both, if anything does.
+    pub fn common(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Country(country), place) | (place, Self::Country(country)) => {
+                place.contains(country).then_some(Self::Country(country))
+            }
+            // The smaller group lies in the larger one.
+            (Self::Group(one), Self::Group(two)) => Some(Self::Group(one.min(two))),
+        }
+    }
+}
+
 impl FromStr for Jurisdiction {
     type Err = PlaceError;
     fn from_str(text: &str) -> Result<Self, PlaceError> {

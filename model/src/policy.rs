@@ -38,4 +38,107 @@ impl ResidencyPolicy {
         let inside = |list: &[Jurisdiction]| list.iter().any(|j| j.contains(site.country));
         (self.allow.is_empty() || inside(&self.allow)) && !inside(&self.deny) && site.tier >= self.tier_min
     }
+
+    /// This policy where another one holds as well: it admits what both admit,
+    /// whatever sites there may ever be. How many shards there are, and what
+    /// happens when not all of them can be written, is as it was.
+    #[must_use]
+    pub fn within(&self, outer: &Self) -> Self {
+        let mut deny = self.deny.clone();
+        deny.extend(outer.deny.iter().filter(|place| !self.deny.contains(place)));
+        let allow = match (self.allow.as_slice(), outer.allow.as_slice()) {
+            (own, []) => own.to_vec(),
+            ([], outer) => outer.to_vec(),
+            (own, outer) => common(own, outer),
+        };
+        if allow.is_empty() && !(self.allow.is_empty() && outer.allow.is_empty()) {
+            // They have no place in common, and no list at all would mean every one.
+            deny.extend(&self.allow);
+            return self.confined(self.allow.clone(), deny, outer);
+        }
+        self.confined(allow, deny, outer)
+    }
+
+    fn confined(&self, allow: Vec<Jurisdiction>, deny: Vec<Jurisdiction>, outer: &Self) -> Self {
+        let (tier_min, geometry) = (self.tier_min.max(outer.tier_min), self.geometry);
+        Self { allow, deny, tier_min, geometry, degraded: self.degraded }
+    }
+}
+
+/// What lies in a place of each list, each place once.
+fn common(own: &[Jurisdiction], outer: &[Jurisdiction]) -> Vec<Jurisdiction> {
+    let mut places = Vec::new();
+    for place in own.iter().flat_map(|one| outer.iter().filter_map(|two| one.common(*two))) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FailureDomain, SiteId};
+
+    fn policy(allow: &[&str], deny: &[&str], tier_min: Tier) -> ResidencyPolicy {
+        let places = |list: &[&str]| list.iter().map(|place| place.parse().unwrap()).collect();
+        ResidencyPolicy {
+            allow: places(allow),
+            deny: places(deny),
+            tier_min,
+            geometry: Geometry::DEFAULT,
+            degraded: Degraded::Refuse,
+        }
+    }
+
+    #[test]
+    fn a_policy_within_another_admits_what_both_admit_and_nothing_else() {
+        let lists: [&[&str]; 9] = [
+            &[],
+            &["EU"],
+            &["EEA"],
+            &["DE"],
+            &["CH"],
+            &["DE", "CH"],
+            &["US", "NO"],
+            &["DE", "EU"],
+            &["EU", "EEA", "US"],
+        ];
+        let mut policies = Vec::new();
+        for allow in lists {
+            for deny in lists {
+                policies.extend([Tier::I, Tier::III].map(|tier| policy(allow, deny, tier)));
+            }
+        }
+        let site = |country: &str, tier| SiteDescription {
+            id: SiteId::from_bytes([1; 16]),
+            name: country.to_owned(),
+            country: country.parse().unwrap(),
+            domain: FailureDomain(country.to_owned()),
+            tier,
+        };
+        let countries = ["DE", "FR", "NO", "CH", "US"];
+        let sites = countries.iter().flat_map(|country| [Tier::I, Tier::III].map(|tier| site(country, tier)));
+        let sites: Vec<SiteDescription> = sites.collect();
+        for own in &policies {
+            assert_eq!(own.within(own).allow, own.allow, "alone with itself it stays as it is");
+            for outer in &policies {
+                let both = own.within(outer);
+                for site in &sites {
+                    let admitted = own.admits(site) && outer.admits(site);
+                    assert_eq!(both.admits(site), admitted, "{own:?} within {outer:?} at {site:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_within_another_keeps_its_own_coding() {
+        let own = ResidencyPolicy { degraded: Degraded::Accept, ..policy(&[], &[], Tier::I) };
+        let outer =
+            ResidencyPolicy { geometry: Geometry::new(2, 1).unwrap(), ..policy(&["EU"], &[], Tier::I) };
+        let both = own.within(&outer);
+        assert_eq!((both.geometry, both.degraded), (own.geometry, own.degraded));
+    }
 }

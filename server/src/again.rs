@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use coffer_model::{AuditEvent, BucketName, ObjectKey, Operation, Outcome, TenantId};
+use coffer_model::{AuditEvent, BucketName, Layout, ObjectKey, Operation, Outcome, TenantId};
 use coffer_regions::acknowledgeable;
 use tokio::sync::Notify;
 
@@ -99,8 +99,11 @@ pub(crate) async fn standing(
         return Ok(None);
     }
     // A start may have taken up what the attempt before left on too few sites:
-    // better than nothing, and not enough to be acknowledged.
-    if !acknowledgeable(&row.manifest.layout, bucket.policy.degraded, usize::from(row.reduced)) {
+    // better than nothing, and not enough to be acknowledged. What is not
+    // enough for a put is not enough for one that says so again.
+    let small = matches!(row.manifest.layout, Layout::Inline { .. });
+    let degraded = service.sites.owner().strict(&bucket.policy, small).degraded;
+    if !acknowledgeable(&row.manifest.layout, degraded, usize::from(row.reduced)) {
         return Ok(None);
     }
     let done = grant.event(service, Some(row.manifest.version.to_string()), Outcome::Done);

@@ -118,8 +118,9 @@ pub(crate) struct SetPolicy {
     pub(crate) policy: ResidencyPolicy,
 }
 
-/// Gives a bucket another policy. New versions lie under it at once; repair
-/// moves the older ones, each with its leaf. A version keeps its coding.
+/// Gives a bucket another policy. New versions lie under it at once, those of
+/// puts under way among them, and when this returns nothing is on its way to a
+/// site that it excludes; repair moves the older ones, each with its leaf. A version keeps its coding.
 pub(crate) async fn set_policy(
     service: &Service,
     set: Granted<SetPolicy>,
@@ -141,18 +142,20 @@ pub(crate) async fn set_policy(
     let row = BucketRow { id, name, policy, created, record };
     let done = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
     let audit_seq = tenant.catalog.set_bucket_policy(row.clone(), done).await?;
+    // What is on its way under the old policy arrives before this is answered.
+    drop(tenant.placing.write().await);
     Ok((row, audit_seq))
 }
 
 /// Whether the sites can satisfy a policy, and its tenant's covers it.
 fn check(service: &Service, tenant: &Tenant, policy: &ResidencyPolicy) -> Result<(), BucketStoryError> {
-    satisfiable(service.sites.taking(), policy).map_err(BucketStoryError::Unsatisfiable)?;
-    // A bucket may be stricter than its tenant, never wider.
+    // A bucket may be stricter than its tenant, never wider. Of sites that are
+    // not there yet it gets none that its tenant does not: see `residency.rs`.
     let mut all = service.sites.topology().sites.iter();
-    match all.find(|site| policy.admits(site) && !tenant.policy.admits(site)) {
-        Some(site) => Err(BucketStoryError::Wider(format!("{} ({})", site.name, site.country))),
-        None => Ok(()),
+    if let Some(site) = all.find(|site| policy.admits(site) && !tenant.policy.admits(site)) {
+        return Err(BucketStoryError::Wider(format!("{} ({})", site.name, site.country)));
     }
+    satisfiable(service.sites.taking(), &tenant.confined(policy)).map_err(BucketStoryError::Unsatisfiable)
 }
 
 /// Removes an empty bucket. Once that has begun, it takes no put any more.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use coffer_model::{BucketId, Manifest, RecordId, SiteId, SlotId, TenantId, VersionId};
-use coffer_regions::SiteError;
+use coffer_model::{Manifest, RecordId, SiteId, SlotId, TenantId, VersionId};
+use coffer_regions::{Record, SiteError};
 
 use crate::service::Service;
 
@@ -114,14 +114,13 @@ pub(crate) fn place_of_slot(slot: SlotId) -> String {
 #[derive(Clone, Copy)]
 pub(crate) struct Version {
     tenant: TenantId,
-    bucket: BucketId,
     id: VersionId,
 }
 
 impl Version {
     /// The version that a manifest describes.
     pub(crate) fn of(manifest: &Manifest) -> Self {
-        Self { tenant: manifest.tenant, bucket: manifest.bucket, id: manifest.version }
+        Self { tenant: manifest.tenant, id: manifest.version }
     }
 }
 
@@ -154,6 +153,19 @@ impl Service {
         matches!(tenant.catalog.version(version.id).await, Ok(Some(now)) if now.reduced > 0)
     }
 
+    /// Writes the right record where a read found another one, if it belongs
+    /// there still; whether it is there now. A change of policy waits for it.
+    pub(crate) async fn write_anew(
+        &self,
+        version: &Version,
+        (place, site): (usize, SiteId),
+        right: Record,
+    ) -> bool {
+        let Some(tenant) = self.tenant(version.tenant) else { return false };
+        let _placing = tenant.placing.read().await;
+        self.belongs(version, place, site).await && self.sites.replace(site, right).await
+    }
+
     /// Whether place `place` of a version is at `site` by what the catalogue
     /// says now, and the policy still admits the site. A read that began
     /// before the version moved asks where it was: a site that gave up what
@@ -162,7 +174,7 @@ impl Service {
     pub(crate) async fn belongs(&self, version: &Version, place: usize, site: SiteId) -> bool {
         let Some(tenant) = self.tenant(version.tenant) else { return false };
         let Ok(Some(now)) = tenant.catalog.version(version.id).await else { return false };
-        let Ok(policy) = tenant.policy_of(version.bucket).await else { return false };
+        let Ok(policy) = tenant.policy_of_version(&self.sites, &now.manifest).await else { return false };
         let admitted = self.sites.topology().site(site).is_some_and(|site| policy.admits(site));
         admitted && now.manifest.layout.sites().get(place) == Some(&site)
     }

@@ -60,7 +60,8 @@ pub(crate) async fn delete(
         tenant.note(&grant.event(service, subject, Outcome::Denied)).await?;
         return Err(DeleteError::Held { id: hold.id, reason: hold.reason });
     }
-    let reachable = reachable(service, &bucket.policy, &row.manifest.layout).await;
+    let policy = tenant.confined(&bucket.policy);
+    let reachable = reachable(service, &policy, &row.manifest.layout).await;
     grant.settled(service, reachable).await?;
     let manifest = &row.manifest;
     let subject = Some(manifest.version.to_string());
@@ -78,7 +79,7 @@ pub(crate) async fn delete(
     tenant.catalog.reserve_deletion(record, deletion.encode()?, intent).await?;
     drop(looked);
     // From here on it is finished, if not here then by the next start.
-    deletion.spread(service, record, &bucket.policy, &manifest.layout).await?;
+    deletion.spread(service, record, &policy, &manifest.layout).await?;
     let outcome = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
     let row = tombstone_row(record, &deletion.tombstone);
     let seq = tenant.catalog.tombstone(manifest.version, row, outcome).await?;

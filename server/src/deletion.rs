@@ -109,6 +109,18 @@ pub(crate) async fn pending(tenant: &Tenant) -> Result<Vec<VersionId>, CatalogEr
     Ok(deletions.into_iter().filter_map(version).collect())
 }
 
+/// What still shows although its deletion has begun. One that a later deletion
+/// hides has nothing left to lose.
+pub(crate) async fn undecided(tenant: &Tenant) -> Result<Vec<ManifestRow>, CatalogError> {
+    let mut undecided = Vec::new();
+    for version in pending(tenant).await? {
+        if tenant.catalog.stands(version).await? {
+            undecided.extend(tenant.catalog.version(version).await?);
+        }
+    }
+    Ok(undecided)
+}
+
 /// Finishes the deletions of a tenant that the last run of the service left
 /// open; how many it could not, because too few sites answer. Their objects
 /// show until a later start finishes them.

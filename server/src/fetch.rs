@@ -187,7 +187,7 @@ impl Service {
             let Some(body) = rebuilt.into_iter().next() else { continue };
             let geometry = ClearGeometry { k, m, index };
             if let Ok(record) = Record::new(RecordKind::Shard, id, geometry, body)
-                && self.sites.replace(site, record).await
+                && self.write_anew(&stripes.version, (*place, site), record).await
             {
                 self.damage.mended(site, id);
             }

@@ -1,13 +1,16 @@
 //! Legal holds: placed, listed, released, and asked for by whatever deletes.
 //! A hold is a fact at the sites, so that a rebuild brings it back.
 
-use coffer_catalog::CatalogError;
+use std::fmt;
+
+use coffer_catalog::{CatalogError, ManifestRow};
 use coffer_keys::{STATEMENT_PAYLOAD_TYPE, leaf_hash, sign_statement};
-use coffer_model::{BucketId, BucketName, HoldId, ObjectKey, Outcome, PrincipalId, Timestamp};
+use coffer_model::{BucketId, BucketName, HoldId, ObjectKey, Outcome, PrincipalId, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
+use crate::deletion;
 use crate::drill::{STATEMENT_BYTES_MAX, SignError, read_statement};
 use crate::registry::{RegistryError, write_fact};
 use crate::service::Service;
@@ -50,6 +53,32 @@ pub(crate) struct PlaceHold {
     pub(crate) reason: String,
 }
 
+/// Deletions that are named; the others are counted.
+const NAMED_MAX: usize = 4;
+
+/// What a hold would cover, and somebody began to delete before. A deletion
+/// that has begun is not taken back, and a hold destroys nothing.
+#[derive(Debug)]
+pub(crate) struct BegunDeletions(Vec<(VersionId, ObjectKey)>);
+
+impl fmt::Display for BegunDeletions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nothing is held: the deletion of")?;
+        for (version, key) in self.0.iter().take(NAMED_MAX) {
+            write!(f, " \"{}\" (version {version}),", key.as_bytes().escape_ascii())?;
+        }
+        if let Some(more) = self.0.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
+            write!(f, " and {more} more,")?;
+        }
+        write!(
+            f,
+            " has begun, is not over, and cannot be taken back. Place the hold again when it is over: \
+             delete again where the sites answer, or let the next start of the service finish it; or \
+             hold the other keys meanwhile"
+        )
+    }
+}
+
 /// Why a hold is not as it was wished.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HoldError {
@@ -59,6 +88,8 @@ pub(crate) enum HoldError {
     NoHold(HoldId),
     #[error("the hold {0} was released before")]
     Released(HoldId),
+    #[error("{0}")]
+    Deleting(BegunDeletions),
     #[error("a reason has 1 to {REASON_CHARACTERS_MAX} characters and no control characters")]
     Reason,
     #[error("the hold cannot be written down")]
@@ -123,9 +154,12 @@ pub(crate) async fn place(service: &Service, place: Granted<PlaceHold>) -> Resul
     let subject = id.to_string();
     tenant.note(&grant.event(service, Some(subject.clone()), Outcome::Intent)).await?;
     let entered = {
-        // A deletion that has looked for holds is over before this one counts.
+        // A deletion that has looked for holds has begun before this one counts.
         let _alone = tenant.holding.write().await;
-        enter(tenant, &hold).await
+        match refuse_over_deletions(tenant, &hold).await {
+            Ok(()) => enter(tenant, &hold).await,
+            refused => refused,
+        }
     };
     grant.ended(service, &subject, entered).await?;
     let written = write_fact(&service.host, &service.sites, tenant, &Fact::HoldPlaced(hold.clone())).await;
@@ -136,6 +170,15 @@ pub(crate) async fn place(service: &Service, place: Granted<PlaceHold>) -> Resul
     grant.ended(service, &subject, written.map_err(HoldError::from)).await?;
     let audit_seq = tenant.note(&grant.event(service, Some(subject), Outcome::Done)).await?;
     Ok((hold, audit_seq))
+}
+
+/// Refuses a hold over what somebody began to delete before: it would be
+/// finished later, and what lies under a hold would be gone.
+async fn refuse_over_deletions(tenant: &Tenant, hold: &Hold) -> Result<(), HoldError> {
+    let covered = |row: &ManifestRow| hold.covers(row.manifest.bucket, row.manifest.key.as_bytes());
+    let begun = deletion::undecided(tenant).await?.into_iter().filter(covered);
+    let begun: Vec<_> = begun.map(|row| (row.manifest.version, row.manifest.key)).collect();
+    if begun.is_empty() { Ok(()) } else { Err(HoldError::Deleting(BegunDeletions(begun))) }
 }
 
 /// Releases a hold: at the sites first, in the catalogue last.

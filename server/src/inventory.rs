@@ -6,14 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use coffer_catalog::{CatalogError, ManifestRow};
-use coffer_model::{BucketId, Layout, RecordId, ResidencyPolicy, SiteId, VersionId};
+use coffer_catalog::ManifestRow;
+use coffer_model::{Layout, RecordId, SiteId, VersionId};
 use coffer_regions::{
     Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Standing, Stray, VersionInventory,
     shard_record_id,
 };
+use tokio::sync::OnceCell;
 
+use crate::listing::{self, Accounted};
 use crate::repair::{Foreground, RepairError};
+use crate::residency::Policies;
 use crate::service::Service;
 use crate::tenant::Tenant;
 
@@ -37,6 +40,9 @@ pub(crate) struct Census {
     /// Whose calls are given way to.
     foreground: Option<Arc<Foreground>>,
     shards: BTreeMap<SiteId, Tally>,
+    /// How many manifests and how many shards a site can have; looked up when a
+    /// listing is long.
+    accounted: [OnceCell<Accounted>; 2],
 }
 
 /// Shards at one site.
@@ -71,7 +77,8 @@ impl Census {
             alive: alive.contains(&listed.address.site.id),
         };
         let sites = service.sites.listed().iter().map(one).collect();
-        Self { sites, damaged: service.damage.all(), shards: BTreeMap::new(), foreground: None }
+        let (damaged, shards) = (service.damage.all(), BTreeMap::new());
+        Self { sites, damaged, shards, foreground: None, accounted: Default::default() }
     }
 
     /// The same, by somebody who can wait: between its looks tenants come first.
@@ -92,6 +99,19 @@ impl Census {
             Some(foreground) => foreground.look(work).await,
             None => work.await,
         }
+    }
+
+    /// Whether a site may list so many records, as far as anybody can know.
+    async fn is_credible(&self, service: &Service, site: SiteId, kind: RecordKind, listed: u64) -> bool {
+        if listed <= listing::slack(kind) {
+            return true;
+        }
+        let [manifests, shards] = &self.accounted;
+        let accounted = if kind == RecordKind::Shard { shards } else { manifests };
+        let sites = self.counting();
+        let accounted = accounted.get_or_try_init(|| Accounted::of(service, kind, &sites)).await;
+        // A catalogue that fails says so to whoever asks it next.
+        accounted.is_ok_and(|accounted| accounted.is_credible(kind, site, listed))
     }
 
     fn counting(&self) -> Vec<SiteId> {
@@ -160,7 +180,7 @@ pub(crate) async fn walk(
 ) -> Result<(), RepairError> {
     let mut batch = Batch::default();
     for tenant in tenants {
-        let policies = policies(tenant).await?;
+        let policies = Policies::of(tenant).await?;
         let mut after = None;
         loop {
             go_on(service)?;
@@ -168,7 +188,7 @@ pub(crate) async fn walk(
             let Some(last) = page.last() else { break };
             after = Some(last.manifest.manifest.version);
             for version in page {
-                let policy = policies.get(&version.manifest.manifest.bucket).unwrap_or(&tenant.policy);
+                let policy = policies.of_version(&service.sites, &version.manifest.manifest);
                 batch.add(tenant, version, policy);
                 if batch.is_full() {
                     std::mem::take(&mut batch).settle(service, census, superseded, &mut look).await?;
@@ -184,12 +204,6 @@ pub(crate) fn go_on(service: &Service) -> Result<(), RepairError> {
     if service.watch.is_leaving() { Err(RepairError::Stopped) } else { Ok(()) }
 }
 
-/// The policies of a tenant's buckets.
-async fn policies(tenant: &Tenant) -> Result<BTreeMap<BucketId, ResidencyPolicy>, CatalogError> {
-    let buckets = tenant.catalog.buckets().await?;
-    Ok(buckets.into_iter().map(|bucket| (bucket.id, bucket.policy)).collect())
-}
-
 /// Every line of a listing, page by page. When the service leaves it breaks off; whoever goes on then asks
 /// [`go_on`].
 async fn each_line(
@@ -200,7 +214,7 @@ async fn each_line(
     mut line: impl FnMut(ListedRecord),
 ) -> Result<(), SiteError> {
     let adapter = service.sites.for_repair(site).ok_or(SiteError::Unreachable)?;
-    let mut after = None;
+    let (mut after, mut listed) = (None, 0);
     loop {
         if service.watch.is_leaving() {
             return Err(SiteError::Unreachable);
@@ -210,6 +224,12 @@ async fn each_line(
         let last = page.last().map(|last| last.id);
         // A listing that does not go on would never end.
         if last.is_some() && last <= after {
+            return Err(SiteError::Damaged);
+        }
+        listed += page.len() as u64;
+        // Nor would one of what nobody wrote.
+        if !census.is_credible(service, site, kind, listed).await {
+            service.sites.report(site);
             return Err(SiteError::Damaged);
         }
         after = last;

@@ -101,11 +101,13 @@ pub(crate) async fn stat_shards(service: &Service, stat: Granted<StatShards>) ->
     let found = locate(&grant, &stat.bucket, &stat.key).await.map_err(LedgerError::from);
     let (bucket, row) = grant.settled(service, found).await?;
     let subject = Some(row.manifest.version.to_string());
-    grant.tenant().note(&grant.event(service, subject, Outcome::Done)).await?;
-    let mut page = look(service, grant.tenant(), row, stat.verify, stat.first_stripe).await?;
+    let tenant = grant.tenant();
+    tenant.note(&grant.event(service, subject, Outcome::Done)).await?;
+    let mut page = look(service, tenant, row, stat.verify, stat.first_stripe).await?;
     let topology = service.sites.topology();
+    let policy = tenant.confined(&bucket.policy);
     for line in &mut page.lines {
-        let legal = topology.site(line.site).is_some_and(|site| bucket.policy.admits(site));
+        let legal = topology.site(line.site).is_some_and(|site| policy.admits(site));
         line.out_of_place |= !legal && line.held != Held::Missing && line.held != Held::Silent;
     }
     Ok(page)

@@ -248,7 +248,8 @@ impl Service {
                 Err(error) => outcome = outcome.and(Err(error.into())),
             }
         }
-        outcome.and(book.write(&self.data_dir))
+        let written = book.write(&self.data_dir);
+        outcome.and(written)
     }
 }
 
@@ -335,7 +336,8 @@ mod tests {
         assert_eq!(all(&again).len(), 8);
         assert!(again.heads.parts.iter().all(|part| part.len() <= 3) && again.heads.unwritten.is_empty());
         // A crash before the first of them was written left the same line in two.
-        std::fs::write(path(dir.path(), 2), encode(&Part::from([(tenant(0), head(6))])).unwrap()).unwrap();
+        let line = encode(&Part::from([(tenant(0), head(6))])).unwrap();
+        crate::disk::write_durably(&path(dir.path(), 2), line.as_bytes()).unwrap();
         let both = Book::read_by(dir.path(), 3);
         assert_eq!(both.heads.get(&tenant(0)), Some(&head(6)));
     }

@@ -51,7 +51,7 @@ pub(crate) async fn relocate(
     if sites.len() != row.manifest.layout.sites().len() {
         return Err(StepError::Stale);
     }
-    let policy = tenant.policy_of(row.manifest.bucket).await?;
+    let policy = tenant.policy_of_version(&service.sites, &row.manifest).await?;
     // Asked again at the last moment: the policy may have changed since.
     let alive = service.sites.alive_for_repair();
     let taking = service.sites.taking();
@@ -72,6 +72,15 @@ pub(crate) async fn relocate(
     let mut done = Done::default();
     confirm(service, row, sites, &mut done).await?;
     let (record, next) = next_record(service, tenant, row, from, sites, &mut done).await?;
+    // Reading back takes its time, and the policy may have changed again. From
+    // here to the end a change of it is not answered for.
+    let _placing = tenant.placing.read().await;
+    let policy = tenant.policy_of_version(&service.sites, &row.manifest).await?;
+    if let Some(illegal) =
+        receivers.iter().find(|id| !taking.site(**id).is_some_and(|site| policy.admits(site)))
+    {
+        return Err(MoveError::Illegal(service.sites.name(*illegal).to_owned()).into());
+    }
     let moved = next.manifest.layout.clone();
     let written = write(service, &record, &receivers, &mut done).await;
     let next = ManifestRow { reduced: short(sites, &receivers), ..next };

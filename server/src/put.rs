@@ -2,13 +2,14 @@
 //! returns is the permission for the next one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use coffer_catalog::{BucketRow, CatalogError, CommitError, ManifestRow, NewChallenges, NewReservation};
 use coffer_keys::{Context, Dek, SealError, Sealer, Wrap, sealed_size};
 use coffer_model::{
-    BucketName, Digest, Geometry, Layout, Manifest, ObjectId, ObjectKey, Outcome, RecordId, Timestamp,
-    VersionId,
+    BucketName, Degraded, Digest, Geometry, Layout, Manifest, ObjectId, ObjectKey, Outcome, RecordId,
+    ResidencyPolicy, SiteId, Timestamp, VersionId,
 };
 use coffer_regions::{CodecError, Placement, PlacementError, Record, place, place_small};
 
@@ -77,6 +78,10 @@ pub(crate) enum PutError {
     Placement(#[from] PlacementError),
     #[error("refused before any byte moved, because the orders after a rebuild are not safe yet: {0}")]
     Orders(#[from] RegistryError),
+    #[error(
+        "nothing of the object stands: the policy of bucket {0} was changed meanwhile to one that its sites are not legal under; put it again, and it goes to sites of the new policy"
+    )]
+    PolicyChanged(BucketName),
     #[error(transparent)]
     Write(#[from] WriteError),
     #[error("only {stored} of {needed} sites stored the manifest; the version was withdrawn")]
@@ -120,19 +125,34 @@ pub(crate) async fn put(
         return Ok(standing);
     }
     let _under_way = again::begin(service, &grant, &put);
-    let admitted = admit(service, &grant, &put.bucket, &mut source).await;
-    let Admitted { bucket, head, version, placement } = grant.settled(service, admitted).await?;
-    let reservation = reserve(service, &grant, &bucket, &put.key, version, placement, head.whole).await?;
+    let head = begin(&grant, &put.bucket, &mut source).await;
+    let head = grant.settled(service, head).await?;
+    let reservation = loop {
+        let admitted = admit(service, &grant, &put.bucket, head.whole).await;
+        let admitted = grant.settled(service, admitted).await?;
+        match reserve(service, &grant, admitted, &put.key, head.whole).await {
+            // Nothing is written yet: sites are chosen under the policy of now.
+            Err(PutError::Catalog(CatalogError::PolicyChanged)) => {}
+            reserved => break reserved?,
+        }
+    };
     match write_and_commit(service, &grant, &reservation, put, head, source).await {
         Ok(committed) => Ok(committed),
         Err(error) => Err(withdraw(service, &grant, &reservation, error).await),
     }
 }
 
-/// A put that has a bucket, a beginning and legal sites; nothing is stored yet.
+/// Waits for the beginning of what goes to a bucket. That can take its time,
+/// and the bucket be another one afterwards.
+async fn begin(grant: &Grant, bucket: &BucketName, source: &mut impl Source) -> Result<Head, PutError> {
+    locate(grant, bucket).await?;
+    Head::receive(source).await
+}
+
+/// A put that has a bucket and sites that are legal under its policy; nothing
+/// is stored yet.
 struct Admitted {
     bucket: BucketRow,
-    head: Head,
     version: VersionId,
     placement: Placement,
 }
@@ -141,14 +161,14 @@ async fn admit(
     service: &Service,
     grant: &Grant,
     bucket: &BucketName,
-    source: &mut impl Source,
+    small: bool,
 ) -> Result<Admitted, PutError> {
     let bucket = locate(grant, bucket).await?;
-    let head = Head::receive(source).await?;
     let version = VersionId::generate(service.host.entropy.as_ref());
-    let placement = choose_sites(service, &bucket, version, head.whole).await?;
+    let policy = policy_of(service, grant, &bucket, small);
+    let placement = choose_sites(service, &policy, version, small)?;
     orders::open(service, grant.tenant()).await?;
-    Ok(Admitted { bucket, head, version, placement })
+    Ok(Admitted { bucket, version, placement })
 }
 
 async fn locate(grant: &Grant, name: &BucketName) -> Result<BucketRow, PutError> {
@@ -184,18 +204,22 @@ impl Head {
     }
 }
 
-async fn choose_sites(
+/// Under which policy a put to a bucket is placed now.
+fn policy_of(service: &Service, grant: &Grant, bucket: &BucketRow, small: bool) -> ResidencyPolicy {
+    service.sites.owner().strict(&grant.tenant().confined(&bucket.policy), small)
+}
+
+fn choose_sites(
     service: &Service,
-    bucket: &BucketRow,
+    policy: &ResidencyPolicy,
     version: VersionId,
     small: bool,
 ) -> Result<Placement, PutError> {
     let alive = service.sites.alive();
     let is_alive = |id| alive.contains(&id);
     let topology = service.sites.taking();
-    let policy = service.sites.owner().strict(&bucket.policy, small);
     let choose = if small { place_small } else { place };
-    Ok(choose(version.as_bytes(), topology, &policy, is_alive)?)
+    Ok(choose(version.as_bytes(), topology, policy, is_alive)?)
 }
 
 /// A version about to be written: its intent is in the log, its trace in the
@@ -209,6 +233,7 @@ pub(crate) struct Reservation {
     pub(crate) record: RecordId,
     pub(crate) locator: [u8; 32],
     placement: Placement,
+    small: bool,
     dek: Dek,
     wrap: Wrap,
 }
@@ -216,10 +241,8 @@ pub(crate) struct Reservation {
 async fn reserve(
     service: &Service,
     grant: &Grant,
-    bucket: &BucketRow,
+    Admitted { bucket, version, placement }: Admitted,
     key: &ObjectKey,
-    version: VersionId,
-    placement: Placement,
     small: bool,
 ) -> Result<Reservation, PutError> {
     let entropy = service.host.entropy.as_ref();
@@ -233,6 +256,7 @@ async fn reserve(
     let new = NewReservation {
         version,
         bucket: bucket.id,
+        under: bucket.record,
         key: key.clone(),
         object: tenant.secrets.object(bucket.id, key),
         created,
@@ -246,18 +270,7 @@ async fn reserve(
         leaf(&grant.event(service, Some(version.to_string()), Outcome::Intent)).map_err(AuditError::from)?;
     let reserved = tenant.catalog.reserve(new, intent).await?;
     let (object, order) = (reserved.object, reserved.order);
-    Ok(Reservation {
-        bucket: bucket.clone(),
-        version,
-        object,
-        order,
-        created,
-        record,
-        locator,
-        placement,
-        dek,
-        wrap,
-    })
+    Ok(Reservation { bucket, version, object, order, created, record, locator, placement, small, dek, wrap })
 }
 
 /// What the manifest says of the content. That of a striped object is on every
@@ -270,7 +283,7 @@ struct Durable {
     /// The plaintext of a small object: it rides, sealed, in the manifest record.
     inline: Bytes,
     /// Sites of the placement that missed a shard, where the policy accepts that.
-    missed: Vec<coffer_model::SiteId>,
+    missed: Vec<SiteId>,
     /// What its sites will be asked one day.
     challenges: NewChallenges,
 }
@@ -322,7 +335,7 @@ async fn seal_and_write(
         &service.sites,
         &reservation.placement,
         reservation.locator,
-        service.sites.owner().strict(&reservation.bucket.policy, false).degraded,
+        policy_of(service, grant, &reservation.bucket, false).degraded,
         Sampler::new(
             grant.tenant().secrets.challenge_key(),
             reservation.version,
@@ -345,17 +358,34 @@ async fn seal_and_write(
         content.update(&piece);
         sealer.push(&piece, &mut sealed)?;
         while sealed.len() >= STRIPE_BYTES {
-            writer.write(take_stripe(&mut sealed)).await?;
+            send(service, grant, reservation, &mut writer, take_stripe(&mut sealed)).await?;
         }
         next = source.next().await?;
     }
     sealer.finish(&mut sealed)?;
     while !sealed.is_empty() {
-        writer.write(take_stripe(&mut sealed)).await?;
+        send(service, grant, reservation, &mut writer, take_stripe(&mut sealed)).await?;
     }
     let Striped { layout, sealed_size, missed, challenges } = writer.finish(STRIPE_BYTES).await?;
     let content = Digest(*content.finalize().as_bytes());
     Ok(Durable { size, sealed_size, content, layout, inline: Bytes::new(), missed, challenges })
+}
+
+/// Sends one stripe on its way, if its sites are still legal. Whoever changes the
+/// policy waits for those that have begun.
+async fn send(
+    service: &Service,
+    grant: &Grant,
+    reservation: &Reservation,
+    writer: &mut StripeWriter<'_>,
+    sealed: Vec<u8>,
+) -> Result<(), PutError> {
+    let placing = Arc::new(Arc::clone(&grant.tenant().placing).read_owned().await);
+    if let Err(error) = reservation.still_legal(service, grant, 0).await {
+        writer.settle().await;
+        return Err(error);
+    }
+    Ok(writer.write(sealed, &placing).await?)
 }
 
 /// Room for a stripe, what the last piece adds to it, and its parity, so that
@@ -406,6 +436,9 @@ async fn commit(
         &durable.inline,
         service.host.entropy.as_ref(),
     )?;
+    // The policy is not changed to another one while manifests are sent.
+    let _placing = tenant.placing.read().await;
+    let mut under = reservation.still_legal(service, grant, durable.missed.len()).await?;
     let sites: Vec<_> =
         manifest.layout.sites().iter().filter(|id| !durable.missed.contains(id)).copied().collect();
     let stored = service.sites.put_everywhere(&sites, &record).await;
@@ -421,7 +454,16 @@ async fn commit(
         inline: matches!(manifest.layout, Layout::Inline { .. }),
     };
     let leaf = leaf(&outcome).map_err(AuditError::from)?;
-    let audit_seq = tenant.catalog.commit_challenged(row, durable.challenges, leaf).await?;
+    let audit_seq = loop {
+        let (row, leaf) = (row.clone(), leaf.clone());
+        let committed = tenant.catalog.commit_under(row, Some(under), durable.challenges.clone(), leaf);
+        match committed.await {
+            Err(CommitError::Catalog(CatalogError::PolicyChanged)) => {
+                under = reservation.still_legal(service, grant, durable.missed.len()).await?;
+            }
+            committed => break committed?,
+        }
+    };
     service.holders.note(&manifest.layout, &durable.missed);
     Ok(Committed { manifest, audit_seq, reduced_by: durable.missed.len() })
 }
@@ -438,6 +480,28 @@ async fn withdraw(service: &Service, grant: &Grant, reservation: &Reservation, e
 }
 
 impl Reservation {
+    /// The registry record of the bucket under which this version may go on:
+    /// its own, or that of a later policy which admits all its sites, codes as
+    /// it is coded, and accepts that so many of its sites miss something.
+    async fn still_legal(
+        &self,
+        service: &Service,
+        grant: &Grant,
+        missed: usize,
+    ) -> Result<RecordId, PutError> {
+        let now = locate(grant, &self.bucket.name).await?;
+        if now.record == self.bucket.record {
+            return Ok(now.record);
+        }
+        let policy = policy_of(service, grant, &now, self.small);
+        let topology = service.sites.topology();
+        let admitted = |id: &SiteId| topology.site(*id).is_some_and(|site| policy.admits(site));
+        let legal = self.placement.sites().iter().all(admitted)
+            && policy.geometry == self.placement.geometry()
+            && (missed == 0 || policy.degraded == Degraded::Accept);
+        if legal { Ok(now.record) } else { Err(PutError::PolicyChanged(now.name)) }
+    }
+
     /// Where this version may have left something.
     fn traces(&self) -> crate::sweep::Traces {
         crate::sweep::Traces {

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use coffer_catalog::{BucketRow, CatalogError, FactRow, RebuildBatch};
 use coffer_keys::Dek;
 use coffer_model::{
-    BucketId, BucketName, HoldId, Operation, Outcome, PrincipalId, SiteId, TenantId, Timestamp, VersionId,
+    BucketId, BucketName, HoldId, Operation, Outcome, PrincipalId, ResidencyPolicy, SiteId, TenantId,
+    Timestamp, VersionId,
 };
 use coffer_regions::{Record, RecordKind};
 use serde::de::DeserializeOwned;
@@ -50,6 +51,24 @@ pub enum RebuildError {
         tenant: TenantId,
         /// Names of the sites that did not answer to the end.
         missing: Vec<String>,
+    },
+    /// Of the sites of a bucket more are silent than it may lose, however many
+    /// its tenant may: what was acknowledged may lie at these alone.
+    #[error(
+        "the catalogue of tenant {tenant} is not rebuilt: {} of the sites of its bucket {bucket} do not answer ({}), and what is in there may lie at {losable} sites beside one that does. Bring back {} of them and start again",
+        missing.len(),
+        missing.join(", "),
+        missing.len().saturating_sub(*losable)
+    )]
+    BucketSilent {
+        /// Whose catalogue.
+        tenant: TenantId,
+        /// Which bucket.
+        bucket: BucketName,
+        /// Names of its sites that do not answer.
+        missing: Vec<String>,
+        /// How many of them may be lost.
+        losable: usize,
     },
     /// The new catalogue failed.
     #[error("the rebuilt catalogue failed: {0}")]
@@ -89,6 +108,9 @@ const CACHE_MIB_MIN: u16 = 2;
 struct Lost {
     tenant: Arc<Tenant>,
     buckets: BTreeSet<BucketId>,
+    /// What these buckets promise, and what they promised before: versions of
+    /// then may still lie as they did.
+    promised: Vec<(BucketName, ResidencyPolicy)>,
     /// Versions that never were, for a failed put's tombstone outlaws them.
     withdrawn: BTreeSet<VersionId>,
     /// Sites of which a deletion in a bucket must be known.
@@ -140,6 +162,7 @@ async fn rebuild(
         .map(|tenant| Lost {
             tenant,
             buckets: BTreeSet::new(),
+            promised: Vec::new(),
             withdrawn: BTreeSet::new(),
             needed: BTreeMap::new(),
             thin: Vec::new(),
@@ -157,15 +180,17 @@ async fn rebuild(
     let mut whole = Walk::default();
     progress("facts", 0);
     add(&mut whole, load_facts(service, &mut lost).await?);
+    // Before anything long is begun in vain.
+    lost.iter().try_for_each(|lost| refuse_if_silent(service, lost, &whole.silent))?;
     progress("tombstones", 0);
     add(&mut whole, load_tombstones(service, &mut lost).await?);
     add(&mut whole, versions::load(service, &mut lost, progress, report).await?);
     progress("log", 0);
     add(&mut whole, log::load(service, &lost).await?);
     report.unreadable += whole.unreadable;
+    lost.iter().try_for_each(|lost| refuse_if_silent(service, lost, &whole.silent))?;
     for Lost { tenant, versions, thin, .. } in lost {
         let tenant = &tenant;
-        refuse_if_silent(service, tenant, &whole.silent)?;
         let event = service.own_event(
             Some(tenant.id),
             Operation::Rebuild,
@@ -188,20 +213,35 @@ fn add(whole: &mut Walk, part: Walk) {
 }
 
 /// A rebuild must have met every version and tombstone that was acknowledged,
-/// to the end of every listing.
-fn refuse_if_silent(
-    service: &Service,
-    tenant: &Tenant,
-    silent: &BTreeSet<SiteId>,
-) -> Result<(), RebuildError> {
+/// to the end of every listing: those of the tenant, and those of each bucket,
+/// which may lose fewer sites and lies at fewer.
+fn refuse_if_silent(service: &Service, lost: &Lost, silent: &BTreeSet<SiteId>) -> Result<(), RebuildError> {
+    let tenant = &lost.tenant;
     let admitted = service.sites.admitted(&tenant.policy);
     if !admitted.is_empty() && admitted.iter().all(|id| silent.contains(id)) {
         return Err(RebuildError::NoSite);
     }
-    let missing = admitted.iter().filter(|id| silent.contains(id));
-    let missing: Vec<String> = missing.map(|id| service.sites.name(*id).to_owned()).collect();
-    let enough = missing.len() <= tenant.policy.geometry.m();
-    if enough { Ok(()) } else { Err(RebuildError::FellSilent { tenant: tenant.id, missing }) }
+    if let Err(missing) = enough_answered(service, &tenant.policy, silent) {
+        return Err(RebuildError::FellSilent { tenant: tenant.id, missing });
+    }
+    for (bucket, policy) in &lost.promised {
+        if let Err(missing) = enough_answered(service, policy, silent) {
+            let (tenant, bucket, losable) = (tenant.id, bucket.clone(), policy.geometry.m());
+            return Err(RebuildError::BucketSilent { tenant, bucket, missing, losable });
+        }
+    }
+    Ok(())
+}
+
+/// Names of the sites under a policy that are silent, if these are too many.
+fn enough_answered(
+    service: &Service,
+    policy: &ResidencyPolicy,
+    silent: &BTreeSet<SiteId>,
+) -> Result<(), Vec<String>> {
+    let missing = service.sites.admitted(policy).into_iter().filter(|id| silent.contains(id));
+    let missing: Vec<String> = missing.map(|id| service.sites.name(id).to_owned()).collect();
+    if missing.len() <= policy.geometry.m() { Ok(()) } else { Err(missing) }
 }
 
 /// Opens facts of any of these tenants; each says which of them it is of.
@@ -225,7 +265,7 @@ fn facts_of<'a, T: DeserializeOwned>(
 async fn load_facts(service: &Service, lost: &mut [Lost]) -> Result<Walk, RebuildError> {
     let open = facts_of::<Fact>(lost.iter().map(|lost| &lost.tenant), TenantSecrets::registry_key);
     let mut facts: Vec<Vec<_>> = lost.iter().map(|_| Vec::new()).collect();
-    let walk = each(&service.sites, RecordKind::Registry, open, async |batch| {
+    let walk = each(service, RecordKind::Registry, open, async |batch| {
         for Found { id, value: (at, fact), .. } in batch {
             if let Some(facts) = facts.get_mut(at) {
                 facts.push((id, fact));
@@ -235,13 +275,27 @@ async fn load_facts(service: &Service, lost: &mut [Lost]) -> Result<Walk, Rebuil
     });
     let walk = walk.await?;
     for (lost, facts) in lost.iter_mut().zip(facts) {
+        let policies = policies_of(&facts);
         let batch = batch_of(facts)?;
         lost.buckets = batch.buckets.iter().map(|bucket| bucket.id).collect();
+        let stands = policies.into_iter().filter(|(bucket, _, _)| lost.buckets.contains(bucket));
+        lost.promised = stands.map(|(_, name, policy)| (name, policy)).collect();
         let needed = |bucket: &BucketRow| (bucket.id, copies_needed(&bucket.policy));
         lost.needed = batch.buckets.iter().map(needed).collect();
         lost.tenant.catalog.load(batch).await?;
     }
     Ok(walk)
+}
+
+/// Every policy that a bucket has or had.
+fn policies_of(facts: &[(coffer_model::RecordId, Fact)]) -> Vec<(BucketId, BucketName, ResidencyPolicy)> {
+    let policy = |(_, fact): &(_, Fact)| match fact {
+        Fact::BucketCreated { id, name, policy, .. } | Fact::BucketPolicy { id, name, policy, .. } => {
+            Some((*id, name.clone(), policy.clone()))
+        }
+        _ => None,
+    };
+    facts.iter().filter_map(policy).collect()
 }
 
 /// The buckets and principals that a tenant's facts add up to.
@@ -358,7 +412,7 @@ fn time_of(fact: &Fact) -> Option<Timestamp> {
 
 async fn load_tombstones(service: &Service, lost: &mut [Lost]) -> Result<Walk, RebuildError> {
     let open = facts_of::<Tombstone>(lost.iter().map(|lost| &lost.tenant), TenantSecrets::tombstone_key);
-    let walk = each(&service.sites, RecordKind::Tombstone, open, async |batch| {
+    let walk = each(service, RecordKind::Tombstone, open, async |batch| {
         let mut loads: BTreeMap<usize, RebuildBatch> = BTreeMap::new();
         for Found { id, value: (at, tombstone), holders, .. } in batch {
             let load = loads.entry(at).or_default();
@@ -393,7 +447,7 @@ pub(crate) async fn withdrawn(
 ) -> Result<BTreeSet<VersionId>, RebuildError> {
     let open = facts_of::<Tombstone>(std::iter::once(tenant), TenantSecrets::tombstone_key);
     let mut withdrawn = BTreeSet::new();
-    let walk = each(&service.sites, RecordKind::Tombstone, open, async |batch| {
+    let walk = each(service, RecordKind::Tombstone, open, async |batch| {
         let failed = batch.into_iter().map(|found| found.value.1).filter(|tombstone| tombstone.failed_put);
         withdrawn.extend(failed.map(|tombstone| tombstone.version).filter(|version| of.contains(version)));
         Ok::<(), RebuildError>(())

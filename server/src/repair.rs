@@ -143,8 +143,6 @@ struct Memory {
     nobodys: BTreeSet<RecordId>,
     owners: BTreeMap<RecordId, Owner>,
     verified: BTreeSet<(SiteId, RecordId)>,
-    /// Sites that failed while the latest survey looked at them.
-    silent: BTreeSet<SiteId>,
     /// Shards that no version named, by site, when last everything was looked at.
     unnamed: BTreeMap<SiteId, Amount>,
     /// Sites whose disk became a new one since the latest round began.
@@ -196,10 +194,6 @@ impl Repairs {
         self.memory().unnamed.get(&site).copied()
     }
 
-    fn fell_silent(&self, site: SiteId) -> bool {
-        self.memory().silent.contains(&site)
-    }
-
     /// Forgets what was read back from a site whose disk is a new one.
     pub(crate) fn forget(&self, site: SiteId) {
         let mut memory = self.memory();
@@ -243,9 +237,13 @@ pub(crate) enum Told<'a> {
 }
 
 /// What a look at everything brought.
+#[derive(Default)]
 pub(crate) struct Survey {
     pub(crate) plan: Plan,
     pub(crate) short: Vec<Short>,
+    /// Sites that failed while it looked at them. It is this look's alone: a
+    /// tenant's own look, which goes on beside a round, has another answer.
+    silent: BTreeSet<SiteId>,
     /// Versions that were accepted below their promise and are whole now.
     whole_again: BTreeMap<TenantId, Vec<(VersionId, RecordId, u8)>>,
 }
@@ -282,7 +280,7 @@ impl Service {
             false => Superseded::new(),
         };
         let mut builder = PlanBuilder::new(budget.bytes, budget.steps);
-        let mut survey = Survey { plan: Plan::default(), short: Vec::new(), whole_again: BTreeMap::new() };
+        let mut survey = Survey::default();
         walk(self, tenants, &mut census, &older, |census, found| {
             let plan = plan_version(&found.inventory, &SiteTable::new(&census.sites));
             if plan.steps.is_empty() && plan.troubles.is_empty() {
@@ -313,7 +311,7 @@ impl Service {
             self.repairs.memory().unnamed = unnamed;
         }
         let silent = census.sites.iter().filter(|site| !site.alive).map(|site| site.site.id);
-        self.repairs.memory().silent = silent.collect();
+        survey.silent = silent.collect();
         Ok(survey)
     }
 
@@ -338,7 +336,7 @@ impl Service {
             RepairReport { slots: slots.written, small: small.written, ..RepairReport::default() };
         report.fail(slots.failed);
         report.fail(small.failed);
-        let Survey { plan, whole_again, .. } =
+        let Survey { plan, whole_again, silent, .. } =
             self.survey(&tenants, budget, true, pace.gives_way_to()).await?;
         self.note_whole(whole_again).await?;
         self.name_beyond_repair(&plan).await?;
@@ -366,6 +364,7 @@ impl Service {
             report.add(&done);
         }
         report.plan = plan;
+        quarantined.retain(|id| !silent.contains(id));
         if report.is_over() {
             report.fail(leftover::settle(self).await);
             self.release_repaired(&quarantined).await;
@@ -415,11 +414,11 @@ impl Service {
     }
 
     /// A quarantined site of which a whole round found nothing that it lacks
-    /// is believed again. One that fell silent meanwhile is not there to be.
+    /// is believed again. One that is silent now is not there to be.
     async fn release_repaired(&self, quarantined: &[SiteId]) {
         for id in quarantined {
             let answers = self.sites.for_repair(*id).is_some_and(|site| site.answers());
-            if answers && !self.repairs.fell_silent(*id) {
+            if answers {
                 // If the log does not take it, it stays as it is for a round.
                 let _ = self.release_site(*id).await;
             }

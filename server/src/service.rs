@@ -347,6 +347,7 @@ impl Service {
             appends: Arc::clone(&self.appends),
             holding: tokio::sync::RwLock::default(),
             changing: Mutex::default(),
+            placing: Arc::default(),
             counting: Mutex::default(),
             orders_open: AtomicBool::new(false),
         }

@@ -75,7 +75,7 @@ impl Service {
                 && self.charge(&version, (place, id), row.record, &error).await;
             if charged
                 && let Some(copy) = &copy
-                && self.sites.replace(id, copy.record.clone()).await
+                && self.write_anew(&version, (place, id), copy.record.clone()).await
             {
                 self.damage.mended(id, row.record);
             }

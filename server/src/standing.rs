@@ -331,11 +331,13 @@ impl Service {
         left.sites.retain(|site| site.id != id);
         for tenant in self.all_tenants().iter().filter(|tenant| !tenant.service) {
             for bucket in tenant.catalog.buckets().await? {
-                satisfiable(&left, &bucket.policy).map_err(|unmet| SiteChangeError::Needed {
-                    name: name.to_owned(),
-                    tenant: tenant.id,
-                    bucket: bucket.id,
-                    unmet,
+                satisfiable(&left, &tenant.confined(&bucket.policy)).map_err(|unmet| {
+                    SiteChangeError::Needed {
+                        name: name.to_owned(),
+                        tenant: tenant.id,
+                        bucket: bucket.id,
+                        unmet,
+                    }
                 })?;
             }
             satisfiable(&left, &tenant.policy).map_err(|unmet| SiteChangeError::NeededByTenant {

@@ -109,7 +109,11 @@ pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
                 Outcome::Failed,
             );
             let found = manifest_at_sites(service, &tenant, &row).await;
-            let settled = match found.filter(|_| !withdrawn.contains(&row.version)) {
+            let policy = tenant.policy_of(row.bucket).await?;
+            let stands = |(_, manifest): &(Record, Manifest)| {
+                !withdrawn.contains(&row.version) && is_legal(service, &policy, &manifest.layout)
+            };
+            let settled = match found.filter(stands) {
                 Some((record, manifest)) => roll_forward(service, &tenant, record, manifest, event).await,
                 None => undo(service, &tenant, &Traces::from(&row), event).await,
             };
@@ -120,6 +124,14 @@ pub(crate) async fn sweep(service: &Service) -> Result<u64, SweepError> {
         }
     }
     Ok(unsettled)
+}
+
+/// Whether every site of a layout is admitted. A put that was cut off is not
+/// written to more sites under a policy that was changed since.
+fn is_legal(service: &Service, policy: &ResidencyPolicy, layout: &Layout) -> bool {
+    let topology = service.sites.topology();
+    let admitted = |id: &SiteId| topology.site(*id).is_some_and(|site| policy.admits(site));
+    layout.sites().iter().all(admitted)
 }
 
 /// Finishes changes of buckets; whether one has to wait for sites.
@@ -160,14 +172,28 @@ async fn roll_forward(
     manifest: Manifest,
     mut event: AuditEvent,
 ) -> Result<(), SweepError> {
+    let before = having(service, &manifest.layout, record.id()).await;
     let stored = service.sites.put_everywhere(manifest.layout.sites(), &record).await;
     let wrap = ManifestBody::parse(&record).map(|body| body.wrap.to_bytes().to_vec()).unwrap_or_default();
     let inline = matches!(manifest.layout, Layout::Inline { .. });
-    let reduced = u8::try_from(stored.missing.len()).unwrap_or(u8::MAX);
+    // A put gives no manifest to a site that missed a shard: who had none may
+    // lack shards, until repair has looked. A small object is its manifest.
+    let lacks = |id: &&SiteId| stored.missing.contains(id) || !(inline || before.contains(id));
+    let reduced = manifest.layout.sites().iter().filter(lacks).count();
+    let reduced = u8::try_from(reduced).unwrap_or(u8::MAX);
     event.outcome = Outcome::Done;
     let row = ManifestRow { record: record.id(), manifest, wrap, reduced, inline };
     tenant.catalog.commit(row, leaf(&event).map_err(AuditError::from)?).await?;
     Ok(())
+}
+
+/// The sites of a version that have its manifest now.
+async fn having(service: &Service, layout: &Layout, record: RecordId) -> Vec<SiteId> {
+    let asked = layout.sites().iter().map(|id| async {
+        let site = service.sites.get(*id)?;
+        site.get(record).await.ok().map(|_| *id)
+    });
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
 /// Withdraws a version that never was: a tombstone first, where a manifest may

@@ -182,6 +182,10 @@ pub(crate) struct Tenant {
     pub(crate) holding: tokio::sync::RwLock<()>,
     /// One change of its buckets at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Puts read it while they send something to the sites of their placement;
+    /// whoever has changed a policy writes it, so that nothing is on its way to
+    /// a site that is excluded by now.
+    pub(crate) placing: Arc<tokio::sync::RwLock<()>>,
     /// Held while a figure of the catalogue is read and written back.
     pub(crate) counting: tokio::sync::Mutex<()>,
     /// Whether orders may be given: where they begin is at the sites.
@@ -189,12 +193,6 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    /// The policy of a bucket; the tenant's own where the bucket is gone.
-    pub(crate) async fn policy_of(&self, bucket: BucketId) -> Result<ResidencyPolicy, CatalogError> {
-        let bucket = self.catalog.bucket_by_id(bucket).await?;
-        Ok(bucket.map_or_else(|| self.policy.clone(), |bucket| bucket.policy))
-    }
-
     /// Appends one event to the tenant's log.
     pub(crate) async fn note(&self, event: &AuditEvent) -> Result<u64, crate::audit::AuditError> {
         self.appends.timed(self.log.append(&self.catalog, event)).await

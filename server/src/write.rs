@@ -2,12 +2,14 @@
 //! flight; durable when every fsync receipt of the acknowledgement rule is in.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use coffer_catalog::NewChallenges;
 use coffer_model::{Degraded, Layout, ShardDigests, SiteId};
 use coffer_regions::{
     ClearGeometry, Codec, CodecError, Placement, Record, RecordError, RecordKind, SiteError, shard_record_id,
 };
+use tokio::sync::OwnedRwLockReadGuard;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::jobs::Sampler;
@@ -82,8 +84,12 @@ impl<'a> StripeWriter<'a> {
     }
 
     /// Codes one stripe and starts its writes; waits for the oldest stripe
-    /// when too many are in flight.
-    pub(crate) async fn write(&mut self, sealed: Vec<u8>) -> Result<(), WriteError> {
+    /// when too many are in flight. `placing` is held until all of it arrived.
+    pub(crate) async fn write(
+        &mut self,
+        sealed: Vec<u8>,
+        placing: &Arc<OwnedRwLockReadGuard<()>>,
+    ) -> Result<(), WriteError> {
         let number = u32::try_from(self.digests.len()).map_err(|_| WriteError::TooManyStripes)?;
         self.sealed_size += sealed.len() as u64;
         let stripe = self.codec.encode_owned(sealed)?;
@@ -96,8 +102,12 @@ impl<'a> StripeWriter<'a> {
             digests.push(record.digest());
             self.sampler.offer(index, &record);
             if !self.missed.contains(site) {
-                let (site, adapter) = (*site, self.sites.get(*site));
-                writes.spawn(async move { (site, put_verified(adapter, site, record).await) });
+                let (site, adapter, placing) = (*site, self.sites.get(*site), Arc::clone(placing));
+                writes.spawn(async move {
+                    let stored = put_verified(adapter, site, record).await;
+                    drop(placing);
+                    (site, stored)
+                });
             }
         }
         self.digests.push(digests);
@@ -123,6 +133,13 @@ impl<'a> StripeWriter<'a> {
         let missed: Vec<SiteId> = self.missed.into_iter().collect();
         let challenges = self.sampler.finish(self.placement.sites(), &missed);
         Ok(Striped { layout, sealed_size: self.sealed_size, missed, challenges })
+    }
+
+    /// Waits for everything in flight of a version that is given up.
+    pub(crate) async fn settle(&mut self) {
+        while let Some(mut writes) = self.in_flight.pop_front() {
+            while writes.join_next().await.is_some() {}
+        }
     }
 
     async fn settle_oldest(&mut self) -> Result<(), WriteError> {

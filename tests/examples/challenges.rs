@@ -87,6 +87,7 @@ async fn commits(dir: &Path) -> (Duration, Duration) {
         let new = NewReservation {
             version: VersionId::generate(&OsEntropy),
             bucket,
+            under: RecordId::from_bytes([4; 16]),
             key: object_key(&format!("key-{n}")),
             object: ObjectId::generate(&OsEntropy),
             created: Timestamp(0),
@@ -131,7 +132,7 @@ async fn commits(dir: &Path) -> (Duration, Duration) {
             if n % 2 == 0 { NewChallenges { rows, whole: true } } else { NewChallenges::default() };
         let row = ManifestRow { record: new.record, manifest, wrap: new.wrap, reduced: 0, inline: false };
         let start = now();
-        catalog.commit_challenged(row, challenges, leaf()).await.unwrap();
+        catalog.commit_under(row, None, challenges, leaf()).await.unwrap();
         if n % 2 == 0 { with.push(now() - start) } else { without.push(now() - start) }
     }
     (median(with), median(without))

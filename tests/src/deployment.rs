@@ -10,8 +10,8 @@ use coffer_custody::{OsEntropy, SystemClock};
 use coffer_keys::{RootKey, VerifyingKey};
 use coffer_model::{BucketName, Degraded, Entropy, Geometry, ObjectKey, ResidencyPolicy, TenantId, Tier};
 use coffer_server::{
-    Host, JobSettings, OpenError, RecoverError, RecoveryKit, RecoveryReport, ServeError, Service, SiteFile,
-    serve_with,
+    Host, JobSettings, OpenError, OwnerLease, RecoverError, RecoveryKit, RecoveryReport, ServeError, Service,
+    SiteFile, serve_with,
 };
 use coffer_site::DirectorySite;
 use tempfile::TempDir;
@@ -168,6 +168,11 @@ impl Deployment {
     /// What runs in the background from the next start on.
     pub fn set_jobs(&mut self, jobs: JobSettings) {
         self.jobs = jobs;
+    }
+
+    /// Under which lease it owns its sites from the next start on.
+    pub fn set_owner(&mut self, lease: Arc<dyn OwnerLease>) {
+        self.host.owner = Some(lease);
     }
 
     /// The data directory.

@@ -1,14 +1,14 @@
 //! Sites of this machine that lie when they are told to: they acknowledge what
 //! they are given, and keep nothing of it; or they acknowledge what they are to
-//! remove, and keep all of it.
+//! remove, and keep all of it; or they list what nobody wrote, without end.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use coffer_model::RecordId;
-use coffer_regions::{Receipt, Record, Site, SiteError};
+use coffer_model::{Digest, RecordId};
+use coffer_regions::{ListedRecord, Receipt, Record, RecordKind, Site, SiteError};
 use coffer_server::{OpenedSite, SiteOpener};
 
 use crate::twist::{OpenedThrough, Twist, Twisted};
@@ -19,6 +19,7 @@ pub struct Lies {
     liar: Mutex<String>,
     on: AtomicBool,
     hoards: AtomicBool,
+    babbles: AtomicBool,
     told: AtomicU64,
     opened: Mutex<BTreeMap<String, Arc<dyn Site>>>,
 }
@@ -36,10 +37,18 @@ impl Lies {
         self.hoards.store(true, Ordering::SeqCst);
     }
 
+    /// From now on the listings of the site of that name have no end: ids that
+    /// rise, of records that nobody wrote.
+    pub fn babble(&self, name: &str) {
+        name.clone_into(&mut self.liar.lock().unwrap());
+        self.babbles.store(true, Ordering::SeqCst);
+    }
+
     /// Nobody lies any more.
     pub fn end(&self) {
         self.on.store(false, Ordering::SeqCst);
         self.hoards.store(false, Ordering::SeqCst);
+        self.babbles.store(false, Ordering::SeqCst);
     }
 
     /// The site of that name as it was opened last, past the service.
@@ -52,7 +61,7 @@ impl Lies {
         self.opened.lock().unwrap().clear();
     }
 
-    /// Records that were acknowledged and not kept.
+    /// Records that were acknowledged and not kept, or listed and never written.
     pub fn told(&self) -> u64 {
         self.told.load(Ordering::SeqCst)
     }
@@ -108,5 +117,27 @@ impl Twist for Liar {
         }
         self.lies.told.fetch_add(ids.len() as u64, Ordering::SeqCst);
         Ok(ids.len() as u64)
+    }
+
+    async fn list(
+        &self,
+        kind: RecordKind,
+        after: Option<RecordId>,
+        limit: usize,
+    ) -> Result<Vec<ListedRecord>, SiteError> {
+        if !self.lies(&self.lies.babbles) {
+            return self.inner.list(kind, after, limit).await;
+        }
+        // Whoever waits for the end must be able to stop waiting.
+        tokio::task::yield_now().await;
+        let first = after.map_or(0, |after| u128::from_be_bytes(*after.as_bytes())) + 1;
+        let line = |n: u128| ListedRecord {
+            id: RecordId::from_bytes(n.to_be_bytes()),
+            kind,
+            body_bytes: 100,
+            digest: Digest([7; 32]),
+        };
+        self.lies.told.fetch_add(limit as u64, Ordering::SeqCst);
+        Ok((first..).take(limit).map(line).collect())
     }
 }

@@ -1,11 +1,18 @@
-//! `kill -9` between a deletion's tombstone and its commit: the next start
-//! finishes it, so that catalogue and sites never tell different stories.
+//! `kill -9` between what reached the sites, a deletion's tombstone or a put's
+//! manifest, and its commit: the next start finishes it, so that catalogue and
+//! sites never tell different stories.
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use coffer_client::{CallError, GetError};
-use coffer_tests::{Deployment, Process, TenantClient, bucket_name, object_key, pattern, volumes};
+use coffer_model::{Degraded, ResidencyPolicy, SiteId};
+use coffer_server::RepairRun;
+use coffer_tests::{
+    Deployment, Ledger, Process, TenantClient, bucket_name, catalogue_keys, object_key, pattern, policy,
+    volumes,
+};
 
 /// The program that [`Process`] runs.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-service");
@@ -105,4 +112,122 @@ async fn a_deletion_that_too_few_holders_acknowledged_is_finished_when_they_answ
     deployment.start().await;
     deployment.reconnect(&mut tenant).await;
     assert!(is_gone(&tenant, "doomed").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_hold_is_acknowledged_over_a_deletion_that_has_begun_and_is_not_over() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("acme").await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    for key in ["case/doomed", "case/kept", "other"] {
+        tenant.put(&bucket, key, pattern(5, 200)).await;
+    }
+    let doomed = tenant.client.stat(&bucket, &object_key("case/doomed")).await.unwrap();
+    let (holder, version) = (&doomed.sites[0], doomed.object.version.to_string());
+    deployment.stop().await;
+    die_in_the_midst(&deployment, &tenant, "case/doomed").await;
+    let (home, away) = (deployment.site_dir(holder), deployment.scratch().join("away"));
+    std::fs::rename(&home, &away).unwrap();
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(!is_gone(&tenant, "case/doomed").await, "nobody said that it is gone");
+    for (prefix, exact) in [("case/", false), ("case/doomed", true), ("", false)] {
+        let refused = tenant.client.place_hold(&bucket, prefix.as_bytes(), exact, "case 7").await;
+        assert!(matches!(refused, Err(CallError::Precondition(_))), "{prefix:?}: {refused:?}");
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains(&version) && text.contains("case/doomed"), "it is named: {text}");
+    }
+    assert_eq!(tenant.client.list_holds().await.unwrap(), [], "what is refused holds nothing");
+    // What is not deleted can be held meanwhile.
+    let kept = tenant.client.place_hold(&bucket, b"case/kept", true, "case 7").await.unwrap();
+    assert!(tenant.client.delete(&bucket, &object_key("case/kept")).await.is_err());
+    tenant.client.release_hold(kept.id).await.unwrap();
+    deployment.stop().await;
+    std::fs::rename(&away, &home).unwrap();
+    // Its holder is back, and the start finishes it: what lies under the hold lies there for good.
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(is_gone(&tenant, "case/doomed").await);
+    tenant.client.place_hold(&bucket, b"case/", false, "case 7").await.unwrap();
+    deployment.stop().await;
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.get(&bucket, "case/kept").await.unwrap(), pattern(5, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_cut_off_and_made_again_stands_in_no_hold_s_way() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("acme").await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    tenant.put(&bucket, "doomed", pattern(5, 200)).await;
+    let holder = tenant.client.stat(&bucket, &object_key("doomed")).await.unwrap().sites.remove(0);
+    deployment.stop().await;
+    die_in_the_midst(&deployment, &tenant, "doomed").await;
+    std::fs::rename(deployment.site_dir(&holder), deployment.scratch().join("away")).unwrap();
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    // A newer version, and a deletion that hides both.
+    tenant.put(&bucket, "doomed", pattern(6, 200)).await;
+    tenant.client.delete(&bucket, &object_key("doomed")).await.unwrap();
+    assert!(is_gone(&tenant, "doomed").await);
+    tenant.client.place_hold(&bucket, b"", false, "case 7").await.unwrap();
+}
+
+/// Versions of a stopped deployment whose catalogue says another number of
+/// missing pieces than there are of these sites.
+async fn counted_otherwise(deployment: &Deployment, tenant: &TenantClient, lacking: &[SiteId]) -> u64 {
+    let keys = catalogue_keys(&deployment.data(), deployment.root()).await;
+    let key = &keys[&tenant.tenant];
+    Ledger::read(&deployment.data(), tenant.tenant, key, u64::MAX, lacking).reduced_otherwise
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_without_all_its_shards_that_was_cut_off_before_its_commit_is_not_taken_for_a_whole_one() {
+    let mut deployment = Deployment::six_sites().await;
+    let accepting = ResidencyPolicy { degraded: Degraded::Accept, ..policy(&[]) };
+    let mut tenant = deployment.tenant_with("acme", accepting).await;
+    let (bucket, key) = (bucket_name("things"), object_key("cut-off"));
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    let kit = deployment.service().kit().await.unwrap();
+    let id = |name: &str| kit.sites.iter().find(|address| address.site.name == name).unwrap().site.id;
+    deployment.stop().await;
+    let (home, away) = (deployment.site_dir("par1"), deployment.scratch().join("away"));
+    std::fs::rename(&home, &away).unwrap();
+    slow(&deployment, "mad1", SLOW_MS);
+    let process = Process::start(PROGRAM, &deployment);
+    let client = process.connect(&deployment, &tenant.credentials).await;
+    let fast = ["fra1", "ams1", "zrh1", "sto1"];
+    let mut lengths = fast.map(|name| BTreeSet::from([held(&deployment, name)]));
+    let (into, name) = (bucket.clone(), key.clone());
+    let put = tokio::spawn(async move {
+        client.put_bytes(&into, &name, &Default::default(), pattern(5, 300_000)).await
+    });
+    // A shard, and after the slow site has its own, the manifest.
+    let mut look = tokio::time::interval(Duration::from_millis(2));
+    while lengths.iter().any(|seen| seen.len() < 3) {
+        look.tick().await;
+        for (seen, name) in lengths.iter_mut().zip(fast) {
+            seen.insert(held(&deployment, name));
+        }
+    }
+    process.kill();
+    assert!(put.await.unwrap().is_err(), "nobody was told that it is done");
+    slow(&deployment, "mad1", 0);
+    std::fs::rename(&away, &home).unwrap();
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.get(&bucket, "cut-off").await.unwrap(), pattern(5, 300_000), "it is rolled forward");
+    deployment.stop().await;
+    // The site that was away lacks its shard; so may the one that had no manifest.
+    let (gone, late) = (id("par1"), id("mad1"));
+    let exact = counted_otherwise(&deployment, &tenant, &[gone]).await;
+    let careful = counted_otherwise(&deployment, &tenant, &[gone, late]).await;
+    assert_eq!(exact.min(careful), 0, "it is known to lack something");
+    deployment.start().await;
+    deployment.service().repair(RepairRun::default(), &|_| ()).await.unwrap();
+    deployment.stop().await;
+    assert_eq!(counted_otherwise(&deployment, &tenant, &[]).await, 0, "and, repaired, to lack nothing");
 }

@@ -5,10 +5,13 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
-use coffer_model::{SiteId, TenantId};
+use coffer_model::{Geometry, ResidencyPolicy, SiteId, TenantId};
+use coffer_server::{Host, RepairBudget};
 use coffer_tests::{
-    Deployment, Ledger, TenantClient, bucket_name, catalogue_keys, flip, object_key, pattern, volumes,
+    Deployment, Ledger, Lies, TenantClient, bucket_name, catalogue_keys, flip, host, object_key, pattern,
+    policy, volumes,
 };
 
 /// Everything that a catalogue can hold: versions over versions, deletions,
@@ -155,4 +158,90 @@ async fn a_catalogue_that_a_power_cut_left_half_filled_is_made_again_whatever_it
     deployment.reconnect(&mut tenant).await;
     assert_eq!(tenant.client.list(&bucket_name("things"), b"").await.unwrap(), listed);
     assert!(!mark.exists(), "it is whole now");
+}
+
+/// Removes a tenant's catalogue of a stopped deployment.
+fn lose_catalogue(deployment: &Deployment, tenant: TenantId) {
+    let catalogues = deployment.data().join("service").join("catalogues");
+    for end in ["db", "db-wal", "db-shm"] {
+        let _ = std::fs::remove_file(catalogues.join(format!("{tenant}.{end}")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_catalogue_is_rebuilt_while_more_sites_of_a_bucket_are_silent_than_it_ever_promised_to_survive() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("a").await;
+    let narrow = bucket_name("narrow");
+    let promised = ResidencyPolicy { geometry: Geometry::new(2, 1).unwrap(), ..policy(&["DE", "FR", "NL"]) };
+    tenant.client.create_bucket(&narrow, Some(&promised)).await.unwrap();
+    tenant.put(&narrow, "kept", pattern(1, 300)).await;
+    let holders = tenant.client.stat(&narrow, &object_key("kept")).await.unwrap().sites;
+    assert_eq!(holders.len(), 2, "as many as its tenant may lose");
+    // The second time the bucket promises more, and what is in it lies where it lay.
+    for wider in [false, true] {
+        if wider {
+            tenant.client.set_bucket_policy(&narrow, &policy(&[])).await.unwrap();
+        }
+        deployment.stop().await;
+        lose_catalogue(&deployment, tenant.tenant);
+        for name in &holders {
+            std::fs::rename(deployment.site_dir(name), deployment.scratch().join(name)).unwrap();
+        }
+        for _ in 0..2 {
+            let refused = deployment.try_start().await.unwrap_err().to_string();
+            assert!(holders.iter().all(|name| refused.contains(name)), "{refused}");
+            assert!(
+                refused.contains("bucket narrow") && refused.contains("Bring back 1 of them"),
+                "{refused}"
+            );
+        }
+        for name in &holders {
+            std::fs::rename(deployment.scratch().join(name), deployment.site_dir(name)).unwrap();
+        }
+        deployment.start().await;
+        deployment.reconnect(&mut tenant).await;
+        assert_eq!(tenant.get(&narrow, "kept").await.unwrap(), pattern(1, 300), "wider: {wider}");
+    }
+}
+
+/// Until it hangs.
+const LONG: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_lists_without_end_keeps_no_rebuild_repair_or_count_from_its_end_and_counts_as_silent() {
+    let honest = host();
+    let (sites, lies) = Lies::before(honest.sites.clone());
+    let mut deployment = Deployment::six_sites_on(Host { sites, ..honest }).await;
+    let mut tenant = deployment.tenant("a").await;
+    furnish(&tenant, 7).await;
+    let listed = tenant.client.list(&bucket_name("things"), b"").await.unwrap();
+    deployment.stop().await;
+    lies.forget();
+    lose_catalogue(&deployment, tenant.tenant);
+    lies.babble("par1");
+    tokio::time::timeout(LONG, deployment.start()).await.expect("the rebuild ends");
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.client.list(&bucket_name("things"), b"").await.unwrap(), listed);
+    let reported = deployment.site("par1").await.reported;
+    assert!(reported > 0, "the operator is told");
+
+    let service = deployment.service();
+    let plan = tokio::time::timeout(LONG, service.plan_repair(RepairBudget::default())).await;
+    let plan = plan.expect("a look at everything ends").unwrap();
+    assert!(plan.steps.is_empty(), "nothing is moved away from a site that is merely silent: {plan:?}");
+    assert!(plan.versions_short > 0, "and nothing of it counts");
+    let round = tokio::time::timeout(LONG, service.repair_once(RepairBudget::default())).await;
+    round.expect("a round of repair ends").unwrap();
+    let counted = tokio::time::timeout(LONG, service.count_holders()).await;
+    counted.expect("a count ends").unwrap();
+    let short = tokio::time::timeout(LONG, tenant.client.list_short()).await;
+    assert!(short.expect("a tenant's look ends").unwrap().1 > 0);
+    assert!(deployment.site("par1").await.reported > reported);
+    assert!(lies.told() > 0);
+
+    // It lists what it has again: all is well, and was.
+    lies.end();
+    let plan = deployment.service().plan_repair(RepairBudget::default()).await.unwrap();
+    assert_eq!((plan.versions_short, plan.steps.len()), (0, 0), "{plan:?}");
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use coffer_client::{Client, Credentials};
-use coffer_model::ObjectKey;
+use coffer_model::{Degraded, Geometry, ObjectKey, ResidencyPolicy};
 use coffer_proto::v1::{PutHeader, PutSmallRequest};
-use coffer_tests::{Deployment, TenantClient, bucket_name, object_key, pattern};
+use coffer_server::OwnerLease;
+use coffer_tests::{Deployment, TenantClient, bucket_name, object_key, pattern, policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -173,4 +174,57 @@ async fn what_says_that_it_repeats_is_written_where_something_else_stands() {
     let request = PutSmallRequest { header: Some(header(&digest(&old), &[])), data: old.clone() };
     wire.objects.put_small(request).await.unwrap();
     assert_eq!(tenant.get(&bucket, "object").await.unwrap(), old);
+}
+
+/// A lease that nobody else ever gets.
+struct Always(u64);
+
+impl OwnerLease for Always {
+    fn held(&self) -> Option<u64> {
+        Some(self.0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_among_several_acknowledges_two_copies_to_nobody_who_repeats_his_put_either() {
+    let mut deployment = Deployment::six_sites().await;
+    let tenant = deployment.tenant("acme").await;
+    let (geometry, degraded) = (Geometry::new(1, 2).unwrap(), Degraded::Accept);
+    let three = ResidencyPolicy { geometry, degraded, ..policy(&["DE", "FR", "NL"]) };
+    let bucket = bucket_name("three");
+    tenant.client.create_bucket(&bucket, Some(&three)).await.unwrap();
+    let data = Bytes::from_static(b"said twice");
+    let put = |repeats: bool| {
+        let digest = if repeats { blake3::hash(&data).as_bytes().to_vec() } else { Vec::new() };
+        let (bucket, key, repeats_blake3) =
+            (bucket.to_string(), Bytes::from_static(b"object"), digest.into());
+        let header = PutHeader { bucket, key, repeats_blake3, ..PutHeader::default() };
+        PutSmallRequest { header: Some(header), data: data.clone() }
+    };
+    let (home, away) = (deployment.site_dir("ams1"), deployment.scratch().join("away"));
+    deployment.stop().await;
+    std::fs::rename(&home, &away).unwrap();
+    deployment.start().await;
+    // Without replicas that is what the bucket's policy accepts.
+    let mut wire = deployment.wire(&tenant.credentials).await;
+    for repeats in [false, true] {
+        let stored = wire.objects.put_small(put(repeats)).await.unwrap().into_inner();
+        assert_eq!(stored.reduced_by, 1, "{stored:?}");
+    }
+    drop(wire);
+    deployment.stop().await;
+    deployment.set_owner(Arc::new(Always(1)));
+    deployment.start().await;
+    let mut wire = deployment.wire(&tenant.credentials).await;
+    for repeats in [false, true] {
+        let refused = wire.objects.put_small(put(repeats)).await;
+        assert!(refused.is_err(), "repeats: {repeats}: {refused:?}");
+    }
+    drop(wire);
+    deployment.stop().await;
+    std::fs::rename(&away, &home).unwrap();
+    deployment.start().await;
+    let mut wire = deployment.wire(&tenant.credentials).await;
+    let stored = wire.objects.put_small(put(true)).await.unwrap().into_inner();
+    assert_eq!(stored.reduced_by, 0, "{stored:?}");
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use coffer_agent::{
-    AgentConfig, Layer, Layers, LeaseTimes, PullLimits, Quantity, QuantityError, Registry, RegistryConfig,
-    RuntimeKind, Subnet,
+    AgentConfig, ImageKeeping, Layer, Layers, LeaseTimes, PullLimits, Quantity, QuantityError, Registry,
+    RegistryConfig, RuntimeKind, Subnet,
 };
 
 /// Runs the storage pods of one node.
@@ -98,6 +98,16 @@ pub(crate) struct Run {
     /// How long a registry may be silent or slower than 256 KiB in that time, in seconds.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub registry_patience_seconds: u64,
+    /// What was pulled or unpacked of an image is removed when no pod of the node has used it for so long, in seconds.
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    pub image_unused_seconds: u64,
+    /// When so many percent of the disk of the images are used, what no pod uses is removed at once. Set it higher
+    /// where the data of pods fills the same disk; at 100 only a full one counts.
+    #[arg(long, default_value_t = 85, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub image_disk_high: u8,
+    /// Then images are removed, the longest unused first, until no more than so many percent are used.
+    #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub image_disk_low: u8,
     /// Addresses of the pods, as 10.254.7.0/24; without it they share the machine's network.
     #[arg(long)]
     pub subnet: Option<String>,
@@ -151,6 +161,16 @@ pub(crate) enum ArgumentError {
     /// Not a subnet.
     #[error(transparent)]
     Subnet(#[from] coffer_agent::SubnetError),
+    /// Marks the wrong way round.
+    #[error(
+        "--image-disk-low {low} is above --image-disk-high {high}: images are removed from the high one down to the low one"
+    )]
+    Marks {
+        /// Up to where.
+        low: u8,
+        /// From where.
+        high: u8,
+    },
     /// A file that cannot be read.
     #[error("{0}: {1}")]
     File(PathBuf, std::io::Error),
@@ -186,6 +206,7 @@ impl Run {
         config.executables.clone_from(&self.executable);
         config.layouts.clone_from(&self.layout);
         config.registries = self.registries();
+        config.keeping = self.keeping()?;
         config.subnet = self.subnet.as_deref().map(Subnet::parse).transpose()?;
         config.address = self.address;
         config.port = self.listen.map(|address| address.port());
@@ -197,6 +218,15 @@ impl Run {
             (Duration::from_secs(self.lease_seconds), Duration::from_secs(self.renew_seconds));
         config.lease = LeaseTimes { duration, renew };
         Ok(config)
+    }
+
+    fn keeping(&self) -> Result<ImageKeeping, ArgumentError> {
+        let (low, high) = (self.image_disk_low, self.image_disk_high);
+        if low > high {
+            return Err(ArgumentError::Marks { low, high });
+        }
+        let unused = Duration::from_secs(self.image_unused_seconds);
+        Ok(ImageKeeping { unused, high, low, ..ImageKeeping::default() })
     }
 
     fn registries(&self) -> RegistryConfig {

@@ -1,25 +1,32 @@
 //! Images, by digest and from directories of this machine: OCI image layouts,
 //! and single executables. What a registry has comes here by a pull
 //! ([`Puller`](crate::Puller)), into a layout of the node's own; a node that may
-//! not reach out starts what an operator put there.
+//! not reach out starts what an operator put there. What no pod uses for a while
+//! is removed again (`image/collect.rs`).
 
+mod collect;
 mod digest;
 pub(crate) mod document;
 mod layout;
 mod unpack;
+mod uses;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::confine::Root;
 use crate::files;
+use collect::{KernelShelf, Moments, Shelf};
 
+pub use collect::ImageKeeping;
+pub(crate) use collect::{CollectError, Collected, PodImage};
 pub(crate) use digest::Hasher;
 pub use digest::{DigestError, ImageDigest};
 pub(crate) use layout::blob;
 pub use unpack::UnpackError;
+pub(crate) use uses::{Coming, Uses, Wanted};
 
 /// The prefix of images that are one executable of this machine.
 const LOCAL: &str = "coffer.local/";
@@ -118,14 +125,25 @@ impl ImageReference {
 }
 
 /// Where a node finds images, and where it keeps them ready.
-#[derive(Debug)]
 pub struct ImageStore {
     directory: PathBuf,
+    /// What was pulled, then those of the operator.
     layouts: Vec<PathBuf>,
     /// Local programs that may be images, and their digests once they are known.
     executables: Mutex<BTreeMap<PathBuf, Option<ImageDigest>>>,
     /// One is made at a time: two pods that want the same image would write over each other's copy.
     making: Mutex<()>,
+    /// What is about to be used.
+    uses: Arc<Uses>,
+    /// Since when what is unused.
+    moments: Mutex<Moments>,
+    shelf: Box<dyn Shelf>,
+}
+
+impl std::fmt::Debug for ImageStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageStore").field("directory", &self.directory).finish_non_exhaustive()
+    }
 }
 
 impl ImageStore {
@@ -134,11 +152,33 @@ impl ImageStore {
     /// # Errors
     /// The directory cannot be made.
     pub fn new(directory: PathBuf, layouts: Vec<PathBuf>, executables: Vec<PathBuf>) -> io::Result<Self> {
+        Self::on(directory, layouts, executables, Box::new(KernelShelf))
+    }
+
+    fn on(
+        directory: PathBuf,
+        layouts: Vec<PathBuf>,
+        executables: Vec<PathBuf>,
+        shelf: Box<dyn Shelf>,
+    ) -> io::Result<Self> {
         files::make_dirs(&directory, 0o711)?;
         // What was pulled is looked at first: it is whole where its manifest is there.
         let layouts = std::iter::once(directory.join(PULLED)).chain(layouts).collect();
         let executables = Mutex::new(executables.into_iter().map(|path| (path, None)).collect());
-        Ok(Self { directory, layouts, executables, making: Mutex::default() })
+        let moments = Mutex::new(Moments::read(&directory));
+        let (making, uses) = (Mutex::default(), Arc::default());
+        Ok(Self { directory, layouts, executables, making, uses, moments, shelf })
+    }
+
+    /// Who is about to use what: those who pull into this store say it, too.
+    pub(crate) fn uses(&self) -> &Arc<Uses> {
+        &self.uses
+    }
+
+    /// Keeps an image from being removed, whether it is there already or is to come. Whoever starts a pod from one
+    /// holds this from before it is looked for until it is noted that the pod uses it.
+    pub(crate) fn want(&self, reference: &ImageReference) -> Wanted {
+        self.uses.want(&reference.digest)
     }
 
     /// Makes an image ready: verified, unpacked, not yet run. Blocks on the disk.
@@ -174,9 +214,19 @@ impl ImageStore {
         })
     }
 
+    /// From the first layout that has all of it.
     fn layout(&self, digest: &ImageDigest) -> Result<Image, ImageError> {
-        let layout = self.layouts.iter().find(|layout| blob(layout, digest).exists());
-        let layout = layout.ok_or_else(|| ImageError::Absent(digest.clone()))?;
+        let mut absent = None;
+        for layout in self.layouts.iter().filter(|layout| blob(layout, digest).exists()) {
+            match self.unpacked(layout, digest) {
+                Err(error @ ImageError::Absent(_)) => drop(absent.get_or_insert(error)),
+                found => return found,
+            }
+        }
+        Err(absent.unwrap_or_else(|| ImageError::Absent(digest.clone())))
+    }
+
+    fn unpacked(&self, layout: &Path, digest: &ImageDigest) -> Result<Image, ImageError> {
         let image = layout::Manifest::read(layout, digest)?;
         let ready = self.directory.join(format!("oci-{}", image.digest.hex()));
         self.make(&ready, || {

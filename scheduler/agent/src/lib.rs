@@ -33,7 +33,9 @@ pub use access::{LogStream, NoLog, NodeLogs};
 pub use clock::KernelClock;
 pub use confine::{Program, Root, Volume};
 pub use disk::{DiskError, mount_sized, unmount_sized};
-pub use image::{DigestError, Image, ImageDigest, ImageError, ImageReference, ImageStore, UnpackError};
+pub use image::{
+    DigestError, Image, ImageDigest, ImageError, ImageKeeping, ImageReference, ImageStore, UnpackError,
+};
 pub use layer::{Layer, Layers};
 pub use logs::{LogOptions, LogReader};
 pub use network::{Egress, EgressError, NetworkError, Networks, PodNetwork, Subnet, SubnetError};

@@ -6,10 +6,12 @@ mod admission;
 mod attestation;
 mod backoff;
 mod claims;
+mod collecting;
 mod config;
 mod describe;
 mod discard;
 mod ending;
+mod events;
 mod fence;
 mod health;
 mod ids;
@@ -34,7 +36,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PatchParams;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::{Event, EventType, Reporter};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::watch;
@@ -55,6 +57,7 @@ pub use quantity::{Quantity, QuantityError};
 
 use admission::Admission;
 use claims::Claims;
+use events::Teller;
 use fence::Fences;
 use ids::UserIds;
 use places::Places;
@@ -95,7 +98,7 @@ pub enum AgentError {
 pub(crate) struct Context {
     pub config: AgentConfig,
     pub client: Client,
-    pub recorder: Recorder,
+    pub teller: Teller,
     pub runtime: Arc<dyn Runtime>,
     pub images: ImageStore,
     pub puller: Puller,
@@ -112,7 +115,7 @@ impl Context {
     /// Leaves an event at the pod. Best effort: an API that is away hears of the
     /// pod's status later, and an event is no more than a word beside it.
     pub(crate) fn note(&self, record: &PodRecord, kind: &str, reason: &str, message: &str) {
-        let recorder = self.recorder.clone();
+        let teller = self.teller.clone();
         let event = Event {
             type_: if kind == "Normal" { EventType::Normal } else { EventType::Warning },
             reason: reason.chars().take(128).collect(),
@@ -121,7 +124,7 @@ impl Context {
             secondary: None,
         };
         let about = record.pod.object_ref(&());
-        let told = async move { recorder.publish(&event, &about).await };
+        let told = async move { teller.tell(&event, &about).await };
         drop(tokio::spawn(tokio::time::timeout(std::time::Duration::from_secs(5), told)));
     }
 }
@@ -166,11 +169,12 @@ impl Agent {
         let users = UserIds::of(&config.name, rustix::process::geteuid());
         let process =
             PullProcess { program: config.program.clone(), had: probe.had(), users: users.of_pulls() };
-        let puller = Puller::new(config.registries.clone(), process, &places.images());
+        let uses = Arc::clone(images.uses());
+        let puller = Puller::into_store(config.registries.clone(), process, &places.images(), uses);
         let reporter =
             Reporter { controller: "coffer-agent".to_owned(), instance: Some(config.name.clone()) };
         let context = Context {
-            recorder: Recorder::new(client.clone(), reporter),
+            teller: Teller::new(client.clone(), reporter),
             admission: Admission::new(capacity),
             users,
             fences: Fences::default(),
@@ -212,10 +216,11 @@ impl Agent {
         workers.adopt().await;
         let (looked, seen) = watch::channel(None);
         let node = register::keep(Arc::clone(&self.context), looked);
+        let collections = collecting::keep(Arc::clone(&self.context), seen.clone());
         let discards = discard::keep(Arc::clone(&self.context), seen);
         let lease = lease::keep(Arc::clone(&self.context));
         let losses = losses::keep(Arc::clone(&self.context));
-        tokio::join!(node, discards, lease, losses, workers.follow());
+        tokio::join!(node, discards, collections, lease, losses, workers.follow());
     }
 }
 

@@ -29,9 +29,9 @@ use tokio::time::timeout;
 
 use crate::confine::outward::Outward;
 use crate::files;
-use crate::image::{ImageDigest, ImageReference, document};
+use crate::image::{ImageDigest, ImageReference, Uses, document};
 use crate::layer::Layers;
-use keep::Keep;
+use keep::{KEPT, Keep};
 use line::Line;
 use story::Story;
 use wire::Setting;
@@ -116,8 +116,18 @@ impl std::fmt::Debug for Puller {
 impl Puller {
     /// A puller for the image store in the directory `images`. Nothing is made before the first pull.
     pub fn new(config: RegistryConfig, process: PullProcess, images: &std::path::Path) -> Self {
+        Self::into_store(config, process, images, Arc::default())
+    }
+
+    /// One for a store from which what nobody uses is removed meanwhile.
+    pub(crate) fn into_store(
+        config: RegistryConfig,
+        process: PullProcess,
+        images: &std::path::Path,
+        uses: Arc<Uses>,
+    ) -> Self {
         Self {
-            keep: Arc::new(Keep::new(images.join(crate::image::PULLED))),
+            keep: Arc::new(Keep::new(images.join(crate::image::PULLED), uses)),
             places: Arc::new(Semaphore::new(process.users.len())),
             users: Arc::new(Mutex::new(process.users.clone())),
             turns: Mutex::default(),
@@ -178,9 +188,7 @@ impl Puller {
             let setting = setting(&config, Outward::new(&process.had, user.user), &source)?;
             let line = Line::start(&process.program, (ours, theirs), &setting, login.as_ref())?;
             let story = Story { line, keep: &keep, limits: config.limits, ask, within, ended: &ended };
-            let pulled = story.run(&digest)?;
-            keep.forget_partials(SystemTime::UNIX_EPOCH + crate::clock::wall());
-            Ok(pulled)
+            story.run(&digest)
         });
         let failed = |error| PullError::Process(std::io::Error::other(error));
         let late = tokio::select! {
@@ -193,6 +201,16 @@ impl Puller {
             Err(PullError::BrokeOff(_)) => Err(PullError::Late(late.as_secs())),
             pulled => pulled,
         }
+    }
+
+    /// Removes what pulls began and nobody has gone on with for a day before `now`, a time since 1970; where room is
+    /// wanted for `at_most`, if that is less. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Something stays; it is tried again the next time.
+    pub(crate) fn forget(&self, now: Duration, at_most: Option<Duration>) -> std::io::Result<()> {
+        let kept = at_most.map_or(KEPT, |most| most.min(KEPT));
+        self.keep.forget(SystemTime::UNIX_EPOCH + now, kept)
     }
 
     fn turn(&self, digest: &ImageDigest) -> Arc<Turn<()>> {

@@ -25,6 +25,7 @@ fn reservation(number: u8, key: &str) -> Result<NewReservation, Box<dyn Error>> 
     Ok(NewReservation {
         version: VersionId::from_bytes([number; 16]),
         bucket: BUCKET,
+        under: RecordId::from_bytes([0xb0; 16]),
         key: ObjectKey::new(key)?,
         object: ObjectId::from_bytes([number; 16]),
         created: Timestamp(1_700_000_000_000_000_000),
@@ -72,7 +73,7 @@ async fn put(catalog: &Catalog, number: u8, key: &str) -> Result<Manifest, Box<d
         inline: true,
     };
     let challenges = NewChallenges { rows: (0..2).map(|i| challenge(number, i)).collect(), whole: true };
-    catalog.commit_challenged(row, challenges, leaf("outcome")).await?;
+    catalog.commit_under(row, None, challenges, leaf("outcome")).await?;
     Ok(manifest)
 }
 

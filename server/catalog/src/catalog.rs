@@ -196,7 +196,8 @@ impl Catalog {
     /// given before, in this process or an earlier one.
     ///
     /// # Errors
-    /// [`CatalogError::NoBucket`], [`CatalogError::Leaving`], [`CatalogError::VersionTaken`].
+    /// [`CatalogError::NoBucket`], [`CatalogError::Leaving`], [`CatalogError::PolicyChanged`],
+    /// [`CatalogError::VersionTaken`].
     pub async fn reserve(&self, reservation: NewReservation, leaf: Leaf) -> Result<Reserved, CatalogError> {
         self.writer.write(move |db| puts::reserve(db, reservation, &leaf)).await
     }
@@ -207,22 +208,24 @@ impl Catalog {
     /// # Errors
     /// [`CommitError::NoReservation`], [`CommitError::Mismatch`].
     pub async fn commit(&self, manifest: ManifestRow, leaf: Leaf) -> Result<u64, CommitError> {
-        self.commit_challenged(manifest, NewChallenges::default(), leaf).await
+        self.commit_under(manifest, None, NewChallenges::default(), leaf).await
     }
 
     /// As [`Self::commit`], with the challenges that were made while the
-    /// shards were at hand.
+    /// shards were at hand; with `under`, only if that is still the registry
+    /// record of the bucket.
     ///
     /// # Errors
-    /// Those of [`Self::commit`].
-    pub async fn commit_challenged(
+    /// Those of [`Self::commit`], and [`CatalogError::PolicyChanged`].
+    pub async fn commit_under(
         &self,
         manifest: ManifestRow,
+        under: Option<RecordId>,
         challenges: NewChallenges,
         leaf: Leaf,
     ) -> Result<u64, CommitError> {
         let tenant = self.tenant;
-        self.writer.write(move |db| puts::commit(db, tenant, &manifest, &challenges, &leaf)).await
+        self.writer.write(move |db| puts::commit(db, tenant, &manifest, under, &challenges, &leaf)).await
     }
 
     /// Enters challenges of a version; without effect if it is gone.

@@ -44,6 +44,10 @@ pub enum CatalogError {
     /// The removal of the bucket has begun, and nobody knows yet how it ends.
     #[error("the bucket is being removed; remove it again to finish that, and make a new one")]
     Leaving,
+    /// The bucket has another registry record than the one under which sites
+    /// were chosen: its policy was changed.
+    #[error("the bucket's policy was changed meanwhile; look at it again")]
+    PolicyChanged,
     /// A reservation with this version id, or a version, is already there.
     #[error("the version id is already taken; mint a new one")]
     VersionTaken,

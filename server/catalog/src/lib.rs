@@ -14,6 +14,7 @@ mod known;
 mod operations;
 mod orders;
 mod readers;
+mod removed;
 mod repair;
 mod rows;
 mod schema;
@@ -26,6 +27,6 @@ pub use error::{
 };
 pub use rows::{
     BucketRow, ChallengeCounts, ChallengeRow, Counts, DrawnChallenge, FactRow, Leaf, ListRow, ManifestRow,
-    NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, TombstoneRow, VersionRow,
+    NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, Striped, TombstoneRow, VersionRow,
 };
 pub use writer::Grouping;

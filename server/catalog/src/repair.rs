@@ -3,7 +3,9 @@
 use coffer_model::{RecordId, VersionId};
 
 use crate::operations::repair;
-use crate::{BucketError, BucketRow, Catalog, CatalogError, Leaf, ManifestRow, ReplaceError, VersionRow};
+use crate::{
+    BucketError, BucketRow, Catalog, CatalogError, Leaf, ManifestRow, ReplaceError, Striped, VersionRow,
+};
 
 impl Catalog {
     /// Versions after `after` in order of their ids, hidden or not, at most
@@ -81,6 +83,31 @@ impl Catalog {
     /// [`CatalogError`].
     pub async fn has_tombstone(&self, record: RecordId) -> Result<bool, CatalogError> {
         self.readers().read(move |db| repair::has_tombstone(db, record)).await
+    }
+
+    /// How many versions there are, hidden ones included.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn version_count(&self) -> Result<u64, CatalogError> {
+        self.readers().read(repair::version_count).await
+    }
+
+    /// How many versions are striped, and how long they are; a look at every
+    /// row, so not for every request.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn striped(&self) -> Result<Striped, CatalogError> {
+        self.readers().read(repair::striped).await
+    }
+
+    /// Whether a version is there and no tombstone covers it.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn stands(&self, version: VersionId) -> Result<bool, CatalogError> {
+        self.readers().read(move |db| repair::stands(db, version)).await
     }
 
     /// Versions after `after` with their manifest records, in order of their

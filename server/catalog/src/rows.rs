@@ -63,6 +63,9 @@ pub struct NewReservation {
     pub version: VersionId,
     /// The bucket.
     pub bucket: BucketId,
+    /// Its registry record when the sites were chosen: refused if it has another
+    /// by now.
+    pub under: RecordId,
     /// The name within it.
     pub key: ObjectKey,
     /// A fresh object id, taken if the key has none yet.
@@ -207,6 +210,15 @@ pub struct ChallengeCounts {
     pub fresh: BTreeMap<SiteId, u64>,
     /// Striped versions of which at least one shard has no challenge.
     pub unchallenged_versions: u64,
+}
+
+/// Versions that are not small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Striped {
+    /// How many, hidden ones included.
+    pub versions: u64,
+    /// Bytes of their contents.
+    pub bytes: u64,
 }
 
 /// A part of what the sites hold, on its way into a new catalogue.

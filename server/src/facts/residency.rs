@@ -1,13 +1,14 @@
 //! Where each version lies, as its manifest states: one line for a version,
 //! page by page.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use coffer_catalog::VersionRow;
 use coffer_model::{Outcome, ResidencyPolicy, Topology, VersionId};
 
 use super::FactsError;
 use crate::authorize::Granted;
+use crate::residency::Policies;
 use crate::service::Service;
 
 /// What is asked.
@@ -36,13 +37,11 @@ pub(crate) async fn list_residency(
     let more = rows.len() == list.limit;
     let topology = service.sites.topology();
     let mut lines = Vec::with_capacity(rows.len());
-    let buckets = tenant.catalog.buckets().await?;
-    let policies: BTreeMap<_, _> = buckets.iter().map(|bucket| (bucket.id, &bucket.policy)).collect();
+    let policies = Policies::of(tenant).await?;
     for row in rows {
-        // A removed bucket's versions lie under the tenant's policy.
-        let policy = policies.get(&row.manifest.manifest.bucket).copied().unwrap_or(&tenant.policy);
+        let policy = policies.of_version(&service.sites, &row.manifest.manifest);
         let name = |id| service.sites.name(id).to_owned();
-        lines.push(line(row, policy, topology, name));
+        lines.push(line(row, &policy, topology, name));
     }
     Ok((lines, more))
 }

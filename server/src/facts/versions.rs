@@ -68,7 +68,7 @@ pub(super) async fn look(service: &Service, tenant: &Arc<Tenant>) -> Result<(Val
         }
     })
     .await?;
-    let rows = buckets.iter().map(|bucket| line(bucket, by_bucket.get(&bucket.id)));
+    let rows = buckets.iter().map(|bucket| line(tenant, bucket, by_bucket.get(&bucket.id)));
     Ok((rows.collect(), versions))
 }
 
@@ -135,13 +135,13 @@ impl BucketSums {
     }
 }
 
-fn line(bucket: &BucketRow, sums: Option<&BucketSums>) -> Value {
+fn line(tenant: &Tenant, bucket: &BucketRow, sums: Option<&BucketSums>) -> Value {
     let none = BucketSums::default();
     json!({
         "id": bucket.id.to_string(),
         "name": bucket.name.to_string(),
         "created": moment(bucket.created),
-        "policy": policy(&bucket.policy),
+        "policy": policy(&tenant.confined(&bucket.policy)),
         "sums": sums.unwrap_or(&none).to_json(),
     })
 }

@@ -154,6 +154,8 @@ impl Coded for PutError {
             Self::TooLarge(_) => Code::InvalidArgument,
             Self::Placement(PlacementError::Unsatisfiable(_)) => Code::FailedPrecondition,
             Self::Placement(_) | Self::Write(_) | Self::Manifest { .. } => Code::Unavailable,
+            // Whoever has all of it at hand puts it again.
+            Self::PolicyChanged(_) => Code::Unavailable,
             Self::Undecided => Code::Unknown,
             Self::Audit(error) => error.code(),
             Self::Orders(error) => error.code(),
@@ -218,7 +220,7 @@ impl Coded for HoldError {
     fn code(&self) -> Code {
         match self {
             Self::NoBucket(_) | Self::NoHold(_) => Code::NotFound,
-            Self::Released(_) => Code::FailedPrecondition,
+            Self::Released(_) | Self::Deleting(_) => Code::FailedPrecondition,
             Self::Reason => Code::InvalidArgument,
             Self::Sign(error) => error.code(),
             Self::Registry(error) => error.code(),

@@ -48,13 +48,13 @@ struct Hit {
 }
 
 impl Batch {
-    pub(super) fn add(&mut self, tenant: &Arc<Tenant>, row: VersionRow, policy: &ResidencyPolicy) {
+    pub(super) fn add(&mut self, tenant: &Arc<Tenant>, row: VersionRow, policy: ResidencyPolicy) {
         let version = u32::try_from(self.versions.len()).unwrap_or(u32::MAX);
         let layout = &row.manifest.manifest.layout;
         let expected = |(stripe, index, id)| Expected { id, version, stripe, index };
         self.shards.extend(shards(layout).map(expected));
         self.manifests.push(expected((0, 0, row.manifest.record)));
-        self.versions.push(Version { tenant: Arc::clone(tenant), row, policy: policy.clone() });
+        self.versions.push(Version { tenant: Arc::clone(tenant), row, policy });
     }
 
     pub(super) fn is_full(&self) -> bool {

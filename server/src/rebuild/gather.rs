@@ -1,15 +1,19 @@
 //! The first good copy of every record of a kind: read in batches from the
 //! sites that list it, opened on every core, handed on in order of id. Bounded
-//! in memory by a few batches.
+//! in memory by a few batches. A site whose listing goes on and on without
+//! anything that opens has fallen silent.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use coffer_catalog::CatalogError;
 use coffer_model::{Digest, Execution, RecordId, SiteId};
 use coffer_regions::{Record, RecordKind, SiteError};
 use futures::stream::{self, StreamExt};
 
+use crate::listing;
 use crate::rebuild::merge::{Listed, Merge};
+use crate::service::Service;
 use crate::sites::Sites;
 
 /// What a copy turned out to be.
@@ -50,21 +54,28 @@ const BATCHES: usize = 4;
 
 /// Walks through every record of a kind; `take` gets what opened, batch by
 /// batch. Reading and opening go on while it works.
-pub(crate) async fn each<T: Send + 'static, E>(
-    sites: &Sites,
+pub(crate) async fn each<T: Send + 'static, E: From<CatalogError>>(
+    service: &Service,
     kind: RecordKind,
     open: Open<T>,
     mut take: impl AsyncFnMut(Vec<Found<T>>) -> Result<(), E>,
 ) -> Result<Walk, E> {
-    let mut merge = Merge::begin(sites, kind);
+    let sites = &service.sites;
+    let mut merge = Merge::begin(sites, kind, listing::known(service, kind).await?);
+    let opened = merge.opened();
     let (send, mut receive) = tokio::sync::mpsc::channel(1);
     let produce = async {
         let listings = stream::unfold(&mut merge, async |merge| {
             let batch = merge.next(BATCH_RECORDS, BATCH_BYTES).await;
             (!batch.is_empty()).then_some((batch, merge))
         });
-        let mut batches =
-            std::pin::pin!(listings.map(|batch| read(sites, batch, Arc::clone(&open))).buffered(BATCHES));
+        let (open, opened) = (&open, &opened);
+        let read = move |listed| async move {
+            let batch = read(sites, listed, Arc::clone(open)).await;
+            batch.found.iter().for_each(|found| opened.note(&found.holders));
+            batch
+        };
+        let mut batches = std::pin::pin!(listings.map(read).buffered(BATCHES));
         while let Some(batch) = batches.next().await {
             if send.send(batch).await.is_err() {
                 break;

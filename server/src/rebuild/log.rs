@@ -43,7 +43,8 @@ struct Segment {
 /// Fills the logs of these tenants, each up to its first gap.
 pub(super) async fn load(service: &Service, lost: &[Lost]) -> Result<Walk, RebuildError> {
     let (mut walk, runs) = find(service, lost).await?;
-    for (Lost { tenant, .. }, mut runs) in lost.iter().zip(runs) {
+    for (lost, mut runs) in lost.iter().zip(runs) {
+        let tenant = &lost.tenant;
         runs.sort_unstable_by_key(|run| run.first);
         let segments = segments(&runs);
         let needed = copies_needed(&tenant.policy);
@@ -59,7 +60,7 @@ pub(super) async fn load(service: &Service, lost: &[Lost]) -> Result<Walk, Rebui
             size += leaves.len() as u64;
             tenant.catalog.load(RebuildBatch { leaves, ..RebuildBatch::default() }).await?;
             if let Some(unread) = some.iter().find(|segment| segment.to > size) {
-                super::refuse_if_silent(service, tenant, &walk.silent)?;
+                super::refuse_if_silent(service, lost, &walk.silent)?;
                 if is_safe(unread) {
                     return Err(RebuildError::LogUnread { tenant: tenant.id, from: size, to: unread.to });
                 }
@@ -88,7 +89,7 @@ async fn find(service: &Service, lost: &[Lost]) -> Result<(Walk, Vec<Vec<Run>>),
     });
     let topology = &service.sites.topology().sites;
     let mut runs: Vec<Vec<Run>> = lost.iter().map(|_| Vec::new()).collect();
-    let walk = each(&service.sites, RecordKind::Log, open, async |batch| {
+    let walk = each(service, RecordKind::Log, open, async |batch| {
         for Found { id, value: (at, first, end), holders, .. } in batch {
             let places = (0_u8..=u8::MAX).zip(topology).filter(|(_, site)| holders.contains(&site.id));
             let holders = places.map(|(place, _)| place).collect();

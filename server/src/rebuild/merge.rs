@@ -1,13 +1,14 @@
 //! The listings of all sites as one, in order of id: what a rebuild walks
 //! through with a page or two of each site in memory, however much there is.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coffer_model::{Digest, RecordId, SiteId};
 use coffer_regions::{ListedRecord, RecordKind, Site, SiteError};
 use tokio::task::JoinHandle;
 
+use crate::listing::{is_credible, vouched};
 use crate::sites::Sites;
 
 /// Records that one request for a listing asks for.
@@ -27,6 +28,8 @@ struct Cursor {
     site: Arc<dyn Site>,
     page: VecDeque<ListedRecord>,
     last: Option<RecordId>,
+    /// Lines so far.
+    listed: u64,
     next: Option<JoinHandle<Result<Vec<ListedRecord>, SiteError>>>,
 }
 
@@ -36,23 +39,50 @@ pub(crate) struct Merge<'a> {
     kind: RecordKind,
     cursors: Vec<Cursor>,
     silent: BTreeSet<SiteId>,
+    /// How many records catalogues account for that are not rebuilt.
+    known: u64,
+    opened: Arc<Opened>,
+}
+
+/// How many of the records that each site listed turned out to be what is
+/// looked for. Only others count against a site: of these it may have any
+/// number.
+#[derive(Default)]
+pub(crate) struct Opened(Mutex<BTreeMap<SiteId, u64>>);
+
+impl Opened {
+    /// A record opened that these sites list.
+    pub(crate) fn note(&self, holders: &[SiteId]) {
+        let mut opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.iter().for_each(|holder| *opened.entry(*holder).or_default() += 1);
+    }
+
+    fn of(&self, site: SiteId) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&site).copied().unwrap_or(0)
+    }
 }
 
 impl<'a> Merge<'a> {
-    /// Asks every site that is there for its first page.
-    pub(crate) fn begin(sites: &'a Sites, kind: RecordKind) -> Self {
+    /// Asks every site that is there for its first page. `known` records of
+    /// the kind need not open.
+    pub(crate) fn begin(sites: &'a Sites, kind: RecordKind, known: u64) -> Self {
         let (mut cursors, mut silent) = (Vec::new(), BTreeSet::new());
         for description in &sites.topology().sites {
             let id = description.id;
             match sites.get(id) {
                 Some(site) => {
                     let next = Some(ask(&site, kind, None));
-                    cursors.push(Cursor { id, site, page: VecDeque::new(), last: None, next });
+                    cursors.push(Cursor { id, site, page: VecDeque::new(), last: None, listed: 0, next });
                 }
                 None => drop(silent.insert(id)),
             }
         }
-        Self { sites, kind, cursors, silent }
+        Self { sites, kind, cursors, silent, known, opened: Arc::default() }
+    }
+
+    /// Where whoever opens what is listed notes what did.
+    pub(crate) fn opened(&self) -> Arc<Opened> {
+        Arc::clone(&self.opened)
     }
 
     /// The sites that did not answer, or broke off: what they alone know is
@@ -72,6 +102,7 @@ impl<'a> Merge<'a> {
             let mut listed = Listed { id, holders: Vec::new(), body_bytes: 0 };
             for cursor in &mut self.cursors {
                 if let Some(line) = cursor.page.pop_front_if(|line| line.id == id) {
+                    cursor.listed += 1;
                     listed.holders.push((cursor.id, line.digest));
                     listed.body_bytes =
                         listed.body_bytes.max(usize::try_from(line.body_bytes).unwrap_or(usize::MAX));
@@ -85,20 +116,25 @@ impl<'a> Merge<'a> {
 
     /// Waits until every site has a record at hand, or has no more.
     async fn refill(&mut self) {
-        for cursor in &mut self.cursors {
-            if !cursor.page.is_empty() {
-                continue;
-            }
+        if !self.cursors.iter().any(|cursor| cursor.page.is_empty() && cursor.next.is_some()) {
+            return;
+        }
+        let listed: Vec<_> = self.cursors.iter().map(|cursor| (cursor.id, cursor.listed)).collect();
+        for cursor in self.cursors.iter_mut().filter(|cursor| cursor.page.is_empty()) {
             let Some(next) = cursor.next.take() else { continue };
+            let strange = cursor.listed.saturating_sub(self.opened.of(cursor.id));
+            let elsewhere = listed.iter().filter(|(id, _)| *id != cursor.id).map(|(_, listed)| *listed);
+            let credible = is_credible(self.kind, strange, self.known, vouched(elsewhere));
             match next.await.unwrap_or(Err(SiteError::Unreachable)) {
                 Ok(page) if page.is_empty() => {}
-                Ok(page) if in_order(&page, cursor.last, self.kind) => {
+                Ok(page) if credible && in_order(&page, cursor.last, self.kind) => {
                     cursor.last = page.last().map(|line| line.id);
                     cursor.next = Some(ask(&cursor.site, self.kind, cursor.last));
                     cursor.page = page.into();
                 }
                 Ok(_) => {
-                    // A listing that goes in circles would never end.
+                    // A listing that goes in circles, or on and on with what
+                    // nobody wrote, would never end.
                     self.sites.report(cursor.id);
                     self.silent.insert(cursor.id);
                 }

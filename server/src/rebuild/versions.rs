@@ -76,7 +76,7 @@ pub(super) async fn load(
     let open = manifests_of(lost.iter().map(|lost| Arc::clone(&lost.tenant)).collect());
     let mut loader = Loader::default();
     let mut versions = 0;
-    let walk = each(&service.sites, RecordKind::Manifest, open, async |batch| {
+    let walk = each(service, RecordKind::Manifest, open, async |batch| {
         for Found { value: (at, row), holders, body_bytes, .. } in batch {
             let Some(of) = lost.get_mut(at) else { continue };
             let manifest = &row.manifest;

@@ -92,6 +92,12 @@ pub(crate) async fn act(
 ) -> Result<Done, StepError> {
     let tenant = service.tenant(tenant).ok_or(StepError::Stale)?;
     let row = tenant.catalog.version(version).await?.ok_or(StepError::Stale)?;
+    // What begins under a policy has arrived before another one is answered for;
+    // a move sees to that by itself.
+    let _placing = match action {
+        Action::Stripe { .. } | Action::Copies { .. } => Some(tenant.placing.read().await),
+        Action::Manifest { .. } | Action::Remove(_) => None,
+    };
     // A plan may be old: the policy, or what is wanted of a site, may have
     // changed since it was made. A move asks by itself.
     let targets: Vec<SiteId> = match action {
@@ -99,7 +105,7 @@ pub(crate) async fn act(
         Action::Copies { to, .. } => to.clone(),
         Action::Manifest { .. } | Action::Remove(_) => Vec::new(),
     };
-    let policy = tenant.policy_of(row.manifest.bucket).await?;
+    let policy = tenant.policy_of_version(&service.sites, &row.manifest).await?;
     let taking = service.sites.taking();
     if !targets.iter().all(|id| taking.site(*id).is_some_and(|site| policy.admits(site))) {
         return Err(StepError::Stale);

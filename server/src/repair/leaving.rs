@@ -27,7 +27,7 @@ pub(crate) async fn short_without(service: &Service, leaving: SiteId) -> Result<
     let mut needing = Needing::default();
     for kind in KINDS {
         let keys = Keys::new(kind, &tenants);
-        let mut merge = Merge::new(service, kind).await;
+        let mut merge = Merge::new(service, kind).await?;
         let answers = merge.asks(leaving);
         while let Some((id, holders)) = merge.next(service).await {
             go_on(service)?;

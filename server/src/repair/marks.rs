@@ -27,15 +27,24 @@ pub(crate) enum Small {
     Slot(SlotId, u64),
 }
 
-/// Versions, and small things, of which it is remembered. A longer run may do
+/// Things that are remembered, and as many small ones. A longer run may do
 /// something twice before it is found out.
 const REMEMBERED_MAX: usize = 1 << 20;
 
 /// All that was done in a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Marks {
     versions: BTreeMap<VersionId, BTreeSet<Mark>>,
     small: BTreeSet<(Small, SiteId)>,
+    /// How many more are remembered of versions: one of them may have as many
+    /// shards as all others together.
+    room: usize,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self { versions: BTreeMap::new(), small: BTreeSet::new(), room: REMEMBERED_MAX }
+    }
 }
 
 impl Marks {
@@ -61,10 +70,17 @@ impl Marks {
     /// are to lie at other places.
     pub(crate) fn done(&mut self, step: &Step) {
         if let Action::Manifest { .. } = step.action {
-            self.versions.remove(&step.version);
-        } else if self.versions.len() < REMEMBERED_MAX {
-            let done = self.versions.entry(step.version).or_default();
-            done.extend(of(step));
+            self.room += self.versions.remove(&step.version).map_or(0, |done| done.len());
+            return;
+        }
+        self.note(step.version, of(step));
+    }
+
+    fn note(&mut self, version: VersionId, marks: Vec<Mark>) {
+        for mark in marks {
+            if self.room > 0 && self.versions.entry(version).or_default().insert(mark) {
+                self.room -= 1;
+            }
         }
     }
 
@@ -72,8 +88,11 @@ impl Marks {
     pub(crate) fn forget(&mut self, site: SiteId) {
         self.small.retain(|(_, at)| *at != site);
         for done in self.versions.values_mut() {
+            let before = done.len();
             done.retain(|mark| mark.site() != site);
+            self.room += before - done.len();
         }
+        self.versions.retain(|_, done| !done.is_empty());
     }
 }
 
@@ -98,5 +117,38 @@ fn of(step: &Step) -> Vec<Mark> {
         Action::Copies { to, .. } => to.iter().copied().map(Mark::Copy).collect(),
         Action::Manifest { .. } => Vec::new(),
         Action::Remove(stray) => vec![Mark::Removed(*stray)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: SiteId = SiteId::from_bytes([1; 16]);
+    const THERE: SiteId = SiteId::from_bytes([2; 16]);
+
+    fn shards(stripes: std::ops::Range<u32>, site: SiteId) -> Vec<Mark> {
+        stripes.map(|stripe| Mark::Shard { stripe, index: 0, site }).collect()
+    }
+
+    fn count(marks: &Marks) -> usize {
+        marks.versions.values().map(BTreeSet::len).sum()
+    }
+
+    #[test]
+    fn one_version_of_many_shards_takes_no_more_memory_than_many_of_few_and_what_is_forgotten_makes_room() {
+        let (large, small) = (VersionId::from_bytes([3; 16]), VersionId::from_bytes([4; 16]));
+        let mut marks = Marks { room: 10, ..Marks::default() };
+        marks.note(large, shards(0..8, HERE));
+        marks.note(large, shards(0..8, HERE));
+        assert_eq!((count(&marks), marks.room), (8, 2), "what is known is not noted twice");
+        marks.note(small, shards(0..1000, THERE));
+        assert_eq!((count(&marks), marks.room), (10, 0));
+        marks.note(VersionId::from_bytes([5; 16]), shards(0..1, THERE));
+        assert_eq!(marks.versions.len(), 2, "nothing is kept for a version without a mark");
+        marks.forget(HERE);
+        assert_eq!((count(&marks), marks.room, marks.versions.len()), (2, 8, 1));
+        marks.note(large, shards(0..1000, HERE));
+        assert_eq!((count(&marks), marks.room), (10, 0));
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use coffer_catalog::CatalogError;
 use coffer_keys::Dek;
 use coffer_model::{BucketId, Digest, RecordId, SiteId};
 use coffer_regions::{ListedRecord, Record, RecordKind, SiteError};
@@ -13,6 +14,7 @@ use super::execute::{StepError, put_and_read_back};
 use super::marks::{Marks, Small};
 use super::{Failures, Owner, RepairError};
 use crate::inventory::go_on;
+use crate::listing::{self, is_credible, vouched};
 use crate::service::Service;
 use crate::stored::{Fact, LeafRun, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::tenant::Tenant;
@@ -43,7 +45,7 @@ pub(super) async fn heal(
     let mut healing = Healing { healed: Healed::default(), marks };
     for kind in KINDS {
         let keys = Keys::new(kind, tenants);
-        let mut merge = Merge::new(service, kind).await;
+        let mut merge = Merge::new(service, kind).await?;
         while let Some((id, holders)) = merge.next(service).await {
             go_on(service)?;
             if merge.has_all(&holders) && holders.iter().all(|(site, _)| !service.damage.knows(*site, id)) {
@@ -122,6 +124,8 @@ pub(super) type Holders = Vec<(SiteId, Digest)>;
 /// The listings of one kind at all sites, merged in the order of their ids.
 pub(super) struct Merge {
     kind: RecordKind,
+    /// How many records of the kind catalogues account for.
+    known: u64,
     cursors: Vec<Cursor>,
     /// Sites whose listings broke off.
     pub(super) failed: Vec<SiteId>,
@@ -131,22 +135,36 @@ struct Cursor {
     site: SiteId,
     page: std::collections::VecDeque<ListedRecord>,
     after: Option<RecordId>,
+    /// Lines so far.
+    listed: u64,
     ended: bool,
 }
 
 impl Merge {
-    pub(super) async fn new(service: &Service, kind: RecordKind) -> Self {
-        let cursor = |site| Cursor { site, page: Default::default(), after: None, ended: false };
+    pub(super) async fn new(service: &Service, kind: RecordKind) -> Result<Self, CatalogError> {
+        let known = listing::known(service, kind).await?;
+        let cursor = |site| Cursor { site, page: Default::default(), after: None, listed: 0, ended: false };
         let cursors = service.sites.alive_for_repair().into_iter().map(cursor).collect();
-        let mut merge = Self { kind, cursors, failed: Vec::new() };
+        let mut merge = Self { kind, known, cursors, failed: Vec::new() };
         merge.fill(service).await;
-        merge
+        Ok(merge)
     }
 
-    /// A site that fails is left out from then on: it is silent, not empty.
+    /// A site that fails is left out from then on: it is silent, not empty. So
+    /// is one that lists more than it can have.
     async fn fill(&mut self, service: &Service) {
+        if !self.cursors.iter().any(|cursor| cursor.page.is_empty() && !cursor.ended) {
+            return;
+        }
+        let listed: Vec<_> = self.cursors.iter().map(|cursor| (cursor.site, cursor.listed)).collect();
         let mut failed = Vec::new();
         for cursor in self.cursors.iter_mut().filter(|cursor| cursor.page.is_empty() && !cursor.ended) {
+            let elsewhere = listed.iter().filter(|(site, _)| *site != cursor.site).map(|(_, listed)| *listed);
+            if !is_credible(self.kind, cursor.listed, self.known, vouched(elsewhere)) {
+                service.sites.report(cursor.site);
+                failed.push(cursor.site);
+                continue;
+            }
             let page = match service.sites.for_repair(cursor.site) {
                 Some(site) => site.list(self.kind, cursor.after, LIST_PAGE).await,
                 None => Err(SiteError::Unreachable),
@@ -155,6 +173,7 @@ impl Merge {
                 Ok(page) if page.last().is_none_or(|last| Some(last.id) > cursor.after) => {
                     cursor.ended = page.len() < LIST_PAGE;
                     cursor.after = page.last().map(|last| last.id).or(cursor.after);
+                    cursor.listed += page.len() as u64;
                     cursor.page = page.into();
                 }
                 _ => failed.push(cursor.site),

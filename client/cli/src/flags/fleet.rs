@@ -219,6 +219,10 @@ pub(crate) struct FleetServeFlags {
     /// Start no node agents: somebody else does, with what lies in fleet/nodes/NAME.
     #[arg(long)]
     pub(crate) no_agents: bool,
+    /// Start no scheduler and no controllers: `coffer fleet control` does, with the kubeconfig and the site authority
+    /// that lie in fleet/ of the config directory.
+    #[arg(long)]
+    pub(crate) no_control: bool,
     /// Stop when stdin closes.
     #[arg(long, hide = true)]
     pub(crate) exit_with_stdin: bool,

@@ -26,6 +26,14 @@ pub enum Root {
     },
 }
 
+impl Root {
+    /// Its name in the directory in which images are kept ready.
+    pub(crate) fn name(&self) -> Option<String> {
+        let (Self::Image { directory: path } | Self::Executable { file: path, .. }) = self;
+        path.file_name()?.to_str().map(str::to_owned)
+    }
+}
+
 /// A directory of the node that the pod sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {

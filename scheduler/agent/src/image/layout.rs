@@ -60,6 +60,38 @@ fn verified(layout: &Path, digest: &ImageDigest) -> Result<Vec<u8>, ImageError> 
     if found == *digest { Ok(bytes) } else { Err(ImageError::Forged { wanted: digest.clone(), found }) }
 }
 
+/// What an image consists of.
+pub(super) struct Parts {
+    /// Documents, configuration and layers.
+    pub(super) blobs: Vec<ImageDigest>,
+    /// The manifest that is unpacked here.
+    pub(super) manifest: Option<ImageDigest>,
+}
+
+/// What the image of that digest consists of, as far as the documents in this layout say it.
+pub(super) fn parts(layout: &Path, digest: &ImageDigest) -> Parts {
+    let mut parts = Parts { blobs: vec![digest.clone()], manifest: None };
+    let mut digest = digest.clone();
+    for _ in 0..DEPTH_MAX {
+        let read = verified(layout, &digest).and_then(|bytes| Document::parse(&digest, &bytes));
+        match read {
+            Ok(Document::Manifest { config, layers }) => {
+                parts.blobs.push(config.digest);
+                parts.blobs.extend(layers.into_iter().map(|layer| layer.digest));
+                parts.manifest = Some(digest);
+                return parts;
+            }
+            Ok(Document::Index(manifests)) => match document::ours(&manifests) {
+                Some(ours) => digest = ours.digest.clone(),
+                None => return parts,
+            },
+            Err(_) => return parts,
+        }
+        parts.blobs.push(digest.clone());
+    }
+    parts
+}
+
 impl Manifest {
     /// Reads the manifest of that digest, or the one for this machine in the index of that digest.
     pub(super) fn read(layout: &Path, digest: &ImageDigest) -> Result<Self, ImageError> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use crate::image::ImageKeeping;
 use crate::layer::Layers;
 use crate::network::Subnet;
 use crate::process::LogLimits;
@@ -53,6 +54,8 @@ pub struct AgentConfig {
     pub layouts: Vec<PathBuf>,
     /// Which registries are asked for images that are in no layout.
     pub registries: RegistryConfig,
+    /// How long images are kept that no pod uses.
+    pub keeping: ImageKeeping,
     /// Executables on this machine that pods may name by digest.
     pub executables: Vec<PathBuf>,
     /// Addresses of the pods; `None`: they share the machine's network.
@@ -92,6 +95,7 @@ impl AgentConfig {
             demanded: Layers::none(),
             layouts: Vec::new(),
             registries: RegistryConfig::default(),
+            keeping: ImageKeeping::default(),
             executables: Vec::new(),
             subnet: None,
             sized_disks: true,

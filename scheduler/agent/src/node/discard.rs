@@ -84,7 +84,7 @@ async fn tell(context: &Context, node: &Node, note: String) {
         secondary: None,
     };
     // It is told again with the next attempt.
-    drop(context.recorder.publish(&event, &node.object_ref(&())).await);
+    drop(context.teller.tell(&event, &node.object_ref(&())).await);
 }
 
 async fn remove(context: &Arc<Context>, path: &str) -> Result<(), DiscardError> {

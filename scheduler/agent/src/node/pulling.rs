@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::Context;
 use super::record::PodRecord;
-use crate::image::{Image, ImageError, ImageReference};
+use crate::image::{Image, ImageError, ImageReference, Wanted};
 use crate::pull::{Login, PullError, Source, login, place};
 
 /// The reason, in a status, of an image that could not be had.
@@ -48,6 +48,13 @@ impl NoImage {
             Self::Interrupted(_) => "CreateContainerConfigError",
         }
     }
+}
+
+/// Keeps the images that the pod names from being removed, as long as what is returned is held.
+pub(super) fn want(context: &Context, record: &PodRecord) -> Vec<Wanted> {
+    let containers = record.pod.spec.iter().flat_map(|spec| &spec.containers);
+    let named = containers.filter_map(|container| ImageReference::parse(container.image.as_deref()?).ok());
+    named.map(|reference| context.images.want(&reference)).collect()
 }
 
 /// Makes the image of the pod's container ready.

@@ -34,6 +34,9 @@ pub(crate) struct PodRecord {
     pub last_end: Option<serde_json::Value>,
     /// The end of the pod, if it is not to be started again: phase, reason, message.
     pub over: Option<Over>,
+    /// What its container runs in, by its name among the images. An agent of before did not note it.
+    #[serde(default)]
+    pub root: Option<String>,
 }
 
 /// How a pod ended for good.
@@ -56,6 +59,7 @@ impl PodRecord {
             started_unix_ms: None,
             last_end: None,
             over: None,
+            root: None,
         }
     }
 
@@ -85,6 +89,27 @@ impl PodRecord {
 
     pub(crate) fn forget(&self, places: &Places) -> io::Result<()> {
         files::remove_tree(&places.pod(self.uid()))
+    }
+
+    /// Every record there is, for whoever goes by what is not in them.
+    ///
+    /// # Errors
+    /// One cannot be read, or is of another version: what its pod has is not known.
+    pub(crate) fn without_exception(places: &Places) -> io::Result<Vec<Self>> {
+        let mut records = Vec::new();
+        for name in files::names(&places.pods())? {
+            let file = places.pod(&name).join("pod.json");
+            let of_file =
+                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+            // Of a pod that is just coming, or going, there is none.
+            let Some(record) = files::read_json::<Self>(&file).map_err(of_file)? else { continue };
+            if record.version != VERSION {
+                let another = format!("it is of version {}", record.version);
+                return Err(of_file(io::Error::new(io::ErrorKind::InvalidData, another)));
+            }
+            records.push(record);
+        }
+        Ok(records)
     }
 
     /// Every record there is. One that cannot be read, or is newer than this

@@ -106,7 +106,7 @@ async fn warn(context: &Context, node: &Node, reason: &str, note: String) {
         action: "Attest".to_owned(),
         secondary: None,
     };
-    drop(context.recorder.publish(&event, &node.object_ref(&())).await);
+    drop(context.teller.tell(&event, &node.object_ref(&())).await);
 }
 
 fn metadata(context: &Context, attestation: Option<&str>) -> Value {

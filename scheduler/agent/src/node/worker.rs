@@ -16,6 +16,7 @@ use super::record::{Over, PodRecord};
 use super::report::{self, Shown, Since};
 use super::volumes::VolumeError;
 use super::{Context, pulling, volumes, worker_probes};
+use crate::image::Wanted;
 use crate::runtime::{Container, Exit, State};
 
 /// The data is another pod's still.
@@ -82,12 +83,14 @@ pub(crate) struct Worker {
     told: watch::Sender<Option<Value>>,
     since: Since,
     attempts: u32,
+    /// Keeps the image from being removed as long as the pod is here, whether it is noted already or not.
+    wanted: Vec<Wanted>,
 }
 
 impl Worker {
     pub(crate) fn new(context: Arc<Context>, record: PodRecord, wishes: watch::Receiver<Wish>) -> Self {
         let (told, _) = watch::channel(None);
-        Self { context, record, wishes, told, since: Since::default(), attempts: 0 }
+        Self { context, record, wishes, told, since: Since::default(), attempts: 0, wanted: Vec::new() }
     }
 
     pub(crate) async fn run(mut self) {
@@ -239,7 +242,10 @@ impl Worker {
         if self.attempts == 0 && self.record.restarts == 0 {
             self.show(&Shown::Waiting { reason: "ContainerCreating", message: String::new() });
         }
+        // Nothing on the disk says that its image is used while it waits for anything else.
+        self.wanted = pulling::want(&self.context, &self.record);
         let container = self.container().await?;
+        self.record.root = container.root.name();
         if self.record.started_unix_ms.is_none() {
             self.record.started_unix_ms = Some(crate::clock::millis(crate::clock::wall()));
         }

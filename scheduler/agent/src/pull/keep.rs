@@ -8,15 +8,15 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::error::PullError;
 use crate::files;
-use crate::image::{Hasher, ImageDigest, blob};
+use crate::image::{Coming, Hasher, ImageDigest, Uses, blob};
 
 /// How long what was begun is kept for a pull that goes on with it.
-const KEPT: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The layout of one node. Several pulls write to it at once.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct Keep {
     held: Mutex<BTreeSet<ImageDigest>>,
     /// One of them is free.
     freed: Condvar,
+    /// What is about to be used of the store that this is in.
+    uses: Arc<Uses>,
 }
 
 /// A blob that one pull brings, and nobody else meanwhile.
@@ -45,8 +47,13 @@ impl Drop for Door<'_> {
 
 impl Keep {
     /// The layout in that directory; nothing is made yet.
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, writing: Mutex::default(), held: Mutex::default(), freed: Condvar::new() }
+    pub(super) fn new(directory: PathBuf, uses: Arc<Uses>) -> Self {
+        Self { directory, writing: Mutex::default(), held: Mutex::default(), freed: Condvar::new(), uses }
+    }
+
+    /// Keeps these blobs from being removed, those that are here and those that come.
+    pub(super) fn coming(&self, digests: Vec<ImageDigest>) -> Coming {
+        self.uses.coming(digests)
     }
 
     /// Makes the directories.
@@ -123,22 +130,40 @@ impl Keep {
         Partial::open(&path, target, size).map_err(|error| PullError::Disk(path, error))
     }
 
-    /// Removes what was begun and not gone on with for a day before `now`.
-    pub(super) fn forget_partials(&self, now: SystemTime) {
-        for name in files::names(&self.partials()).unwrap_or_default() {
+    /// Removes what was begun and not gone on with for so long before `now`, and what was cut off while it was written.
+    ///
+    /// # Errors
+    /// The first thing that stays; it is found again the next time.
+    pub(super) fn forget(&self, now: SystemTime, kept: Duration) -> io::Result<()> {
+        let mut done = Ok(());
+        for name in files::names(&self.partials())? {
             let digest = ImageDigest::parse(&format!("sha256:{name}")).ok();
             let door = digest.as_ref().map(|digest| self.free_door(digest));
             if matches!(door, Some(None)) {
                 continue;
             }
-            let path = self.partials().join(&name);
-            let touched = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
-            let old = touched.is_ok_and(|touched| now.duration_since(touched).is_ok_and(|age| age > KEPT));
-            if old {
-                // One that stays is found again by the next pull.
-                drop(std::fs::remove_file(path));
+            let forgotten = forget_one(&self.partials().join(&name), now, kept);
+            done = done.and(forgotten);
+        }
+        // Whoever writes one now has this turn.
+        let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        for directory in [self.directory.join("blobs/sha256"), self.directory.clone()] {
+            for name in files::names(&directory)?.into_iter().filter(|name| name.ends_with(".new")) {
+                let removed = std::fs::remove_file(directory.join(name));
+                done = done.and(removed);
             }
         }
+        done
+    }
+}
+
+/// Removes a blob that was begun if nobody has gone on with it for so long. One that says it was gone on with in the
+/// future, after a clock was set back, counts from now on.
+fn forget_one(path: &Path, now: SystemTime, kept: Duration) -> io::Result<()> {
+    match now.duration_since(std::fs::metadata(path)?.modified()?) {
+        Ok(age) if age > kept => std::fs::remove_file(path),
+        Ok(_) => Ok(()),
+        Err(_) => OpenOptions::new().write(true).open(path)?.set_modified(now),
     }
 }
 
@@ -232,7 +257,7 @@ mod tests {
     #[test]
     fn a_blob_has_its_name_only_when_it_is_what_its_digest_says_and_one_that_was_begun_is_gone_on_with() {
         let dir = tempfile::tempdir().unwrap();
-        let keep = Keep::new(dir.path().join("layout"));
+        let keep = Keep::new(dir.path().join("layout"), Arc::default());
         keep.prepare().unwrap();
         let digest = ImageDigest::of(b"whole");
         keep.partial(&digest, 5).unwrap().take(b"who").unwrap();
@@ -257,7 +282,7 @@ mod tests {
     #[test]
     fn what_was_begun_is_forgotten_when_nobody_has_gone_on_with_it_for_a_day() {
         let dir = tempfile::tempdir().unwrap();
-        let keep = Keep::new(dir.path().join("layout"));
+        let keep = Keep::new(dir.path().join("layout"), Arc::default());
         keep.prepare().unwrap();
         let (young, old, held) = (ImageDigest::of(b"1"), ImageDigest::of(b"2"), ImageDigest::of(b"3"));
         let day = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
@@ -267,15 +292,48 @@ mod tests {
             partial.file.set_modified(day - age).unwrap();
         }
         let _door = keep.door(&held, &AtomicBool::new(false)).unwrap();
-        keep.forget_partials(day);
+        keep.forget(day, KEPT).unwrap();
         let left = |digest| keep.partial(digest, 9).unwrap().written();
         assert_eq!((left(&young), left(&old), left(&held)), (5, 0, 5));
     }
 
     #[test]
+    fn a_clock_that_was_set_back_keeps_nothing_for_ever_that_was_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = Keep::new(dir.path().join("layout"), Arc::default());
+        keep.prepare().unwrap();
+        let digest = ImageDigest::of(b"1");
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let mut partial = keep.partial(&digest, 9).unwrap();
+        partial.take(b"begun").unwrap();
+        partial.file.set_modified(now + KEPT * 9).unwrap();
+        keep.forget(now, KEPT).unwrap();
+        assert!(partial.path.exists());
+        keep.forget(now + KEPT * 2, KEPT).unwrap();
+        assert!(!partial.path.exists());
+    }
+
+    #[test]
+    fn what_was_cut_off_while_it_was_written_is_forgotten_and_blobs_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = Keep::new(dir.path().join("layout"), Arc::default());
+        keep.forget(SystemTime::UNIX_EPOCH, KEPT).unwrap();
+        keep.prepare().unwrap();
+        let digest = ImageDigest::of(b"whole");
+        keep.put(&digest, b"whole").unwrap();
+        let blobs = dir.path().join("layout/blobs/sha256");
+        for cut_off in [blobs.join(format!("{}.new", digest.hex())), dir.path().join("layout/oci-layout.new")]
+        {
+            files::swap(&cut_off, b"wh", 0o600).unwrap();
+            keep.forget(SystemTime::UNIX_EPOCH, KEPT).unwrap();
+            assert!(!cut_off.exists() && keep.has(&digest));
+        }
+    }
+
+    #[test]
     fn a_pull_that_waits_for_anothers_blob_ends_when_it_is_told_to_or_goes_on_when_the_blob_is_free() {
         let dir = tempfile::tempdir().unwrap();
-        let keep = Keep::new(dir.path().join("layout"));
+        let keep = Keep::new(dir.path().join("layout"), Arc::default());
         let digest = ImageDigest::of(b"shared");
         let (runs, ended) = (AtomicBool::new(false), AtomicBool::new(false));
         let first = keep.door(&digest, &runs).unwrap();

@@ -57,6 +57,10 @@ impl Story<'_> {
                 }
             }
         };
+        let named = std::iter::once(&config).chain(&layers).map(|blob| &blob.digest);
+        // Until the document that was named is there, nothing on the disk says that somebody uses them.
+        let named = named.chain(documents.iter().map(|(digest, _)| digest)).cloned();
+        let _coming = self.keep.coming(named.collect());
         let mut pulled = Pulled { bytes: self.declared(digest, &config, &layers)?, came: 0 };
         self.within.send_replace(self.limits.within(pulled.bytes));
         for blob in std::iter::once(&config).chain(&layers) {

@@ -117,6 +117,11 @@ fn began(pod: &Pod) -> u64 {
     pod.annotations().get(CERTIFICATE).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// Whether a container of the pod was started, which waits for its certificate.
+fn has_begun(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+}
+
 /// In seconds.
 fn two_thirds(lasts: Duration) -> u64 {
     (lasts * 2 / 3).as_secs()
@@ -187,10 +192,12 @@ impl Look<'_> {
         [member, pod, secret].into_iter().flatten().max().unwrap_or(0)
     }
 
-    /// The number of one that is issued and not renewed: the first has none, and one after others has another than all.
+    /// The number of one that is issued and not renewed: the first has none, and one after others has another than
+    /// all. A pod that runs began with one, also where none has a number: its secret was deleted, and what it began
+    /// with would end before the new one is due.
     fn issued_number(&self, ordinal: u32, secret: Option<&Secret>) -> u64 {
         match self.last_number(ordinal, secret) {
-            0 => 0,
+            0 if !self.pods.get(&ordinal).is_some_and(has_begun) => 0,
             last => last.saturating_add(1),
         }
     }

@@ -77,6 +77,7 @@ async fn a_certificate_names_its_site_and_where_its_node_stands_and_is_renewed_f
         ..control
     };
     let mut world = World::with(9, issuing).await;
+    world.waits = true;
     world.set(6, 1).await;
     world.until("all pods serve", 12, |place| serves(place, 6)).await;
     crate::story::put(&world);
@@ -124,6 +125,33 @@ async fn a_certificate_names_its_site_and_where_its_node_stands_and_is_renewed_f
     let third = secrets(&world).await;
     let began = world.all_pods().await.into_iter().find(|one| one.name_any() == *pod).unwrap();
     assert_eq!((&*third[pod].annotations()[NUMBER], &*began.annotations()[NUMBER]), ("2", "2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_deleted_before_it_was_ever_renewed_is_issued_under_a_number_and_its_pod_takes_it_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuing = |control: Control| Control {
+        certificates: Arc::new(certificates(&dir.path().join("authority"), &control.clock)),
+        ..control
+    };
+    let mut world = World::with(9, issuing).await;
+    world.waits = true;
+    world.set(6, 1).await;
+    world.until("all pods serve", 12, |place| serves(place, 6)).await;
+    world.turn().await;
+    let (first, begun) = (secrets(&world).await, objects(&world).await);
+    assert!(first.values().all(|secret| !secret.annotations().contains_key(NUMBER)), "{first:?}");
+    // Late, so that what its pod began with ends long before another one would be due.
+    world.clock.forward(CERTIFICATE_LASTS / 2);
+    world.api::<Secret>().delete("gold-2-certificate", &DeleteParams::default()).await.unwrap();
+    for _ in 0..12 {
+        world.turn().await;
+    }
+    let second = secrets(&world).await;
+    let began = world.all_pods().await.into_iter().find(|one| one.name_any() == "gold-2").unwrap();
+    let number = second["gold-2"].annotations().get(NUMBER).map(String::as_str);
+    assert_eq!((number, &*began.annotations()[NUMBER]), (Some("1"), "1"));
+    assert_eq!(objects(&world).await.intersection(&begun).count(), 5, "nobody else began anew");
 }
 
 /// An issuer that is slow: before its answer arrives, the control plane that leads by now has had its own from the
@@ -183,6 +211,7 @@ async fn a_leader_that_wakes_up_late_replaces_no_certificate_that_another_one_is
         Control { certificates, ..control }
     };
     let mut world = World::with(9, issuing).await;
+    world.waits = true;
     let overtaken = overtaken.unwrap();
     world.set(6, 1).await;
     world.until("all pods serve", 12, |place| serves(place, 6)).await;
@@ -208,6 +237,7 @@ async fn what_cannot_be_certified_is_said_and_holds_up_no_other_pod() {
         ..control
     };
     let mut world = World::with(9, issuing).await;
+    world.waits = true;
     // As an older control plane left it, and as somebody with another authority made it.
     let empty = json!({ "metadata": { "name": "gold-0-certificate" } });
     let another = SiteAuthority::open_or_create(&dir.path().join("another")).unwrap();

@@ -147,6 +147,7 @@ impl SiteCertificates for Short {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_renewed_in_time_and_pods_take_it_up_one_after_the_other() {
     let mut world = World::with(9, |control| Control { certificates: Arc::new(Short), ..control }).await;
+    world.waits = true;
     world.set(6, 1).await;
     world.until("all pods serve", 12, |place| serves(place, 6)).await;
     crate::story::put(&world);

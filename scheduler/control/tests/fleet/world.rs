@@ -15,7 +15,7 @@ use coffer_control::{
 use coffer_embedded::platform::{Moment, Settings, budgets};
 use coffer_model::{Clock, FailureDomain, Tier, Timestamp};
 use coffer_scheduler::{PodId, Resources, SetName, ShardGroup};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::NamespaceResourceScope;
@@ -127,6 +127,8 @@ pub(crate) struct World {
     pub(crate) objects: Arc<Objects>,
     pub(crate) turns: Turns,
     pub(crate) home: Home,
+    /// Whether no pod starts before its certificate is there, as on a node.
+    pub(crate) waits: bool,
 }
 
 pub(crate) fn attester() -> Attester {
@@ -164,7 +166,8 @@ impl World {
         let objects = Arc::new(Objects::default());
         let control = change(control(&home, clock.clone(), objects.clone()));
         let turns = Turns::new(control).await.unwrap();
-        let world = Self { client: home.client.clone(), clock, objects, turns, home };
+        let client = home.client.clone();
+        let world = Self { client, clock, objects, turns, home, waits: false };
         for n in 0..nodes {
             world.register(n).await;
         }
@@ -306,12 +309,17 @@ impl World {
             }
             if seen.phase == translate::Phase::Ending {
                 self.pods().delete(&name, &DeleteParams::default().grace_period(0)).await.unwrap();
-            } else if !seen.ready {
+            } else if !seen.ready && (!self.waits || self.is_certified(&name).await) {
                 self.mark(&name, true).await;
             }
         }
         self.count().await;
         self.discard().await;
+    }
+
+    async fn is_certified(&self, pod: &str) -> bool {
+        let secrets = self.api::<Secret>();
+        secrets.get_opt(&format!("{pod}-certificate")).await.unwrap().is_some()
     }
 
     /// Says that the directories are gone that a node is told to remove, as its agent does.

@@ -1,6 +1,6 @@
 //! Buckets: made, found, removed.
 
-use coffer_model::{BucketId, BucketName, Timestamp};
+use coffer_model::{BucketId, BucketName, ResidencyPolicy, Timestamp};
 use rusqlite::{Connection, Row, params};
 
 use super::{change, every, facts, first, log};
@@ -39,6 +39,38 @@ pub(crate) fn forget(connection: &Connection, id: BucketId, leaf: &Leaf) -> Resu
 /// No change of this bucket is under way any more.
 pub(super) fn over(connection: &Connection, id: BucketId) -> Result<(), CatalogError> {
     [LEAVING, CHANGING].into_iter().try_for_each(|kind| facts::remove(connection, kind, *id.as_bytes()))
+}
+
+/// The kind of fact that a removed bucket leaves, under its id: the policy under
+/// which its hidden versions still lie.
+const REMOVED: &str = "removed";
+
+/// Keeps the policy of a bucket that is no more.
+pub(super) fn keep_policy(
+    connection: &Connection,
+    id: BucketId,
+    policy: &ResidencyPolicy,
+) -> Result<(), CatalogError> {
+    facts::put(connection, REMOVED, *id.as_bytes(), &encode(policy, "policy")?)
+}
+
+/// The policy of a removed bucket, if it was kept.
+pub(crate) fn removed_policy(
+    connection: &Connection,
+    id: BucketId,
+) -> Result<Option<ResidencyPolicy>, CatalogError> {
+    let sql = "SELECT body FROM fact WHERE kind = ?1 AND id = ?2";
+    first(connection, sql, params![REMOVED, id.as_bytes()], |row| {
+        decode(row.get_ref(0)?.as_blob().map_err(|_| CatalogError::Damaged("policy"))?, "policy")
+    })
+}
+
+/// The policies of all removed buckets that were kept.
+pub(crate) fn removed_policies(
+    connection: &Connection,
+) -> Result<Vec<(BucketId, ResidencyPolicy)>, CatalogError> {
+    let kept = facts::all(connection, REMOVED)?.into_iter();
+    kept.map(|(id, body)| Ok((BucketId::from_bytes(id), decode(&body, "policy")?))).collect()
 }
 
 /// Whether the removal of a bucket has begun.
@@ -87,13 +119,14 @@ pub(crate) fn all(connection: &Connection) -> Result<Vec<BucketRow>, CatalogErro
 }
 
 /// Removes a bucket in which nothing is visible and no put is under way. Its
-/// hidden versions keep their rows, as they keep their records at the sites.
+/// hidden versions keep their rows, as they keep their records at the sites,
+/// and the policy that says where these may lie.
 pub(crate) fn remove(connection: &Connection, id: BucketId, leaf: &Leaf) -> Result<u64, BucketError> {
     refuse_if_not_empty(connection, id)?;
     over(connection, id)?;
-    if change(connection, "DELETE FROM bucket WHERE id = ?1", params![id.as_bytes()])? == 0 {
-        return Err(BucketError::Missing);
-    }
+    let bucket = by_id(connection, id)?.ok_or(BucketError::Missing)?;
+    keep_policy(connection, id, &bucket.policy)?;
+    change(connection, "DELETE FROM bucket WHERE id = ?1", params![id.as_bytes()])?;
     Ok(log::append(connection, leaf)?)
 }
 

@@ -15,10 +15,7 @@ pub(crate) fn reserve(
     new: NewReservation,
     leaf: &Leaf,
 ) -> Result<Reserved, CatalogError> {
-    let bucket = "SELECT 1 FROM bucket WHERE id = ?1";
-    if first(connection, bucket, params![new.bucket.as_bytes()], |_| Ok(()))?.is_none() {
-        return Err(CatalogError::NoBucket);
-    }
+    refuse_if_changed(connection, new.bucket, new.under)?;
     if buckets::is_leaving(connection, new.bucket)? {
         return Err(CatalogError::Leaving);
     }
@@ -54,12 +51,24 @@ pub(crate) fn reserve(
     Ok(Reserved { order, object, audit_seq: log::append(connection, leaf)? })
 }
 
+/// Refuses what was decided under another policy than the bucket has. Every
+/// change of it gives the bucket another registry record.
+fn refuse_if_changed(connection: &Connection, bucket: BucketId, under: RecordId) -> Result<(), CatalogError> {
+    let sql = "SELECT record FROM bucket WHERE id = ?1";
+    match first(connection, sql, params![bucket.as_bytes()], |row| id::<RecordId>(row, 0, "record id"))? {
+        None => Err(CatalogError::NoBucket),
+        Some(record) if record == under => Ok(()),
+        Some(_) => Err(CatalogError::PolicyChanged),
+    }
+}
+
 /// Turns a reservation into a version, together with its challenges and its
-/// outcome leaf.
+/// outcome leaf; with `under`, if that is still the registry record of its bucket.
 pub(crate) fn commit(
     connection: &Connection,
     tenant: TenantId,
     row: &ManifestRow,
+    under: Option<RecordId>,
     new: &NewChallenges,
     leaf: &Leaf,
 ) -> Result<u64, CommitError> {
@@ -67,6 +76,7 @@ pub(crate) fn commit(
     if let Some(field) = contradiction(&reserved, row, tenant) {
         return Err(CommitError::Mismatch(field));
     }
+    under.map_or(Ok(()), |under| refuse_if_changed(connection, reserved.bucket, under))?;
     remove_reservation(connection, reserved.version)?;
     insert_version(connection, row)?;
     challenges::add(connection, row.manifest.version, new)?;

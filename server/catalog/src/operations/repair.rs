@@ -5,8 +5,8 @@ use coffer_model::{RecordId, VersionId};
 use rusqlite::{Connection, Row, params};
 
 use super::{buckets, change, every, first, limit, log};
-use crate::stored::{decode_manifest, encode_manifest, id};
-use crate::{BucketError, BucketRow, CatalogError, Leaf, ManifestRow, ReplaceError, VersionRow};
+use crate::stored::{decode_manifest, encode_manifest, id, number};
+use crate::{BucketError, BucketRow, CatalogError, Leaf, ManifestRow, ReplaceError, Striped, VersionRow};
 
 /// Bytes of manifests in one page, beyond which it ends early.
 const PAGE_BYTES: usize = 4 << 20;
@@ -114,6 +114,27 @@ pub(crate) fn set_policy(connection: &Connection, row: &BucketRow, leaf: &Leaf) 
 pub(crate) fn has_tombstone(connection: &Connection, record: RecordId) -> Result<bool, CatalogError> {
     let sql = "SELECT 1 FROM tombstone WHERE record = ?1";
     Ok(first(connection, sql, params![record.as_bytes()], |_| Ok(()))?.is_some())
+}
+
+/// All versions, hidden ones included.
+pub(crate) fn version_count(connection: &Connection) -> Result<u64, CatalogError> {
+    let count = first(connection, "SELECT count(*) FROM version", [], |row| number(row, 0, "count"))?;
+    count.ok_or(CatalogError::Damaged("count"))
+}
+
+/// Striped versions, and the sum of their sizes.
+pub(crate) fn striped(connection: &Connection) -> Result<Striped, CatalogError> {
+    let sql = "SELECT count(*), coalesce(sum(size), 0) FROM version WHERE inline = 0";
+    let read =
+        |row: &Row<'_>| Ok(Striped { versions: number(row, 0, "count")?, bytes: number(row, 1, "size")? });
+    first(connection, sql, [], read)?.ok_or(CatalogError::Damaged("count"))
+}
+
+/// Whether a version is there and no tombstone covers it.
+pub(crate) fn stands(connection: &Connection, version: VersionId) -> Result<bool, CatalogError> {
+    let sql = "SELECT 1 FROM version v WHERE v.id = ?1 AND NOT EXISTS (
+                   SELECT 1 FROM tombstone t WHERE t.object = v.object AND t.ord >= v.ord)";
+    Ok(first(connection, sql, params![version.as_bytes()], |_| Ok(()))?.is_some())
 }
 
 /// The ids of versions after `after` with their manifest records, in order.

@@ -28,7 +28,7 @@ async fn put_challenged(catalog: &Catalog, number: u64) -> ManifestRow {
     let new = reservation(number, &format!("key-{number}"));
     let reserved = catalog.reserve(new.clone(), leaf("intent")).await.unwrap();
     let row = manifest(&new, reserved);
-    catalog.commit_challenged(row.clone(), challenges(number), leaf("outcome")).await.unwrap();
+    catalog.commit_under(row.clone(), None, challenges(number), leaf("outcome")).await.unwrap();
     row
 }
 
@@ -129,6 +129,6 @@ async fn challenges_of_a_put_that_does_not_stand_do_not_stand_either() {
     let reserved = catalog.reserve(new.clone(), leaf("intent")).await.unwrap();
     let mut row = manifest(&new, reserved);
     row.manifest.order += 1;
-    assert!(catalog.commit_challenged(row, challenges(5), leaf("outcome")).await.is_err());
+    assert!(catalog.commit_under(row, None, challenges(5), leaf("outcome")).await.is_err());
     assert_eq!(catalog.challenge_counts().await.unwrap(), Default::default());
 }

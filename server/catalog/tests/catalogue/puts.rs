@@ -1,7 +1,9 @@
 //! The story of a put, and that no effect stands without its leaf.
 
-use coffer_catalog::{BucketError, Catalog, CatalogError, CommitError, TombstoneError};
-use coffer_model::{BucketId, BucketName, ObjectId, RecordId, TenantId};
+use coffer_catalog::{
+    BucketError, BucketRow, Catalog, CatalogError, CommitError, NewChallenges, NewReservation, TombstoneError,
+};
+use coffer_model::{BucketId, BucketName, ObjectId, RecordId, ResidencyPolicy, TenantId};
 
 use crate::sample::{
     BUCKET, TENANT, bucket, delete, fresh, key, leaf, manifest, object_key, path, put, reservation,
@@ -74,6 +76,29 @@ async fn a_put_whose_reservation_was_swept_cannot_commit() {
 }
 
 #[tokio::test]
+async fn a_put_under_a_policy_that_was_changed_is_neither_reserved_nor_committed() {
+    let (_folder, catalog) = fresh().await;
+    let (under_way, late) = (reservation(1, "a"), reservation(2, "a"));
+    let reserved = catalog.reserve(under_way.clone(), leaf("intent")).await.unwrap();
+    let record = RecordId::from_bytes([0xbc; 16]);
+    let changed = BucketRow { record, ..bucket(BUCKET, "first") };
+    catalog.set_bucket_policy(changed, leaf("policy")).await.unwrap();
+    let before = (catalog.counts().await.unwrap(), catalog.reservations().await.unwrap());
+    let refused = catalog.reserve(late.clone(), leaf("intent")).await;
+    assert!(matches!(refused, Err(CatalogError::PolicyChanged)), "{refused:?}");
+    let row = manifest(&under_way, reserved);
+    let commit = async |under| {
+        catalog.commit_under(row.clone(), Some(under), NewChallenges::default(), leaf("outcome")).await
+    };
+    let refused = commit(under_way.under).await;
+    assert!(matches!(refused, Err(CommitError::Catalog(CatalogError::PolicyChanged))), "{refused:?}");
+    assert_eq!((catalog.counts().await.unwrap(), catalog.reservations().await.unwrap()), before);
+    // Whoever has looked at the new policy goes on under it.
+    commit(record).await.unwrap();
+    catalog.reserve(NewReservation { under: record, ..late }, leaf("intent")).await.unwrap();
+}
+
+#[tokio::test]
 async fn versions_of_one_key_share_their_object_and_a_version_id_is_taken_once() {
     let (_folder, catalog) = fresh().await;
     let first = put(&catalog, 1, "a").await;
@@ -143,6 +168,21 @@ async fn a_bucket_that_is_unknown_taken_or_in_use_is_refused_without_a_leaf() {
     assert_eq!(catalog.bucket(&BucketName::new("first").unwrap()).await.unwrap(), None);
     assert_eq!(catalog.bucket_by_id(BUCKET).await.unwrap(), None);
     assert_eq!(catalog.version(row.manifest.version).await.unwrap(), Some(row));
+}
+
+#[tokio::test]
+async fn a_removed_bucket_leaves_its_policy_and_nothing_of_one_that_is_there() {
+    let (folder, catalog) = fresh().await;
+    assert_eq!(catalog.removed_policy(BUCKET).await.unwrap(), None);
+    let policy = bucket(BUCKET, "first").policy;
+    let narrow = ResidencyPolicy { allow: vec!["DE".parse().unwrap()], ..policy };
+    let row = BucketRow { policy: narrow.clone(), ..bucket(BUCKET, "first") };
+    catalog.set_bucket_policy(row, leaf("policy")).await.unwrap();
+    catalog.remove_bucket(BUCKET, leaf("gone")).await.unwrap();
+    catalog.close().await;
+    let catalog = Catalog::open(path(folder.path()), key(1), TENANT).await.unwrap();
+    assert_eq!(catalog.removed_policy(BUCKET).await.unwrap(), Some(narrow.clone()));
+    assert_eq!(catalog.removed_policies().await.unwrap(), [(BUCKET, narrow)]);
 }
 
 #[tokio::test]

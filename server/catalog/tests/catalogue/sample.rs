@@ -60,6 +60,7 @@ pub(crate) fn reservation(number: u64, key: &str) -> NewReservation {
     NewReservation {
         version: version(number),
         bucket: BUCKET,
+        under: RecordId::from_bytes([0xbb; 16]),
         key: object_key(key),
         object: ObjectId::from_bytes(sixteen(number | 1 << 40)),
         created: Timestamp(1_700_000_000_000_000_000 + number),

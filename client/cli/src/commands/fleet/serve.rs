@@ -19,6 +19,7 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetServeFlags) -> Result
     wanted.spare = flags.spare;
     wanted.disk_bytes = flags.disk.unwrap_or(wanted.disk_bytes);
     wanted.agents = !flags.no_agents;
+    wanted.control = !flags.no_control;
     let home = Home::start(context, &flags.data_dir, wanted).await?;
     let nodes = flags.data_dir.join("fleet").join("nodes");
     context.output.object(&json!({ "nodes": nodes.display().to_string() }));

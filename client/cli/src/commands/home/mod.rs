@@ -103,6 +103,8 @@ pub(super) struct Wanted {
     pub(super) disk_bytes: u64,
     /// Whether the nodes' agents are started here.
     pub(super) agents: bool,
+    /// Whether scheduler and controllers are started here.
+    pub(super) control: bool,
     /// Seconds for which a silent node is waited for before what its pods hold is rebuilt elsewhere.
     pub(super) rebuild_after: u64,
 }
@@ -111,7 +113,8 @@ impl Wanted {
     /// A node and a pod for each site of a site file.
     pub(super) fn of(sites: &SiteFile, listen: SocketAddr) -> Self {
         let (places, disk_bytes) = (Place::of(sites), NODE_DISK_BYTES);
-        Self { places, listen, spare: 0, disk_bytes, agents: true, rebuild_after: REBUILD_AFTER }
+        let (agents, control) = (true, true);
+        Self { places, listen, spare: 0, disk_bytes, agents, control, rebuild_after: REBUILD_AFTER }
     }
 
     /// How many pods there should be.
@@ -145,7 +148,7 @@ pub(super) struct Home {
     service: OwnService,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
-    control: AbortHandle,
+    control: Option<AbortHandle>,
     /// Done when the API has closed its store, and its audit log.
     closed: BoxFuture<'static, ()>,
     /// The directory of the authority of the sites' certificates.
@@ -188,7 +191,10 @@ impl Home {
         let client = embedded.client();
         install(&client, NAMESPACE).await.map_err(|error| Failure::new(format!("the fleet: {error}")))?;
         let service = OwnService::new(Arc::clone(&context.clock));
-        let control = control(context, &embedded, &attester, (&fleet_dir, &service), &mut tasks)?;
+        // Whoever issues the pods' certificates: one for all.
+        let sites = SiteAuthority::open_or_create(&site_authority(&fleet_dir))?;
+        let control =
+            wanted.control.then(|| control(context, &embedded, &attester, (sites, &service), &mut tasks));
         platform(context, &client, stopped, &mut tasks);
         keep_endpoints(context, &client, data_dir, &mut tasks)?;
         let agents = Agents::find(context)?;
@@ -282,14 +288,14 @@ impl Home {
     /// Ends agents and API, and no pod: what runs serves reads, and writes until its lease ends, and the next
     /// start finds it.
     pub(super) async fn leave(self) {
-        self.control.abort();
+        self.control.iter().for_each(AbortHandle::abort);
         drop(self.close().await);
     }
 
     /// The same; who has the agents may end what they left.
     async fn end_in_order(self, context: &Context<'_>) -> Agents {
         // The control plane first: it would make the pods anew. Agents need the API until their pods have ended.
-        self.control.abort();
+        self.control.iter().for_each(AbortHandle::abort);
         if let Err(error) = pods::end_all(&self.client, &self.lost).await {
             context.output.remark(format_args!("remark: some pods may still run: {}", error.what));
         }
@@ -371,10 +377,9 @@ fn control(
     context: &Context<'_>,
     embedded: &Embedded,
     attester: &Attester,
-    (fleet_dir, service): (&Path, &OwnService),
+    (sites, service): (SiteAuthority, &OwnService),
     tasks: &mut JoinSet<()>,
-) -> Result<AbortHandle, Failure> {
-    let sites = SiteAuthority::open_or_create(&site_authority(fleet_dir))?;
+) -> AbortHandle {
     let client = embedded.client();
     let transactions = Transactions::new(client.clone(), InProcess(embedded.clone()));
     let control = Control {
@@ -403,7 +408,7 @@ fn control(
         trouble: Arc::new(|what| trouble(what)),
         measured: None,
     };
-    let running = tasks.spawn(async move {
+    tasks.spawn(async move {
         let clock = Arc::clone(&control.clock);
         supervise::for_ever(
             "the control plane",
@@ -415,8 +420,7 @@ fn control(
             },
         )
         .await;
-    });
-    Ok(running)
+    })
 }
 
 /// What Kubernetes has of its own.

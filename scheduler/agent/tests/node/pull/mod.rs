@@ -1,5 +1,6 @@
 //! Images from registries: honest ones, hostile ones, and a real one.
 
+mod collected;
 mod interrupted;
 mod logins;
 mod picture;

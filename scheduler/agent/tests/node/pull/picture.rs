@@ -90,14 +90,19 @@ impl Picture {
 
     /// The sample program, and the libraries that load it.
     pub(super) fn of_sample() -> Self {
-        let program = bench::sample_program();
-        let listed = Command::new("ldd").arg(&program).output().unwrap();
-        let listed = String::from_utf8(listed.stdout).unwrap();
-        let libraries = listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
-        let mut files = vec![("bin/site".into(), content(&program))];
-        files.extend(libraries.map(|path| (path.strip_prefix("/").unwrap().to_owned(), content(&path))));
-        Self::new(&[archive(&files)], |_| {})
+        Self::new(&[sample()], |_| {})
     }
+}
+
+/// The layer of the sample program.
+pub(super) fn sample() -> Vec<u8> {
+    let program = bench::sample_program();
+    let listed = Command::new("ldd").arg(&program).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    let mut files = vec![("bin/site".into(), content(&program))];
+    files.extend(libraries.map(|path| (path.strip_prefix("/").unwrap().to_owned(), content(&path))));
+    archive(&files)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test packs files of this machine")]
