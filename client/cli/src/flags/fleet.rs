@@ -162,10 +162,10 @@ pub(crate) struct ControlFlags {
     /// Ask the service of the profile where shards lie, as its operator, and tell it which pods are sites.
     #[arg(long, conflicts_with = "needed")]
     pub(crate) ask_service: bool,
-    /// Let nobody give way to site sets with a PriorityClass that fit nowhere: no pod of a lower priority is evicted,
-    /// and no site moves for them.
+    /// Let pods of a lower priority give way to site sets that fit nowhere. Off until long storms
+    /// of it have been run.
     #[arg(long)]
-    pub(crate) no_preempt: bool,
+    pub(crate) preempt: bool,
     /// Issue and renew the certificates of the pods with the site authority in this directory.
     ///
     /// `coffer site authority` makes one. Its ca.pem, ca.key and certificate.pem are enough.

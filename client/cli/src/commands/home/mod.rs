@@ -404,7 +404,7 @@ fn control(
         bind: Some(Arc::new(transactions)),
         pace: Pace::default(),
         keeps_sets: true,
-        preempts: true,
+        preempts: false,
         trouble: Arc::new(|what| trouble(what)),
         measured: None,
     };
