@@ -117,6 +117,19 @@ impl Budget {
     }
 }
 
+/// Of the pods that hold so much those that may go as the only one: what lies there can be read, so that it can
+/// move, and everything can spare one. A pod that is not listed is not known.
+pub fn free_to_go(groups: &[ShardGroup], held: &BTreeMap<PodId, u64>) -> BTreeSet<PodId> {
+    let mut free: BTreeSet<&PodId> = held.iter().filter(|(_, held)| **held == 0).map(|(id, _)| id).collect();
+    let mut needed: BTreeSet<&PodId> = BTreeSet::new();
+    for group in groups {
+        let wanted = usize::try_from(group.needed.saturating_add(1)).unwrap_or(usize::MAX);
+        let named = group.readable.iter().filter(|id| held.contains_key(*id));
+        if group.readable.len() > wanted { free.extend(named) } else { needed.extend(named) }
+    }
+    free.difference(&needed).map(|id| (*id).clone()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

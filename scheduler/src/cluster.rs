@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_model::Country;
 
 use crate::ranking::{Ranking, Rankings};
+use crate::takings::{Takings, amounts};
 use crate::whereabouts::{Places, Shunned, Whereabouts};
 use crate::{
     Claim, Costs, Neighbour, NeighbourName, Node, NodeName, Pod, PodId, PodTerm, Residency, Resources,
@@ -85,8 +86,12 @@ impl Held {
 
     /// The same for a pod of a set: what is kept for the set itself, or for a lower priority, is no hindrance.
     fn kept_from(&self, set: &SetName, priority: i32, room: Resources) -> Resources {
-        let others = self.claimed.iter().filter(|(id, claim)| id.set != *set && claim.priority >= priority);
-        others.fold(room, |room, (_, claim)| room.less(&claim.needs))
+        self.kept_by_others(set, priority).fold(room, |room, claim| room.less(&claim.needs))
+    }
+
+    fn kept_by_others(&self, set: &SetName, priority: i32) -> impl Iterator<Item = &Claimed> {
+        let others = self.claimed.iter();
+        others.filter(move |(id, claim)| id.set != *set && claim.priority >= priority).map(|(_, claim)| claim)
     }
 }
 
@@ -327,6 +332,11 @@ impl Cluster {
         self.claims.get(set).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether any room is kept for anybody.
+    pub(crate) fn keeps_room(&self) -> bool {
+        !self.claims.is_empty()
+    }
+
     /// Whether room is kept that is no hindrance to a pod of this set and priority.
     pub(crate) fn has_claims_below(&self, set: &SetName, priority: i32) -> bool {
         self.claims
@@ -340,22 +350,24 @@ impl Cluster {
         held.map(|held| held.kept_from(set, priority, held.room())).unwrap_or_default()
     }
 
-    /// The same if only those stayed there.
-    pub(crate) fn room_without(
+    /// What is taken of a node from a pod of this set and priority, by all but those that end.
+    pub(crate) fn takings(
         &self,
         set: &SetName,
         priority: i32,
         name: &NodeName,
-        stays: impl Fn(&Runner) -> bool,
-    ) -> Resources {
-        let Some(held) = self.nodes.get(name) else { return Resources::default() };
-        let others = held.neighbours.values();
-        let others = others.filter(|one| stays(&Runner::Neighbour(one.name.clone())));
-        let taken = others.fold(Resources::default(), |sum, one| sum.plus(&one.needs));
-        let pods = held.pods.iter().filter(|(id, _)| stays(&Runner::Pod(PodId::clone(id))));
-        let used = pods.fold(Resources::default(), |sum, (_, tenant)| sum.plus(&tenant.needs));
-        let room = held.node.total.less(&taken).minus(&used).unwrap_or_default();
-        held.kept_from(set, priority, room)
+        ends: impl Fn(&Runner) -> bool,
+    ) -> Takings {
+        let Some(held) = self.nodes.get(name) else { return Takings::default() };
+        let mut takings = Takings::of(&held.node.total);
+        for one in held.neighbours.values().filter(|one| !ends(&Runner::Neighbour(one.name.clone()))) {
+            takings.take(true, &amounts(&one.needs));
+        }
+        for (_, tenant) in held.pods.iter().filter(|(id, _)| !ends(&Runner::Pod(PodId::clone(id)))) {
+            takings.take(false, &amounts(&tenant.needs));
+        }
+        held.kept_by_others(set, priority).for_each(|claim| takings.keep(&claim.needs));
+        takings
     }
 
     /// Whether a term means somebody who runs.

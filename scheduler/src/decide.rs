@@ -129,9 +129,13 @@ impl<'a> View<'a> {
         let pods = self.unbound();
         let mut classes: Vec<Class<'_>> = Vec::new();
         let mut candidates = Vec::with_capacity(pods.len());
+        let keeps = self.cluster.keeps_room();
         for pod in &pods {
             let shunning = shunning(self.cluster, &self.set.name, pod);
-            let known = classes.iter().position(|one| one.pod.is_like(pod) && one.shunning == shunning);
+            // What is kept for somebody is a hindrance or not by the priority.
+            let same = |one: &Class<'_>| !keeps || one.pod.priority == pod.priority;
+            let known =
+                classes.iter().position(|one| one.pod.is_like(pod) && same(one) && one.shunning == shunning);
             let index = known.unwrap_or_else(|| {
                 let around = Around::of(self.cluster, &self.set.name, pod);
                 let (best, legal) = self.best_nodes(pod, &around, pods.len());

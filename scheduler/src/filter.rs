@@ -5,6 +5,7 @@ use coffer_model::{Country, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::around::Around;
+use crate::topology::says;
 use crate::{Cluster, Node, Pod, Residency, Resource, Resources, Runner, SiteSet, Taint, Topology};
 
 /// What keeps a pod from a node.
@@ -75,7 +76,8 @@ pub(crate) fn obstacles<'a>(
             (place, (!high_enough).then_some(Obstacle::Tier(attested.tier)))
         }
     };
-    let other = |(label, value): &(&String, &String)| node.labels.get(*label) != Some(*value);
+    // Those of jurisdiction and failure domain are what is attested, as they are for an affinity.
+    let other = |(label, value): &(&String, &String)| says(node, label).as_deref() != Some(value.as_str());
     let labels = pod.selector.iter().filter(other).map(|(label, _)| Obstacle::Label(label.clone()));
     let affinity = pod.affinity.as_ref().filter(|affinity| !affinity.takes(node));
     let affinity = affinity.map(|_| Obstacle::NodeAffinity);

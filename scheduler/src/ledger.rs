@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::decide::Placed;
 use crate::{
     Cluster, ClusterError, Costs, Decision, Neighbour, NeighbourName, Node, NodeName, PodId, Preemption,
-    Resources, SetName, SiteSet, Traits, Yielding, decide, preempt,
+    Resources, SetName, SiteSet, Traits, Way, Yielding, decide, preempt,
 };
 
 /// What happened.
@@ -210,11 +210,25 @@ impl Ledger {
         costs: &Costs,
         yielding: Yielding,
     ) -> Result<Option<(Preemption, String)>, ClusterError> {
-        let Some(preemption) = preempt(&self.cluster, set, costs, &yielding) else { return Ok(None) };
-        let (set, yielding) = (Box::new(set.clone()), Box::new(yielding));
-        let what = Line::Preempted { set, costs: *costs, yielding, preemption: preemption.clone() };
+        let Some(way) = self.find_way(set, costs, yielding) else { return Ok(None) };
+        let preemption = way.preemption.clone();
+        Ok(Some((preemption, self.make_way(set, costs, way)?)))
+    }
+
+    /// Who would give way to a set that fits nowhere. Nobody is told; whoever carries it out records it next.
+    pub fn find_way(&self, set: &SiteSet, costs: &Costs, yielding: Yielding) -> Option<Way> {
+        Way::find(&self.cluster, set, costs, yielding)
+    }
+
+    /// Keeps the room of what was found a moment ago; the line to write down.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; nothing is kept then.
+    pub fn make_way(&mut self, set: &SiteSet, costs: &Costs, way: Way) -> Result<String, ClusterError> {
+        let (set, yielding) = (Box::new(set.clone()), Box::new(way.yielding));
+        let what = Line::Preempted { set, costs: *costs, yielding, preemption: way.preemption };
         self.take(&what)?;
-        Ok(Some((preemption, self.write(what))))
+        Ok(self.write(what))
     }
 
     fn take(&mut self, what: &Line) -> Result<(), ClusterError> {

@@ -29,6 +29,7 @@ mod running;
 mod score;
 mod set;
 mod statement;
+mod takings;
 mod topology;
 mod whereabouts;
 
@@ -36,7 +37,7 @@ pub use affinity::{
     Affinity, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, NodeTerm, Operator, PodTerm, Preferred, Requirement,
     Space,
 };
-pub use budget::{Budget, BudgetError, ShardGroup};
+pub use budget::{Budget, BudgetError, ShardGroup, free_to_go};
 pub use cluster::{Cluster, ClusterError};
 pub use decide::{Decision, Placed, Unplaceable, decide};
 pub use explain::{Constraint, Explanation, Repair, explain};
@@ -47,7 +48,7 @@ pub use names::{NameError, NodeName, SetName};
 pub use node::{Attestation, Effect, Node, Taint};
 pub use plan::{Fleet, Managed, Step, Why, plan, staying};
 pub use pod::{Home, Pod, PodId, Toleration};
-pub use preempt::{Claim, Preemption, Victim, Yielding, preempt};
+pub use preempt::{Claim, Preemption, Victim, Way, Whole, Yielding, is_room, preempt};
 pub use resources::{Resource, Resources};
 pub use running::{Neighbour, NeighbourName, Runner, Traits};
 pub use score::Costs;

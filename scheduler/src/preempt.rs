@@ -3,7 +3,10 @@
 //! A plan and nothing else: whoever carries it out asks the ledger again.
 
 mod choice;
+mod together;
+mod yielding;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -15,31 +18,20 @@ use crate::assign::{Candidate, Problem};
 use crate::decide::View;
 use crate::explain::Relaxed;
 use crate::filter::obstacles;
-use crate::{
-    Budget, Cluster, Costs, Node, NodeName, Pod, PodId, PodTerm, Resources, Runner, ShardGroup, SiteSet,
-    decide,
-};
+use crate::{Cluster, Costs, Node, NodeName, Pod, PodId, PodTerm, Resources, Runner, SiteSet, decide};
 use choice::{Chosen, Yields, choose};
+use together::Together;
+pub use yielding::{Whole, Yielding};
 
 /// Plans that are tried where victims that may go one by one may not go together.
 const ATTEMPTS_MAX: u32 = 256;
 /// Countries of which it is tried to leave them alone, where the countries may differ by only so much.
 const OPTIONAL_MAX: usize = 6;
-
-/// Who could give way, beside pods of others.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Yielding {
-    /// Pods of sets that could, and how much lies on each that would have to move first; nobody else of a set is taken.
-    #[serde(with = "pairs")]
-    pub sites: BTreeMap<PodId, u64>,
-    /// Where shards can be read now, as far as it concerns these.
-    pub groups: Vec<ShardGroup>,
-    /// Pods of others that end already: their room comes by itself.
-    pub ending: BTreeSet<Runner>,
-    /// Pods of others that are not asked, because they did not go when they were.
-    pub spared: BTreeSet<Runner>,
-}
+/// Steps of one plan in all: nodes that are looked at, choices on them, candidates of an assignment. Beyond these
+/// the best so far stands, and of what was not looked into yet only what has to be is.
+const STEPS_MAX: u64 = 200_000;
+/// Victims of one plan: it has to be written down as one line.
+const VICTIMS_MAX: usize = 500;
 
 /// Somebody who gives way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -73,7 +65,7 @@ pub struct Claim {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preemption {
-    /// The format of the record: 1.
+    /// The format of the record: 2.
     pub format: u32,
     /// The room that is kept, by number.
     pub claims: Vec<Claim>,
@@ -83,7 +75,46 @@ pub struct Preemption {
 
 impl Preemption {
     /// The format that it is recorded in.
-    pub(crate) const FORMAT: u32 = 1;
+    pub(crate) const FORMAT: u32 = 2;
+}
+
+/// A plan, and from what it is made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The plan.
+    pub preemption: Preemption,
+    /// Who could give way, as it is recorded.
+    pub yielding: Yielding,
+}
+
+impl Way {
+    /// Plans; what is recorded is short, however many could have given way.
+    pub(crate) fn find(cluster: &Cluster, set: &SiteSet, costs: &Costs, yielding: Yielding) -> Option<Self> {
+        let preemption = preempt(cluster, set, costs, &yielding)?;
+        if yielding.is_little() {
+            return Some(Self { preemption, yielding });
+        }
+        let yielding = yielding.for_plan(cluster, &preemption);
+        // As good, and perhaps another one of those: this is the one that is carried out.
+        let preemption = preempt(cluster, set, costs, &yielding)?;
+        Some(Self { preemption, yielding })
+    }
+}
+
+/// Steps that are left.
+struct Steps(Cell<u64>);
+
+impl Steps {
+    /// Whether so many are left, which are taken then.
+    fn take(&self, count: u64) -> bool {
+        let left = self.0.get();
+        self.0.set(left.saturating_sub(count));
+        left >= count
+    }
+
+    fn are_left(&self) -> bool {
+        self.0.get() > 0
+    }
 }
 
 /// Plans who gives way for the pods of `set` that run nowhere; `None` where they fit without that, where nobody that
@@ -95,22 +126,56 @@ pub fn preempt(cluster: &Cluster, set: &SiteSet, costs: &Costs, yielding: &Yield
         return None;
     }
     let search = Search::new(&view, &pods, yielding);
-    // Nobody at first; then those of the lowest priority, and so on.
-    let limits = std::iter::once(None).chain(search.priorities.iter().map(|one| Some(*one)));
-    limits.into_iter().find_map(|limit| search.within(limit))
+    // Nobody at first; then the lowest priority of all that suffice. What suffices does so with more, too.
+    if let Some(plan) = search.within(None) {
+        return Some(plan);
+    }
+    let limits: Vec<i32> = search.priorities.iter().copied().collect();
+    let mut best = search.within(Some(*limits.last()?))?;
+    let (mut below, mut enough) = (0, limits.len() - 1);
+    while below < enough {
+        let middle = usize::midpoint(below, enough);
+        match limits.get(middle).and_then(|limit| search.within(Some(*limit))) {
+            Some(plan) => (best, enough) = (plan, middle),
+            None => below = middle + 1,
+        }
+    }
+    (best.victims.len() <= VICTIMS_MAX).then_some(best)
 }
+
+/// Whether what is kept for pods of a set is room for them still, once `gone` have gone. It is not where the node has
+/// died, or may not be had any more, or where a higher priority has taken it.
+pub fn is_room(cluster: &Cluster, set: &SiteSet, claims: &[Claim], gone: &BTreeSet<Runner>) -> bool {
+    claims.iter().all(|claim| {
+        let pod = set.pods.iter().find(|pod| pod.ordinal == claim.ordinal);
+        let (Some(pod), Some(node)) = (pod, cluster.node(&claim.node)) else { return false };
+        let around = Around::of(cluster, &set.name, pod);
+        let mut others = obstacles(pod, &set.residency, node, &ALL).chain(around.obstacles(node));
+        let same = (pod.needs, pod.priority) == (claim.needs, claim.priority);
+        same && others.next().is_none()
+            && cluster
+                .takings(&set.name, pod.priority, &node.name, |one| gone.contains(one))
+                .has_room_for(&pod.needs)
+    })
+}
+
+/// As if there were room for everything.
+const ALL: Resources =
+    Resources { cpu_millis: u64::MAX, memory_bytes: u64::MAX, disk_bytes: u64::MAX, iops: u64::MAX };
 
 /// Pods that are alike, those who run around included.
 struct Class<'a> {
     pod: &'a Pod,
     shunning: Vec<&'a PodTerm>,
     around: Around<'a>,
+    /// The only node that they may have.
+    kept: Option<&'a NodeName>,
 }
 
 impl Class<'_> {
-    fn is_of(&self, view: &View<'_>, pod: &Pod) -> bool {
-        let shunning = shunning(view.cluster, &view.set.name, pod);
-        self.pod.is_like(pod) && self.pod.priority == pod.priority && self.shunning == shunning
+    fn is_of(&self, pod: &Pod, shunning: &[&PodTerm], kept: Option<&NodeName>) -> bool {
+        let alike = self.pod.is_like(pod) && self.pod.priority == pod.priority;
+        alike && self.shunning == shunning && self.kept == kept
     }
 }
 
@@ -155,8 +220,11 @@ struct Search<'a> {
     view: &'a View<'a>,
     pods: &'a [&'a Pod],
     yielding: &'a Yielding,
-    budget: Budget,
+    together: Together,
     classes: Vec<Class<'a>>,
+    /// Of which of them each of the pods is.
+    class_of: Vec<usize>,
+    steps: Steps,
     /// Everybody who could give way for one of the pods at least, by node.
     could: BTreeMap<&'a NodeName, Vec<Yields>>,
     /// Their priorities, the lowest first.
@@ -172,23 +240,27 @@ struct Plan {
 
 impl<'a> Search<'a> {
     fn new(view: &'a View<'a>, pods: &'a [&'a Pod], yielding: &'a Yielding) -> Self {
-        let mut classes: Vec<Class<'_>> = Vec::new();
+        let (mut classes, mut class_of): (Vec<Class<'_>>, Vec<usize>) = Default::default();
         for pod in pods {
-            if !classes.iter().any(|one| one.is_of(view, pod)) {
-                let shunning = shunning(view.cluster, &view.set.name, pod);
+            let shunning = shunning(view.cluster, &view.set.name, pod);
+            let kept = yielding.kept.get(&pod.ordinal);
+            let known = classes.iter().position(|one| one.is_of(pod, &shunning, kept));
+            class_of.push(known.unwrap_or(classes.len()));
+            if known.is_none() {
                 let around = Around::of(view.cluster, &view.set.name, pod);
-                classes.push(Class { pod, shunning, around });
+                classes.push(Class { pod, shunning, around, kept });
             }
         }
-        let budget = Budget::new(yielding.groups.clone());
+        let together = Together::of(yielding);
         let highest = pods.iter().map(|pod| pod.priority).max().unwrap_or(i32::MIN);
         let nodes = view.cluster.nodes().map(|(node, _)| &node.name);
         let could: BTreeMap<&NodeName, Vec<Yields>> = nodes
-            .map(|name| (name, yielding.on(view.cluster, view.set, name, &budget, highest)))
+            .map(|name| (name, yielding.on(view.cluster, view.set, name, &together, highest)))
             .filter(|(_, all)| !all.is_empty())
             .collect();
         let priorities = could.values().flatten().map(|one| one.victim.priority).collect();
-        Self { view, pods, yielding, budget, classes, could, priorities }
+        let steps = Steps(Cell::new(STEPS_MAX));
+        Self { view, pods, yielding, together, classes, class_of, steps, could, priorities }
     }
 
     /// The best plan whose victims have at most this priority; `None`: without any.
@@ -215,6 +287,9 @@ impl<'a> Search<'a> {
         attempts: &mut u32,
     ) -> Option<Plan> {
         *attempts = attempts.checked_sub(1)?;
+        if !banned.is_empty() && !self.steps.are_left() {
+            return None;
+        }
         let plan = self.solve(limit, banned)?;
         if known.is_some_and(|known| plan.cost >= known) {
             return None;
@@ -224,7 +299,7 @@ impl<'a> Search<'a> {
             Runner::Neighbour(_) => None,
         });
         let sites: BTreeSet<PodId> = sites.collect();
-        if self.budget.clone().allow(&sites).is_ok() {
+        if self.together.may_all_go(&sites) {
             return Some(plan);
         }
         let (mut best, mut known): (Option<Plan>, _) = (None, known);
@@ -245,21 +320,34 @@ impl<'a> Search<'a> {
     fn solve(&self, limit: Option<i32>, banned: &BTreeSet<Runner>) -> Option<Plan> {
         let chosen: Vec<Choices<'_>> =
             self.classes.iter().map(|one| self.choices(one, limit, banned)).collect();
-        let plans = uncounted(self.view.set, &chosen).into_iter().filter_map(|without| {
-            let left: Vec<Arc<[Candidate]>> = chosen.iter().map(|one| one.outside(&without)).collect();
-            let of = |pod: &Pod| self.classes.iter().position(|class| class.is_of(self.view, pod));
-            let candidates = self.pods.iter().map(|pod| left.get(of(pod)?).cloned());
-            let candidates: Option<Vec<_>> = candidates.collect();
-            let problem = Problem { candidates: candidates?, ..self.view.bare_problem() };
-            let assignment = problem.solve()?;
-            let mut victims = BTreeSet::new();
-            for (pod, node) in self.pods.iter().zip(&assignment.nodes) {
-                let who = chosen.get(of(pod)?)?.on.get(node)?;
-                victims.extend(who.victims.iter().cloned());
+        let mut best: Option<Plan> = None;
+        for (number, without) in uncounted(self.view.set, &chosen).into_iter().enumerate() {
+            if number > 0 && !self.steps.are_left() {
+                break;
             }
-            Some(Plan { cost: assignment.cost, nodes: assignment.nodes, victims })
-        });
-        plans.reduce(|best, other| if other.cost < best.cost { other } else { best })
+            let plan = self.assigned(&chosen, &without);
+            if let Some(plan) = plan.filter(|plan| best.as_ref().is_none_or(|best| plan.cost < best.cost)) {
+                best = Some(plan);
+            }
+        }
+        best
+    }
+
+    /// The cheapest plan that leaves countries alone.
+    fn assigned(&self, chosen: &[Choices<'_>], without: &BTreeSet<Country>) -> Option<Plan> {
+        let left: Vec<Arc<[Candidate]>> = chosen.iter().map(|one| one.outside(without)).collect();
+        let candidates = self.class_of.iter().map(|class| left.get(*class).cloned());
+        let candidates: Vec<_> = candidates.collect::<Option<_>>()?;
+        let count: usize = candidates.iter().map(|one| one.len()).sum();
+        self.steps.take(u64::try_from(count).unwrap_or(u64::MAX));
+        let problem = Problem { candidates, ..self.view.bare_problem() };
+        let assignment = problem.solve()?;
+        let mut victims = BTreeSet::new();
+        for (class, node) in self.class_of.iter().zip(&assignment.nodes) {
+            let who = chosen.get(*class)?.on.get(node)?;
+            victims.extend(who.victims.iter().cloned());
+        }
+        Some(Plan { cost: assignment.cost, nodes: assignment.nodes, victims })
     }
 
     fn choices(&self, class: &Class<'_>, limit: Option<i32>, banned: &BTreeSet<Runner>) -> Choices<'_> {
@@ -285,9 +373,11 @@ impl<'a> Search<'a> {
         banned: &BTreeSet<Runner>,
     ) -> Option<Chosen> {
         let (view, pod) = (self.view, class.pod);
-        let all =
-            Resources { cpu_millis: u64::MAX, memory_bytes: u64::MAX, disk_bytes: u64::MAX, iops: u64::MAX };
-        let mut others = obstacles(pod, &view.set.residency, node, &all).chain(class.around.obstacles(node));
+        if class.kept.is_some_and(|kept| *kept != node.name) {
+            return None;
+        }
+        self.steps.take(1);
+        let mut others = obstacles(pod, &view.set.residency, node, &ALL).chain(class.around.obstacles(node));
         if others.next().is_some() || pod.needs.lacking(&node.total).next().is_some() {
             return None;
         }
@@ -302,67 +392,8 @@ impl<'a> Search<'a> {
         };
         let could = self.could.get(&node.name).into_iter().flatten();
         let could: Vec<&Yields> = could.filter(may).collect();
-        let room = |gone: &BTreeSet<&Runner>| {
-            let stays = |runner: &Runner| !gone.contains(runner) && !self.yielding.ending.contains(runner);
-            view.cluster.room_without(&view.set.name, pod.priority, &node.name, stays)
-        };
-        choose(&pod.needs, &could, &self.priorities, room)
-    }
-}
-
-impl Yielding {
-    /// Who could give way on a node for a pod of this priority. What lies on a pod of a set must be readable, or it
-    /// cannot move; and the ledger must let the pod go.
-    fn on(
-        &self,
-        cluster: &Cluster,
-        set: &SiteSet,
-        name: &NodeName,
-        budget: &Budget,
-        priority: i32,
-    ) -> Vec<Yields> {
-        let readable = |id: &PodId| self.groups.iter().any(|group| group.readable.contains(id));
-        let may_go = |id: &PodId| budget.clone().allow(&BTreeSet::from([id.clone()])).is_ok();
-        let pods = cluster.tenants_on(name).filter_map(|(id, needs, traits)| {
-            let held = *self.sites.get(id)?;
-            let may = id.set != set.name && (held == 0 || readable(id)) && may_go(id);
-            let victim = || Victim {
-                runner: Runner::Pod(id.clone()),
-                node: name.clone(),
-                priority: traits.priority,
-                held,
-            };
-            may.then(|| Yields { victim: victim(), needs })
-        });
-        let others = cluster.neighbours_on(name).map(|one| Yields {
-            victim: Victim {
-                runner: Runner::Neighbour(one.name.clone()),
-                node: name.clone(),
-                priority: one.traits.priority,
-                held: 0,
-            },
-            needs: one.needs,
-        });
-        let others = others.filter(|one| {
-            !self.ending.contains(&one.victim.runner) && !self.spared.contains(&one.victim.runner)
-        });
-        pods.chain(others).filter(|one| one.victim.priority < priority).collect()
-    }
-}
-
-/// A map whose keys are structures, as pairs: JSON's keys are texts.
-mod pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::PodId;
-
-    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<PodId, u64>, to: S) -> Result<S::Ok, S::Error> {
-        map.iter().collect::<Vec<_>>().serialize(to)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<PodId, u64>, D::Error> {
-        Ok(Vec::<(PodId, u64)>::deserialize(from)?.into_iter().collect())
+        let ends = |runner: &Runner| self.yielding.ending.contains(runner);
+        let takings = view.cluster.takings(&view.set.name, pod.priority, &node.name, ends);
+        choose(&pod.needs, &could, &self.priorities, &takings, &self.steps)
     }
 }

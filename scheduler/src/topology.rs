@@ -66,6 +66,11 @@ impl Topology {
     }
 }
 
+/// Whether a key stands for what is attested, so that no label changes it.
+pub(crate) fn is_attested(key: &str) -> bool {
+    matches!(Topology::from(key), Topology::Country | Topology::Domain)
+}
+
 /// What a node's labels say of a key, as far as they are believed.
 pub(crate) fn says<'a>(node: &'a Node, key: &str) -> Option<Cow<'a, str>> {
     let attested = node.attested.as_ref();

@@ -10,6 +10,7 @@ mod deciding;
 mod foreign;
 mod giving_way;
 mod nodes;
+mod priorities;
 mod relisting;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use foreign::Foreign;
 pub(crate) use giving_way::Evicted;
 use giving_way::GivingWay;
 pub(crate) use nodes::{Discards, SeenNode};
+use priorities::Priorities;
 
 /// Why the book and what it was told do not fit: a fault of ours. The book is
 /// then thrown away and made anew from the API.
@@ -81,6 +83,8 @@ pub struct Book {
     stuck: BTreeMap<SetName, (u64, String)>,
     changes: u64,
     giving_way: GivingWay,
+    /// Of all pods that there are.
+    priorities: Priorities,
 }
 
 impl Book {
@@ -104,6 +108,7 @@ impl Book {
             stuck: BTreeMap::new(),
             changes: 0,
             giving_way: GivingWay::default(),
+            priorities: Priorities::default(),
         }
     }
 
@@ -182,8 +187,13 @@ impl Book {
     /// [`BookError`].
     pub fn see_pod(&mut self, seen: SeenPod) -> Result<(), BookError> {
         match seen.whose.clone() {
-            Whose::Ours(id) => self.see_ours(id, seen),
+            Whose::Ours(id) => {
+                // Its labels did not say so before, perhaps.
+                self.see_foreign(foreign::name(&seen), None)?;
+                self.see_ours(id, seen)
+            }
             Whose::Foreign | Whose::Refused(_) => {
+                self.is_ours_no_more(&seen)?;
                 let name = foreign::name(&seen);
                 self.see_foreign(name, foreign::running(seen))
             }
@@ -196,16 +206,32 @@ impl Book {
     /// [`BookError`].
     pub fn lose_pod(&mut self, seen: &SeenPod) -> Result<(), BookError> {
         let Whose::Ours(id) = &seen.whose else {
+            self.is_ours_no_more(seen)?;
             return self.see_foreign(foreign::name(seen), None);
         };
         // What is gone is perhaps the one before.
         if self.pods.get(id).is_none_or(|known| known.uid == seen.uid) {
-            self.pods.remove(id);
-            self.on_the_way.remove(id);
-            self.waiting.insert(id.set.clone());
-            self.release_unless_member(id)?;
+            self.forget_pod(id)?;
         }
         Ok(())
+    }
+
+    fn forget_pod(&mut self, id: &PodId) -> Result<(), BookError> {
+        if let Some(gone) = self.pods.remove(id) {
+            self.priorities.goes(gone.pod.priority);
+        }
+        self.on_the_way.remove(id);
+        self.waiting.insert(id.set.clone());
+        self.release_unless_member(id)
+    }
+
+    /// A pod of a set whose labels or scheduler are others by now is one of somebody else, and one pod still.
+    fn is_ours_no_more(&mut self, seen: &SeenPod) -> Result<(), BookError> {
+        let Some((set, ordinal)) = seen.name.rsplit_once('-') else { return Ok(()) };
+        let (Ok(set), Ok(ordinal)) = (set.parse(), ordinal.parse()) else { return Ok(()) };
+        let id = PodId { set, ordinal };
+        let same = |known: &SeenPod| known.uid == seen.uid && known.namespace == seen.namespace;
+        if self.pods.get(&id).is_some_and(same) { self.forget_pod(&id) } else { Ok(()) }
     }
 
     fn see_ours(&mut self, id: PodId, seen: SeenPod) -> Result<(), BookError> {
@@ -230,7 +256,11 @@ impl Book {
             // Its room is kept, or it has none yet.
             (None, _) => {}
         }
-        self.pods.insert(id, seen);
+        self.giving_way.meets_pod(&id, &seen);
+        self.priorities.comes(seen.pod.priority);
+        if let Some(before) = self.pods.insert(id, seen) {
+            self.priorities.goes(before.pod.priority);
+        }
         Ok(())
     }
 
@@ -277,6 +307,7 @@ impl Book {
         let name = seen.name.clone();
         let template = seen.template.clone();
         let before = self.sets.insert(name.clone(), seen.clone());
+        self.giving_way.meets_set(before.as_ref(), &seen, self.clock.monotonic());
         if before.as_ref().is_some_and(|before| *before == seen) {
             return Ok(());
         }
@@ -303,6 +334,7 @@ impl Book {
     pub fn lose_set(&mut self, name: &SetName) -> Result<(), BookError> {
         let Some(before) = self.sets.remove(name) else { return Ok(()) };
         self.forget_claims(name)?;
+        self.giving_way.loses_set(name);
         self.stuck.remove(name);
         self.refused.remove(name);
         let ids = before.on_disks().map(|ordinal| PodId { set: name.clone(), ordinal });
@@ -382,7 +414,11 @@ impl Book {
     /// Why the set could not be placed when it was last tried, for people; `None` if it could, or was not tried.
     pub fn why_not(&self, name: &SetName) -> Option<String> {
         let why = self.stuck.get(name).map(|(_, why)| why.clone());
-        self.waits_for(name).or(why)
+        match (self.waits_for(name), why) {
+            // It waits for nobody, and there are the scheduler's reasons.
+            (Some(waits), Some(why)) => Some(format!("{waits}; {why}")),
+            (waits, why) => waits.or(why),
+        }
     }
 
     /// Lines that are to be written down: the number of the first, the lines.

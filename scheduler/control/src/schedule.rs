@@ -21,8 +21,10 @@ use crate::watching::Change;
 const CHANGES_MAX: usize = 4096;
 /// Sets that are decided over in one batch.
 const SETS_MAX: usize = 64;
-/// Lines of the ledger in one record: far below what an API lets an object have.
+/// Lines of the ledger in one record, and bytes of these: far below what an API lets an object have, which is 1.5 MB,
+/// although JSON in JSON is longer than it is.
 const LINES_MAX: usize = 100;
+const BYTES_MAX: usize = 256 << 10;
 /// Records of one segment. Then another begins with what there is at that moment, so that older ones can go.
 const RECORDS_MAX: usize = 1000;
 /// A segment is not over before it has so many times the records of its beginning.
@@ -211,16 +213,17 @@ impl Scheduler {
     fn records(&mut self) -> Vec<Record> {
         let Some((mut first, lines)) = self.locked(Book::take_lines) else { return Vec::new() };
         let mut records = Vec::new();
-        for lines in lines.chunks(LINES_MAX) {
+        for lines in portions(lines) {
             let last = lines.last().map(String::as_bytes).unwrap_or_default();
+            let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
             records.push(Record {
                 segment: self.segment.clone(),
                 first,
-                lines: lines.to_vec(),
                 end: blake3::hash(last).to_hex().to_string(),
+                lines,
                 follows: self.follows.take(),
             });
-            first = first.saturating_add(u64::try_from(lines.len()).unwrap_or(u64::MAX));
+            first = first.saturating_add(count);
         }
         self.written = self.written.saturating_add(records.len());
         records
@@ -237,6 +240,25 @@ impl Scheduler {
         };
         self.tell(&set, ("Place", "Unplaceable"), why).await;
     }
+}
+
+/// As many lines together as one record may have; one that is too long is alone.
+fn portions(lines: Vec<String>) -> Vec<Vec<String>> {
+    let mut portions: Vec<Vec<String>> = Vec::new();
+    let mut bytes = 0_usize;
+    for line in lines {
+        match portions.last_mut() {
+            Some(last) if last.len() < LINES_MAX && bytes.saturating_add(line.len()) <= BYTES_MAX => {
+                bytes = bytes.saturating_add(line.len());
+                last.push(line);
+            }
+            _ => {
+                bytes = line.len();
+                portions.push(vec![line]);
+            }
+        }
+    }
+    portions
 }
 
 impl Listed {
@@ -266,5 +288,22 @@ pub(crate) fn order(change: &Change) -> u8 {
         Change::Set(..) | Change::SetGone(_) => 5,
         Change::Sets(_) => 6,
         Change::Refused(..) => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_so_many_lines_and_so_many_bytes_at_most_and_no_line_is_lost() {
+        let lines = |lengths: &[usize]| lengths.iter().map(|len| "x".repeat(*len)).collect::<Vec<_>>();
+        let short = lines(&[1; 250]);
+        assert_eq!(portions(short).iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
+        let long = lines(&[BYTES_MAX / 2, BYTES_MAX / 2, 1, BYTES_MAX * 2, 1, 2]);
+        let portions = portions(long.clone());
+        assert_eq!(portions.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 2]);
+        assert_eq!(portions.concat(), long);
+        assert!(super::portions(Vec::new()).is_empty());
     }
 }

@@ -71,6 +71,11 @@ pub trait ShardLedger: Send + Sync {
     /// [`ShardLedgerError`].
     async fn keep(&self, pod: &PodId) -> Result<(), ShardLedgerError>;
 
+    /// Whether what lies on a site can move at all. Where it cannot, no site that holds anything gives way to others.
+    fn moves_data(&self) -> bool {
+        true
+    }
+
     /// This pod, which holds nothing, goes for good.
     ///
     /// # Errors
@@ -100,6 +105,10 @@ impl ShardLedger for Presumed {
         let held = members.union(serving).map(|pod| (pod.clone(), 1)).collect();
         let group = ShardGroup { needed: self.needed, readable: serving.clone(), objects: 1 };
         Ok(Shards { groups: vec![group], held })
+    }
+
+    fn moves_data(&self) -> bool {
+        false
     }
 
     async fn join(&self, _: &SiteIdentity, _: &str) -> Result<(), ShardLedgerError> {

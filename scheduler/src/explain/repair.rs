@@ -15,6 +15,7 @@ use crate::assign::{Assignment, Candidate, Place, Problem};
 use crate::decide::{View, decide};
 use crate::explain::Relaxed;
 use crate::filter::{Obstacle, may_run, obstacles};
+use crate::topology::is_attested;
 use crate::whereabouts::Shunned;
 use crate::{
     Affinity, Attestation, Cluster, Constraint, Costs, NeighbourName, Node, NodeName, Operator, Pod,
@@ -56,7 +57,8 @@ pub enum Repair {
 fn price(obstacle: &Obstacle) -> Option<i128> {
     match obstacle {
         Obstacle::Cordoned => Some(1),
-        Obstacle::Label(_) => Some(2),
+        // A label changes nothing that is attested.
+        Obstacle::Label(label) => (!is_attested(label)).then_some(2),
         Obstacle::Tainted(_) => Some(4),
         Obstacle::NotReady => Some(16),
         Obstacle::Lacking(_) => Some(64),
@@ -450,6 +452,7 @@ fn change(cluster: &mut Cluster, name: &NodeName, what: impl FnOnce(&mut Node)) 
 /// Labels with which a node would be one that a pod asks for, as far as labels do it.
 fn asked_labels(pod: &Pod) -> BTreeMap<String, String> {
     let mut labels = pod.selector.clone();
+    labels.retain(|label, _| !is_attested(label));
     let term = pod.affinity.as_ref().and_then(|affinity| affinity.nodes.first());
     for one in term.into_iter().flat_map(|term| &term.labels) {
         let value = match &one.is {

@@ -1,13 +1,17 @@
 //! Who gives way on one node: of all that could, the fewest that make room enough, of as many those who hold the
-//! least, and then those of the lowest priority.
+//! least, and then those of the lowest priority. Pods that are alike are one question, sums say what is free without
+//! some, and what cannot be better than the best so far is not looked into. Beyond a number of steps the best so far
+//! stands: it depends on what was asked alone, and on no clock.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
-use super::Victim;
-use crate::{Resource, Resources, Runner};
+use super::{Steps, Victim};
+use crate::takings::{Amounts, Takings, amounts};
+use crate::{Resources, Runner};
 
-/// Steps of the search on one node; beyond these what was found so far stands.
-const STEPS_MAX: u32 = 20_000;
+/// Steps of the search on one node.
+const STEPS_MAX: u64 = 4_000;
 
 /// Somebody who could give way, and what he takes.
 #[derive(Clone, Debug)]
@@ -33,91 +37,181 @@ fn cost(victim: &Victim, priorities: &BTreeSet<i32>) -> i128 {
     (1 << 84) + (i128::from(victim.held.min(HELD_MAX)) << 20) + rank
 }
 
-/// Who gives way for a pod with such needs; nobody, at no cost, where there is room already. `room` is what is free
-/// without some.
+/// Pods that cost and take the same: which of them goes makes no difference.
+struct Kind<'a> {
+    cost: i128,
+    takes: Amounts,
+    /// Pods of others: these a node may have too many of.
+    others: bool,
+    members: Vec<&'a Yields>,
+}
+
+impl Kind<'_> {
+    fn is_of(&self, cost: i128, one: &Yields) -> bool {
+        self.cost == cost && self.takes == amounts(&one.needs) && self.others == is_other(one)
+    }
+}
+
+fn is_other(one: &Yields) -> bool {
+    matches!(one.victim.runner, Runner::Neighbour(_))
+}
+
+/// The kinds, the cheapest first; in each those who come first by name.
+fn kinds<'a>(could: &[&'a Yields], priorities: &BTreeSet<i32>) -> Vec<Kind<'a>> {
+    let mut all: Vec<(i128, &Yields)> =
+        could.iter().map(|one| (cost(&one.victim, priorities), *one)).collect();
+    all.sort_by(|(cost, one), (other_cost, other)| (cost, &one.victim).cmp(&(other_cost, &other.victim)));
+    let mut kinds: Vec<Kind<'_>> = Vec::new();
+    for (cost, one) in all {
+        match kinds.iter_mut().find(|kind| kind.is_of(cost, one)) {
+            Some(kind) => kind.members.push(one),
+            None => {
+                let (takes, others) = (amounts(&one.needs), is_other(one));
+                kinds.push(Kind { cost, takes, others, members: vec![one] });
+            }
+        }
+    }
+    kinds
+}
+
+/// Who gives way for a pod with such needs; nobody, at no cost, where there is room already. `takings` is what is
+/// taken of the node, by these among others.
 pub(super) fn choose(
     needs: &Resources,
     could: &[&Yields],
     priorities: &BTreeSet<i32>,
-    room: impl Fn(&BTreeSet<&Runner>) -> Resources,
+    takings: &Takings,
+    steps: &Steps,
 ) -> Option<Chosen> {
-    let free = room(&BTreeSet::new());
-    if needs.lacking(&free).next().is_none() {
+    if takings.has_room_for(needs) {
         return Some(Chosen { cost: 0, victims: Vec::new() });
     }
-    let everybody: BTreeSet<&Runner> = could.iter().map(|one| &one.victim.runner).collect();
-    if could.is_empty() || needs.lacking(&room(&everybody)).next().is_some() {
+    // Who has nothing of what is lacking does not help.
+    let lacking = takings.lacking_for(needs);
+    let helps = |one: &&&Yields| {
+        amounts(&one.needs).iter().zip(&lacking).any(|(takes, lacking)| *takes > 0 && *lacking > 0)
+    };
+    let could: Vec<&Yields> = could.iter().filter(helps).copied().collect();
+    let mut everybody = *takings;
+    could.iter().for_each(|one| everybody.give_back(is_other(one), &amounts(&one.needs), 1));
+    if !everybody.has_room_for(needs) {
         return None;
     }
-    // Who has nothing of what is lacking does not help.
-    let lacking: Vec<Resource> = needs.lacking(&free).collect();
-    let helps = |one: &&&Yields| lacking.iter().any(|resource| one.needs.of(*resource) > 0);
-    let mut could: Vec<(i128, &Yields)> =
-        could.iter().filter(helps).map(|one| (cost(&one.victim, priorities), *one)).collect();
-    could.sort_by(|(cost, one), (other_cost, other)| (cost, &one.victim).cmp(&(other_cost, &other.victim)));
-    let mut search = Search { needs, could: &could, room: &room, steps: STEPS_MAX, best: None };
-    search.greedy();
-    // The fewest first: what is found with so many is not beaten by more.
-    for count in 1..=could.len() {
-        if search.best.as_ref().is_some_and(|(_, best)| best.len() < count) || search.steps == 0 {
-            break;
-        }
-        search.look(0, count, &mut Vec::new(), 0);
-    }
-    let (cost, who) = search.best?;
-    let victims = who.into_iter().filter_map(|at| could.get(at)).map(|(_, one)| one.victim.clone());
-    Some(Chosen { cost, victims: victims.collect() })
+    let kinds = kinds(&could, priorities);
+    let mut search = Search {
+        needs,
+        kinds: &kinds,
+        left: Cell::new(STEPS_MAX),
+        steps,
+        best: greedy(needs, &kinds, everybody),
+    };
+    search.look(0, *takings, 0, &mut Vec::new());
+    let (cost, counts) = search.best;
+    let chosen = kinds.iter().zip(counts).flat_map(|(kind, count)| kind.members.iter().take(count));
+    Some(Chosen { cost, victims: chosen.map(|one| one.victim.clone()).collect() })
 }
 
-struct Search<'a, R> {
+/// A choice to begin with: everybody, and then as many stay as can, the dearest first.
+fn greedy(needs: &Resources, kinds: &[Kind<'_>], everybody: Takings) -> (i128, Vec<usize>) {
+    let mut counts: Vec<usize> = kinds.iter().map(|kind| kind.members.len()).collect();
+    let mut takings = everybody;
+    for (kind, count) in kinds.iter().zip(&mut counts).rev() {
+        while *count > 0 {
+            let mut with_one = takings;
+            with_one.take(kind.others, &kind.takes);
+            if !with_one.has_room_for(needs) {
+                break;
+            }
+            takings = with_one;
+            *count -= 1;
+        }
+    }
+    let cost = kinds.iter().zip(&counts).map(|(kind, count)| kind.cost * to_i128(*count)).sum();
+    (cost, counts)
+}
+
+fn to_i128(count: usize) -> i128 {
+    i128::try_from(count).unwrap_or(i128::MAX)
+}
+
+struct Search<'a> {
     needs: &'a Resources,
-    could: &'a [(i128, &'a Yields)],
-    room: &'a R,
-    steps: u32,
-    best: Option<(i128, Vec<usize>)>,
+    kinds: &'a [Kind<'a>],
+    left: Cell<u64>,
+    steps: &'a Steps,
+    best: (i128, Vec<usize>),
 }
 
-impl<R: Fn(&BTreeSet<&Runner>) -> Resources> Search<'_, R> {
-    fn is_enough(&self, who: &[usize]) -> bool {
-        let gone = who.iter().filter_map(|at| self.could.get(*at)).map(|(_, one)| &one.victim.runner);
-        self.needs.lacking(&(self.room)(&gone.collect())).next().is_none()
+impl Search<'_> {
+    /// Whether there is a step left, here and in all.
+    fn step(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0 && self.steps.take(1)
     }
 
-    /// A choice to begin with: everybody, and then each stays who can, the dearest first.
-    fn greedy(&mut self) {
-        let mut who: Vec<usize> = (0..self.could.len()).collect();
-        for at in (0..self.could.len()).rev() {
-            let without: Vec<usize> = who.iter().copied().filter(|other| *other != at).collect();
-            if self.is_enough(&without) {
-                who = without;
-            }
+    /// Every choice of those from the kind at `from` on that could be better than the best so far.
+    fn look(&mut self, from: usize, takings: Takings, so_far: i128, counts: &mut Vec<usize>) {
+        if so_far >= self.best.0 {
+            return;
         }
-        let cost = who.iter().filter_map(|at| self.could.get(*at)).map(|(cost, _)| cost).sum();
-        self.best = Some((cost, who));
+        if takings.has_room_for(self.needs) {
+            self.best = (so_far, counts.clone());
+            return;
+        }
+        let Some(kind) = self.kinds.get(from).filter(|_| self.step()) else { return };
+        let lacking = takings.lacking_for(self.needs);
+        // Those behind cost no less than this kind.
+        match self.fewest(from, &lacking) {
+            Some(more) if so_far.saturating_add(kind.cost * to_i128(more)) < self.best.0 => {}
+            _ => return,
+        }
+        let useful = useful(&amounts(self.needs), &kind.takes, &lacking);
+        for count in (0..=kind.members.len().min(useful)).rev() {
+            let mut without = takings;
+            without.give_back(kind.others, &kind.takes, count);
+            counts.push(count);
+            self.look(from + 1, without, so_far + kind.cost * to_i128(count), counts);
+            counts.pop();
+        }
     }
 
-    /// Every choice of so many more, from the one at `from` on.
-    fn look(&mut self, from: usize, more: usize, who: &mut Vec<usize>, so_far: i128) {
-        if self.steps == 0 {
-            return;
-        }
-        self.steps -= 1;
-        if more == 0 {
-            if self.is_enough(who) {
-                self.best = Some((so_far, who.clone()));
+    /// How many at least have to go of the kinds from this one on, by the resource that lacks most; `None` where all
+    /// of them are not enough.
+    fn fewest(&self, from: usize, lacking: &Amounts) -> Option<usize> {
+        let kinds = self.kinds.get(from..).unwrap_or_default();
+        let mut most = 1;
+        for (at, lacking) in lacking.iter().enumerate().filter(|(_, lacking)| **lacking > 0) {
+            let of = |kind: &Kind<'_>| kind.takes.get(at).copied().unwrap_or(0);
+            let mut takes: Vec<(u128, usize)> =
+                kinds.iter().map(|kind| (of(kind), kind.members.len())).collect();
+            takes.sort_unstable_by_key(|(takes, _)| std::cmp::Reverse(*takes));
+            let (mut left, mut count) = (*lacking, 0_usize);
+            for (takes, members) in takes.into_iter().filter(|(takes, _)| *takes > 0) {
+                let wanted = usize::try_from(left.div_ceil(takes)).unwrap_or(usize::MAX).min(members);
+                count = count.saturating_add(wanted);
+                left = left.saturating_sub(takes.saturating_mul(wanted as u128));
+                if left == 0 {
+                    break;
+                }
             }
-            return;
-        }
-        for at in from..self.could.len() {
-            let Some((cost, _)) = self.could.get(at) else { return };
-            let cost = so_far + cost;
-            // Those behind cost no less.
-            if self.best.as_ref().is_some_and(|(best, _)| cost >= *best) {
-                return;
+            if left > 0 {
+                return None;
             }
-            who.push(at);
-            self.look(at + 1, more - 1, who, cost);
-            who.pop();
+            most = most.max(count);
         }
+        Some(most)
     }
+}
+
+/// Of how many of a kind the last one helps still. Where there is too little for those who are there already, more may
+/// help than what is lacking at least.
+fn useful(needs: &Amounts, takes: &Amounts, lacking: &Amounts) -> usize {
+    let each =
+        takes.iter().zip(lacking).zip(needs).filter(|((takes, lacking), _)| **takes > 0 && **lacking > 0);
+    let each = each.map(|((takes, lacking), needs)| match needs {
+        0 => usize::MAX,
+        _ => usize::try_from(lacking.div_ceil(*takes)).unwrap_or(usize::MAX),
+    });
+    each.max().unwrap_or(0)
 }

@@ -3,6 +3,7 @@
 
 mod affinity;
 mod child;
+mod crowded;
 mod explain;
 mod instance;
 mod large;

@@ -10,20 +10,20 @@ use coffer_scheduler::{
 
 use crate::instance::{COUNTRIES, Chance, node, pod, random, set};
 
-fn disk(bytes: u64) -> Resources {
+pub(crate) fn disk(bytes: u64) -> Resources {
     Resources { disk_bytes: bytes, ..Resources::default() }
 }
 
-fn name(n: u64) -> NeighbourName {
+pub(crate) fn name(n: u64) -> NeighbourName {
     NeighbourName { space: Space::Named("shop".to_owned()), name: format!("other-{n}") }
 }
 
-fn somebody(n: u64, at: &str, bytes: u64, priority: i32) -> Neighbour {
+pub(crate) fn somebody(n: u64, at: &str, bytes: u64, priority: i32) -> Neighbour {
     let traits = Traits { priority, ..Traits::default() };
     Neighbour { name: name(n), node: at.parse().unwrap(), needs: disk(bytes), traits }
 }
 
-fn elder(ordinal: u32) -> PodId {
+pub(crate) fn elder(ordinal: u32) -> PodId {
     PodId { set: "elder".parse().unwrap(), ordinal }
 }
 
@@ -224,7 +224,7 @@ fn whatever_pods_wish_besides_the_plan_helps_and_takes_nobody_of_the_same_priori
 }
 
 /// One node that somebody of priority 0 fills, and a pod of priority 5.
-fn full() -> (Cluster, SiteSet) {
+pub(crate) fn full() -> (Cluster, SiteSet) {
     let mut cluster = Cluster::new();
     cluster.put_node(node("a", "DE", "a", 100));
     cluster.put_neighbour(somebody(0, "a", 80, 0)).unwrap();
@@ -233,7 +233,7 @@ fn full() -> (Cluster, SiteSet) {
     (cluster, set(vec![one]))
 }
 
-fn plan(cluster: &Cluster, set: &SiteSet, yielding: &Yielding) -> Option<Preemption> {
+pub(crate) fn plan(cluster: &Cluster, set: &SiteSet, yielding: &Yielding) -> Option<Preemption> {
     preempt(cluster, set, &Costs::default(), yielding)
 }
 
@@ -349,6 +349,6 @@ fn who_gave_way_is_in_the_ledger_and_another_victim_there_is_found() {
     forged[3] = line.replacen("other-0", "other-1", 1);
     assert_ne!(forged[3], line);
     assert!(matches!(replay(&forged), Err(LedgerError::Decision { line: 3 })), "{:?}", replay(&forged));
-    forged[3] = line.replacen("\"format\":1", "\"format\":9", 1);
+    forged[3] = line.replacen("\"format\":2", "\"format\":9", 1);
     assert!(matches!(replay(&forged), Err(LedgerError::Format { line: 3, format: 9 })));
 }

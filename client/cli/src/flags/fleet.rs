@@ -162,8 +162,8 @@ pub(crate) struct ControlFlags {
     /// Ask the service of the profile where shards lie, as its operator, and tell it which pods are sites.
     #[arg(long, conflicts_with = "needed")]
     pub(crate) ask_service: bool,
-    /// Let pods of a lower priority give way to site sets that fit nowhere. Not ready for use: plans may be made and
-    /// undone without end.
+    /// Let pods of a lower priority give way to site sets that fit nowhere. Off until long storms
+    /// of it have been run.
     #[arg(long)]
     pub(crate) preempt: bool,
     /// Issue and renew the certificates of the pods with the site authority in this directory.

@@ -67,6 +67,9 @@ impl Book {
     /// Sets of which something is to be decided, perhaps; each is asked for once.
     pub fn take_waiting(&mut self, most: usize) -> Vec<SetName> {
         let mut taken = Vec::new();
+        // What is kept for somebody is kept before others are looked at.
+        taken.extend(self.waiting.iter().filter(|name| self.giving_way.returns(name)).take(most).cloned());
+        taken.iter().for_each(|name| _ = self.waiting.remove(name));
         while taken.len() < most
             && let Some(name) = self.waiting.pop_first()
         {

@@ -34,6 +34,9 @@ impl Book {
     /// A pod of somebody else as it is now; `None`: it runs nowhere.
     pub(super) fn see_foreign(&mut self, name: NeighbourName, now: Option<Foreign>) -> Result<(), BookError> {
         let before = self.foreign.remove(&name);
+        if let Some(before) = &before {
+            self.priorities.goes(before.neighbour.traits.priority);
+        }
         let moved = |one: &&Foreign| now.as_ref().is_none_or(|now| now.neighbour.node != one.neighbour.node);
         if let Some(left) = before.as_ref().filter(moved) {
             let node = left.neighbour.node.clone();
@@ -51,6 +54,7 @@ impl Book {
         let neighbour = now.neighbour.clone();
         let is_news = before.is_none_or(|before| before.neighbour != neighbour);
         self.foreign_on.entry(neighbour.node.clone()).or_default().insert(name.clone());
+        self.priorities.comes(now.neighbour.traits.priority);
         self.foreign.insert(name, now);
         if is_news && self.ledger.cluster().node(&neighbour.node).is_some() {
             self.change(Line::Neighbour(Box::new(neighbour)))?;

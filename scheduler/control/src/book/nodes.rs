@@ -123,7 +123,7 @@ impl Book {
         let now = self.clock.monotonic();
         self.waiting
             .extend(self.refused.iter().filter(|(_, one)| one.is_over(now)).map(|(set, _)| set.clone()));
-        self.ask_again(now);
+        self.plans_grow_old(now)?;
         // What else there is to a node changes only when it is seen.
         let before = |name: &NodeName| self.ledger.cluster().node(name).map(|node| node.attested.as_ref());
         let other =

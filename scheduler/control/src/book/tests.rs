@@ -11,6 +11,9 @@ use crate::attestation::{Attester, Statement, TrustedKeys};
 use crate::names::{LABEL_ORDINAL, LABEL_SET};
 use crate::translate;
 
+mod giving_way;
+mod squall;
+
 /// A clock that the test moves; seconds.
 struct Hand(AtomicU64);
 
@@ -28,6 +31,8 @@ struct World {
     book: Book,
     lines: Vec<String>,
     uids: u64,
+    /// Until when nodes are attested.
+    until: u64,
 }
 
 fn attester() -> Attester {
@@ -42,7 +47,7 @@ impl World {
     fn new() -> Self {
         let clock = Arc::new(Hand(AtomicU64::new(1000)));
         let book = Book::new(clock.clone(), Costs::default());
-        Self { clock, book, lines: Vec::new(), uids: 0 }
+        Self { clock, book, lines: Vec::new(), uids: 0, until: 2000 }
     }
 
     /// Six nodes in three countries, each with room for two pods.
@@ -62,7 +67,7 @@ impl World {
             domain: FailureDomain(name.clone()),
             tier: Tier::III,
             not_before: 0,
-            not_after: 2000,
+            not_after: self.until,
         };
         let mut object = json!({
             "metadata": { "name": name, "annotations": { "fleet.coffer/attestation": attester().sign(&statement) } },

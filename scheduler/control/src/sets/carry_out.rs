@@ -104,9 +104,8 @@ impl Look<'_> {
         self.sites_join(&steps, &mut moving).await;
         self.some_stay(&steps, &mut moving).await;
         let mut taken = sets.turn.lock().await;
-        let room = self.make_room().await;
-        self.take_down(&mut taken, moving).await?;
-        room
+        self.make_room().await;
+        self.take_down(&mut taken, moving).await
     }
 
     /// The plan, `None` without a book: then nothing is known of the set, and nothing is wished.
@@ -194,7 +193,9 @@ impl Look<'_> {
                 with_unknown(Shards::default(), members.clone())
             }
         };
-        self.sets.changed(|book| book.see_shards(&self.name, &members, &shards));
+        if self.sets.control.shards.moves_data() {
+            self.sets.changed(|book| book.see_shards(&self.name, &members, &shards));
+        }
         shards
     }
 

@@ -14,20 +14,31 @@ use super::{Look, SetError};
 use crate::book::Evicted;
 
 impl Look<'_> {
-    /// Tells those to end who give way to pods of the set. Nobody else takes pods down meanwhile.
-    pub(super) async fn make_room(&mut self) -> Result<(), SetError> {
+    /// Tells those to end who give way to pods of the set. Nobody else takes pods down meanwhile. What that runs into
+    /// is the condition `RoomKept`, and never the end of the look: the set has to be looked after all the same.
+    pub(super) async fn make_room(&mut self) {
+        let undone = self.sets.changed(|book| book.undone_for(&self.name));
+        if let Some(why) = undone {
+            self.sets
+                .teller
+                .tell(self.object.as_ref(), EventType::Warning, ("Preempt", "RoomLost"), &why)
+                .await;
+        }
         let (kept, evicted, waits_for) = self.sets.locked(|book| {
             let kept = book
                 .nomination(&self.name)
                 .map(|one| one.claims.iter().map(|claim| (claim.ordinal, claim.node.clone())).collect());
             (kept.unwrap_or_default(), book.evicted_for(&self.name), book.why_not(&self.name))
         });
-        self.nominate(&kept, waits_for.as_deref().unwrap_or_default()).await?;
+        let mut troubles = Vec::new();
+        if let Err(error) = self.nominate(&kept, waits_for.as_deref().unwrap_or_default()).await {
+            troubles.push(format!("it cannot be said where room is kept: {error}"));
+        }
         for one in evicted {
             self.busy = true;
-            self.evict(&one).await?;
+            troubles.extend(self.evict(&one).await);
         }
-        Ok(())
+        self.room_kept(&kept, &troubles);
     }
 
     /// Says of each pod that waits where room is kept for it.
@@ -58,7 +69,8 @@ impl Look<'_> {
         Ok(())
     }
 
-    async fn evict(&self, one: &Evicted) -> Result<(), SetError> {
+    /// What it ran into, if it was nothing that may be expected.
+    async fn evict(&self, one: &Evicted) -> Option<String> {
         let pods: Api<Pod> = Api::namespaced(self.sets.control.client.clone(), &one.namespace);
         let uid = Some(one.uid.clone());
         let only = Preconditions { uid: uid.clone(), resource_version: None };
@@ -85,8 +97,9 @@ impl Look<'_> {
             }
             // It has gone, or another one has come in its place.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
-            // Its budget does not let it go, or we may not tell it to: others are looked for.
-            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+            // Its budget does not let it go, or there are two of them, which an API answers as a fault of its own, or
+            // we may not tell it to: others are looked for.
+            Err(kube::Error::Api(status)) => {
                 let note = format!("{name} does not give way: {}", status.message);
                 self.sets
                     .teller
@@ -94,8 +107,9 @@ impl Look<'_> {
                     .await;
                 self.sets.changed(|book| book.does_not_go(one.victim.clone()));
             }
-            Err(error) => return Err(error.into()),
+            // Whether it was told is not known: it is told again with the next look.
+            Err(error) => return Some(format!("{name} could not be told to give way: {error}")),
         }
-        Ok(())
+        None
     }
 }

@@ -1,9 +1,10 @@
 //! What a set's status says, and when it is written.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use coffer_model::Timestamp;
-use coffer_scheduler::PodId;
+use coffer_scheduler::{NodeName, PodId};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
@@ -75,6 +76,20 @@ impl Look<'_> {
                 }
                 None => self.condition("DataMoves", true, ("AtRest", "nothing has to move")),
             },
+        }
+    }
+
+    /// Whether room is kept for pods that wait, and what stands in the way; nothing is said of sets that never waited.
+    pub(super) fn room_kept(&mut self, kept: &BTreeMap<u32, NodeName>, troubles: &[String]) {
+        let known = self.status.conditions.iter().any(|one| one.type_ == "RoomKept");
+        match (troubles.first(), kept.len()) {
+            (Some(why), _) => self.condition("RoomKept", false, ("Trouble", why)),
+            (None, 0) if known => self.condition("RoomKept", false, ("None", "no room is kept for the set")),
+            (None, 0) => {}
+            (None, count) => {
+                let what = format!("room is kept for {count} pods, which others make for them");
+                self.condition("RoomKept", true, ("Kept", &what));
+            }
         }
     }
 

@@ -67,6 +67,8 @@ pub struct SeenPod {
     pub pod: Pod,
     /// The node that it is bound to.
     pub node: Option<NodeName>,
+    /// The node where room is kept for it.
+    pub nominated: Option<NodeName>,
     /// How far it has come.
     pub phase: Phase,
     /// It asks for the scheduler of site sets: what it is bound to is its disk, whichever fleet's it is.
@@ -139,6 +141,7 @@ pub fn pod_in(object: &core::Pod, fleet: &str) -> SeenPod {
             waits: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
         },
         node: node.and_then(|name| name.parse().ok()),
+        nominated: status.and_then(|status| status.nominated_node_name.as_deref()?.parse().ok()),
         phase,
         is_site: asks,
         ready: ready && phase == Phase::Alive,

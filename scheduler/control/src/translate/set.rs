@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::{Country, Jurisdiction, PlaceError, Tier};
-use coffer_scheduler::{Effect, Pod, Residency, Resources, SetName, Spread, Toleration};
+use coffer_scheduler::{Effect, Pod, Residency, Resources, SetName, Spread, Toleration, Why};
 
 use super::{AffinityError, QuantityError, affinity, millis, whole};
 use crate::resources::{SiteSet, SiteTemplate, SiteToleration};
@@ -66,6 +66,8 @@ pub struct SeenSet {
     pub version: u64,
     /// Its sites, whether pods of theirs exist or not, as its status says.
     pub members: BTreeSet<u32>,
+    /// Those of them that are giving way to pods of a higher priority, as its status says.
+    pub giving_way: BTreeSet<u32>,
     /// Its former sites whose bytes are on their disks still.
     pub departed: BTreeSet<u32>,
     /// The countries that its sites stand in for life.
@@ -125,6 +127,9 @@ pub fn site_set(object: &SiteSet) -> Result<SeenSet, SetRefusal> {
     let all = object.status.iter().flat_map(|status| &status.members);
     let countries = all.filter_map(|one| Some((one.ordinal, one.country.as_ref()?.parse().ok()?)));
     let members = object.status.iter().flat_map(|status| &status.members).map(|member| member.ordinal);
+    let is_preempted = format!("{:?}", Why::Preempted);
+    let all = object.status.iter().flat_map(|status| &status.members);
+    let giving_way = all.filter(|one| one.leaves.as_ref() == Some(&is_preempted)).map(|one| one.ordinal);
     let departed = object.status.iter().flat_map(|status| &status.departed).map(|site| site.ordinal);
     Ok(SeenSet {
         name,
@@ -136,6 +141,7 @@ pub fn site_set(object: &SiteSet) -> Result<SeenSet, SetRefusal> {
         template: template(&spec.template, object.metadata.namespace.as_deref().unwrap_or_default(), &text)?,
         version: version(&spec.template),
         members: members.collect(),
+        giving_way: giving_way.collect(),
         departed: departed.collect(),
         countries: countries.collect(),
         grace_seconds: spec.grace_seconds,

@@ -1,8 +1,13 @@
 //! Who gives way: pods of others with a lower priority, sites only after their data, and nobody whom a budget holds.
 //! And where pods go that say by affinity where they want to be.
 
-use coffer_control::PlacementRecord;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use coffer_control::{Control, PlacementRecord};
 use coffer_scheduler::{Ledger, PodId};
+use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -13,10 +18,11 @@ use serde_json::{Value, json};
 
 use crate::home::Home;
 use crate::story::{founded, homes, put};
+use crate::troubles::refusing;
 use crate::world::{DISK, Place, World, name};
 
 /// A class that stories use, and its name.
-async fn class(world: &World, priority: i32, policy: &str) -> String {
+pub(crate) async fn class(world: &World, priority: i32, policy: &str) -> String {
     let name = format!("coffer-story-{priority}-{}", policy.to_lowercase());
     let class = json!({
         "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
@@ -50,7 +56,7 @@ async fn somebody(world: &World, n: usize, disk: u64, labels: Value) {
 }
 
 /// A set of its own, like gold but for what is changed.
-async fn set(world: &World, name: &str, change: impl FnOnce(&mut Value)) {
+pub(crate) async fn set(world: &World, name: &str, change: impl FnOnce(&mut Value)) {
     let mut object = json!({
         "apiVersion": "fleet.coffer/v1", "kind": "SiteSet", "metadata": { "name": name },
         "spec": {
@@ -216,6 +222,106 @@ async fn a_site_gives_way_only_once_its_data_is_elsewhere() {
     let serving = world.serving().await;
     assert_eq!(world.objects.readable(&serving)[0].len(), 6);
     world.nothing_is_over_committed("after a site gave way").await;
+}
+
+/// Six nodes, and a seventh that a site of gold can move to, with ruby that wants the room of gold-1.
+async fn one_gives_way() -> World {
+    let mut world = founded(7, 6).await;
+    put(&world);
+    world.turn().await;
+    let high = class(&world, 1000, "PreemptLowerPriority").await;
+    let taken = homes(&world).await;
+    let n: usize = taken["gold-1"][1..].parse().unwrap();
+    let spare = (0..7).find(|n| !taken.values().any(|node| *node == name(*n))).unwrap();
+    // Another three for ruby, which are empty.
+    for n in 7..10 {
+        world.register(n).await;
+        world.node(n, json!({ "spec": { "unschedulable": true } })).await;
+    }
+    world.turn().await;
+    for n in [n, 7, 8] {
+        world.node(n, json!({ "metadata": { "labels": { "rack": "x" } } })).await;
+    }
+    world.node(spare, json!({ "metadata": { "labels": { "rack": "y" } } })).await;
+    for n in [7, 8] {
+        let taint = json!([{ "key": "ruby", "value": "only", "effect": "NoSchedule" }]);
+        world.node(n, json!({ "spec": { "unschedulable": null, "taints": taint } })).await;
+    }
+    set(&world, "ruby", |spec| {
+        let term = json!({ "matchExpressions": [{ "key": "rack", "operator": "In", "values": ["x"] }] });
+        let required = json!({ "nodeSelectorTerms": [term] });
+        spec["replicas"] = json!(3);
+        spec["template"]["resources"]["diskBytes"] = json!(900);
+        spec["template"]["priorityClassName"] = json!(high);
+        spec["template"]["tolerations"] = json!([{ "key": "ruby", "value": "only" }]);
+        spec["template"]["affinity"] =
+            json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": required } });
+    })
+    .await;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_begins_anew_goes_on_with_what_was_under_way() {
+    let mut world = one_gives_way().await;
+    let leaves = async |world: &World| -> Option<String> {
+        let status = world.sets().get("gold").await.unwrap().status.unwrap();
+        status.members.into_iter().find(|member| member.ordinal == 1).unwrap().leaves
+    };
+    let joined = |Place { pods, .. }: Place| async move { pods.get_opt("gold-6").await.unwrap().is_some() };
+    world.until("another site has joined gold", 20, joined).await;
+    for _ in 0..4 {
+        world.begin_anew().await;
+        for _ in 0..3 {
+            world.turn().await;
+            assert_eq!(
+                leaves(&world).await.as_deref(),
+                Some("Preempted"),
+                "it is not told to take data again"
+            );
+        }
+        let ruby = pods_of(&world.place(), "ruby").await;
+        let kept = |pod: &Pod| pod.status.as_ref().and_then(|status| status.nominated_node_name.clone());
+        assert_eq!(ruby.iter().filter_map(kept).count(), 3, "room is kept where it was");
+    }
+    let set = || "gold".parse().unwrap();
+    {
+        let mut objects = world.objects.0.lock().unwrap();
+        objects[0].remove(&PodId { set: set(), ordinal: 1 });
+        objects[0].insert(PodId { set: set(), ordinal: 6 }, true);
+    }
+    world.until("all pods of ruby serve", 30, |place| all_serve(place, "ruby", 3)).await;
+    let serving = world.serving().await;
+    assert_eq!(world.objects.readable(&serving)[0].len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_that_the_api_answers_as_a_fault_of_its_own_ends_no_look() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let lines = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told_lines = Arc::clone(&lines);
+    let mut world = World::with(6, |control| Control {
+        client: refusing(&control.client, (Method::POST, "/eviction", 500), &refuses),
+        trouble: Arc::new(move |what: &str| told_lines.lock().unwrap().push(what.to_owned())),
+        ..control
+    })
+    .await;
+    let high = class(&world, 1000, "PreemptLowerPriority").await;
+    for n in 0..6 {
+        somebody(&world, n, DISK - 100, json!({})).await;
+    }
+    world.kubelet().await;
+    set(&world, "ruby", |spec| spec["template"]["priorityClassName"] = json!(high)).await;
+    for _ in 0..8 {
+        world.turn().await;
+    }
+    assert_eq!(batch(&world).await.len(), 6);
+    assert_eq!(placed(&world, "ruby").await.0, "Unplaceable", "the status is written");
+    assert!(told(&world, "ruby").await.contains(&"Stays".to_owned()));
+    assert_eq!(*lines.lock().unwrap(), Vec::<String>::new(), "no look has failed");
+    refuses.store(false, Ordering::Relaxed);
+    world.clock.forward(Duration::from_secs(90));
+    world.until("all pods serve", 30, |place| all_serve(place, "ruby", 6)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

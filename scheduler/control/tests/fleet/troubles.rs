@@ -202,22 +202,26 @@ async fn a_look_that_fails_is_an_event_on_its_set_and_a_line_for_the_operator() 
     assert!(status.members.iter().all(|member| member.node.is_some()), "{:?}", status.members);
 }
 
-/// The same API, which refuses new pods while `refuses` says so.
-fn without_pods(client: &Client, refuses: &Arc<AtomicBool>) -> Client {
+/// The same API, which refuses such requests by this code while `refuses` says so.
+pub(crate) fn refusing(
+    client: &Client,
+    (method, end, code): (http::Method, &'static str, u16),
+    refuses: &Arc<AtomicBool>,
+) -> Client {
     let (inner, refuses) = (client.clone(), Arc::clone(refuses));
     let answer = tower::service_fn(move |request: http::Request<Body>| {
-        let makes_a_pod = request.method() == http::Method::POST && request.uri().path().ends_with("/pods");
-        let (inner, refused) = (inner.clone(), makes_a_pod && refuses.load(Ordering::Relaxed));
+        let is_meant = request.method() == method && request.uri().path().ends_with(end);
+        let (inner, refused) = (inner.clone(), is_meant && refuses.load(Ordering::Relaxed));
         async move {
             if !refused {
                 return inner.send(request).await;
             }
             let status = json!({
-                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden",
-                "message": "pods are forbidden: violates PodSecurity",
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": "Forbidden",
+                "message": "refused: violates PodSecurity",
             });
             let body = Body::from(status.to_string().into_bytes());
-            Ok(http::Response::builder().status(403).body(body).unwrap())
+            Ok(http::Response::builder().status(code).body(body).unwrap())
         }
     });
     Client::new(answer, "default")
@@ -226,9 +230,11 @@ fn without_pods(client: &Client, refuses: &Arc<AtomicBool>) -> Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_whose_pods_are_refused_is_not_written_with_every_look() {
     let refuses = Arc::new(AtomicBool::new(true));
-    let mut world =
-        World::with(6, |control| Control { client: without_pods(&control.client, &refuses), ..control })
-            .await;
+    let mut world = World::with(6, |control| Control {
+        client: refusing(&control.client, (http::Method::POST, "/pods", 403), &refuses),
+        ..control
+    })
+    .await;
     world.set(6, 1).await;
     for _ in 0..8 {
         world.turn().await;

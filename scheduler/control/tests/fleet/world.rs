@@ -174,7 +174,7 @@ impl World {
         world
     }
 
-    async fn register(&self, n: usize) {
+    pub(crate) async fn register(&self, n: usize) {
         let object = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": { "name": name(n), "labels": Home::labels(), "annotations": { ATTESTATION: signed(&name(n), home(n)) } },
@@ -184,6 +184,14 @@ impl World {
         self.nodes().create(&PostParams::default(), &object).await.unwrap();
         self.disk(n, DISK).await;
         self.ready(n, true).await;
+    }
+
+    /// Another control plane, which knows nothing but what the API says.
+    pub(crate) async fn begin_anew(&mut self) {
+        // Its segment of the ledger is named by the time.
+        self.clock.forward(Duration::from_secs(1));
+        let control = control(&self.home, self.clock.clone(), self.objects.clone());
+        self.turns = Turns::new(control).await.unwrap();
     }
 
     /// Things of a kind in the namespace of the fleet.
