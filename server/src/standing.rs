@@ -3,7 +3,9 @@
 //! be lost; the topology file says only where to begin to look.
 
 use coffer_catalog::CatalogError;
-use coffer_model::{BucketId, CERTIFICATE_TEXT_MAX, SiteDescription, SiteId, TenantId, TierCertificate};
+use coffer_model::{
+    BucketId, CERTIFICATE_TEXT_MAX, ResidencyPolicy, SiteDescription, SiteId, TenantId, TierCertificate,
+};
 use coffer_regions::{Standing, Unmet, satisfiable};
 use coffer_site::OpenSiteError;
 use serde::{Deserialize, Serialize};
@@ -325,22 +327,25 @@ impl Service {
         }
     }
 
-    /// Every policy must have enough sites without this one.
+    /// Every policy that admits this site must have enough sites without it.
     async fn refuse_if_needed(&self, id: SiteId, name: &str) -> Result<(), SiteChangeError> {
         let mut left = self.sites.taking().clone();
         left.sites.retain(|site| site.id != id);
+        // Of one that does not admit it, whatever that lacks, it takes nothing.
+        let without = |policy: &ResidencyPolicy| match self.sites.topology().site(id) {
+            Some(site) if policy.admits(site) => satisfiable(&left, policy),
+            _ => Ok(()),
+        };
         for tenant in self.all_tenants().iter().filter(|tenant| !tenant.service) {
             for bucket in tenant.catalog.buckets().await? {
-                satisfiable(&left, &tenant.confined(&bucket.policy)).map_err(|unmet| {
-                    SiteChangeError::Needed {
-                        name: name.to_owned(),
-                        tenant: tenant.id,
-                        bucket: bucket.id,
-                        unmet,
-                    }
+                without(&tenant.confined(&bucket.policy)).map_err(|unmet| SiteChangeError::Needed {
+                    name: name.to_owned(),
+                    tenant: tenant.id,
+                    bucket: bucket.id,
+                    unmet,
                 })?;
             }
-            satisfiable(&left, &tenant.policy).map_err(|unmet| SiteChangeError::NeededByTenant {
+            without(&tenant.policy).map_err(|unmet| SiteChangeError::NeededByTenant {
                 name: name.to_owned(),
                 tenant: tenant.id,
                 unmet,

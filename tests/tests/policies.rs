@@ -318,7 +318,7 @@ async fn what_a_removed_bucket_hides_stays_where_its_policy_admitted_it() {
     assert_eq!(notes.sites(), inside);
 
     let operator = deployment.operator().await;
-    operator.change_site("fra1", SiteChange::Drain).await.unwrap();
+    operator.drain_site_anyway("fra1").await.unwrap();
     repair(&deployment).await;
     assert_eq!(notes.sites(), inside, "repair");
     deployment.between(&mut tenant, async |_| ()).await;
@@ -337,4 +337,18 @@ async fn what_a_removed_bucket_hides_stays_where_its_policy_admitted_it() {
     repair(&deployment).await;
     assert_eq!(notes.sites(), ["ams1", "ber1", "fra1", "par1"], "a site inside takes them");
     operator.change_site("fra1", SiteChange::Retire).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_a_policy_does_not_admit_is_drained_whatever_that_policy_lacks() {
+    let european = fast_sites().replace("\"CH\"", "\"AT\"");
+    let american = "\n[[site]]\nname = \"nyc1\"\ncountry = \"US\"\ndomain = \"nyc1\"\ntier = \"III\"\n";
+    let deployment = Deployment::with_sites(&(european + american)).await;
+    let tenant = deployment.tenant_with("acme", policy(&["EU"])).await;
+    tenant.client.create_bucket(&bucket_name("things"), Some(&policy(&["EU"]))).await.unwrap();
+    let operator = deployment.operator().await;
+    operator.drain_site_anyway("mad1").await.unwrap();
+    operator.change_site("nyc1", SiteChange::Drain).await.unwrap();
+    let refused = operator.change_site("sto1", SiteChange::Drain).await;
+    assert!(matches!(refused, Err(CallError::Precondition(_))), "{refused:?}");
 }
