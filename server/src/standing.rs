@@ -94,8 +94,24 @@ pub enum SiteChangeError {
         /// What would be missing.
         unmet: Unmet,
     },
+    /// Without it, what a removed bucket left could lie nowhere any more. Nothing collects hidden versions.
+    #[error(
+        "without {name}, hidden versions of the bucket {bucket} of {tenant}, which was removed, could not lie where its policy admits them: {unmet}; they are kept, so add a site for them first, `coffer site add`"
+    )]
+    NeededByHidden {
+        /// Which site.
+        name: String,
+        /// Whose bucket.
+        tenant: TenantId,
+        /// Which bucket it was.
+        bucket: BucketId,
+        /// What would be missing.
+        unmet: Unmet,
+    },
     /// It still has a place in versions.
-    #[error("{versions} versions still have a place at {name}; repair moves them, `coffer repair run`")]
+    #[error(
+        "{versions} versions still have a place at {name}; repair moves them, `coffer repair run`, where their policies admit another site that takes data: for those that stay, add one, `coffer site add`"
+    )]
     Occupied {
         /// Which site.
         name: String,
@@ -350,6 +366,15 @@ impl Service {
                 tenant: tenant.id,
                 unmet,
             })?;
+            for (bucket, policy) in tenant.catalog.removed_policies().await? {
+                let Some(policy) = tenant.asked_by_hidden(bucket, &policy).await? else { continue };
+                without(&policy).map_err(|unmet| SiteChangeError::NeededByHidden {
+                    name: name.to_owned(),
+                    tenant: tenant.id,
+                    bucket,
+                    unmet,
+                })?;
+            }
         }
         Ok(())
     }

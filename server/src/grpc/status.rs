@@ -121,6 +121,7 @@ impl Coded for SiteChangeError {
             Self::Standing { .. }
             | Self::Needed { .. }
             | Self::NeededByTenant { .. }
+            | Self::NeededByHidden { .. }
             | Self::Occupied { .. }
             | Self::Needing { .. }
             | Self::Unread { .. }
