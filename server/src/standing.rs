@@ -130,7 +130,7 @@ pub enum SiteChangeError {
     },
     /// Records that are listed and that no site gives back: what they say, and whether it stands, is not known.
     #[error(
-        "{records} tombstones, facts or runs of leaves are listed and no site gives them back, so that nobody knows what would go with {name}; ask again when all sites answer. If its disk is to be given up, `coffer site replace {name}` says so, and then it can go"
+        "{records} tombstones, facts or runs of leaves are listed by {name} and damaged or out of reach there, and no other site gives them back, so that nobody knows what would go with it; ask again when all sites answer. If what it has is to be given up, whatever it is, stop {name} or cut it off, and retire it again while it is silent: then only what the other sites list must have enough copies there"
     )]
     Unread {
         /// Which site.
