@@ -186,7 +186,7 @@ impl Service {
     /// # Errors
     /// [`SiteChangeError`].
     pub async fn add_site(&self, file: &str, name: Option<&str>) -> Result<SiteDescription, SiteChangeError> {
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let file = SiteFile::parse(file)?;
         let mut list = self.sites.listed().to_vec();
         let taken = |name: &str| list.iter().any(|site| site.address.site.name == name);
@@ -227,7 +227,7 @@ impl Service {
         anyway: bool,
         wish: Option<&str>,
     ) -> Result<SiteId, SiteChangeError> {
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
@@ -253,7 +253,7 @@ impl Service {
     }
 
     pub(crate) async fn retire(&self, name: &str, wish: Option<&str>) -> Result<SiteId, SiteChangeError> {
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
@@ -286,7 +286,7 @@ impl Service {
         if !certificate.is_sound() {
             return Err(SiteChangeError::Certificate);
         }
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
@@ -301,7 +301,7 @@ impl Service {
     /// [`SiteChangeError::Store`] where a new store cannot be made: a directory
     /// or a bucket that still holds the old one is not written over.
     pub async fn replace_site(&self, name: &str) -> Result<SiteId, SiteChangeError> {
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let (list, at) = self.find(name)?;
         let site = list.get(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
