@@ -2,12 +2,13 @@
 //! to be near to or apart from. Terms over pods speak of pods outside the pod's own set: within a set two pods
 //! never share a node, and how they are spread otherwise is the set's to say.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::topology::says;
-use crate::{Costs, Node, PodId, Topology};
+use crate::{Costs, Node, PodId, Runner, Topology};
 
 /// Label that every pod of a set has: the set.
 pub const LABEL_SET: &str = "fleet.coffer/site-set";
@@ -111,10 +112,10 @@ impl PodTerm {
     /// Whether a pod of a set is meant.
     pub(crate) fn means_pod(&self, id: &PodId, labels: &BTreeMap<String, String>) -> bool {
         let own = |key: &str| match key {
-            LABEL_SET => Some(id.set.to_string()),
-            LABEL_ORDINAL => Some(id.ordinal.to_string()),
-            LABEL_SITE => Some(id.to_string()),
-            _ => labels.get(key).cloned(),
+            LABEL_SET => Some(Cow::Borrowed(id.set.as_str())),
+            LABEL_ORDINAL => Some(id.ordinal.to_string().into()),
+            LABEL_SITE => Some(id.to_string().into()),
+            _ => labels.get(key).map(|value| value.as_str().into()),
         };
         self.spaces.contains(&Space::Fleet)
             && self.selector.iter().all(|one| one.is_met(own(&one.key).as_deref()))
@@ -124,6 +125,14 @@ impl PodTerm {
     pub(crate) fn means_other(&self, space: &Space, labels: &BTreeMap<String, String>) -> bool {
         let said = |one: &Requirement| one.is_met(labels.get(&one.key).map(String::as_str));
         self.spaces.contains(space) && self.selector.iter().all(said)
+    }
+
+    /// Whether anybody who runs is meant, with such labels.
+    pub(crate) fn means(&self, runner: &Runner, labels: &BTreeMap<String, String>) -> bool {
+        match runner {
+            Runner::Pod(id) => self.means_pod(id, labels),
+            Runner::Neighbour(name) => self.means_other(&name.space, labels),
+        }
     }
 
     /// Whether pods of such a set are meant, or some of them.

@@ -1,23 +1,20 @@
 //! What the pods that run already mean for one that is to be placed: places where it has to be, may not be,
 //! or would rather be or not. Looked up once for a shape of pods; after that each node is one question.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::filter::Obstacle;
-use crate::{Cluster, Costs, Node, Pod, PodId, PodTerm, Runner, SetName, Topology};
-
-/// Values of a topology.
-type Places = BTreeSet<String>;
+use crate::whereabouts::{Places, Shunned};
+use crate::{Cluster, Costs, Node, Pod, PodId, PodTerm, SetName, Topology};
 
 /// The surroundings of one pod.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Around<'a> {
-    near: Vec<(&'a Topology, Places)>,
-    apart: Vec<(&'a Topology, Places)>,
+    set: &'a SetName,
+    near: Vec<(&'a Topology, Places<'a>)>,
+    apart: Vec<(&'a Topology, Places<'a>)>,
     /// By whom it is shunned, and where.
-    shunned: Vec<(&'a Topology, BTreeMap<String, Vec<&'a Runner>>)>,
+    shunned: Vec<(&'a Topology, &'a Shunned)>,
     /// What it is worth to be in one of the places, or outside of them.
-    prefers: Vec<(u32, bool, &'a Topology, Places)>,
+    prefers: Vec<(u32, bool, &'a Topology, Places<'a>)>,
 }
 
 /// Terms of pods that run and do not want this one near.
@@ -32,20 +29,13 @@ pub(crate) fn shunning<'a>(cluster: &'a Cluster, set: &SetName, pod: &Pod) -> Ve
 
 impl<'a> Around<'a> {
     /// Of a pod of a set; the others of the set do not count.
-    pub(crate) fn of(cluster: &'a Cluster, set: &SetName, pod: &'a Pod) -> Self {
-        let mut around = Self::default();
-        for term in shunning(cluster, set, pod) {
-            let mut places: BTreeMap<String, Vec<&Runner>> = BTreeMap::new();
-            for (runner, name) in cluster.shunning().get(term).into_iter().flatten() {
-                let is_own = matches!(runner, Runner::Pod(id) if id.set == *set);
-                let value = cluster.node(name).and_then(|node| term.topology.value(node));
-                if let Some(value) = value.filter(|_| !is_own) {
-                    places.entry(value.into_owned()).or_default().push(runner);
-                }
-            }
-            around.shunned.push((&term.topology, places));
-        }
-        around.shunned.retain(|(_, places)| !places.is_empty());
+    pub(crate) fn of(cluster: &'a Cluster, set: &'a SetName, pod: &'a Pod) -> Self {
+        let shunning = shunning(cluster, set, pod).into_iter();
+        let shunned = shunning.filter_map(|term| Some((&term.topology, cluster.shunning().get(term)?)));
+        // Pods of the set itself do not count.
+        let shunned = shunned.filter(|(_, shunned)| shunned.is_anywhere(set)).collect();
+        let (near, apart, prefers) = Default::default();
+        let mut around = Self { set, near, apart, shunned, prefers };
         let Some(affinity) = &pod.affinity else { return around };
         let places = |term: &'a PodTerm| (&term.topology, cluster.places(set, term));
         around.near = affinity.near.iter().map(places).collect();
@@ -69,11 +59,11 @@ impl<'a> Around<'a> {
         let near = near.map(|(topology, _)| Obstacle::PodAffinity((*topology).clone()));
         let apart = self.apart.iter().filter(|(topology, places)| is_in(topology, places, node));
         let apart = apart.map(|(topology, _)| Obstacle::PodAntiAffinity((*topology).clone()));
-        let by = self.shunned.iter().filter_map(|(topology, places)| {
+        let by = self.shunned.iter().filter_map(|(topology, shunned)| {
             let value = topology.value(node)?;
-            places.get(value.as_ref())
+            Some(shunned.at(&value, self.set))
         });
-        let shunned = by.flatten().map(|runner| Obstacle::Shunned((*runner).clone()));
+        let shunned = by.flatten().map(|runner| Obstacle::Shunned(runner.clone()));
         near.chain(apart).chain(shunned)
     }
 
@@ -87,6 +77,6 @@ impl<'a> Around<'a> {
     }
 }
 
-fn is_in(topology: &Topology, places: &Places, node: &Node) -> bool {
-    topology.value(node).is_some_and(|value| places.contains(value.as_ref()))
+fn is_in(topology: &Topology, places: &Places<'_>, node: &Node) -> bool {
+    topology.value(node).is_some_and(|value| places.has(&value))
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_model::Country;
 
 use crate::ranking::{Ranking, Rankings};
+use crate::whereabouts::{Places, Shunned, Whereabouts};
 use crate::{
     Claim, Costs, Neighbour, NeighbourName, Node, NodeName, Pod, PodId, PodTerm, Residency, Resources,
     Runner, SetName, SiteSet, Traits,
@@ -60,6 +61,18 @@ impl Held {
         Self { node, used, pods, neighbours, taken, claimed }
     }
 
+    /// Everything that runs there.
+    fn runners(&self) -> impl Iterator<Item = (Runner, &Traits)> {
+        let pods = self.pods.iter().map(|(id, tenant)| (Runner::Pod(id.clone()), &tenant.traits));
+        let others = self.neighbours.values();
+        pods.chain(others.map(|one| (Runner::Neighbour(one.name.clone()), &one.traits)))
+    }
+
+    /// The same, and where.
+    fn running(&self) -> impl Iterator<Item = (Runner, &Traits, &Node)> {
+        self.runners().map(|(runner, traits)| (runner, traits, &self.node))
+    }
+
     /// What nobody takes; nothing where a node has shrunk below what runs there.
     fn room(&self) -> Resources {
         self.node.total.less(&self.taken).minus(&self.used).unwrap_or_default()
@@ -77,9 +90,6 @@ impl Held {
     }
 }
 
-/// Whom pods that run do not want near, and where these are.
-type Shunning = BTreeMap<PodTerm, BTreeMap<Runner, NodeName>>;
-
 /// Nodes and what runs on them, at one revision of the store.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
@@ -87,7 +97,7 @@ pub struct Cluster {
     nodes: BTreeMap<NodeName, Held>,
     bound: BTreeMap<PodId, NodeName>,
     neighbours: BTreeMap<NeighbourName, NodeName>,
-    shunning: Shunning,
+    whereabouts: Whereabouts,
     /// Sets for which room is kept, and where.
     claims: BTreeMap<SetName, Vec<Claim>>,
     rankings: Rankings,
@@ -113,7 +123,15 @@ impl Cluster {
     pub fn put_node(&mut self, node: Node) {
         let name = node.name.clone();
         let held = match self.nodes.remove(&name) {
-            Some(before) => Held { node, ..before },
+            Some(before) => {
+                if self.whereabouts.tells_apart(&before.node, &node) {
+                    for (runner, traits) in before.runners() {
+                        self.whereabouts.depart(&runner, traits, &before.node);
+                        self.whereabouts.arrive(&runner, traits, &node);
+                    }
+                }
+                Held { node, ..before }
+            }
             None => Held::new(node),
         };
         self.rankings.rate(&held.node, &held.free());
@@ -124,16 +142,12 @@ impl Cluster {
     pub fn remove_node(&mut self, name: &NodeName) -> Vec<PodId> {
         let Some(held) = self.nodes.remove(name) else { return Vec::new() };
         self.rankings.forget(name);
-        for (other, neighbour) in held.neighbours {
-            self.neighbours.remove(&other);
-            self.meet(&Runner::Neighbour(other), &neighbour.traits);
+        for (runner, traits) in held.runners() {
+            self.whereabouts.depart(&runner, traits, &held.node);
         }
-        let pods = held.pods.into_iter().map(|(pod, tenant)| {
-            self.bound.remove(&pod);
-            self.meet(&Runner::Pod(pod.clone()), &tenant.traits);
-            pod
-        });
-        pods.collect()
+        held.neighbours.keys().for_each(|other| _ = self.neighbours.remove(other));
+        held.pods.keys().for_each(|pod| _ = self.bound.remove(pod));
+        held.pods.into_keys().collect()
     }
 
     /// Binds a pod of which nothing else is to be known to a node that has room for it.
@@ -164,7 +178,7 @@ impl Cluster {
             return Err(ClusterError::Full(pod, name.clone()));
         }
         held.used = held.used.plus(&needs);
-        shun(&mut self.shunning, Runner::Pod(pod.clone()), &traits, name);
+        self.whereabouts.arrive(&Runner::Pod(pod.clone()), &traits, &held.node);
         held.pods.insert(pod.clone(), Tenant { needs, traits });
         self.rankings.rate(&held.node, &held.free());
         self.bound.insert(pod, name.clone());
@@ -178,11 +192,12 @@ impl Cluster {
     pub fn set_traits(&mut self, pod: &PodId, traits: Traits) -> Result<(), ClusterError> {
         let unbound = || ClusterError::Unbound(pod.clone());
         let name = self.bound.get(pod).ok_or_else(unbound)?.clone();
-        let tenant = self.nodes.get_mut(&name).and_then(|held| held.pods.get_mut(pod)).ok_or_else(unbound)?;
-        let before = std::mem::replace(&mut tenant.traits, traits.clone());
+        let held = self.nodes.get_mut(&name).ok_or_else(unbound)?;
+        let tenant = held.pods.get_mut(pod).ok_or_else(unbound)?;
         let runner = Runner::Pod(pod.clone());
-        self.meet(&runner, &before);
-        shun(&mut self.shunning, runner, &traits, &name);
+        self.whereabouts.depart(&runner, &tenant.traits, &held.node);
+        self.whereabouts.arrive(&runner, &traits, &held.node);
+        tenant.traits = traits;
         Ok(())
     }
 
@@ -202,7 +217,9 @@ impl Cluster {
         }
         self.remove_neighbour(&neighbour.name);
         let (name, node) = (neighbour.name.clone(), neighbour.node.clone());
-        shun(&mut self.shunning, Runner::Neighbour(name.clone()), &neighbour.traits, &node);
+        if let Some(held) = self.nodes.get(&node) {
+            self.whereabouts.arrive(&Runner::Neighbour(name.clone()), &neighbour.traits, &held.node);
+        }
         self.neighbours.insert(name.clone(), node.clone());
         self.change_neighbours(&node, |all| drop(all.insert(name, neighbour)));
         Ok(())
@@ -213,8 +230,8 @@ impl Cluster {
         let Some(node) = self.neighbours.remove(name) else { return false };
         let mut before = None;
         self.change_neighbours(&node, |all| before = all.remove(name));
-        if let Some(before) = before {
-            self.meet(&Runner::Neighbour(name.clone()), &before.traits);
+        if let (Some(before), Some(held)) = (before, self.nodes.get(&node)) {
+            self.whereabouts.depart(&Runner::Neighbour(name.clone()), &before.traits, &held.node);
         }
         true
     }
@@ -242,24 +259,16 @@ impl Cluster {
         self.nodes.get(name).into_iter().flat_map(|held| held.neighbours.values())
     }
 
-    /// A runner that is no more minds nobody.
-    fn meet(&mut self, runner: &Runner, traits: &Traits) {
-        for term in &traits.apart {
-            if let Some(runners) = self.shunning.get_mut(term) {
-                runners.remove(runner);
-                if runners.is_empty() {
-                    self.shunning.remove(term);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn shunning(&self) -> &Shunning {
-        &self.shunning
+    /// Terms by which somebody who runs lets others not near, and who.
+    pub(crate) fn shunning(&self) -> &BTreeMap<PodTerm, Shunned> {
+        self.whereabouts.shunning()
     }
 
     /// Where pods are that a term means, leaving those of one set aside.
-    pub(crate) fn places(&self, set: &SetName, term: &PodTerm) -> BTreeSet<String> {
+    pub(crate) fn places<'a>(&'a self, set: &'a SetName, term: &PodTerm) -> Places<'a> {
+        if let Some(kept) = self.whereabouts.places(set, term) {
+            return kept;
+        }
         let has_one = |held: &&Held| {
             let mut pods = held.pods.iter().filter(|(id, _)| id.set != *set);
             let mut others = held.neighbours.values();
@@ -267,7 +276,8 @@ impl Cluster {
                 || others.any(|one| term.means_other(&one.name.space, &one.traits.labels))
         };
         let values = self.nodes.values().filter(has_one);
-        values.filter_map(|held| term.topology.value(&held.node)).map(|value| value.into_owned()).collect()
+        let values = values.filter_map(|held| term.topology.value(&held.node));
+        Places::Listed(values.map(|value| value.into_owned()).collect())
     }
 
     /// Takes a pod from its node, which is returned.
@@ -281,7 +291,7 @@ impl Cluster {
         {
             held.used = held.used.minus(&tenant.needs).unwrap_or_default();
             self.rankings.rate(&held.node, &held.free());
-            self.meet(&Runner::Pod(pod.clone()), &tenant.traits);
+            self.whereabouts.depart(&Runner::Pod(pod.clone()), &tenant.traits, &held.node);
         }
         Ok(name)
     }
@@ -350,12 +360,11 @@ impl Cluster {
 
     /// Whether a term means somebody who runs.
     pub(crate) fn is_meant(&self, term: &PodTerm, runner: &Runner) -> bool {
-        match runner {
-            Runner::Pod(id) => self.traits(id).is_some_and(|traits| term.means_pod(id, &traits.labels)),
-            Runner::Neighbour(name) => {
-                self.neighbour(name).is_some_and(|one| term.means_other(&name.space, &one.traits.labels))
-            }
-        }
+        let traits = match runner {
+            Runner::Pod(id) => self.traits(id),
+            Runner::Neighbour(name) => self.neighbour(name).map(|one| &one.traits),
+        };
+        traits.is_some_and(|traits| term.means(runner, &traits.labels))
     }
 
     /// Pods of sets on a node, with what they need and what else is to be known of them.
@@ -367,10 +376,13 @@ impl Cluster {
     /// Takes note that the pods of a set are to be placed that run nowhere: nodes are ranked for those
     /// that are like others before them.
     pub(crate) fn rank_for(&mut self, set: &SiteSet, costs: &Costs) {
-        let Self { nodes, bound, rankings, .. } = self;
+        let Self { nodes, bound, rankings, whereabouts, .. } = self;
         let unbound = set.pods.iter().filter(|pod| !bound.contains_key(&set.id(pod)));
         let mut noted: Vec<&Pod> = Vec::new();
         for pod in unbound {
+            for term in pod.affinity.iter().flat_map(|affinity| affinity.pod_terms()) {
+                whereabouts.note(term, nodes.values().flat_map(Held::running));
+            }
             if !pod.minds_pods() && noted.iter().all(|other| !other.is_like(pod)) {
                 noted.push(pod);
                 let nodes = || nodes.values().map(|held| (&held.node, held.free()));
@@ -425,18 +437,12 @@ impl Cluster {
     }
 }
 
-fn shun(shunning: &mut Shunning, runner: Runner, traits: &Traits, name: &NodeName) {
-    for term in &traits.apart {
-        shunning.entry(term.clone()).or_default().insert(runner.clone(), name.clone());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use coffer_model::{FailureDomain, Tier};
 
     use super::*;
-    use crate::Attestation;
+    use crate::{Affinity, Attestation, Operator, Requirement, Space, Spread, Topology};
 
     fn node(name: &str, country: &str) -> Node {
         Node {
@@ -482,5 +488,101 @@ mod tests {
         assert_eq!(cluster.pods_on(&name).count(), 1);
         assert_eq!(cluster.remove_node(&name), [pod(0)]);
         assert!(cluster.countries().is_empty() && cluster.bound().next().is_none());
+    }
+
+    /// A generator of numbers (Knuth's MMIX), for tests alone.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, end: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % end
+        }
+    }
+
+    fn term(n: u64) -> PodTerm {
+        let rack = || Topology::Label("rack".to_owned());
+        let topology = [Topology::Node, Topology::Domain, Topology::Country, rack()];
+        let is = Operator::In([format!("app-{}", n / 4 % 3)].into());
+        let spaces = [Space::Fleet, Space::Named("shop".to_owned())];
+        PodTerm {
+            topology: topology[usize::try_from(n % 4).unwrap()].clone(),
+            spaces: spaces.into_iter().skip(usize::from(n.is_multiple_of(5))).collect(),
+            selector: vec![Requirement { key: "app".to_owned(), is }],
+        }
+    }
+
+    fn traits(numbers: &mut Numbers) -> Traits {
+        let labels = [("app".to_owned(), format!("app-{}", numbers.below(3)))].into();
+        let apart = (0..numbers.below(3)).map(|_| term(numbers.below(12))).collect();
+        Traits { labels, apart, priority: 0 }
+    }
+
+    fn any_node(numbers: &mut Numbers) -> Node {
+        let country = ["DE", "FR"][usize::try_from(numbers.below(2)).unwrap()];
+        let mut node = node(&format!("n{}", numbers.below(6)), country);
+        if let Some(attested) = &mut node.attested {
+            attested.domain = FailureDomain(format!("d{}", numbers.below(3)));
+        }
+        node.attested = node.attested.filter(|_| numbers.below(6) > 0);
+        if numbers.below(3) > 0 {
+            node.labels.insert("rack".to_owned(), format!("r{}", numbers.below(2)));
+        }
+        node
+    }
+
+    fn happen(cluster: &mut Cluster, numbers: &mut Numbers) {
+        let at: NodeName = format!("n{}", numbers.below(6)).parse().unwrap();
+        let id = PodId { set: format!("s{}", numbers.below(3)).parse().unwrap(), ordinal: 0 };
+        let id = PodId { ordinal: u32::try_from(numbers.below(6)).unwrap(), ..id };
+        let space = Space::Named("shop".to_owned());
+        let name = NeighbourName { space, name: format!("o{}", numbers.below(5)) };
+        match numbers.below(10) {
+            0 | 1 => cluster.put_node(any_node(numbers)),
+            2 if numbers.below(4) == 0 => _ = cluster.remove_node(&at),
+            3..=5 => _ = cluster.bind_as(id, Resources::default(), traits(numbers), &at),
+            6 => _ = cluster.unbind(&id),
+            7 => _ = cluster.set_traits(&id, traits(numbers)),
+            8 => _ = cluster.remove_neighbour(&name),
+            _ => {
+                let (needs, traits) = (Resources::default(), traits(numbers));
+                _ = cluster.put_neighbour(Neighbour { name, node: at, needs, traits });
+            }
+        }
+    }
+
+    /// Pods that ask for every term.
+    fn asking() -> SiteSet {
+        let affinity = Affinity { apart: (0..12).map(term).collect(), ..Affinity::default() };
+        let one = Pod { affinity: Some(Box::new(affinity)), ..Pod::plain(9, Resources::default()) };
+        let residency = Residency { allow: Vec::new(), deny: Vec::new(), tier_min: Tier::I };
+        SiteSet { name: "s1".parse().unwrap(), residency, spread: Spread::default(), pods: vec![one] }
+    }
+
+    #[test]
+    fn where_those_are_that_terms_mean_is_what_going_through_everything_finds() {
+        let (mut cluster, mut numbers, asking) = (Cluster::new(), Numbers(7), asking());
+        let (mut at_places, mut kept) = (0, 0);
+        for step in 0..3000 {
+            happen(&mut cluster, &mut numbers);
+            if step % 500 == 99 {
+                cluster.rank_for(&asking, &Costs::default());
+            }
+            let mut again = Whereabouts::default();
+            for held in cluster.nodes.values() {
+                held.runners().for_each(|(runner, traits)| again.arrive(&runner, traits, &held.node));
+            }
+            assert_eq!(cluster.whereabouts.shunning(), again.shunning(), "step {step}");
+            let copy = cluster.clone();
+            for term in (0..12).map(term) {
+                let (quick, slow) = (cluster.places(&asking.name, &term), copy.places(&asking.name, &term));
+                kept += usize::from(matches!(quick, Places::Kept(..)));
+                for value in cluster.nodes.values().filter_map(|held| term.topology.value(&held.node)) {
+                    assert_eq!(quick.has(&value), slow.has(&value), "step {step}: {term:?} at {value}");
+                    at_places += usize::from(quick.has(&value));
+                }
+            }
+        }
+        assert!(kept > 30_000 && at_places > 10_000, "{kept} {at_places}");
     }
 }

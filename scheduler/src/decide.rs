@@ -162,8 +162,11 @@ impl<'a> View<'a> {
     /// The price of all wishes of a pod that a node does not fulfil.
     fn wishes(&self, pod: &Pod, node: &Node) -> i128 {
         let Some(affinity) = &pod.affinity else { return 0 };
-        let around = Around::of(self.cluster, &self.set.name, pod);
-        affinity.missed(node, self.costs) + around.missed(node, self.costs)
+        let of_nodes = affinity.missed(node, self.costs);
+        if affinity.prefers_near.is_empty() && affinity.prefers_apart.is_empty() {
+            return of_nodes;
+        }
+        of_nodes + Around::of(self.cluster, &self.set.name, pod).missed(node, self.costs)
     }
 
     /// Whether a pod may run on a node, leaving aside the others of its set; if so, what the node costs.

@@ -30,6 +30,7 @@ mod score;
 mod set;
 mod statement;
 mod topology;
+mod whereabouts;
 
 pub use affinity::{
     Affinity, LABEL_ORDINAL, LABEL_SET, LABEL_SITE, NodeTerm, Operator, PodTerm, Preferred, Requirement,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{NodeName, Pod, PodId, PodTerm, Resources, Space};
+use crate::{NodeName, Pod, PodId, PodTerm, Resources, SetName, Space};
 
 /// Of a pod that runs, beside its needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +82,16 @@ pub enum Runner {
     Pod(PodId),
     /// Of somebody else.
     Neighbour(NeighbourName),
+}
+
+impl Runner {
+    /// The set that it is of; `None`: it is somebody else's.
+    pub(crate) fn set(&self) -> Option<&SetName> {
+        match self {
+            Self::Pod(id) => Some(&id.set),
+            Self::Neighbour(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Runner {

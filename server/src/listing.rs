@@ -49,20 +49,48 @@ pub(crate) async fn known(service: &Service, kind: RecordKind) -> Result<u64, Ca
     Ok(known)
 }
 
-/// Whether a site may have listed so many records of a kind, where so many are
-/// `known`, or are listed `elsewhere`.
-pub(crate) fn is_credible(kind: RecordKind, listed: u64, known: u64, elsewhere: u64) -> bool {
-    listed <= slack(kind).saturating_add(known.max(elsewhere).saturating_mul(TIMES))
+/// What other sites vouch for, of what each of them listed. Sites may be shared
+/// with deployments of which no catalogue here knows anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Vouched {
+    /// The longest but one: one that lies does not vouch for another.
+    by_two: u64,
+    /// The longest.
+    by_one: u64,
 }
 
-/// How much other sites vouch for, of what each of them listed: the longest but
-/// one, so that one that lies does not vouch for another. Sites may be shared
-/// with deployments of which no catalogue here knows anything.
-pub(crate) fn vouched(listed: impl Iterator<Item = u64>) -> u64 {
+pub(crate) fn vouched(listed: impl Iterator<Item = u64>) -> Vouched {
     let mut listed: Vec<u64> = listed.collect();
     listed.sort_unstable();
-    let second = listed.len().saturating_sub(2);
-    listed.get(second).copied().unwrap_or(0)
+    let nth_last = |n: usize| listed.len().checked_sub(n).and_then(|at| listed.get(at)).copied();
+    let by_one = nth_last(1).unwrap_or(0);
+    Vouched { by_two: nth_last(2).unwrap_or(by_one), by_one }
+}
+
+/// So many records may be there for which less than two others vouch: one other
+/// site, or a record itself that is served as it was listed. Where a bucket has
+/// few sites and some of them burned, nobody else can. It still has an end.
+const ALONE_MAX: u64 = 1 << 24;
+
+/// Whether a site may have listed so many records of a kind, where so many are
+/// `known`, or are listed by others.
+pub(crate) fn is_credible(kind: RecordKind, listed: u64, known: u64, others: Vouched) -> bool {
+    let fits = |by: u64| listed <= slack(kind).saturating_add(by.saturating_mul(TIMES));
+    fits(known.max(others.by_two)) || (listed <= ALONE_MAX && fits(others.by_one))
+}
+
+/// The same, of records of which so many are not what is looked for, and so many
+/// of these were served as they were listed.
+pub(crate) fn is_credible_served(
+    kind: RecordKind,
+    strange: u64,
+    served: u64,
+    known: u64,
+    others: Vouched,
+) -> bool {
+    let unserved = strange.saturating_sub(served);
+    is_credible(kind, strange, known, others)
+        || (strange <= ALONE_MAX && is_credible(kind, unserved, known, others))
 }
 
 /// What accounts for the listing of one site, where one is read to its end
@@ -109,22 +137,45 @@ fn estimated(lines: usize, last: Option<RecordId>) -> u64 {
 mod tests {
     use super::*;
 
+    fn others(by_two: u64, by_one: u64) -> Vouched {
+        Vouched { by_two, by_one }
+    }
+
     #[test]
     fn a_listing_is_credible_as_far_as_catalogues_or_the_other_sites_account_for_it_and_a_little_further() {
-        let manifests =
-            |listed, known, elsewhere| is_credible(RecordKind::Manifest, listed, known, elsewhere);
+        let manifests = |listed, known, elsewhere| {
+            is_credible(RecordKind::Manifest, listed, known, others(elsewhere, elsewhere))
+        };
         assert!(manifests(SLACK, 0, 0) && !manifests(SLACK + 1, 0, 0));
         assert!(manifests(10_000_000, 2_500_000, 0) && manifests(10_000_000, 0, 2_500_000));
         assert!(!manifests(11_000_000, 2_500_000, 2_500_000), "one of the two accounts for it");
         assert!(manifests(u64::MAX, u64::MAX, 0));
-        assert!(is_credible(RecordKind::Shard, SLACK_SHARDS, 0, 0));
+        assert!(is_credible(RecordKind::Shard, SLACK_SHARDS, 0, Vouched::default()));
+    }
+
+    #[test]
+    fn one_other_site_accounts_for_as_much_as_has_an_end() {
+        let manifests = |listed, by_one| is_credible(RecordKind::Manifest, listed, 0, others(0, by_one));
+        assert!(manifests(360_000, 90_000) && !manifests(500_000, 90_000));
+        assert!(manifests(ALONE_MAX, u64::MAX) && !manifests(ALONE_MAX + 1, u64::MAX));
+    }
+
+    #[test]
+    fn records_that_are_served_account_for_themselves_and_those_that_are_not_do_not() {
+        let manifests = |strange, served| {
+            is_credible_served(RecordKind::Manifest, strange, served, 0, Vouched::default())
+        };
+        assert!(manifests(5_000_000, 5_000_000) && manifests(5_000_000, 5_000_000 - SLACK));
+        assert!(!manifests(5_000_000, 5_000_000 - SLACK - 1) && !manifests(SLACK + 1, 0));
+        assert!(!manifests(ALONE_MAX + 1, ALONE_MAX + 1), "nor is there no end of them");
     }
 
     #[test]
     fn a_site_that_lies_vouches_for_no_other_and_two_that_share_a_deployment_vouch_for_a_third() {
-        assert_eq!(vouched([0, u64::MAX, 9, 7, 8].into_iter()), 9);
-        assert_eq!(vouched([0, 0, 0, 9_000_000, 8_000_000].into_iter()), 8_000_000);
-        assert_eq!((vouched([5].into_iter()), vouched(std::iter::empty())), (5, 0));
+        assert_eq!(vouched([0, u64::MAX, 9, 7, 8].into_iter()), others(9, u64::MAX));
+        assert_eq!(vouched([0, 0, 0, 9_000_000, 8_000_000].into_iter()), others(8_000_000, 9_000_000));
+        assert_eq!(vouched([5].into_iter()), others(5, 5));
+        assert_eq!(vouched(std::iter::empty()), others(0, 0));
     }
 
     #[test]

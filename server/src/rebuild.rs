@@ -55,7 +55,7 @@ pub enum RebuildError {
     /// Of the sites of a bucket more are silent than it may lose, however many
     /// its tenant may: what was acknowledged may lie at these alone.
     #[error(
-        "the catalogue of tenant {tenant} is not rebuilt: {} of the sites of its bucket {bucket} do not answer ({}), and what is in there may lie at {losable} sites beside one that does. Bring back {} of them and start again",
+        "the catalogue of tenant {tenant} is not rebuilt: {} of the sites of its bucket {bucket} do not answer ({}), and what is in there may lie at {losable} sites beside one that does. Bring back {} of them and start again; or, if they are gone for good, start once with --without-site for each: what they alone knew is left out then",
         missing.len(),
         missing.join(", "),
         missing.len().saturating_sub(*losable)
@@ -139,12 +139,35 @@ impl Service {
         missing.map(|site| site.name.clone()).collect()
     }
 
+    fn is_given_up(&self, name: &str) -> bool {
+        self.host.given_up.contains(name)
+    }
+
+    /// Nobody gives a site up by a slip of the pen.
+    pub(crate) fn refuse_unknown_given_up(&self) -> Result<(), OpenError> {
+        let sites = &self.sites.topology().sites;
+        let unknown = self.host.given_up.iter().find(|name| sites.iter().all(|site| site.name != **name));
+        match unknown {
+            None => Ok(()),
+            Some(name) => {
+                let known = sites.iter().map(|site| site.name.clone()).collect();
+                Err(OpenError::NoSuchSite { name: name.clone(), known })
+            }
+        }
+    }
+
+    /// The sites without which a rebuild is made, for the log.
+    fn without(&self) -> String {
+        let mut names = self.missing_sites();
+        names.retain(|name| self.is_given_up(name));
+        if names.is_empty() { String::new() } else { format!(", given up: {}", names.join(", ")) }
+    }
+
     /// A rebuild must meet every version and tombstone that was acknowledged.
     fn refuse_if_too_many_lost(&self, tenant: &Tenant, alive: &[SiteId]) -> Result<(), OpenError> {
         let admitted = self.sites.admitted(&tenant.policy);
-        let silent =
-            admitted.iter().filter(|id| !alive.contains(id)).filter_map(|id| self.sites.topology().site(*id));
-        let missing: Vec<String> = silent.map(|site| site.name.clone()).collect();
+        let silent = admitted.iter().filter(|id| !alive.contains(id)).map(|id| self.sites.name(*id));
+        let missing: Vec<String> = silent.filter(|name| !self.is_given_up(name)).map(str::to_owned).collect();
         let more = missing.len().saturating_sub(tenant.policy.geometry.m());
         if more == 0 { Ok(()) } else { Err(OpenError::TooManyLost { tenant: tenant.id, missing, more }) }
     }
@@ -194,7 +217,7 @@ async fn rebuild(
         let event = service.own_event(
             Some(tenant.id),
             Operation::Rebuild,
-            format!("{versions} versions"),
+            format!("{versions} versions{}", service.without()),
             Outcome::Done,
         );
         tenant.catalog.skip_orders(orders::GAP).await?;
@@ -233,14 +256,16 @@ fn refuse_if_silent(service: &Service, lost: &Lost, silent: &BTreeSet<SiteId>) -
     Ok(())
 }
 
-/// Names of the sites under a policy that are silent, if these are too many.
+/// Names of the sites under a policy that are silent, if these are too many;
+/// those that were given up are not waited for.
 fn enough_answered(
     service: &Service,
     policy: &ResidencyPolicy,
     silent: &BTreeSet<SiteId>,
 ) -> Result<(), Vec<String>> {
     let missing = service.sites.admitted(policy).into_iter().filter(|id| silent.contains(id));
-    let missing: Vec<String> = missing.map(|id| service.sites.name(id).to_owned()).collect();
+    let missing = missing.map(|id| service.sites.name(id)).filter(|name| !service.is_given_up(name));
+    let missing: Vec<String> = missing.map(str::to_owned).collect();
     if missing.len() <= policy.geometry.m() { Ok(()) } else { Err(missing) }
 }
 

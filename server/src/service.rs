@@ -1,6 +1,6 @@
 //! The running deployment: found, open, recover, shut down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -51,13 +51,16 @@ pub struct Host {
     pub catalogues: Execution,
     /// This replica's lease of the deployment; `None`: there are no replicas.
     pub owner: Option<Arc<dyn OwnerLease>>,
+    /// Names of sites that an operator has given up for good. A catalogue is
+    /// rebuilt without them however many they are; what they alone knew is gone.
+    pub given_up: BTreeSet<String>,
 }
 
 impl Host {
     /// A host whose sites are directories of this machine.
     pub fn of_this_machine(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         let sites = Arc::new(HostSites::new(Arc::clone(&entropy)));
-        Self { clock, entropy, sites, catalogues: Execution::Threads, owner: None }
+        Self { clock, entropy, sites, catalogues: Execution::Threads, owner: None, given_up: BTreeSet::new() }
     }
 }
 
@@ -233,7 +236,7 @@ impl Service {
         if state.exists() {
             return Err(RecoverError::Occupied(state));
         }
-        refuse_if_too_many_lost(data_dir, kit)?;
+        refuse_if_too_many_lost(data_dir, kit, &host.given_up)?;
         let recovered = Self::recover_state(host, data_dir, root, kit, progress).await;
         if recovered.is_err() && state.exists() {
             // What this attempt made must not be in the way of the next one.
@@ -503,8 +506,14 @@ fn root_key_id() -> KeyId {
     KeyId::from_bytes(bytes)
 }
 
-fn refuse_if_too_many_lost(data_dir: &Path, kit: &RecoveryKit) -> Result<(), RecoverError> {
-    let gone = |address: &&SiteAddress| address.home.is_gone(data_dir, &address.site.name);
+fn refuse_if_too_many_lost(
+    data_dir: &Path,
+    kit: &RecoveryKit,
+    given_up: &BTreeSet<String>,
+) -> Result<(), RecoverError> {
+    let gone = |address: &&SiteAddress| {
+        address.home.is_gone(data_dir, &address.site.name) && !given_up.contains(&address.site.name)
+    };
     let missing: Vec<String> =
         kit.sites.iter().filter(gone).map(|address| address.site.name.clone()).collect();
     let losable = coffer_model::Geometry::DEFAULT.m().min(kit.sites.len().saturating_sub(1));

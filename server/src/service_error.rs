@@ -90,7 +90,7 @@ pub enum OpenError {
     Tenant(#[from] OpenTenantError),
     /// A catalogue is gone, and so are more of its tenant's sites than its
     /// geometry can lose: a rebuild could leave out versions in silence.
-    #[error("the catalogue of tenant {tenant} is gone and {} of its sites do not answer ({}); {more} more would suffice to rebuild it. Nothing was changed", missing.len(), missing.join(", "))]
+    #[error("the catalogue of tenant {tenant} is gone and {} of its sites do not answer ({}); {more} more would suffice to rebuild it. Nothing was changed: bring them back; or, if they are gone for good, start once with --without-site for each: what they alone knew is left out then", missing.len(), missing.join(", "))]
     TooManyLost {
         /// Whose catalogue.
         tenant: TenantId,
@@ -98,6 +98,14 @@ pub enum OpenError {
         missing: Vec<String>,
         /// How many of them must come back.
         more: usize,
+    },
+    /// A site was given up that the deployment does not have.
+    #[error("there is no site {name} to go without; the sites are {}", known.join(", "))]
+    NoSuchSite {
+        /// Which.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
     },
     /// No site that answers has the keys of the service's own realm.
     #[error("none of the sites that answer has the keys of the service's own log; these do not answer: {}. Nothing was changed: bring one of them back", silent.join(", "))]

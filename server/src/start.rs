@@ -60,6 +60,7 @@ impl Service {
         // It also knows which sites there are: what they hold is looked at
         // when all of them are open.
         let others = service.adopt_sites().await?;
+        service.refuse_unknown_given_up()?;
         if !held {
             service.hold_sites_against_the_log().await.map_err(OpenError::Catalog)?;
         } else if others {

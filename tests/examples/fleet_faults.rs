@@ -15,27 +15,35 @@
 //! with measured times; what the machine does not permit is said in its line. It
 //! ends with 1 if something came too late, and as a failed test does if anything was wrong.
 //!
-//! `cargo build --bins && cargo run -p coffer-tests --example fleet_faults [-- SECONDS]`,
-//! as root; SECONDS without control plane, 10 if nothing is said.
+//! `cargo build --bins && cargo run -p coffer-tests --example fleet_faults [-- SECONDS [runc]]`,
+//! as root; SECONDS without control plane, 10 if nothing is said; with `runc` the pods are containers of the machine's `runc`.
 #![expect(clippy::print_stdout, reason = "a measurement prints its findings")]
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use coffer_tests::fleet::{Fleet, Measured, Programs, Story};
+use coffer_tests::fleet::{Fleet, Measured, Programs, Runs, Story};
 
 fn main() -> ExitCode {
-    let away = match std::env::args().nth(1).map(|text| text.parse()) {
-        None => 10,
-        Some(Ok(seconds)) => seconds,
-        Some(Err(_)) => {
-            println!("usage: fleet_faults [SECONDS without control plane]");
-            return ExitCode::from(2);
-        }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (seconds, runs) = match *words.as_slice() {
+        [] => ("10", Runs::Process),
+        [seconds] => (seconds, Runs::Process),
+        [seconds, "runc"] => (seconds, Runs::Runc),
+        _ => ("", Runs::Process),
     };
+    let Ok(away) = seconds.parse() else {
+        println!("usage: fleet_faults [SECONDS without control plane [runc]]");
+        return ExitCode::from(2);
+    };
+    if let Some(reason) = runs.missing() {
+        println!("this machine cannot: {reason}");
+        return ExitCode::FAILURE;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(run(Duration::from_secs(away))),
+        Ok(runtime) => runtime.block_on(run(Duration::from_secs(away), runs)),
         Err(error) => {
             println!("no runtime: {error}");
             ExitCode::FAILURE
@@ -43,10 +51,10 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(away: Duration) -> ExitCode {
-    let fleet = Fleet::start(&Programs::find()).await;
+async fn run(away: Duration, runs: Runs) -> ExitCode {
+    let fleet = Fleet::start(&Programs::find(), runs).await;
     let networks = if fleet.has_namespaces() { "in networks of their own" } else { "on the loopback" };
-    println!("six pods serve on seven nodes {networks}");
+    println!("six pods serve on seven nodes {networks}, {runs:?}");
     let mut story = Story::begin(fleet).await;
     let mut in_time = true;
     let mut tell = |measured: Measured| {

@@ -5,7 +5,7 @@
 //! | story | what is shown |
 //! |---|---|
 //! | reboot within the grace | agent stopped, pod killed, back after another pod stood in: 0 bytes copied |
-//! | loss for good | agent stopped, pod killed, given up: at most 1.05 times what lay there |
+//! | loss for good | agent stopped, pod killed, given up: at most 1.05 times what lay there; 3.15 times for objects that lie whole |
 //! | a seventh site | `coffer site rebalance --run`: at most 1.10 times its share, and the share is there |
 //! | ten become three | over three countries: ends 1-1-1, and every state on the way is legal |
 //! | attested elsewhere, forged, revoked | no new byte after 5 s; the pod goes when everything can be read without it |

@@ -238,6 +238,11 @@ impl Deployment {
         Ok(())
     }
 
+    /// At the next start these sites, and no others, are given up for good.
+    pub fn give_up(&mut self, names: &[String]) {
+        self.host.given_up = names.iter().cloned().collect();
+    }
+
     /// Removes all that is not a site: catalogues, topology, service state.
     pub fn lose_all_but_sites(&self) {
         std::fs::remove_dir_all(self.data().join("service")).unwrap();

@@ -24,6 +24,13 @@ fn a_loss_for_good_copies_what_lay_there_and_a_twentieth_more_at_most() {
     told(&a_loss(&Programs::find(), 6, 2 << 20));
 }
 
+/// The exception to the bound: `scheduler/DECISIONS.md` says why.
+#[test]
+fn a_loss_for_good_of_objects_that_lie_whole_copies_each_of_their_copies_and_no_more() {
+    let _alone = alone();
+    told(&a_loss(&Programs::find(), 12, 60_000));
+}
+
 #[test]
 fn a_new_site_is_filled_to_its_share_for_a_tenth_more_at_most() {
     let _alone = alone();

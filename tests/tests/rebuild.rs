@@ -205,6 +205,40 @@ async fn no_catalogue_is_rebuilt_while_more_sites_of_a_bucket_are_silent_than_it
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn sites_that_are_given_up_by_name_hold_up_no_rebuild_and_only_what_they_alone_knew_is_left_out() {
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("a").await;
+    let (narrow, wide) = (bucket_name("narrow"), bucket_name("wide"));
+    let promised = ResidencyPolicy { geometry: Geometry::new(2, 1).unwrap(), ..policy(&["DE", "FR", "NL"]) };
+    tenant.client.create_bucket(&narrow, Some(&promised)).await.unwrap();
+    tenant.client.create_bucket(&wide, None).await.unwrap();
+    tenant.put(&narrow, "lost", pattern(1, 300)).await;
+    tenant.put(&wide, "kept", pattern(2, 300)).await;
+    let burned = tenant.client.stat(&narrow, &object_key("lost")).await.unwrap().sites;
+    deployment.stop().await;
+    lose_catalogue(&deployment, tenant.tenant);
+    for name in &burned {
+        std::fs::rename(deployment.site_dir(name), deployment.scratch().join(name)).unwrap();
+    }
+    let refused = deployment.try_start().await.unwrap_err().to_string();
+    assert!(refused.contains("--without-site"), "{refused}");
+    deployment.give_up(&[burned[0].clone(), "burned1".to_owned()]);
+    let refused = deployment.try_start().await.unwrap_err().to_string();
+    assert!(refused.contains("no site burned1") && refused.contains(&burned[0]), "{refused}");
+
+    deployment.give_up(&burned);
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.get(&wide, "kept").await.unwrap(), pattern(2, 300));
+    let listed = tenant.client.list(&narrow, b"").await.unwrap();
+    assert!(listed.is_empty(), "what only the burned sites knew: {listed:?}");
+    let leaves = tenant.leaves().await;
+    let told = leaves.iter().rfind(|leaf| leaf.operation == "rebuild").unwrap();
+    let named = burned.iter().all(|name| told.subject.contains(name.as_str()));
+    assert!(told.subject.contains("given up: ") && named, "the log says so: {}", told.subject);
+}
+
 /// Until it hangs.
 const LONG: Duration = Duration::from_secs(120);
 

@@ -29,7 +29,7 @@ pub(crate) use drill::{RecoverFlags, StandInFlags};
 pub(crate) use durability::DurabilityFlags;
 pub(crate) use evidence::EvidenceCommand;
 #[cfg(feature = "embedded")]
-pub(crate) use fleet::{ControlFlags, FleetCommand, FleetFlags, FleetServeFlags, LogsFlags};
+pub(crate) use fleet::{ControlFlags, FleetCommand, FleetFlags, FleetServeFlags, LogsFlags, PodRuntime};
 pub(crate) use hold::{CaseCommand, HoldCommand};
 #[cfg(feature = "embedded")]
 pub(crate) use replica::{KubernetesName, ReplicaFlags};
@@ -221,6 +221,10 @@ pub(crate) struct TryFlags {
     /// and coffer-site must be beside this one; as root the pods are confined in full.
     #[arg(long)]
     pub(crate) fleet: bool,
+    /// What runs the fleet's pods [default: process].
+    #[cfg(feature = "embedded")]
+    #[arg(long, value_enum, value_name = "RUNTIME", requires = "fleet")]
+    pub(crate) fleet_runtime: Option<PodRuntime>,
     /// Keep the data directory and the restored tree.
     #[arg(long)]
     pub(crate) keep: bool,
@@ -271,6 +275,10 @@ pub(crate) struct ServeFlags {
     /// How long a silent node is waited for before what its pods hold is rebuilt elsewhere. Its place is taken much earlier, so that writes go on.
     #[arg(long, default_value = "10m", value_parser = seconds, value_name = "DURATION", requires = "fleet")]
     pub(crate) fleet_rebuild_after: Seconds,
+    /// What runs the fleet's pods; chosen with its first start [default: process].
+    #[cfg(feature = "embedded")]
+    #[arg(long, value_enum, value_name = "RUNTIME", requires = "fleet")]
+    pub(crate) fleet_runtime: Option<PodRuntime>,
     /// Who gives the root key at later starts.
     #[arg(long, value_enum, default_value = "passphrase")]
     pub(crate) custodian: CustodianKind,
@@ -286,6 +294,12 @@ pub(crate) struct ServeFlags {
     /// Where the recovery kit goes [default: recovery-kit.json in the config directory].
     #[arg(long, value_name = "FILE")]
     pub(crate) kit_out: Option<PathBuf>,
+    /// A site that is lost for good, for a start that would wait for it to make a catalogue again; repeat it.
+    ///
+    /// However many of them there are, the catalogue is made from the other sites, and its log says so. Objects
+    /// and deletions that these sites alone knew are left out, even if one of them comes back later.
+    #[arg(long = "without-site", value_name = "NAME")]
+    pub(crate) without_sites: Vec<String>,
     /// Where the pods are now: JSON that whoever places them replaces when one has moved [default: where the site file says].
     #[arg(long, value_name = "FILE")]
     pub(crate) endpoints_file: Option<PathBuf>,

@@ -3,6 +3,7 @@
 
 pub(crate) mod enter;
 pub(crate) mod landlock;
+pub(crate) mod memory_files;
 pub(crate) mod mounts;
 pub(crate) mod outward;
 pub(crate) mod plan;

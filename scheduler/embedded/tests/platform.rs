@@ -11,6 +11,7 @@ use coffer_embedded::store::Limits;
 use coffer_embedded::{Embedded, NoAudit, NoNodeAccess, Options};
 use coffer_model::{Clock, Entropy, Timestamp};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -62,19 +63,37 @@ struct Home {
     client: Client,
     clock: Arc<HandClock>,
     faults: Arc<Mutex<Vec<String>>>,
-    _directory: tempfile::TempDir,
-    _tasks: JoinSet<()>,
+    directory: tempfile::TempDir,
+    tasks: JoinSet<()>,
+    /// Done when the store is closed.
+    closed: BoxFuture<'static, ()>,
 }
 
 impl Home {
     async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(HandClock(AtomicU64::new(0)));
+        let home = Self::open(tempfile::tempdir().unwrap(), clock).await;
+        home.make::<Namespace>("", json!({"metadata": {"name": "coffer"}})).await;
+        home
+    }
+
+    /// The control plane ends, so much time passes, and the next one begins over what it left.
+    async fn away_for(self, seconds: u64) -> Self {
+        let Self { client, clock, directory, mut tasks, closed, .. } = self;
+        tasks.shutdown().await;
+        drop(client);
+        closed.await;
+        clock.forward(seconds);
+        Self::open(directory, clock).await
+    }
+
+    async fn open(directory: tempfile::TempDir, clock: Arc<HandClock>) -> Self {
         let embedded = Embedded::open(Options {
             path: directory.path().join("api.db"),
             limits: Limits::default(),
             clock: clock.clone(),
-            entropy: Arc::new(Counting(AtomicU64::new(1))),
+            // No number is given twice, whoever is the next.
+            entropy: Arc::new(Counting(AtomicU64::new(1 + (clock.monotonic().as_secs() << 32)))),
             nodes: Arc::new(NoNodeAccess),
             audit: Arc::new(NoAudit),
         })
@@ -96,9 +115,8 @@ impl Home {
         tasks.spawn(async move {
             platform::run(controllers, of_them, settings, told, std::future::pending()).await
         });
-        let home = Self { client, clock, faults, _directory: directory, _tasks: tasks };
-        home.make::<Namespace>("", json!({"metadata": {"name": "coffer"}})).await;
-        home
+        let closed = Box::pin(embedded.closed());
+        Self { client, clock, faults, directory, tasks, closed }
     }
 
     fn api<K>(&self, namespace: &str) -> Api<K>
@@ -308,6 +326,74 @@ async fn a_silent_node_is_tainted_and_its_pods_are_replaced_only_where_it_promis
     assert!(pods.get("well").await.unwrap().metadata.deletion_timestamp.is_none());
     nodes.delete("birch", &DeleteParams::default()).await.unwrap();
     home.while_time_passes(until_gone(&pods, "unknown")).await;
+}
+
+/// A budget over all pods has been counted, so that everything has been looked at since it was made.
+async fn looked(home: &Home, name: &str, healthy: i32) {
+    let budget = json!({
+        "metadata": {"name": name},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "site"}}},
+    });
+    home.make::<PodDisruptionBudget>("coffer", budget).await;
+    let counted = |budget: Option<&PodDisruptionBudget>| {
+        budget
+            .and_then(|budget| budget.status.as_ref())
+            .is_some_and(|status| status.current_healthy == healthy)
+    };
+    until(&home.api("coffer"), name, counted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_minutes_without_a_control_plane_cost_no_node_and_no_pod_and_the_next_one_looks_after_them() {
+    let home = Home::start().await;
+    for node in ["ash", "birch", "cedar"] {
+        home.node(node, json!({platform::nodes::SELF_FENCING: "20"})).await;
+    }
+    // Whoever counted their nodes as silent would evict them at once, and forget them soon after.
+    let quick = json!([{"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}]);
+    for (pod, node) in [("a", "ash"), ("b", "birch"), ("c", "cedar")] {
+        home.pod(pod, json!({"spec": {"nodeName": node, "tolerations": quick}})).await;
+    }
+    home.make::<Service>(
+        "coffer",
+        json!({
+            "metadata": {"name": "sites"},
+            "spec": {"selector": {"app": "site"}, "ports": [{"name": "grpc", "port": 7443}]},
+        }),
+    )
+    .await;
+    looked(&home, "before", 3).await;
+    let uids = async |home: &Home| {
+        let pods = home.api::<Pod>("coffer").list(&Default::default()).await.unwrap().items;
+        let of = |pod: Pod| {
+            (pod.name_any(), pod.metadata.uid.clone(), pod.metadata.deletion_timestamp.is_some(), ready(&pod))
+        };
+        pods.into_iter().map(of).collect::<Vec<_>>()
+    };
+    let before = uids(&home).await;
+
+    let home = home.away_for(600).await;
+    // Nobody has renewed a lease yet: each of them ended 590 seconds ago.
+    for look in ["first", "second", "third"] {
+        looked(&home, look, 3).await;
+    }
+    assert_eq!(uids(&home).await, before, "nobody was evicted, marked or made anew");
+    let nodes = Api::<Node>::all(home.client.clone());
+    for node in nodes.list(&Default::default()).await.unwrap() {
+        assert_eq!(node.spec.as_ref().and_then(|spec| spec.taints.clone()), None, "{}", node.name_any());
+        let conditions = node.status.unwrap().conditions.unwrap();
+        assert!(conditions.iter().all(|one| one.type_ != "Ready" || one.status == "True"));
+    }
+
+    // It does its work: who comes is found, and who stays silent from now on is missed.
+    home.pod("d", json!({"spec": {"nodeName": "cedar"}})).await;
+    let four = |slice: Option<&EndpointSlice>| slice.is_some_and(|slice| slice.endpoints.len() == 4);
+    until(&home.api("coffer"), "sites-endpoints", four).await;
+    let pods = home.api::<Pod>("coffer");
+    home.while_time_passes(until_gone(&pods, "a")).await;
+    let left: Vec<_> =
+        uids(&home).await.into_iter().filter(|(name, ..)| name == "c" || name == "d").collect();
+    assert!(left.len() == 2 && left.iter().all(|(_, _, going, ready)| !going && *ready), "{left:?}");
 }
 
 impl Home {

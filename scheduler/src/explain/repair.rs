@@ -10,14 +10,15 @@ use std::sync::Arc;
 use coffer_model::{Country, FailureDomain, Jurisdiction};
 use serde::{Deserialize, Serialize};
 
-use crate::around::Around;
-use crate::assign::{Candidate, Problem};
-use crate::decide::{View, decide, place};
+use crate::around::{Around, shunning};
+use crate::assign::{Assignment, Candidate, Place, Problem};
+use crate::decide::{View, decide};
 use crate::explain::Relaxed;
 use crate::filter::{Obstacle, may_run, obstacles};
+use crate::whereabouts::Shunned;
 use crate::{
     Affinity, Attestation, Cluster, Constraint, Costs, NeighbourName, Node, NodeName, Operator, Pod,
-    Resource, Resources, Runner, SiteSet, Taint, Topology,
+    Resource, Resources, Runner, SiteSet, Spread, Taint, Topology,
 };
 
 /// One change.
@@ -59,7 +60,7 @@ fn price(obstacle: &Obstacle) -> Option<i128> {
         Obstacle::Tainted(_) => Some(4),
         Obstacle::NotReady => Some(16),
         Obstacle::Lacking(_) => Some(64),
-        Obstacle::Shunned(Runner::Neighbour(_)) => Some(128),
+        Obstacle::Shunned(Runner::Neighbour(_)) => Some(MOVE_AWAY),
         // Where a node stands is not for sale; a demand of the set is waived for all nodes, or for none.
         Obstacle::NotAttested
         | Obstacle::Jurisdiction(_)
@@ -71,7 +72,14 @@ fn price(obstacle: &Obstacle) -> Option<i128> {
     }
 }
 
+const MOVE_AWAY: i128 = 128;
 const NEW_NODE: i128 = 1024;
+/// In a country where there is none yet: rather in one that is known already.
+const NEW_COUNTRY: i128 = NEW_NODE + 1;
+/// Pods of others of which it is tried to move them away for all pods at once.
+const MOVED_MAX: usize = 4;
+/// Countries with nodes, none of which would do as it is, of which it is tried to leave them alone.
+const OPTIONAL_MAX: usize = 6;
 
 /// The cheapest repairs that were found and tried; none where nothing helped.
 pub(super) fn cheapest(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Vec<Repair> {
@@ -80,8 +88,9 @@ pub(super) fn cheapest(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Vec<R
     for raised in all {
         let mut revised = set.clone();
         raised.iter().for_each(|repair| repair.apply(&mut cluster.clone(), &mut revised, 0));
-        if let Some(mut repairs) = of_nodes(cluster, &revised, costs) {
-            repairs.extend(raised);
+        if let Some(of_nodes) = of_nodes(cluster, &revised, costs) {
+            // The set first: a new node has the labels that are asked for then.
+            let repairs = [raised, of_nodes].concat();
             if helps(cluster, set, costs, &repairs) {
                 return repairs;
             }
@@ -135,59 +144,183 @@ fn helps(cluster: &Cluster, set: &SiteSet, costs: &Costs, repairs: &[Repair]) ->
     decide(&cluster, &set, costs).is_ok()
 }
 
-/// The cheapest changes of nodes with which the spread can be kept.
+/// The cheapest changes of nodes with which the spread can be kept, and who of others moves away for it.
 fn of_nodes(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Option<Vec<Repair>> {
-    let view = View { cluster, set, costs, relaxed: Relaxed::default() };
-    let pods = view.unbound();
-    let new = new_nodes(cluster, set, &pods);
-    let candidates: Vec<Arc<[Candidate]>> =
-        pods.iter().map(|pod| candidates(cluster, set, pod, &new).into()).collect();
-    let (_, _, problem) = view.problem();
-    let problem = Problem { candidates, spread: set.spread, already: problem.already };
-    let assignment = problem.solve()?;
-    let mut repairs = BTreeSet::new();
-    let mut added = Vec::new();
-    for (pod, name) in pods.iter().zip(&assignment.nodes) {
-        match cluster.node(name) {
-            Some(node) => repairs.extend(put_right(cluster, set, pod, node)),
-            None => {
-                let (country, _) = new.get(name)?;
-                added.push(Repair::AddNode { country: *country, free: pod.needs });
-            }
+    let mut best: Option<(i128, Vec<Repair>)> = None;
+    for moved in subsets(&shunners(cluster, set)) {
+        let mut after = cluster.clone();
+        let mut cost = 0;
+        for name in &moved {
+            after.remove_neighbour(name);
+            cost += MOVE_AWAY;
+        }
+        if best.as_ref().is_some_and(|(known, _)| *known <= cost) {
+            continue;
+        }
+        let Some((price, repairs)) = Purchase::of(&after, set, costs).cheapest() else { continue };
+        if best.as_ref().is_none_or(|(known, _)| price + cost < *known) {
+            let moved = moved.into_iter().map(Repair::MoveAway);
+            best = Some((price + cost, moved.chain(repairs).collect()));
         }
     }
-    Some(repairs.into_iter().chain(added).collect())
+    best.map(|(_, repairs)| repairs)
 }
 
+/// Pods of others that want one of the set's not near. Whoever shuns several of them moves away only once.
+fn shunners(cluster: &Cluster, set: &SiteSet) -> Vec<NeighbourName> {
+    let mut all = BTreeSet::new();
+    for pod in &set.pods {
+        for term in shunning(cluster, &set.name, pod) {
+            let runners = cluster.shunning().get(term).into_iter().flat_map(Shunned::runners);
+            all.extend(runners.filter_map(|runner| match runner {
+                Runner::Neighbour(name) => Some(name.clone()),
+                Runner::Pod(_) => None,
+            }));
+        }
+    }
+    all.into_iter().take(MOVED_MAX).collect()
+}
+
+/// Every choice of some of them, nobody at first.
+fn subsets<T: Clone>(of: &[T]) -> Vec<Vec<T>> {
+    let mut all = vec![Vec::new()];
+    for one in of {
+        let with: Vec<Vec<T>> = all.iter().map(|some| [some.clone(), vec![one.clone()]].concat()).collect();
+        all.extend(with);
+    }
+    all.sort_by_key(Vec::len);
+    all
+}
+
+/// What can be had at what price.
+struct Purchase<'a> {
+    cluster: &'a Cluster,
+    set: &'a SiteSet,
+    pods: Vec<&'a Pod>,
+    new: BTreeMap<NodeName, (Country, FailureDomain)>,
+    candidates: Vec<Vec<Candidate>>,
+    already: Vec<(NodeName, Place)>,
+}
+
+impl<'a> Purchase<'a> {
+    fn of(cluster: &'a Cluster, set: &'a SiteSet, costs: &'a Costs) -> Self {
+        let view = View { cluster, set, costs, relaxed: Relaxed::default() };
+        let pods = view.unbound();
+        let new = new_nodes(cluster, set, &pods);
+        let candidates = pods.iter().map(|pod| candidates(&view, pods.len(), pod, &new)).collect();
+        Self { cluster, set, pods, new, candidates, already: view.bare_problem().already }
+    }
+
+    fn solve(&self, spread: Spread, shut: &BTreeSet<Country>) -> Option<Assignment> {
+        let open = |one: &&Candidate| one.place.country.is_none_or(|country| !shut.contains(&country));
+        let of_pod =
+            |all: &Vec<Candidate>| -> Arc<[Candidate]> { all.iter().filter(open).cloned().collect() };
+        let candidates = self.candidates.iter().map(of_pod).collect();
+        Problem { candidates, spread, already: self.already.clone() }.solve()
+    }
+
+    fn cheapest(&self) -> Option<(i128, Vec<Repair>)> {
+        let spread = self.set.spread;
+        let unbound = self.solve(Spread { country_skew: None, ..spread }, &BTreeSet::new())?;
+        let best = match spread.country_skew {
+            None => unbound,
+            Some(_) => self.within_skew(unbound.cost)?,
+        };
+        Some((best.cost, self.repairs(&best)?))
+    }
+
+    /// Countries count for the skew that could take a pod. One where something would have to be put right for that
+    /// counts only if it is: so each choice of such countries that are left alone is one to try, down to what it
+    /// would cost without a skew.
+    fn within_skew(&self, least: i128) -> Option<Assignment> {
+        let mut best: Option<Assignment> = None;
+        for shut in self.left_alone() {
+            let found = self.solve(self.set.spread, &shut);
+            if let Some(found) = found.filter(|found| best.as_ref().is_none_or(|best| found.cost < best.cost))
+            {
+                let is_least = found.cost <= least;
+                best = Some(found);
+                if is_least {
+                    break;
+                }
+            }
+        }
+        best
+    }
+
+    fn left_alone(&self) -> Vec<BTreeSet<Country>> {
+        let mut cheapest: BTreeMap<Country, i128> = BTreeMap::new();
+        for candidate in self.candidates.iter().flatten() {
+            if let Some(country) = candidate.place.country {
+                let known = cheapest.entry(country).or_insert(candidate.cost);
+                *known = (*known).min(candidate.cost);
+            }
+        }
+        let held: BTreeSet<Country> = self.already.iter().filter_map(|(_, place)| place.country).collect();
+        let known = self.cluster.countries();
+        let priced = cheapest.iter().filter(|(country, cost)| **cost > 0 && !held.contains(country));
+        let (mut old, foreign): (Vec<Country>, Vec<Country>) =
+            priced.map(|(country, _)| *country).partition(|country| known.contains(country));
+        old.truncate(OPTIONAL_MAX);
+        let mut all = Vec::new();
+        // New countries are alike, as far as the skew is concerned: only how many there are matters.
+        for left in (0..=foreign.len()).rev() {
+            let without: Vec<Country> = foreign.iter().rev().take(left).copied().collect();
+            let some = subsets(&old).into_iter();
+            all.extend(some.map(|some| some.into_iter().chain(without.iter().copied()).collect()));
+        }
+        all
+    }
+
+    fn repairs(&self, assignment: &Assignment) -> Option<Vec<Repair>> {
+        let mut repairs = BTreeSet::new();
+        let mut added = Vec::new();
+        for (pod, name) in self.pods.iter().zip(&assignment.nodes) {
+            match self.cluster.node(name) {
+                Some(node) => repairs.extend(put_right(self.cluster, self.set, pod, node)),
+                None => {
+                    let (country, _) = self.new.get(name)?;
+                    added.push(Repair::AddNode { country: *country, free: pod.needs });
+                }
+            }
+        }
+        Some(repairs.into_iter().chain(added).collect())
+    }
+}
+
+/// Of the nodes that can be put right those that a cheapest repair can need, and new ones.
 fn candidates(
-    cluster: &Cluster,
-    set: &SiteSet,
+    view: &View<'_>,
+    pods: usize,
     pod: &Pod,
     new: &BTreeMap<NodeName, (Country, FailureDomain)>,
 ) -> Vec<Candidate> {
+    let View { cluster, set, .. } = view;
     let around = Around::of(cluster, &set.name, pod);
-    let known = cluster.nodes().filter_map(|(node, _)| {
+    let (known, _) = view.scan(pods, |node, _| {
         let free = cluster.free_for(&set.name, pod.priority, &node.name);
         let all = obstacles(pod, &set.residency, node, &free).chain(around.obstacles(node));
-        let prices: Option<i128> = all.map(|obstacle| price(&obstacle)).sum();
-        prices.map(|cost| Candidate { node: node.name.clone(), place: place(node), cost })
+        all.map(|obstacle| price(&obstacle)).sum()
     });
-    let would_do = |country: &Country| {
-        let node = new_node(set, *country, pod.needs, 0);
-        node.is_some_and(|node| {
-            let mut all = obstacles(pod, &set.residency, &node, &pod.needs).chain(around.obstacles(&node));
-            all.next().is_none()
-        })
-    };
     let countries: BTreeSet<Country> = new.values().map(|(country, _)| *country).collect();
+    let would_do = |country: &Country| would_do(set, pod, &around, *country);
     let countries: BTreeSet<Country> = countries.into_iter().filter(would_do).collect();
     let bought = new.iter().filter(|(_, (country, _))| countries.contains(country));
+    let known_countries = cluster.countries();
     let bought = bought.map(|(name, (country, domain))| Candidate {
         node: name.clone(),
-        place: crate::assign::Place { country: Some(*country), domain: domain.clone() },
-        cost: NEW_NODE,
+        place: Place { country: Some(*country), domain: domain.clone() },
+        cost: if known_countries.contains(country) { NEW_NODE } else { NEW_COUNTRY },
     });
-    known.chain(bought).collect()
+    known.into_iter().chain(bought).collect()
+}
+
+/// Whether a new node in a country would be one for a pod.
+fn would_do(set: &SiteSet, pod: &Pod, around: &Around<'_>, country: Country) -> bool {
+    new_node(set, country, pod.needs, 0).is_some_and(|node| {
+        let mut all = obstacles(pod, &set.residency, &node, &pod.needs).chain(around.obstacles(&node));
+        all.next().is_none()
+    })
 }
 
 /// What has to change on a node before a pod may run there.
@@ -218,9 +351,8 @@ fn put_right(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> Vec<Re
     may_run(cluster, set, pod, node).into_iter().filter_map(repair).collect()
 }
 
-/// Nodes that could be added: in every country where the set may stand, one for each pod.
-/// With a bound on how far countries differ, only where it has nodes already, if anywhere:
-/// a new country would have to take pods too.
+/// Nodes that could be added: in every country with nodes where the set may stand, and in others where they would be
+/// ones for its pods, one for each pod.
 fn new_nodes(
     cluster: &Cluster,
     set: &SiteSet,
@@ -232,13 +364,14 @@ fn new_nodes(
         set.residency.admits_country(&attested)
     };
     let mut countries: Vec<Country> = cluster.countries().into_iter().filter(legal).collect();
-    // Where anything goes, a country that has no node yet is advised only if no other has one.
-    let named = !set.residency.allow.is_empty() && set.spread.country_skew.is_none();
-    if named || countries.is_empty() {
-        let others: Vec<Country> =
-            every_country().filter(|one| legal(one) && !countries.contains(one)).take(pods.len()).collect();
-        countries.extend(others);
-    }
+    let around: Vec<(&Pod, Around<'_>)> =
+        pods.iter().map(|pod| (*pod, Around::of(cluster, &set.name, pod))).collect();
+    let is_one = |country: &Country| around.iter().any(|(pod, around)| would_do(set, pod, around, *country));
+    let others: Vec<Country> = every_country()
+        .filter(|one| legal(one) && !countries.contains(one) && is_one(one))
+        .take(pods.len())
+        .collect();
+    countries.extend(others);
     let mut new = BTreeMap::new();
     for (index, country) in countries.into_iter().enumerate() {
         for number in 0..pods.len() {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::{Country, FailureDomain, Jurisdiction, Tier};
 use coffer_scheduler::{
-    Attestation, Cluster, Effect, Home, Node, Pod, PodId, Residency, Resources, SiteSet, Spread, Taint,
-    Toleration, Traits,
+    Attestation, Cluster, Effect, Home, Node, NodeName, Pod, PodId, Residency, Resources, SiteSet, Spread,
+    Taint, Toleration, Traits,
 };
 
 use crate::wishes::{affinity, demands_met, label_node, populate};
@@ -148,17 +148,22 @@ fn bind_some(chance: &mut Chance, cluster: &mut Cluster, set: &SiteSet) {
     }
 }
 
-/// Whether a pod may run on a node, said once more.
-fn allowed(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> bool {
-    let free = cluster.free(&node.name);
-    let Some(attested) = &node.attested else { return false };
+/// Whether a node stands where pods of the set may; of one that nobody attests it is said.
+pub(crate) fn stands_well(set: &SiteSet, node: &Node, unattested: bool) -> bool {
+    let Some(attested) = &node.attested else { return unattested };
     let listed = |list: &[Jurisdiction]| list.iter().any(|one| one.contains(attested.country));
+    (set.residency.allow.is_empty() || listed(&set.residency.allow))
+        && !listed(&set.residency.deny)
+        && attested.tier >= set.residency.tier_min
+}
+
+/// Whether a pod may run on a node, said once more.
+fn allowed(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node, unattested: bool) -> bool {
+    let free = cluster.free(&node.name);
     let tolerated = |taint: &Taint| pod.tolerations.iter().any(|toleration| toleration.covers(taint));
     node.ready
         && !node.cordoned
-        && (set.residency.allow.is_empty() || listed(&set.residency.allow))
-        && !listed(&set.residency.deny)
-        && attested.tier >= set.residency.tier_min
+        && stands_well(set, node, unattested)
         && pod.selector.iter().all(|pair| node.labels.get_key_value(pair.0) == Some(pair))
         && node.taints.iter().all(tolerated)
         && free.cpu_millis >= pod.needs.cpu_millis
@@ -188,50 +193,83 @@ pub(crate) fn least_moved(cluster: &Cluster, set: &SiteSet) -> Option<u64> {
 }
 
 /// What the cheapest legal placement costs.
-pub(crate) fn least_cost(cluster: &Cluster, set: &SiteSet, cost: &dyn Fn(&Pod, &Node) -> u64) -> Option<u64> {
-    let all: Vec<&Node> = cluster.nodes().map(|(node, _)| node).collect();
-    let mut chosen: Vec<&Node> = Vec::new();
-    let (mut pods, mut could): (Vec<&Pod>, BTreeSet<Country>) = (Vec::new(), BTreeSet::new());
-    for pod in &set.pods {
-        match cluster.node_of(&set.id(pod)) {
-            Some(node) => chosen.push(node),
-            None => pods.push(pod),
-        }
-    }
-    let taken: Vec<_> = chosen.iter().map(|node| node.name.clone()).collect();
-    for node in &all {
-        let usable = !taken.contains(&node.name) && pods.iter().any(|pod| allowed(cluster, set, pod, node));
-        if usable || taken.contains(&node.name) {
-            could.extend(node.attested.as_ref().map(|attested| attested.country));
-        }
-    }
-    let oracle = Oracle { cluster, set, all, could, before: chosen.len(), cost };
-    oracle.best(&pods, &mut chosen)
+pub(crate) fn least_cost(cluster: &Cluster, set: &SiteSet, cost: Price<'_>) -> Option<u64> {
+    let (oracle, pods, mut chosen) = Oracle::of(cluster, set, false);
+    Oracle { cost: Some(cost), ..oracle }.best(&pods, &mut chosen)
 }
+
+/// Whether there is any legal placement. Nodes that nobody attests are in no country, and fail alone; pods may be on
+/// them only if that is said.
+pub(crate) fn is_placeable(cluster: &Cluster, set: &SiteSet, unattested: bool) -> bool {
+    let (oracle, pods, mut chosen) = Oracle::of(cluster, set, unattested);
+    oracle.best(&pods, &mut chosen).is_some()
+}
+
+/// Whether the pods that run nowhere may run on these nodes, in the order of their numbers.
+pub(crate) fn is_legal(cluster: &Cluster, set: &SiteSet, on: &[NodeName]) -> bool {
+    let (oracle, pods, mut chosen) = Oracle::of(cluster, set, false);
+    for (pod, name) in pods.iter().zip(on) {
+        let node = cluster.node(name).unwrap();
+        if chosen.iter().any(|other| other.name == *name) || !allowed(cluster, set, pod, node, false) {
+            return false;
+        }
+        chosen.push(node);
+    }
+    pods.len() == on.len() && oracle.is_spread(&chosen)
+}
+
+/// What a pod costs on a node.
+type Price<'a> = &'a dyn Fn(&Pod, &Node) -> u64;
 
 struct Oracle<'a> {
     cluster: &'a Cluster,
     set: &'a SiteSet,
+    unattested: bool,
     all: Vec<&'a Node>,
     /// Countries among which the skew counts.
     could: BTreeSet<Country>,
     before: usize,
-    cost: &'a dyn Fn(&Pod, &Node) -> u64,
+    /// `None`: any placement will do.
+    cost: Option<Price<'a>>,
 }
 
 impl<'a> Oracle<'a> {
+    /// With the pods that run nowhere, and the nodes of the others.
+    fn of(cluster: &'a Cluster, set: &'a SiteSet, unattested: bool) -> (Self, Vec<&'a Pod>, Vec<&'a Node>) {
+        let all: Vec<&Node> = cluster.nodes().map(|(node, _)| node).collect();
+        let mut chosen: Vec<&Node> = Vec::new();
+        let (mut pods, mut could): (Vec<&Pod>, BTreeSet<Country>) = (Vec::new(), BTreeSet::new());
+        for pod in &set.pods {
+            match cluster.node_of(&set.id(pod)) {
+                Some(node) => chosen.push(node),
+                None => pods.push(pod),
+            }
+        }
+        let taken: Vec<_> = chosen.iter().map(|node| node.name.clone()).collect();
+        for node in &all {
+            let fits = |pod: &&Pod| allowed(cluster, set, pod, node, unattested);
+            let usable = !taken.contains(&node.name) && pods.iter().any(fits);
+            if usable || taken.contains(&node.name) {
+                could.extend(node.attested.as_ref().map(|attested| attested.country));
+            }
+        }
+        let before = chosen.len();
+        (Self { cluster, set, unattested, all, could, before, cost: None }, pods, chosen)
+    }
+
     fn best(&self, pods: &[&Pod], chosen: &mut Vec<&'a Node>) -> Option<u64> {
         let Some((pod, rest)) = pods.split_first() else { return self.is_spread(chosen).then_some(0) };
         let mut best = None;
         for node in &self.all {
             if chosen.iter().any(|other| other.name == node.name)
-                || !allowed(self.cluster, self.set, pod, node)
+                || !allowed(self.cluster, self.set, pod, node, self.unattested)
             {
                 continue;
             }
             chosen.push(node);
             if let Some(moved) = self.best(rest, chosen) {
-                let own = (self.cost)(pod, node);
+                let Some(cost) = self.cost else { return Some(0) };
+                let own = cost(pod, node);
                 best = Some(best.map_or(moved + own, |known: u64| known.min(moved + own)));
             }
             chosen.pop();
@@ -243,15 +281,20 @@ impl<'a> Oracle<'a> {
     fn is_spread(&self, chosen: &[&Node]) -> bool {
         let spread = self.set.spread;
         let new = &chosen[self.before..];
-        let place = |node: &&Node| node.attested.as_ref().map(|one| (one.country, one.domain.clone()));
+        let place = |node: &&Node| match &node.attested {
+            Some(one) => (Some(one.country), one.domain.clone()),
+            None => (None, FailureDomain(node.name.to_string())),
+        };
         let in_domain = |node: &&Node| chosen.iter().filter(|other| place(other) == place(node)).count();
         let country = |node: &&Node| node.attested.as_ref().map(|one| one.country);
-        let in_country = |of: Option<Country>| chosen.iter().filter(|node| country(node) == of).count();
+        let in_country = |of: Country| chosen.iter().filter(|node| country(node) == Some(of)).count();
         let within = |bound: Option<u32>, count: usize| bound.is_none_or(|most| count <= most as usize);
-        let fewest = self.could.iter().map(|one| in_country(Some(*one))).min().unwrap_or(0);
+        let fewest = self.could.iter().map(|one| in_country(*one)).min().unwrap_or(0);
         new.iter().all(|node| in_domain(node) <= spread.per_domain as usize)
-            && new.iter().all(|node| within(spread.per_country, in_country(country(node))))
-            && new.iter().all(|node| within(spread.country_skew, in_country(country(node)) - fewest))
+            && new.iter().filter_map(country).all(|country| {
+                within(spread.per_country, in_country(country))
+                    && within(spread.country_skew, in_country(country) - fewest)
+            })
     }
 }
 

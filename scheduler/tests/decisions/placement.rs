@@ -84,7 +84,7 @@ fn large(seed: u64) -> (Cluster, SiteSet) {
 
 /// The Hungarian method (Kuhn 1955, in the O(n²m) form with potentials), on a
 /// matrix of pods by nodes: another algorithm, with nothing of the product's.
-fn hungarian(costs: &[Vec<i64>]) -> i64 {
+pub(crate) fn hungarian(costs: &[Vec<i64>]) -> i64 {
     let (n, m) = (costs.len(), costs[0].len());
     let (mut u, mut v) = (vec![0; n + 1], vec![0; m + 1]);
     let mut row_of = vec![0; m + 1];

@@ -244,6 +244,12 @@ pub(crate) fn missed(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -
     nodes.chain(near).chain(apart).map(u64::from).sum()
 }
 
+/// Whether somebody else wants a pod of the set not near.
+pub(crate) fn shuns_set(one: &Neighbour, set: &SiteSet) -> bool {
+    let mut pods = set.pods.iter().map(|pod| labels_of(&set.id(pod), &pod.labels));
+    pods.any(|labels| one.traits.apart.iter().any(|term| means(term, &Space::Fleet, &labels)))
+}
+
 /// The same without anybody who shuns another.
 pub(crate) fn without_shunning(cluster: &mut Cluster) {
     let bound: Vec<PodId> = cluster.bound().map(|(id, _)| id.clone()).collect();

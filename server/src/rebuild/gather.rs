@@ -73,6 +73,7 @@ pub(crate) async fn each<T: Send + 'static, E: From<CatalogError>>(
         let read = move |listed| async move {
             let batch = read(sites, listed, Arc::clone(open)).await;
             batch.found.iter().for_each(|found| opened.note(&found.holders));
+            batch.foreign.iter().for_each(|holders| opened.note_foreign(holders));
             batch
         };
         let mut batches = std::pin::pin!(listings.map(read).buffered(BATCHES));
@@ -108,13 +109,16 @@ pub(crate) struct Batch<T> {
     pub(crate) found: Vec<Found<T>>,
     /// Sites that did not answer.
     pub(crate) silent: BTreeSet<SiteId>,
+    /// Of each record that nobody here can open, the sites that list what was read.
+    foreign: Vec<Vec<SiteId>>,
     unreadable: u64,
 }
 
 /// Reads a batch, each record from one of its holders, and opens it; what does
 /// not open is looked for at the other holders.
 pub(crate) async fn read<T: Send + 'static>(sites: &Sites, listed: Vec<Listed>, open: Open<T>) -> Batch<T> {
-    let mut batch = Batch { found: Vec::with_capacity(listed.len()), silent: BTreeSet::new(), unreadable: 0 };
+    let found = Vec::with_capacity(listed.len());
+    let mut batch = Batch { found, silent: BTreeSet::new(), foreign: Vec::new(), unreadable: 0 };
     let copies = first_copies(sites, &listed).await;
     let opening = Arc::clone(&open);
     let look_at_all = move || {
@@ -138,7 +142,10 @@ pub(crate) async fn read<T: Send + 'static>(sites: &Sites, listed: Vec<Listed>, 
                 let holders = holders.into_iter().map(|(site, _)| site).collect();
                 batch.found.push(Found { id, value, holders, body_bytes });
             }
-            Settled::Foreign => {}
+            Settled::Foreign(read) => {
+                let same = holders.iter().filter(|(_, digest)| read.contains(digest));
+                batch.foreign.push(same.map(|(site, _)| *site).collect());
+            }
             Settled::Unreadable => batch.unreadable += 1,
         }
     }
@@ -204,14 +211,19 @@ impl<T> Look<T> {
 
 enum Settled<T> {
     Good(T, usize),
-    Foreign,
+    /// With the digests of what was read.
+    Foreign(Vec<Digest>),
     Unreadable,
 }
+
+/// So many times more a holder is asked that did not answer.
+const ASKED_AGAIN: usize = 2;
 
 /// The first copy that opens among the other holders. A copy that is not
 /// looked for is not read twice, and hides no other copy: a site that lies
 /// about whose a record is would otherwise make it disappear. A copy that does
-/// not open is its site's fault.
+/// not open is its site's fault. A call may fail once, and what is left out of a
+/// catalogue is left out for good: who did not answer is asked again.
 async fn others<T>(
     sites: &Sites,
     id: RecordId,
@@ -223,26 +235,35 @@ async fn others<T>(
     let start = first_holder(&Listed { id, holders: holders.to_vec(), body_bytes: 0 });
     let mut foreign: Vec<(SiteId, Digest)> = Vec::new();
     let mut first = Some(first);
-    for (site_id, listed) in holders.iter().cycle().skip(start).take(holders.len()) {
-        if foreign.iter().any(|(_, digest)| digest == listed) {
-            continue;
-        }
-        let look = match first.take() {
-            Some(look) => look,
-            None => match sites.get(*site_id) {
-                Some(site) => Look::at(site.get(id).await, open),
-                None => Look::Silent,
-            },
-        };
-        match look {
-            Look::Good(value, bytes) => {
-                foreign.iter().for_each(|(liar, _)| sites.report(*liar));
-                return Settled::Good(value, bytes);
+    let mut asked: Vec<_> = holders.iter().cycle().skip(start).take(holders.len()).copied().collect();
+    for _ in 0..=ASKED_AGAIN {
+        let mut unanswered = Vec::new();
+        for (site_id, listed) in asked {
+            if foreign.iter().any(|(_, digest)| *digest == listed) {
+                continue;
             }
-            Look::Foreign(digest) => foreign.push((*site_id, digest)),
-            Look::Silent => drop(silent.insert(*site_id)),
-            Look::Bad => sites.report(*site_id),
+            let look = match first.take() {
+                Some(look) => look,
+                None => match sites.get(site_id) {
+                    Some(site) => Look::at(site.get(id).await, open),
+                    None => Look::Silent,
+                },
+            };
+            match look {
+                Look::Good(value, bytes) => {
+                    foreign.iter().for_each(|(liar, _)| sites.report(*liar));
+                    return Settled::Good(value, bytes);
+                }
+                Look::Foreign(digest) => foreign.push((site_id, digest)),
+                Look::Silent => unanswered.push((site_id, listed)),
+                Look::Bad => sites.report(site_id),
+            }
         }
+        asked = unanswered;
     }
-    if foreign.is_empty() { Settled::Unreadable } else { Settled::Foreign }
+    silent.extend(asked.into_iter().map(|(site, _)| site));
+    match foreign.is_empty() {
+        true => Settled::Unreadable,
+        false => Settled::Foreign(foreign.into_iter().map(|(_, digest)| digest).collect()),
+    }
 }

@@ -8,7 +8,7 @@ use coffer_model::{Digest, RecordId, SiteId};
 use coffer_regions::{ListedRecord, RecordKind, Site, SiteError};
 use tokio::task::JoinHandle;
 
-use crate::listing::{is_credible, vouched};
+use crate::listing::{is_credible_served, vouched};
 use crate::sites::Sites;
 
 /// Records that one request for a listing asks for.
@@ -45,20 +45,35 @@ pub(crate) struct Merge<'a> {
 }
 
 /// How many of the records that each site listed turned out to be what is
-/// looked for. Only others count against a site: of these it may have any
-/// number.
+/// looked for, and how many are somebody else's. Only others count against a
+/// site: of the first it may have any number.
 #[derive(Default)]
-pub(crate) struct Opened(Mutex<BTreeMap<SiteId, u64>>);
+pub(crate) struct Opened(Mutex<BTreeMap<SiteId, Met>>);
+
+#[derive(Clone, Copy, Default)]
+struct Met {
+    good: u64,
+    foreign: u64,
+}
 
 impl Opened {
     /// A record opened that these sites list.
     pub(crate) fn note(&self, holders: &[SiteId]) {
-        let mut opened = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        holders.iter().for_each(|holder| *opened.entry(*holder).or_default() += 1);
+        self.met(holders, |met| met.good += 1);
     }
 
-    fn of(&self, site: SiteId) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&site).copied().unwrap_or(0)
+    /// A record was served that these sites list, and nobody here can open it.
+    pub(crate) fn note_foreign(&self, holders: &[SiteId]) {
+        self.met(holders, |met| met.foreign += 1);
+    }
+
+    fn met(&self, holders: &[SiteId], count: impl Fn(&mut Met)) {
+        let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        holders.iter().for_each(|holder| count(met.entry(*holder).or_default()));
+    }
+
+    fn of(&self, site: SiteId) -> Met {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&site).copied().unwrap_or_default()
     }
 }
 
@@ -122,9 +137,11 @@ impl<'a> Merge<'a> {
         let listed: Vec<_> = self.cursors.iter().map(|cursor| (cursor.id, cursor.listed)).collect();
         for cursor in self.cursors.iter_mut().filter(|cursor| cursor.page.is_empty()) {
             let Some(next) = cursor.next.take() else { continue };
-            let strange = cursor.listed.saturating_sub(self.opened.of(cursor.id));
+            let met = self.opened.of(cursor.id);
+            let strange = cursor.listed.saturating_sub(met.good);
             let elsewhere = listed.iter().filter(|(id, _)| *id != cursor.id).map(|(_, listed)| *listed);
-            let credible = is_credible(self.kind, strange, self.known, vouched(elsewhere));
+            let credible =
+                is_credible_served(self.kind, strange, met.foreign, self.known, vouched(elsewhere));
             match next.await.unwrap_or(Err(SiteError::Unreachable)) {
                 Ok(page) if page.is_empty() => {}
                 Ok(page) if credible && in_order(&page, cursor.last, self.kind) => {

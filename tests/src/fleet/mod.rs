@@ -73,6 +73,31 @@ impl Programs {
     }
 }
 
+/// What runs the pods of a fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// Processes that the agents confine.
+    Process,
+    /// Containers of the machine's `runc`.
+    Runc,
+}
+
+impl Runs {
+    /// As `coffer-node` takes it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Runc => "runc",
+        }
+    }
+
+    /// Why this machine does not do it.
+    pub fn missing(self) -> Option<String> {
+        let runc = || std::process::Command::new("runc").arg("--version").output();
+        (self == Self::Runc).then(runc)?.err().map(|error| format!("runc: {error}"))
+    }
+}
+
 /// A fleet with a deployment on it.
 pub struct Fleet {
     control: ControlPlane,
@@ -136,7 +161,7 @@ impl Fleet {
     /// # Panics
     /// If it does not come to serve.
     #[expect(clippy::disallowed_methods, reason = "the story writes what an operator would")]
-    pub async fn start(programs: &Programs) -> Self {
+    pub async fn start(programs: &Programs, runs: Runs) -> Self {
         let namespaces = networks();
         let dir = TempDir::new().unwrap();
         let data = dir.path().join("data");
@@ -150,7 +175,7 @@ impl Fleet {
             let namespace = namespaces.get(n);
             let address = namespace.map_or_else(|| loopback(n + 2), |namespace| namespace.address);
             let launcher = namespace.map(Namespace::launcher).unwrap_or_default();
-            Node::new(programs, data.join("fleet/nodes").join(format!("n{n}")), address, launcher)
+            Node::new((programs, runs), data.join("fleet/nodes").join(format!("n{n}")), address, launcher)
         };
         let mut nodes: Vec<Node> = (0..COUNTRIES.len()).map(node).collect();
         nodes.iter_mut().for_each(Node::start);

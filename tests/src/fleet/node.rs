@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{DISK, Programs};
+use super::{DISK, Programs, Runs};
 
 /// A node of a fleet.
 pub(super) struct Node {
@@ -20,6 +20,8 @@ pub(super) struct Node {
     address: Ipv4Addr,
     /// What starts its agent, if not this process itself.
     launcher: Vec<String>,
+    /// What runs its pods.
+    runs: Runs,
     agent: Option<Child>,
     /// Whether an agent ran here whose pods may run still.
     begun: bool,
@@ -65,18 +67,32 @@ pub(crate) struct Container {
 
 /// The containers of the node whose directory this is, as the next agent would find them.
 pub(crate) fn containers_in(node: &Path) -> Vec<Container> {
-    let entries = std::fs::read_dir(node.join("agent/runtime")).into_iter().flatten();
-    let noted = entries.filter_map(|entry| std::fs::read(entry.unwrap().path().join("running.json")).ok());
-    let container = |noted: Vec<u8>| {
-        let noted: Value = serde_json::from_slice(&noted).ok()?;
+    let runtime = node.join("agent/runtime");
+    let below = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let json = |path: PathBuf| -> Option<Value> { serde_json::from_slice(&std::fs::read(path).ok()?).ok() };
+    let process = |container: PathBuf| {
+        let noted = json(container.join("running.json"))?;
         Some(Container { shim: Process::of(&noted["shim"])?, init: Process::of(&noted["init"])? })
     };
-    noted.filter_map(container).filter(|container| container.init.lives()).collect()
+    // The shim knows runc; which process runc started is in runc's own notes.
+    let runc = |container: PathBuf| {
+        let state = json(runtime.join("runc").join(container.file_name()?).join("state.json"))?;
+        let init = json!({ "pid": state["init_process_pid"], "start": state["init_process_start"] });
+        Some(Container { init: Process::of(&init)?, ..process(container)? })
+    };
+    let processes = below(&runtime).filter_map(process);
+    let by_runc = below(&runtime.join("containers")).filter_map(runc);
+    processes.chain(by_runc).filter(|container| container.init.lives()).collect()
 }
 
 impl Node {
-    pub(super) fn new(programs: &Programs, dir: PathBuf, address: Ipv4Addr, launcher: Vec<String>) -> Self {
-        Self { programs: programs.clone(), dir, address, launcher, agent: None, begun: false }
+    pub(super) fn new(
+        (programs, runs): (&Programs, Runs),
+        dir: PathBuf,
+        address: Ipv4Addr,
+        launcher: Vec<String>,
+    ) -> Self {
+        Self { programs: programs.clone(), dir, address, launcher, runs, agent: None, begun: false }
     }
 
     /// Where it and its pods listen.
@@ -90,6 +106,7 @@ impl Node {
         let mut words = self.launcher.iter().chain([&program]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words).args(["run", "--lease-seconds", "10", "--renew-seconds", "2"]);
+        command.args(["--runtime", self.runs.name()]);
         command.arg("--name").arg(self.dir.file_name().unwrap()).arg("--dir").arg(self.dir.join("agent"));
         command.arg("--kubeconfig").arg(self.dir.join("kubeconfig"));
         command.arg("--executable").arg(&self.programs.site);
@@ -143,7 +160,7 @@ impl Node {
         }
         self.kill_agent();
         let mut command = Command::new(&self.programs.node);
-        command.arg("end").arg("--name").arg(self.dir.file_name().unwrap());
+        command.args(["end", "--runtime", self.runs.name()]).arg("--name").arg(self.dir.file_name().unwrap());
         let ended = command.arg("--dir").arg(self.dir.join("agent")).stdin(Stdio::null()).output();
         if let Ok(ended) = ended
             && !ended.status.success()

@@ -10,7 +10,7 @@ use super::Home;
 /// Bytes of a stripe.
 const STRIPE: u64 = 4 << 20;
 /// What is put up to this size lies whole at some sites.
-const WHOLE: u64 = 64 << 10;
+pub(super) const WHOLE: u64 = 64 << 10;
 
 /// Where everything lies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

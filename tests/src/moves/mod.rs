@@ -8,6 +8,8 @@
     reason = "the stories make and read files, and wait for what others do"
 )]
 
+mod drain;
+mod kubectl;
 mod least;
 mod stories;
 mod trust;
@@ -29,7 +31,9 @@ use tempfile::TempDir;
 
 use crate::fleet::{Container, Programs, containers_in};
 
+pub use drain::{Drains, drained_by_kubectl};
 pub use least::Lies;
+use least::WHOLE;
 pub use stories::{Figures, a_loss, a_new_site, a_reboot, ten_become_three};
 pub use trust::{Trust, forged, relabelled, revoked};
 
@@ -38,6 +42,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const LOOKS: u32 = 1800;
 /// The site set of a fleet at home.
 const SET: &str = "sites";
+/// Where its operator's kubeconfig is, below the story's directory.
+const KUBECONFIG: &str = ".config/coffer/fleet/kubeconfig";
 
 /// Looks again and again until it is so.
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -308,7 +314,7 @@ fn serve(programs: &Programs, dir: &Path, plan: &Plan) -> Child {
 /// The fleet's API, as its operator reaches it.
 fn operator(dir: &Path) -> (tokio::runtime::Runtime, Client) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let kubeconfig = dir.join(".config/coffer/fleet/kubeconfig");
+    let kubeconfig = dir.join(KUBECONFIG);
     let client = runtime.block_on(async {
         let file = Kubeconfig::read_from(kubeconfig).unwrap();
         let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();

@@ -7,7 +7,7 @@ use std::fmt;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{Home, Lies, Plan, until};
+use super::{Home, Lies, Plan, WHOLE, until};
 use crate::fleet::Programs;
 
 /// Shards that suffice to read an object of the default geometry.
@@ -103,6 +103,12 @@ pub fn a_reboot(programs: &Programs, objects: usize, size: u64) -> Figures {
     Figures { story: "reboot within the grace", least: 0, copied, grown, bound: Some(100), objects, note }
 }
 
+/// What a loss for good may cost, in hundredths of what lay there. An object of up to 64 KiB lies whole at three of the
+/// sites; a new copy of it costs all three, because each record of it names their sites and is signed so.
+const fn loss_bound(size: u64) -> u64 {
+    if size <= WHOLE { 3 * 105 } else { 105 }
+}
+
 /// A machine goes down and does not come back.
 ///
 /// # Panics
@@ -121,8 +127,9 @@ pub fn a_loss(programs: &Programs, objects: usize, size: u64) -> Figures {
     let after = home.lies(K);
     assert!(after.not_well == 0 && after.at(pod) == 0, "{after:?}");
     let objects = home.reads_back();
-    let note = String::new();
-    Figures { story: "loss for good", least, copied, grown, bound: Some(105), objects, note }
+    assert!(least > 0, "nothing lay there");
+    let (note, bound) = (String::new(), Some(loss_bound(size)));
+    Figures { story: "loss for good", least, copied, grown, bound, objects, note }
 }
 
 /// A seventh site joins six that are filled alike, and the operator levels them.

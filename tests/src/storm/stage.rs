@@ -1,7 +1,7 @@
 //! The deployment on the stage: machines, a service that dies and comes back,
 //! custodians who hold the root key in shares, and the doors between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,7 +55,7 @@ pub(crate) type Disks = dyn Fn(&Path, &coffer_model::SiteDescription) -> Box<dyn
 struct Sites {
     seed: u64,
     disks: Box<Disks>,
-    expendable: std::collections::BTreeSet<String>,
+    expendable: BTreeSet<String>,
     network: Arc<Network>,
     machines: Mutex<BTreeMap<SiteId, Arc<Machine>>>,
     severed: Mutex<Arc<AtomicBool>>,
@@ -163,6 +163,7 @@ impl Stage {
             sites: Arc::clone(&sites) as _,
             catalogues: Execution::Inline,
             owner: None,
+            given_up: BTreeSet::new(),
         };
         let root = RootKey::generate(entropy.as_ref());
         let (people, quorum) = CUSTODIANS;

@@ -95,6 +95,7 @@ async fn fleet(context: &Context<'_>, flags: &ServeFlags) -> Result<Home, Failur
     let sites = sites(flags.sites.as_deref())?;
     let mut wanted = Wanted::of(&sites, flags.fleet_listen);
     (wanted.spare, wanted.rebuild_after) = (flags.fleet_spare, flags.fleet_rebuild_after.0);
+    wanted.runtime = flags.fleet_runtime;
     Home::start(context, &flags.data_dir, wanted).await
 }
 
@@ -194,6 +195,7 @@ fn host(
     replica: &Replica,
 ) -> Result<Host, Failure> {
     let mut host = Host::of_this_machine(context.clock.clone(), context.entropy.clone());
+    host.given_up.extend(flags.without_sites.iter().cloned());
     let safe = "nothing was opened";
     if let Some(path) = endpoints {
         let file = EndpointsFile::open(path).advise(safe, "mend the file, or leave the flag out")?;

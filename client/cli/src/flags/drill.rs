@@ -294,6 +294,9 @@ pub(crate) struct RecoverFlags {
     /// Share file of one of the tenant's people.
     #[arg(long = "tenant-share", value_name = "FILE", required = true)]
     pub(crate) tenant_shares: Vec<PathBuf>,
+    /// A site that is lost for good; repeat it. However many of them there are, the rest is recovered; what they alone knew is left out.
+    #[arg(long = "without-site", value_name = "NAME")]
+    pub(crate) without_sites: Vec<String>,
     /// Bucket of the repository [default: the only one].
     #[arg(long, value_parser = bucket)]
     pub(crate) bucket: Option<BucketName>,

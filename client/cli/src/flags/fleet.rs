@@ -198,6 +198,25 @@ pub(crate) struct LogsFlags {
     pub(crate) timestamps: bool,
 }
 
+/// What runs the pods of a fleet at home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PodRuntime {
+    /// Processes that the node's agent confines itself.
+    Process,
+    /// OCI containers by the machine's runc.
+    Runc,
+}
+
+impl PodRuntime {
+    /// As `coffer-node` takes it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Runc => "runc",
+        }
+    }
+}
+
 /// Flags of `fleet serve`.
 #[derive(Args)]
 pub(crate) struct FleetServeFlags {
@@ -219,6 +238,9 @@ pub(crate) struct FleetServeFlags {
     /// Start no node agents: somebody else does, with what lies in fleet/nodes/NAME.
     #[arg(long)]
     pub(crate) no_agents: bool,
+    /// What runs the pods; chosen with the fleet's first start [default: process].
+    #[arg(long, value_enum, value_name = "RUNTIME", conflicts_with = "no_agents")]
+    pub(crate) runtime: Option<PodRuntime>,
     /// Start no scheduler and no controllers: `coffer fleet control` does, with the kubeconfig and the site authority
     /// that lie in fleet/ of the config directory.
     #[arg(long)]

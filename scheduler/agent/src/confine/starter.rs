@@ -13,7 +13,7 @@ use rustix::thread::LinkNameSpaceType;
 
 use super::plan::{Plan, Program, Root};
 use super::unshare::{Space, leave};
-use super::{landlock, mounts, privileges, seccomp};
+use super::{landlock, memory_files, mounts, privileges, seccomp};
 use crate::files;
 use crate::layer::Layer;
 
@@ -93,6 +93,10 @@ fn start(path: &Path) -> Result<std::convert::Infallible, StepError> {
         .step_at("read the plan", path)?;
     enter_groups(&plan)?;
     enter_spaces(&plan)?;
+    if plan.layers.has(Layer::Pid) {
+        // While the machine's own /proc is there.
+        memory_files::refuse().step("refuse files in memory that can be run")?;
+    }
     if plan.layers.has(Layer::Mount) {
         mounts::enter_root(&plan)?;
     }

@@ -74,6 +74,7 @@ fn rlimit(name: &str, value: u64, resource: rustix::process::Resource) -> Value 
 
 fn mounts(container: &Container, rootfs: &Path) -> io::Result<Vec<Value>> {
     let tmp = format!("size={}", container.limits.tmp_bytes);
+    let files = "nr_inodes=4096";
     let mut mounts = vec![
         mount(
             "proc",
@@ -82,7 +83,7 @@ fn mounts(container: &Container, rootfs: &Path) -> io::Result<Vec<Value>> {
             &["nosuid", "noexec", "nodev", "ro", "hidepid=invisible", "subset=pid"],
         ),
         mount("tmpfs", "/dev", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"]),
-        mount("tmpfs", "/tmp", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &tmp]),
+        mount("tmpfs", "/tmp", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &tmp, files]),
     ];
     if let Root::Executable { file, name } = &container.root {
         // runc makes the places in its root, which here is this bundle's own and empty.
@@ -151,67 +152,97 @@ fn linux(container: &Container, node: &str, iops: Option<(Device, u64)>) -> Valu
     })
 }
 
-/// Calls that `runc` refuses by name: it has no allow list of its own. The list
-/// of the confined process is not repeated, because it is written in numbers.
+/// The filter: a deny list, because `runc` has no allow list of its own. The list of the confined process is not
+/// repeated here, because it is written in numbers; what it says of arguments is.
 fn seccomp() -> Value {
-    let names: &[&str] = &[
-        "ptrace",
-        "process_vm_readv",
-        "process_vm_writev",
-        "kcmp",
-        "pidfd_getfd",
-        "mount",
-        "umount2",
-        "pivot_root",
-        "move_mount",
-        "open_tree",
-        "fsopen",
-        "fsmount",
-        "fsconfig",
-        "fspick",
-        "mount_setattr",
-        "unshare",
-        "setns",
-        "bpf",
-        "perf_event_open",
-        "userfaultfd",
-        "io_uring_setup",
-        "io_uring_enter",
-        "io_uring_register",
-        "add_key",
-        "request_key",
-        "keyctl",
-        "init_module",
-        "finit_module",
-        "delete_module",
-        "kexec_load",
-        "kexec_file_load",
-        "reboot",
-        "swapon",
-        "swapoff",
-        "acct",
-        "quotactl",
-        "settimeofday",
-        "clock_settime",
-        "clock_adjtime",
-        "adjtimex",
-        "open_by_handle_at",
-        "name_to_handle_at",
-        "lookup_dcookie",
-        "chroot",
-        "mknod",
-        "mknodat",
-        "syslog",
-        "vhangup",
-        "nfsservctl",
-        "ioperm",
-        "iopl",
-        "sethostname",
-        "setdomainname",
-        "personality",
+    let refused = |names: &[&str], args: Value| json!({ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EPERM, "args": args });
+    let mut calls = vec![
+        refused(REFUSED, json!([])),
+        // Its flags cannot be seen; C libraries then use `clone`.
+        json!({ "names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": libc::ENOSYS }),
     ];
-    json!({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{ "names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": libc::EPERM }],
-    })
+    for space in NEW_SPACES {
+        let flag = json!([{ "index": 0, "value": space, "valueTwo": space, "op": "SCMP_CMP_MASKED_EQ" }]);
+        calls.push(refused(&["clone"], flag));
+    }
+    // Local sockets, and TCP.
+    let beyond = json!([{ "index": 0, "value": libc::AF_INET6, "op": "SCMP_CMP_GT" }]);
+    calls.push(refused(&["socket"], beyond));
+    for family in (libc::AF_INET + 1)..libc::AF_INET6 {
+        calls.push(refused(&["socket"], json!([{ "index": 0, "value": family, "op": "SCMP_CMP_EQ" }])));
+    }
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW] {
+            let both = json!([
+                { "index": 0, "value": family, "op": "SCMP_CMP_EQ" },
+                { "index": 1, "value": 0xf, "valueTwo": kind, "op": "SCMP_CMP_MASKED_EQ" },
+            ]);
+            calls.push(refused(&["socket"], both));
+        }
+    }
+    json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls })
 }
+
+/// Calls that are refused whatever their arguments.
+const REFUSED: &[&str] = &[
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "kcmp",
+    "pidfd_getfd",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "move_mount",
+    "open_tree",
+    "fsopen",
+    "fsmount",
+    "fsconfig",
+    "fspick",
+    "mount_setattr",
+    "unshare",
+    "setns",
+    "bpf",
+    "perf_event_open",
+    "userfaultfd",
+    "io_uring_setup",
+    "io_uring_enter",
+    "io_uring_register",
+    "add_key",
+    "request_key",
+    "keyctl",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "kexec_load",
+    "kexec_file_load",
+    "reboot",
+    "swapon",
+    "swapoff",
+    "acct",
+    "quotactl",
+    "settimeofday",
+    "clock_settime",
+    "clock_adjtime",
+    "adjtimex",
+    "open_by_handle_at",
+    "name_to_handle_at",
+    "lookup_dcookie",
+    "chroot",
+    "mknod",
+    "mknodat",
+    "syslog",
+    "vhangup",
+    "nfsservctl",
+    "ioperm",
+    "iopl",
+    "sethostname",
+    "setdomainname",
+    "personality",
+    "memfd_create",
+    "memfd_secret",
+];
+
+/// `CLONE_NEW*`: time, mounts, control groups, uts, ipc, user, pid, network.
+const NEW_SPACES: [u32; 8] =
+    [0x0000_0080, 0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000];

@@ -7,7 +7,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use crate::confine::plan::{Limit, Plan, Program, Root};
 use crate::confine::unshare::{Space, leave};
-use crate::confine::{landlock, privileges, seccomp};
+use crate::confine::{landlock, memory_files, privileges, seccomp};
 use crate::layer::{Layer, Layers};
 
 /// Tries the layer of that name and prints what came of it.
@@ -40,7 +40,9 @@ fn attempt(layer: Layer) -> Result<String, String> {
             Ok("a name space of its own".to_owned())
         }
         Layer::Pid => {
-            space(Space::Pid).map(|()| "a name space of its own, /proc with hidepid and subset".to_owned())
+            let memory = if memory_files::can_be_refused() { "no" } else { "the kernel lets it have" };
+            let own = "a name space of its own, /proc with hidepid and subset";
+            space(Space::Pid).map(|()| format!("{own}, {memory} files in memory that can be run"))
         }
         Layer::Ipc => space(Space::Ipc).map(|()| "a name space of its own".to_owned()),
         Layer::Uts => space(Space::Uts).map(|()| "a name space of its own".to_owned()),

@@ -3,7 +3,9 @@
  * needs the raw system calls, and this project writes no unsafe code.
  *
  * Every attempt is harmless where it succeeds: it changes nothing, or changes
- * it back. Results: "NAME breach", or "NAME denied ERRNO".
+ * it back. Results: "NAME breach", "NAME denied ERRNO", and three that prove
+ * nothing: "NAME untried ERRNO", "NAME hung", "NAME died SIGNAL".
+ * With ONLY in its environment it makes the attempts that are named there.
  *
  * As "hostile victim" it is the neighbour instead: it holds what the attempts
  * are after, and waits. */
@@ -112,7 +114,13 @@ static int hard_link_to_host_file(void) {
     unlink(path);
     return 0;
 }
-static int write_own_image(void) { return opens(self, O_WRONLY); }
+/* It runs, so that nobody may write it: who is told only that had the right to. */
+static int write_own_image(void) {
+    struct stat own;
+    if (stat(self, &own)) return errno;
+    int error = held(truncate(self, own.st_size));
+    return error == ETXTBSY ? 0 : error;
+}
 static int create_in_root(void) {
     int error = opens("/hostile-was-here", O_WRONLY | O_CREAT);
     if (!error) unlink("/hostile-was-here");
@@ -434,7 +442,19 @@ static int listen_at(int port) {
     close(fd);
     return error;
 }
-static int listen_undeclared(void) { return listen_at(open_port); }
+/* A breach only if somebody outside gets through; the test calls all the time. */
+static int listen_undeclared(void) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+    if (fd < 0) return errno;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(open_port)};
+    if (bind(fd, (void *)&own, sizeof own) || listen(fd, 4)) return errno;
+    struct timeval wait = {2, 0};
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(fd, &set);
+    return select(fd + 1, &set, NULL, NULL, &wait) == 1 ? held(accept(fd, NULL, NULL)) : ETIMEDOUT;
+}
 static int listen_low(void) { return listen_at(81); }
 static int send_datagram(void) {
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
@@ -551,12 +571,27 @@ static const struct { const char *name; int (*run)(void); } attempts[] = {
     TRY(exhaust_processes), TRY(exhaust_memory),
 };
 
+static int named(const char *list, const char *name) {
+    size_t length = strlen(name);
+    for (const char *at = strstr(list, name); at; at = strstr(at + 1, name))
+        if ((at == list || at[-1] == ',') && (!at[length] || at[length] == ',')) return 1;
+    return 0;
+}
+
 static void attempt(const char *name, int (*run)(void)) {
     int result[2], error = EINTR;
-    if (pipe(result)) return;
+    const char *only = getenv("ONLY");
+    if (only && !named(only, name)) return;
+    if (pipe(result)) { printf("%s untried %s\n", name, strerrorname_np(errno)); return; }
     fflush(stdout);
     pid_t child = fork();
-    if (child < 0) { printf("%s untried %d\n", name, errno); return; }
+    if (child < 0) {
+        printf("%s untried %s\n", name, strerrorname_np(errno));
+        fflush(stdout);
+        close(result[0]);
+        close(result[1]);
+        return;
+    }
     if (!child) {
         alarm(20);
         error = run();
@@ -568,7 +603,9 @@ static void attempt(const char *name, int (*run)(void)) {
     close(result[0]);
     int status;
     waitpid(child, &status, 0);
-    if (got != sizeof error) printf("%s denied signal-%d\n", name, WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+    int deadly = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    if (got != sizeof error && deadly == SIGALRM) printf("%s hung\n", name);
+    else if (got != sizeof error) printf("%s died %d\n", name, deadly);
     else if (error) printf("%s denied %s\n", name, strerrorname_np(error));
     else printf("%s breach\n", name);
     fflush(stdout);
@@ -601,6 +638,19 @@ static int be_victim(const char *directory, int port) {
     return 0;
 }
 
+/* Somebody in another pod's network who may be called. */
+static int be_listener(int port) {
+    int tcp = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
+    setsockopt(tcp, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    struct sockaddr_in own = {.sin_family = AF_INET, .sin_port = htons(port)};
+    if (bind(tcp, (void *)&own, sizeof own) || listen(tcp, 64)) return 1;
+    printf("ready\n");
+    fflush(stdout);
+    char byte;
+    while (read(0, &byte, 1) > 0) {}
+    return 0;
+}
+
 static long long number(const char *name) {
     const char *text = getenv(name);
     return text ? atoll(text) : 0;
@@ -609,6 +659,7 @@ static long long number(const char *name) {
 int main(int count, char **args) {
     if (count == 2 && !strcmp(args[1], "run")) return 0;
     if (count == 4 && !strcmp(args[1], "victim")) return be_victim(args[2], atoi(args[3]));
+    if (count == 3 && !strcmp(args[1], "listener")) return be_listener(atoi(args[2]));
     self = args[0];
     data = getenv("DATA");
     tmp = getenv("TMP");

@@ -6,6 +6,38 @@ use coffer_model::{FailureDomain, Tier};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::json;
 
+/// What the pods demand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Room.
+    Basic,
+    /// Also jurisdiction, tier and hard spread.
+    Spread,
+    /// Also that no pod of another set of the same colour runs on the node: required `podAntiAffinity`.
+    Hard,
+}
+
+impl Kind {
+    pub(crate) const ALL: [(&str, Self); 3] =
+        [("basic", Self::Basic), ("spread", Self::Spread), ("hard", Self::Hard)];
+
+    pub(crate) fn called(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(own, _)| *own == name).map(|(_, kind)| kind)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// By which label sets have their colour.
+pub(crate) const COLOUR: &str = "example.org/colour";
+
+/// So many colours that two of three nodes where pods may stand have one of each, once all pods are bound.
+pub(crate) fn colours(nodes: u64, pods: u64) -> u64 {
+    (pods * 8 * 3).div_ceil(nodes * 5 * 2).max(2)
+}
+
 const COUNTRIES: [&str; 8] = ["DE", "FR", "NL", "ES", "IT", "CH", "US", "JP"];
 pub(crate) const PODS_OF_A_SET: u64 = 6;
 pub(crate) fn attester() -> Attester {
@@ -38,8 +70,8 @@ pub(crate) fn node(n: u64) -> Node {
     .unwrap()
 }
 
-pub(crate) fn set(n: u64, hard: bool) -> SiteSet {
-    let (residency, spread) = if hard {
+pub(crate) fn set(n: u64, kind: Kind) -> SiteSet {
+    let (residency, spread) = if kind != Kind::Basic {
         (
             json!({ "allow": ["EU"], "tierMin": "II" }),
             json!({ "perDomain": 1, "perCountry": 3, "countrySkew": 1 }),
@@ -62,7 +94,26 @@ pub(crate) fn set(n: u64, hard: bool) -> SiteSet {
     .unwrap()
 }
 
-pub(crate) fn pod(set: u64, ordinal: u64) -> Pod {
+/// Pod `ordinal` of set `set`; of one of so many colours, if that is what is measured.
+pub(crate) fn pod(set: u64, ordinal: u64, colours: Option<u64>) -> Pod {
+    let mut pod = plain(set, ordinal);
+    if let Some(colours) = colours {
+        let colour = format!("c{}", set % colours);
+        let term = json!({
+            "labelSelector": { "matchLabels": { COLOUR: colour } },
+            "topologyKey": "kubernetes.io/hostname",
+        });
+        let apart =
+            json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+        if let Some(spec) = &mut pod.spec {
+            spec.affinity = serde_json::from_value(apart).ok();
+        }
+        pod.metadata.labels.get_or_insert_default().insert(COLOUR.to_owned(), colour);
+    }
+    pod
+}
+
+fn plain(set: u64, ordinal: u64) -> Pod {
     serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {

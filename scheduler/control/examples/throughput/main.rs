@@ -1,14 +1,16 @@
 //! How many pods a second go through create, watch, decide and bind on the
 //! embedded API with its store on disk, every commit an fsync.
 //!
-//! `cargo run --release -p coffer-control --example throughput` prints the whole table, from 100 to 10,000 nodes, basic and
-//! with jurisdiction, hard spread and anti-affinity; `-- NODES PODS basic|hard [platform]` one case, with `platform` beside the platform
-//! controllers of the embedded home. Each case runs in a process of its own, on a store in the working directory: its disk is what is measured.
+//! `cargo run --release -p coffer-control --example throughput` prints the whole table: from 100 to 10,000 nodes, `basic`
+//! (room alone) and `hard` (jurisdiction, tier, hard spread, and required anti-affinity to pods of other sets by node), and at 5,000
+//! nodes `spread` (hard without anti-affinity), and all of it beside the platform controllers and with the audit file.
+//! `-- NODES PODS basic|spread|hard [platform] [audit]` is one case, with `platform` beside the platform
+//! controllers of the embedded home, with `audit` with the log that `coffer fleet serve` writes; without it nobody
+//! takes down who changed what. Each case runs in a process of its own, on a store in the working directory: its disk is what is measured.
 //! Pods come in sets of six, as storage pods do. The time runs from the first create to the last pod seen bound.
 //!
 //! Clients, scheduler and API are in one process and one runtime. Objects go as JSON through the same `kube` client and the
-//! same service as over the network, authorization included, but not through TLS and sockets. The audit is the one that the
-//! fleet ships with, which keeps nothing.
+//! same service as over the network, authorization included, but not through TLS and sockets.
 #![expect(clippy::unwrap_used, reason = "a measurement stops at the first failure")]
 #![expect(clippy::print_stdout, reason = "a measurement prints its findings")]
 #![expect(
@@ -40,11 +42,19 @@ use kube::{Api, Client};
 #[path = "../../../../client/cli/src/commands/home/in_process.rs"]
 mod in_process;
 
+/// The audit log that ships with the program, and what it stands on there.
+#[path = "../../../../client/cli/src/commands/home/api_audit.rs"]
+mod api_audit;
+mod stands;
+
 mod fleet;
 mod machine;
 mod times;
 
-use fleet::{PODS_OF_A_SET, attester, node, pod, set};
+use stands::{exit, files, output};
+
+use api_audit::{AuditFile, Written};
+use fleet::{COLOUR, Kind, PODS_OF_A_SET, attester, colours, node, pod, set};
 use in_process::InProcess;
 use times::{Step, Timed, Times};
 
@@ -91,10 +101,11 @@ async fn bound(client: Client, wanted: u64, times: Arc<Times>) {
 struct Case {
     nodes: u64,
     pods: u64,
-    /// With jurisdiction, hard spread and anti-affinity.
-    hard: bool,
+    kind: Kind,
     /// Beside the platform controllers.
     platform: bool,
+    /// With the audit log on the disk.
+    audit: bool,
 }
 
 struct Found {
@@ -109,16 +120,23 @@ struct Found {
     memory: u64,
 }
 
-async fn open(dir: &Path) -> Embedded {
+async fn open(dir: &Path, audited: bool) -> (Embedded, Option<Written>) {
+    let (audit, written): (Arc<dyn coffer_embedded::Audit>, _) = match audited {
+        true => {
+            let (audit, written) = AuditFile::open(&dir.join("audit")).unwrap();
+            (Arc::new(audit), Some(written))
+        }
+        false => (Arc::new(coffer_embedded::NoAudit), None),
+    };
     let options = Options {
         path: dir.join("fleet.sqlite"),
         limits: coffer_embedded::store::Limits::default(),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(OsEntropy),
         nodes: Arc::new(coffer_embedded::NoNodeAccess),
-        audit: Arc::new(coffer_embedded::NoAudit),
+        audit,
     };
-    Embedded::open(options).await.unwrap()
+    (Embedded::open(options).await.unwrap(), written)
 }
 
 /// What Kubernetes has of its own, as the embedded home runs it.
@@ -131,15 +149,15 @@ async fn platform(client: Client) {
 
 /// A fleet with its scheduler at work.
 async fn measure(case: Case) {
-    let Case { nodes, pods, hard, .. } = case;
+    let Case { nodes, pods, kind, .. } = case;
     let dir = tempfile::tempdir_in(".").unwrap();
-    let embedded = open(dir.path()).await;
+    let (embedded, written) = open(dir.path(), case.audit).await;
     let client = embedded.client();
     install(&client, NAMESPACE).await.unwrap();
     let sets = pods / PODS_OF_A_SET;
     let (aside, times) = (Arc::new(Times::default()), Arc::new(Times::default()));
     create(&Api::all(client.clone()), (0..nodes).map(node), &aside).await;
-    create(&Api::namespaced(client.clone(), NAMESPACE), (0..sets).map(|n| set(n, hard)), &aside).await;
+    create(&Api::namespaced(client.clone(), NAMESPACE), (0..sets).map(|n| set(n, kind)), &aside).await;
     let measured = Arc::new(Measured::default());
     let transactions = Transactions::new(client.clone(), InProcess(embedded.clone()));
     let control = Control {
@@ -173,7 +191,8 @@ async fn measure(case: Case) {
     let (cpu, store_cpu, before) =
         (machine::cpu(""), machine::cpu("fleet-store"), embedded.store().figures());
     let start = Instant::now();
-    let objects = (0..sets).flat_map(|n| (0..PODS_OF_A_SET).map(move |ordinal| pod(n, ordinal)));
+    let colours = (kind == Kind::Hard).then(|| colours(nodes, pods));
+    let objects = (0..sets).flat_map(|n| (0..PODS_OF_A_SET).map(move |ordinal| pod(n, ordinal, colours)));
     create(&api, objects, &times).await;
     waiting.await.unwrap();
     let found = Found {
@@ -190,7 +209,24 @@ async fn measure(case: Case) {
     running.abort();
     beside.inspect(|task| task.abort());
     print(&found, dir.path());
-    replay(&records, found.pods).await;
+    replay(&records, &found).await;
+    if let Some(written) = written {
+        drop((records, api, client, embedded));
+        audited(dir.path(), written, found.pods).await;
+    }
+}
+
+/// Who made each pod was written down.
+async fn audited(dir: &Path, written: Written, pods: u64) {
+    // The scheduler may have the log open still; what it wrote is waited for by its bytes.
+    let made = || {
+        let files = std::fs::read_dir(dir.join("audit")).unwrap();
+        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap_or_default());
+        texts.map(|text| text.lines().filter(|line| line.contains("\"pods\"")).count() as u64).sum::<u64>()
+    };
+    drop(tokio::time::timeout(Duration::from_secs(10), written.done()).await);
+    assert!(made() >= pods, "{} of {pods} pods are in the audit log", made());
+    println!("       the audit log has them all");
 }
 
 fn print(found: &Found, dir: &Path) {
@@ -211,10 +247,10 @@ fn print(found: &Found, dir: &Path) {
     let Figures { groups, rows, bytes } = found.figures;
     let limit = machine::rows_a_second(dir, &found.figures) * pods / rows as f64;
     println!(
-        "{:6} {:6} {}  {:6.0}  {:7.3} {:7.3} {:7.3}  {:6.0}  {:5}  {:6.0}  {:6.0}",
+        "{:6} {:6} {:6}  {:6.0}  {:7.3} {:7.3} {:7.3}  {:6.0}  {:5}  {:6.0}  {:6.0}",
         found.case.nodes,
         found.pods,
-        if found.case.hard { "hard " } else { "basic" },
+        found.case.kind.name(),
         pods / seconds,
         at(&decisions, 50),
         at(&decisions, 99),
@@ -240,21 +276,30 @@ fn print(found: &Found, dir: &Path) {
 }
 
 /// What was written down leads to the same bindings.
-async fn replay(records: &Api<PlacementRecord>, wanted: u64) {
+async fn replay(records: &Api<PlacementRecord>, found: &Found) {
+    let wanted = found.pods;
     let mut items = records.list(&ListParams::default()).await.unwrap().items;
     items.sort_by_key(|record| record.spec.first);
     let lines: Vec<&str> =
         items.iter().flat_map(|record| record.spec.lines.iter().map(String::as_str)).collect();
     let ledger =
         Ledger::replay(lines.iter().copied(), items.last().map(|record| record.spec.end.as_str())).unwrap();
-    assert_eq!(ledger.cluster().bound().count() as u64, wanted);
+    let cluster = ledger.cluster();
+    assert_eq!(cluster.bound().count() as u64, wanted);
+    let mut seen = BTreeSet::new();
+    for (pod, node) in cluster.bound() {
+        let colour = cluster.traits(pod).and_then(|traits| traits.labels.get(COLOUR));
+        assert_eq!(colour.is_some(), found.case.kind == Kind::Hard, "{pod}");
+        let alone = colour.is_none_or(|colour| seen.insert((node.clone(), colour.clone())));
+        assert!(alone, "{pod} is on {node} beside another one of its colour");
+    }
     println!("       the ledger of {} lines replays to the same {wanted} bindings", lines.len());
 }
 
 /// Each in a process of its own, so that its memory is its own.
 fn table() {
     println!(
-        " nodes   pods case   pods/s  decision of a set, ms   create to  peak   fsyncs  limit: pods/s\n{:24}p50     p99     max   bound p99  MiB   /s      of bare SQLite",
+        " nodes   pods case    pods/s  decision of a set, ms   create to  peak   fsyncs  limit: pods/s\n{:25}p50     p99     max   bound p99  MiB   /s      of bare SQLite",
         ""
     );
     println!("{:47}ms", "");
@@ -265,9 +310,17 @@ fn table() {
             alone(&[&nodes.to_string(), &pods.to_string(), kind]);
         }
     }
-    println!("\nThe same beside the platform controllers:");
-    for kind in ["basic", "hard"] {
-        alone(&["5000", "10000", kind, "platform"]);
+    println!("\nWithout anti-affinity:");
+    alone(&["5000", "10000", "spread"]);
+    for (title, beside) in [
+        ("beside the platform controllers", &["platform"][..]),
+        ("with the audit log of coffer fleet serve", &["audit"]),
+        ("with both, as coffer fleet serve runs it", &["platform", "audit"]),
+    ] {
+        println!("\nThe same {title}:");
+        for kind in ["basic", "hard"] {
+            alone(&[&["5000", "10000", kind], beside].concat());
+        }
     }
 }
 
@@ -282,8 +335,9 @@ fn main() {
     if let [nodes, pods, kind, ref beside @ ..] = texts[..] {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let (nodes, pods) = (nodes.parse().unwrap(), pods.parse().unwrap());
-        let (hard, platform) = (kind == "hard", beside == ["platform"]);
-        runtime.block_on(measure(Case { nodes, pods, hard, platform }));
+        let (platform, audit) = (beside.contains(&"platform"), beside.contains(&"audit"));
+        let kind = Kind::called(kind).unwrap();
+        runtime.block_on(measure(Case { nodes, pods, kind, platform, audit }));
     } else {
         table();
     }

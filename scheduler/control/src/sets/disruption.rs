@@ -71,8 +71,14 @@ impl Look<'_> {
         let api = self.budgets();
         let name = self.name.to_string();
         let least = i64::from(self.ready().saturating_sub(self.status.may_lose));
-        let known = api.get_opt(&name).await?.and_then(|budget| budget.spec?.min_available);
-        if known.is_some_and(|known| serde_json::to_value(known).ok() == Some(json!(least))) {
+        let reason = self.reason();
+        // The number alone would keep a reason that spoke of more pods than serve now.
+        let as_it_is = |budget: PodDisruptionBudget| {
+            let told = budget.metadata.annotations.and_then(|all| all.get(REASON).cloned());
+            let known = budget.spec.and_then(|spec| spec.min_available);
+            told.as_ref() == Some(&reason) && serde_json::to_value(known).ok() == Some(json!(least))
+        };
+        if api.get_opt(&name).await?.is_some_and(as_it_is) {
             return Ok(());
         }
         let budget = json!({
@@ -81,7 +87,7 @@ impl Look<'_> {
             "metadata": {
                 "name": name,
                 "labels": { LABEL_SET: name },
-                "annotations": { REASON: self.reason() },
+                "annotations": { REASON: reason },
                 "ownerReferences": self.object.controller_owner_ref(&()).into_iter().collect::<Vec<_>>(),
             },
             "spec": {

@@ -92,18 +92,18 @@ impl Write<'_> {
             }
         }
         if allowed <= 0 {
+            let mut why = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
             let mut message = format!(
                 "The disruption budget {budget_name} needs {desired} healthy pods and has {healthy} currently"
             );
             if let Some(reason) =
                 budget.pointer("/metadata/annotations").and_then(|all| all.get(REASON)?.as_str())
             {
+                // `kubectl drain` shows the sentence, and no cause.
+                why = format!("{why} {budget_name}: {reason}");
                 message = format!("{message}: {reason}");
             }
-            return Err(refused(
-                "Cannot evict pod as it would violate the pod's disruption budget.",
-                message,
-            ));
+            return Err(refused(&why, message));
         }
         let mut disrupted = budget
             .pointer("/status/disruptedPods")

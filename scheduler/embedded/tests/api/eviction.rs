@@ -46,6 +46,8 @@ async fn an_eviction_beyond_the_budget_is_refused_and_says_what_would_be_lost() 
     let cause = &refused.details.as_ref().unwrap().causes[0];
     assert_eq!((refused.code, cause.reason.as_str()), (429, "DisruptionBudget"));
     assert!(cause.message.contains("3 objects would be lost"), "{}", cause.message);
+    // All that `kubectl drain` shows.
+    assert!(refused.message.ends_with("b: 3 objects would be lost"), "{}", refused.message);
     assert!(fixture.pods().get("b").await.unwrap().metadata.deletion_timestamp.is_none());
 }
 

@@ -9,7 +9,7 @@ use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::json;
 
-use crate::fixture::{Fixture, code, pod};
+use crate::fixture::{Fixture, code, node, pod};
 
 fn put(name: &str, expect: Expect) -> Operation {
     let key = Key::new(&"things".into(), "ns", name);
@@ -218,4 +218,38 @@ proptest::proptest! {
             is_right(&Store::open(&file, Limits::default()).unwrap());
         });
     }
+}
+
+#[tokio::test]
+async fn a_quiet_watch_says_after_half_a_minute_up_to_where_it_knows_everything() {
+    let fixture = Fixture::new().await;
+    let pods = fixture.pods();
+    let made = pods.create(&PostParams::default(), &pod("a")).await.unwrap();
+    let from = made.resource_version().unwrap();
+    let start = tokio::time::Instant::now();
+    let mut events = pods.watch(&WatchParams::default(), &from).await.unwrap().boxed();
+    let silent = WatchParams::default().disable_bookmarks();
+    let mut none = pods.watch(&silent, &from).await.unwrap().boxed();
+    // Not shown to whoever watches pods, and known to him all the same.
+    let made = fixture.nodes().create(&PostParams::default(), &node("n")).await.unwrap();
+    let known: u64 = made.resource_version().unwrap().parse().unwrap();
+    // From here on time is what the runtime waits for next.
+    tokio::time::pause();
+    let event = events.try_next().await.unwrap();
+    let Some(WatchEvent::Bookmark(bookmark)) = event else { panic!("{event:?}") };
+    assert!(start.elapsed().as_secs() >= 30, "it came after {:?}", start.elapsed());
+    assert_eq!((&*bookmark.types.kind, &*bookmark.types.api_version), ("Pod", "v1"));
+    let revision = bookmark.metadata.resource_version;
+    assert!(revision.parse::<u64>().unwrap() >= known, "{revision}, and {known} is known");
+    // Another one each half minute, and none for whoever did not ask until the watch ends.
+    let event = events.try_next().await.unwrap();
+    assert!(matches!(event, Some(WatchEvent::Bookmark(_))), "{event:?}");
+    assert!(none.try_next().await.unwrap().is_none());
+    assert!(start.elapsed().as_secs() >= 290, "it ended after {:?}", start.elapsed());
+    tokio::time::resume();
+    // Whoever goes on from there misses nothing.
+    let mut events = pods.watch(&WatchParams::default(), &revision).await.unwrap().boxed();
+    pods.create(&PostParams::default(), &pod("b")).await.unwrap();
+    let event = events.try_next().await.unwrap();
+    assert!(matches!(&event, Some(WatchEvent::Added(pod)) if pod.name_any() == "b"), "{event:?}");
 }

@@ -116,7 +116,8 @@ async fn recover(
     let quorum = Quorum { share_paths: flags.provider_shares.clone() };
     let root = quorum.unlock().advise("the sites were not touched", "bring the shares of more custodians")?;
     steps.end("provider quorum", 0);
-    let host = Host::of_this_machine(context.clock.clone(), context.entropy.clone());
+    let mut host = Host::of_this_machine(context.clock.clone(), context.entropy.clone());
+    host.given_up.extend(flags.without_sites.iter().cloned());
     let watched = flags.watched;
     let tell = move |stage: &'static str, count: u64| {
         if watched {

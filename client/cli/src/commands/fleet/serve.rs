@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetServeFlags) -> Result
     let mut wanted = Wanted::of(&sites(flags.sites.as_deref())?, flags.listen);
     wanted.spare = flags.spare;
     wanted.disk_bytes = flags.disk.unwrap_or(wanted.disk_bytes);
-    wanted.agents = !flags.no_agents;
+    (wanted.agents, wanted.runtime) = (!flags.no_agents, flags.runtime);
     wanted.control = !flags.no_control;
     let home = Home::start(context, &flags.data_dir, wanted).await?;
     let nodes = flags.data_dir.join("fleet").join("nodes");

@@ -16,6 +16,7 @@ use super::NODE_IOPS;
 use crate::context::Context;
 use crate::exit::Failure;
 use crate::files;
+use crate::flags::PodRuntime;
 use crate::output::trouble;
 
 /// Between the end of an agent and its next start.
@@ -32,6 +33,7 @@ pub(super) struct Agents {
     node: PathBuf,
     site: PathBuf,
     digest: String,
+    runtime: PodRuntime,
     running: BTreeMap<String, Supervised>,
 }
 
@@ -55,7 +57,7 @@ pub(super) struct Agent<'a> {
 
 impl Agents {
     /// Finds the programs beside this one.
-    pub(super) fn find(context: &Context<'_>) -> Result<Self, Failure> {
+    pub(super) fn find(context: &Context<'_>, runtime: PodRuntime) -> Result<Self, Failure> {
         let own = std::env::current_exe()?;
         let beside = |name: &str| {
             let path = own.with_file_name(name);
@@ -68,7 +70,7 @@ impl Agents {
         let (node, site) = (beside("coffer-node")?, beside("coffer-site")?);
         let digest = coffer_client::hex(&sha2::Sha256::digest(files::read_small(&site, PROGRAM_MAX)?));
         context.output.remark(format_args!("node agents run {}", site.display()));
-        Ok(Self { node, site, digest, running: BTreeMap::new() })
+        Ok(Self { node, site, digest, runtime, running: BTreeMap::new() })
     }
 
     /// The image of the pods: this machine's program, by its digest.
@@ -82,7 +84,7 @@ impl Agents {
         let mut command = Command::new(&self.node);
         command.arg("run").arg("--name").arg(name).arg("--dir").arg(dir.join("agent"));
         command.arg("--kubeconfig").arg(dir.join("kubeconfig"));
-        command.arg("--executable").arg(&self.site);
+        command.arg("--executable").arg(&self.site).args(["--runtime", self.runtime.name()]);
         command.arg("--attestation").arg(dir.join("attestation"));
         // Pods share the machine's network here: each node has a loopback address of its own.
         command.arg("--address").arg(address.to_string());
@@ -154,7 +156,7 @@ impl Agents {
             let Some(name) = name.filter(|_| dir.exists()) else { continue };
             let mut command = Command::new(&self.node);
             command.arg("end").arg("--name").arg(name).arg("--dir").arg(&dir).stdin(Stdio::null());
-            command.process_group(0);
+            command.args(["--runtime", self.runtime.name()]).process_group(0);
             ending.spawn_blocking(move || match command.output() {
                 Ok(done) if done.status.success() => None,
                 Ok(done) => Some(String::from_utf8_lossy(&done.stderr).trim().to_owned()),

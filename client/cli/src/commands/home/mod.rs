@@ -12,6 +12,7 @@ mod ledger;
 mod loopback;
 mod loss;
 mod pods;
+mod runtime;
 mod set;
 mod supervise;
 
@@ -38,6 +39,7 @@ use crate::commands::fleet::{CERTIFICATE_LASTS, Certificates, KeptLedger, attest
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
 use crate::files;
+use crate::flags::PodRuntime;
 use crate::output::trouble;
 use agents::{Agent, Agents};
 use api_audit::{AuditFile, Written};
@@ -103,6 +105,8 @@ pub(super) struct Wanted {
     pub(super) disk_bytes: u64,
     /// Whether the nodes' agents are started here.
     pub(super) agents: bool,
+    /// What runs the pods; `None`: what ran them so far.
+    pub(super) runtime: Option<PodRuntime>,
     /// Whether scheduler and controllers are started here.
     pub(super) control: bool,
     /// Seconds for which a silent node is waited for before what its pods hold is rebuilt elsewhere.
@@ -113,8 +117,9 @@ impl Wanted {
     /// A node and a pod for each site of a site file.
     pub(super) fn of(sites: &SiteFile, listen: SocketAddr) -> Self {
         let (places, disk_bytes) = (Place::of(sites), NODE_DISK_BYTES);
-        let (agents, control) = (true, true);
-        Self { places, listen, spare: 0, disk_bytes, agents, control, rebuild_after: REBUILD_AFTER }
+        let (spare, agents, control, runtime) = (0, true, true, None);
+        let rebuild_after = REBUILD_AFTER;
+        Self { places, listen, spare, disk_bytes, agents, control, runtime, rebuild_after }
     }
 
     /// How many pods there should be.
@@ -165,6 +170,8 @@ impl Home {
         wanted.check()?;
         let dir = data_dir.join("fleet");
         files::make_directory(&dir)?;
+        // Agents of somebody else run them by what he likes.
+        let by_us = wanted.agents.then(|| runtime::chosen(&dir, wanted.runtime)).transpose()?;
         let access = FleetAuthority::open_or_create(&dir.join("access"))?;
         let (audit, written) = AuditFile::open(&dir.join("audit"))?;
         let embedded = Embedded::open(Options {
@@ -197,7 +204,7 @@ impl Home {
             wanted.control.then(|| control(context, &embedded, &attester, (sites, &service), &mut tasks));
         platform(context, &client, stopped, &mut tasks);
         keep_endpoints(context, &client, data_dir, &mut tasks)?;
-        let agents = Agents::find(context)?;
+        let agents = Agents::find(context, by_us.unwrap_or(PodRuntime::Process))?;
         let enrols = site_authority(&fleet_dir);
         let (lost, closed) = (BTreeSet::new(), ended(embedded.closed(), written).boxed());
         drop(embedded);

@@ -27,7 +27,8 @@ fn operator<'a>(context: &Context<'a>, places: &Places) -> Context<'a> {
 /// Starts a node with its agent for each site; pods follow by themselves.
 pub(super) async fn start(context: &Context<'_>, flags: &TryFlags, places: &Places) -> Result<Home, Failure> {
     let sites = crate::commands::serve::sites(flags.sites.as_deref())?;
-    let wanted = Wanted::of(&sites, std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mut wanted = Wanted::of(&sites, std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    wanted.runtime = flags.fleet_runtime;
     Home::start(&operator(context, places), &places.data, wanted).await
 }
 
