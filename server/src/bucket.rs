@@ -171,6 +171,8 @@ pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Re
     }
     let found = tenant.catalog.bucket(&name).await?.ok_or(BucketStoryError::NoBucket(name));
     let row = grant.settled(service, found).await?;
+    // A hold is placed before the look, or finds that the removal has begun.
+    let looking = tenant.holding.read().await;
     if let Some(held) = hold::on_bucket(tenant, row.id).await? {
         let subject = Some(format!("{} {}", row.id, held.id));
         tenant.note(&grant.event(service, subject, Outcome::Denied)).await?;
@@ -180,6 +182,7 @@ pub(crate) async fn remove(service: &Service, remove: Granted<BucketName>) -> Re
     let subject = Some(row.id.to_string());
     let intent = grant.event(service, subject.clone(), Outcome::Intent);
     let begun = Change::begin(service, tenant, row.id, fact, &intent).await;
+    drop(looking);
     grant.settled(service, begun).await?.spread(service, tenant).await?;
     let done = leaf(&grant.event(service, subject, Outcome::Done)).map_err(AuditError::from)?;
     Ok(tenant.catalog.remove_bucket(row.id, done).await?)

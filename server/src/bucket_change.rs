@@ -122,6 +122,17 @@ pub(crate) async fn finish(service: &Service, tenant: &Tenant) -> Result<Vec<Fac
     Ok(finished)
 }
 
+/// Whether the removal of a bucket has begun and is not over.
+pub(crate) async fn is_leaving(tenant: &Tenant, bucket: BucketId) -> Result<bool, CatalogError> {
+    for (_, body) in tenant.catalog.bucket_changes().await?.iter().filter(|(id, _)| *id == bucket) {
+        let change = Change::decode(body).ok_or(CatalogError::Damaged("change of a bucket"))?;
+        if matches!(change.fact, Fact::BucketRemoved { .. }) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The buckets whose change is not over.
 pub(crate) async fn pending(tenant: &Tenant) -> Result<Vec<BucketId>, CatalogError> {
     Ok(tenant.catalog.bucket_changes().await?.into_iter().map(|(bucket, _)| bucket).collect())

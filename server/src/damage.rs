@@ -13,7 +13,7 @@ use crate::service::Service;
 
 /// Most records remembered for one site; a site with more is read whole.
 const REMEMBERED_MAX: usize = 1 << 20;
-/// Most places remembered for one site; one with more is told of more often.
+/// Most places remembered for one site; of one with more nothing new is told.
 const PLACES_MAX: usize = 1 << 12;
 
 /// Records that a site acknowledged and does not give back as they were.
@@ -45,13 +45,7 @@ impl DamageBook {
     pub(crate) fn note_place(&self, site: SiteId, place: &str) -> bool {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let places = places.entry(site).or_default();
-        if places.contains(place) {
-            return false;
-        }
-        if places.len() < PLACES_MAX {
-            places.insert(place.to_owned());
-        }
-        true
+        places.len() < PLACES_MAX && places.insert(place.to_owned())
     }
 
     /// Forgets damage at a place that was written anew and read back.
@@ -193,6 +187,17 @@ mod tests {
         assert!(!book.note_place(site, "slot 1"));
         book.place_mended(site, "slot 1");
         assert!(book.note_place(site, "slot 1"));
+    }
+
+    #[test]
+    fn a_site_that_invents_places_without_end_is_news_only_so_often() {
+        let (book, site) = (DamageBook::default(), SiteId::from_bytes([1; 16]));
+        let told = (0..PLACES_MAX + 100).filter(|n| book.note_place(site, &format!("volume {n}"))).count();
+        assert_eq!(told, PLACES_MAX);
+        // The places of another one are its own, and one that is mended makes room.
+        assert!(book.note_place(SiteId::from_bytes([2; 16]), "slot 1"));
+        book.place_mended(site, "volume 0");
+        assert!(book.note_place(site, "volume 0") && !book.note_place(site, "slot 1"));
     }
 
     #[test]

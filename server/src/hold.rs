@@ -3,13 +3,14 @@
 
 use std::fmt;
 
-use coffer_catalog::{CatalogError, ManifestRow};
+use coffer_catalog::{BucketRow, CatalogError, ManifestRow};
 use coffer_keys::{STATEMENT_PAYLOAD_TYPE, leaf_hash, sign_statement};
 use coffer_model::{BucketId, BucketName, HoldId, ObjectKey, Outcome, PrincipalId, Timestamp, VersionId};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::AuditError;
 use crate::authorize::{Grant, Granted};
+use crate::bucket_change;
 use crate::deletion;
 use crate::drill::{STATEMENT_BYTES_MAX, SignError, read_statement};
 use crate::registry::{RegistryError, write_fact};
@@ -90,6 +91,11 @@ pub(crate) enum HoldError {
     Released(HoldId),
     #[error("{0}")]
     Deleting(BegunDeletions),
+    #[error(
+        "nothing is held: the removal of the bucket {0} has begun, and cannot be taken back; it holds nothing \
+         that can be read any more"
+    )]
+    Leaving(BucketName),
     #[error("a reason has 1 to {REASON_CHARACTERS_MAX} characters and no control characters")]
     Reason,
     #[error("the hold cannot be written down")]
@@ -147,7 +153,7 @@ pub(crate) async fn place(service: &Service, place: Granted<PlaceHold>) -> Resul
         return grant.settled(service, Err(HoldError::Reason)).await;
     }
     let found = tenant.catalog.bucket(&bucket).await?.ok_or(HoldError::NoBucket(bucket));
-    let bucket = grant.settled(service, found).await?.id;
+    let BucketRow { id: bucket, name, .. } = grant.settled(service, found).await?;
     let id = HoldId::generate(service.host.entropy.as_ref());
     let (placed, by) = (service.host.clock.now(), grant.caller.principal);
     let hold = Hold { id, bucket, prefix, exact, reason, placed, by, released: None };
@@ -156,7 +162,7 @@ pub(crate) async fn place(service: &Service, place: Granted<PlaceHold>) -> Resul
     let entered = {
         // A deletion that has looked for holds has begun before this one counts.
         let _alone = tenant.holding.write().await;
-        match refuse_over_deletions(tenant, &hold).await {
+        match refuse_over_what_began(tenant, &hold, name).await {
             Ok(()) => enter(tenant, &hold).await,
             refused => refused,
         }
@@ -170,6 +176,18 @@ pub(crate) async fn place(service: &Service, place: Granted<PlaceHold>) -> Resul
     grant.ended(service, &subject, written.map_err(HoldError::from)).await?;
     let audit_seq = tenant.note(&grant.event(service, Some(subject), Outcome::Done)).await?;
     Ok((hold, audit_seq))
+}
+
+/// Refuses a hold over what somebody began to remove before.
+async fn refuse_over_what_began(tenant: &Tenant, hold: &Hold, name: BucketName) -> Result<(), HoldError> {
+    if bucket_change::is_leaving(tenant, hold.bucket).await? {
+        return Err(HoldError::Leaving(name));
+    }
+    // A removal may have come to its end since the name was looked up.
+    if tenant.catalog.bucket_by_id(hold.bucket).await?.is_none() {
+        return Err(HoldError::NoBucket(name));
+    }
+    refuse_over_deletions(tenant, hold).await
 }
 
 /// Refuses a hold over what somebody began to delete before: it would be

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use coffer_catalog::CatalogError;
-use coffer_model::{BucketId, Jurisdiction, JurisdictionGroup, Manifest, ResidencyPolicy, SiteId};
+use coffer_model::{BucketId, Geometry, Jurisdiction, JurisdictionGroup, Manifest, ResidencyPolicy, SiteId};
 
 use crate::sites::Sites;
 use crate::tenant::Tenant;
@@ -32,6 +32,24 @@ impl Tenant {
     ) -> Result<ResidencyPolicy, CatalogError> {
         let known = self.known_policy(manifest.bucket).await?;
         Ok(known.unwrap_or_else(|| stays(sites, &self.policy, manifest)))
+    }
+
+    /// What the hidden versions of a removed bucket ask of the sites: places for
+    /// shards, or for whole copies only; nothing where there are none.
+    pub(crate) async fn asked_by_hidden(
+        &self,
+        bucket: BucketId,
+        policy: &ResidencyPolicy,
+    ) -> Result<Option<ResidencyPolicy>, CatalogError> {
+        let policy = self.confined(policy);
+        if self.catalog.has_versions(bucket, false).await? {
+            return Ok(Some(policy));
+        }
+        // A whole copy at each of m + 1 sites.
+        let (_, m) = policy.geometry.into();
+        let geometry = Geometry::new(1, m).unwrap_or(policy.geometry);
+        let small = self.catalog.has_versions(bucket, true).await?;
+        Ok(small.then_some(ResidencyPolicy { geometry, ..policy }))
     }
 
     async fn known_policy(&self, bucket: BucketId) -> Result<Option<ResidencyPolicy>, CatalogError> {
@@ -90,7 +108,7 @@ fn confined_to(tenant: &ResidencyPolicy, places: impl Iterator<Item = Jurisdicti
 
 #[cfg(test)]
 mod tests {
-    use coffer_model::{Degraded, FailureDomain, Geometry, SiteDescription, Tier};
+    use coffer_model::{Degraded, FailureDomain, SiteDescription, Tier};
 
     use super::*;
 

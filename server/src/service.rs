@@ -108,8 +108,9 @@ pub struct Service {
     pub(crate) holders: HolderBook,
     /// The calls of tenants, for repair to give way to.
     pub(crate) foreground: Arc<Foreground>,
-    /// One change of the sites at a time.
-    pub(crate) changing_sites: Mutex<()>,
+    /// Whoever changes the sites writes it, alone and perhaps for long; a move
+    /// reads it. Always before the `placing` of a tenant.
+    pub(crate) changing_sites: tokio::sync::RwLock<()>,
     /// Puts that have begun and not ended.
     pub(crate) puts: Arc<UnderWay>,
     /// What reads have learnt about the sites.
@@ -293,7 +294,7 @@ impl Service {
             repairs: Repairs::default(),
             holders: HolderBook::default(),
             foreground,
-            changing_sites: Mutex::new(()),
+            changing_sites: tokio::sync::RwLock::new(()),
             puts: Arc::default(),
             reads: Arc::default(),
             reach_noted: Mutex::default(),

@@ -3,7 +3,9 @@
 //! be lost; the topology file says only where to begin to look.
 
 use coffer_catalog::CatalogError;
-use coffer_model::{BucketId, CERTIFICATE_TEXT_MAX, SiteDescription, SiteId, TenantId, TierCertificate};
+use coffer_model::{
+    BucketId, CERTIFICATE_TEXT_MAX, ResidencyPolicy, SiteDescription, SiteId, TenantId, TierCertificate,
+};
 use coffer_regions::{Standing, Unmet, satisfiable};
 use coffer_site::OpenSiteError;
 use serde::{Deserialize, Serialize};
@@ -92,8 +94,24 @@ pub enum SiteChangeError {
         /// What would be missing.
         unmet: Unmet,
     },
+    /// Without it, what a removed bucket left could lie nowhere any more. Nothing collects hidden versions.
+    #[error(
+        "without {name}, hidden versions of the bucket {bucket} of {tenant}, which was removed, could not lie where its policy admits them: {unmet}; they are kept, so add a site for them first, `coffer site add`"
+    )]
+    NeededByHidden {
+        /// Which site.
+        name: String,
+        /// Whose bucket.
+        tenant: TenantId,
+        /// Which bucket it was.
+        bucket: BucketId,
+        /// What would be missing.
+        unmet: Unmet,
+    },
     /// It still has a place in versions.
-    #[error("{versions} versions still have a place at {name}; repair moves them, `coffer repair run`")]
+    #[error(
+        "{versions} versions still have a place at {name}; repair moves them, `coffer repair run`, where their policies admit another site that takes data: for those that stay, add one, `coffer site add`"
+    )]
     Occupied {
         /// Which site.
         name: String,
@@ -112,7 +130,7 @@ pub enum SiteChangeError {
     },
     /// Records that are listed and that no site gives back: what they say, and whether it stands, is not known.
     #[error(
-        "{records} tombstones, facts or runs of leaves are listed and no site gives them back, so that nobody knows what would go with {name}; ask again when all sites answer. If its disk is to be given up, `coffer site replace {name}` says so, and then it can go"
+        "{records} tombstones, facts or runs of leaves are listed by {name} and damaged or out of reach there, and no other site gives them back, so that nobody knows what would go with it; ask again when all sites answer. If what it has is to be given up, whatever it is, stop {name} or cut it off, and retire it again while it is silent: then only what the other sites list must have enough copies there"
     )]
     Unread {
         /// Which site.
@@ -168,7 +186,7 @@ impl Service {
     /// # Errors
     /// [`SiteChangeError`].
     pub async fn add_site(&self, file: &str, name: Option<&str>) -> Result<SiteDescription, SiteChangeError> {
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let file = SiteFile::parse(file)?;
         let mut list = self.sites.listed().to_vec();
         let taken = |name: &str| list.iter().any(|site| site.address.site.name == name);
@@ -209,7 +227,7 @@ impl Service {
         anyway: bool,
         wish: Option<&str>,
     ) -> Result<SiteId, SiteChangeError> {
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
@@ -235,7 +253,7 @@ impl Service {
     }
 
     pub(crate) async fn retire(&self, name: &str, wish: Option<&str>) -> Result<SiteId, SiteChangeError> {
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
@@ -268,7 +286,7 @@ impl Service {
         if !certificate.is_sound() {
             return Err(SiteChangeError::Certificate);
         }
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let (mut list, at) = self.find(name)?;
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
@@ -283,7 +301,7 @@ impl Service {
     /// [`SiteChangeError::Store`] where a new store cannot be made: a directory
     /// or a bucket that still holds the old one is not written over.
     pub async fn replace_site(&self, name: &str) -> Result<SiteId, SiteChangeError> {
-        let _turn = self.changing_sites.lock().await;
+        let _turn = self.changing_sites.write().await;
         let (list, at) = self.find(name)?;
         let site = list.get(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
@@ -325,26 +343,38 @@ impl Service {
         }
     }
 
-    /// Every policy must have enough sites without this one.
+    /// Every policy that admits this site must have enough sites without it.
     async fn refuse_if_needed(&self, id: SiteId, name: &str) -> Result<(), SiteChangeError> {
         let mut left = self.sites.taking().clone();
         left.sites.retain(|site| site.id != id);
+        // Of one that does not admit it, whatever that lacks, it takes nothing.
+        let without = |policy: &ResidencyPolicy| match self.sites.topology().site(id) {
+            Some(site) if policy.admits(site) => satisfiable(&left, policy),
+            _ => Ok(()),
+        };
         for tenant in self.all_tenants().iter().filter(|tenant| !tenant.service) {
             for bucket in tenant.catalog.buckets().await? {
-                satisfiable(&left, &tenant.confined(&bucket.policy)).map_err(|unmet| {
-                    SiteChangeError::Needed {
-                        name: name.to_owned(),
-                        tenant: tenant.id,
-                        bucket: bucket.id,
-                        unmet,
-                    }
+                without(&tenant.confined(&bucket.policy)).map_err(|unmet| SiteChangeError::Needed {
+                    name: name.to_owned(),
+                    tenant: tenant.id,
+                    bucket: bucket.id,
+                    unmet,
                 })?;
             }
-            satisfiable(&left, &tenant.policy).map_err(|unmet| SiteChangeError::NeededByTenant {
+            without(&tenant.policy).map_err(|unmet| SiteChangeError::NeededByTenant {
                 name: name.to_owned(),
                 tenant: tenant.id,
                 unmet,
             })?;
+            for (bucket, policy) in tenant.catalog.removed_policies().await? {
+                let Some(policy) = tenant.asked_by_hidden(bucket, &policy).await? else { continue };
+                without(&policy).map_err(|unmet| SiteChangeError::NeededByHidden {
+                    name: name.to_owned(),
+                    tenant: tenant.id,
+                    bucket,
+                    unmet,
+                })?;
+            }
         }
         Ok(())
     }

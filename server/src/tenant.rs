@@ -177,8 +177,8 @@ pub(crate) struct Tenant {
     pub(crate) catalog: Catalog,
     pub(crate) log: AuditLog,
     pub(crate) appends: Arc<Appends>,
-    /// Deletions read it from their look at the holds until they have begun;
-    /// a hold that is placed writes it.
+    /// Deletions, and removals of buckets, read it from their look at the holds
+    /// until they have begun; a hold that is placed writes it.
     pub(crate) holding: tokio::sync::RwLock<()>,
     /// One change of its buckets at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,

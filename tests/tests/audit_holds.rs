@@ -8,12 +8,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use coffer_client::CallError;
 use coffer_client::case::{export_case, verify_case};
 use coffer_client::keys::VerifierName;
 use coffer_model::HoldId;
-use coffer_tests::{Deployment, TenantClient, bucket_name, object_key, pattern};
+use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
+use coffer_server::OpenedSite;
+use coffer_tests::{
+    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, host, object_key, pattern, policy,
+};
 
 async fn with_objects() -> (Deployment, TenantClient) {
     let deployment = Deployment::six_sites().await;
@@ -183,4 +190,50 @@ async fn holds_placed_and_released_are_what_they_were_after_the_catalogue_and_tw
     let refused = delete(&tenant, "things", "case/a").await;
     let reason = refused_because(refused);
     assert!(reason.contains(&stands.id.to_string()), "{reason}");
+}
+
+/// A site that takes no facts while it is told so, and answers all the same.
+struct NoFacts {
+    inner: Arc<dyn Site>,
+    refuses: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Twist for NoFacts {
+    fn inner(&self) -> &dyn Site {
+        self.inner.as_ref()
+    }
+
+    async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
+        let fact = records.iter().any(|record| record.kind() == RecordKind::Registry);
+        if fact && self.refuses.load(Ordering::SeqCst) {
+            return Err(SiteError::Full);
+        }
+        self.inner.put(records).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_held_in_a_bucket_whose_removal_has_begun() {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let (mut host, told) = (host(), Arc::clone(&refuses));
+    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
+        let site = Twisted(NoFacts { inner: opened.site, refuses: Arc::clone(&told) });
+        OpenedSite { site: Arc::new(site), link: opened.link }
+    }));
+    let deployment = Deployment::six_sites_on(host).await;
+    let tenant = deployment.tenant_with("acme", policy(&[])).await;
+    let things = bucket_name("things");
+    tenant.client.create_bucket(&things, None).await.unwrap();
+    refuses.store(true, Ordering::SeqCst);
+    let cut_off = tenant.client.remove_bucket(&things).await;
+    assert!(matches!(cut_off, Err(CallError::Unavailable(_))), "{cut_off:?}");
+    refuses.store(false, Ordering::SeqCst);
+    let refused = tenant.client.place_hold(&things, b"", false, "all of it").await;
+    let says = |error: &CallError| matches!(error, CallError::Precondition(why) if why.contains("removal"));
+    assert!(refused.as_ref().is_err_and(says), "{refused:?}");
+    assert_eq!(tenant.client.list_holds().await.unwrap(), []);
+    tenant.client.remove_bucket(&things).await.unwrap();
+    let gone = tenant.client.place_hold(&things, b"", false, "all of it").await;
+    assert!(matches!(gone, Err(CallError::NotFound(_))), "{gone:?}");
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use coffer_model::RecordId;
+use coffer_model::{Digest, RecordId};
 use coffer_regions::{ClearGeometry, ListedRecord, Receipt, Record, RecordKind, Site, SiteError};
 use coffer_server::{OpenedSite, RecoveryKit, RepairError, SiteChangeError};
 use coffer_site::{DirectorySite, SimulatedSite};
 use coffer_tests::{Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, host, policy};
 
 const LEAVING: &str = "fra1";
+/// After every id that chance gives.
+const INVENTED: RecordId = RecordId::from_bytes([0xff; 16]);
 const STAYING: [&str; 5] = ["par1", "ams1", "zrh1", "sto1", "mad1"];
 
 async fn records(site: &DirectorySite, kind: RecordKind) -> Vec<Record> {
@@ -43,6 +45,8 @@ struct Faults(Arc<Mutex<Wrong>>);
 struct Wrong {
     /// Facts are listed there, and not given back, for this reason.
     unread: Option<(&'static str, SiteError)>,
+    /// A tombstone that nobody wrote is listed at the site that leaves, and this answered to who reads it.
+    invented: Option<Result<Record, SiteError>>,
     /// Listings of facts there break off after their first page.
     breaks_off: Option<&'static str>,
     /// Nothing is taken there.
@@ -88,6 +92,10 @@ impl Faulty {
     fn is(&self, name: &str) -> bool {
         self.inner.description().name == name
     }
+
+    fn invented(&self) -> Option<Result<Record, SiteError>> {
+        self.faults.0.lock().unwrap().invented.clone().filter(|_| self.is(LEAVING))
+    }
 }
 
 #[async_trait]
@@ -106,6 +114,9 @@ impl Twist for Faulty {
     }
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
+        if let Some(answer) = self.invented().filter(|_| id == INVENTED) {
+            return answer;
+        }
         let record = self.inner.get(id).await?;
         let unread = self.faults.0.lock().unwrap().unread.clone();
         match unread {
@@ -124,7 +135,12 @@ impl Twist for Faulty {
         if kind == RecordKind::Registry && after.is_some() && breaks_off.is_some_and(|name| self.is(name)) {
             return Err(SiteError::Unreachable);
         }
-        self.inner.list(kind, after, limit).await
+        let mut page = self.inner.list(kind, after, limit).await?;
+        let is_next = kind == RecordKind::Tombstone && after.is_none_or(|after| after < INVENTED);
+        if self.invented().is_some() && is_next && page.len() < limit {
+            page.push(ListedRecord { id: INVENTED, kind, digest: Digest([9; 32]), body_bytes: 40 });
+        }
+        Ok(page)
     }
 }
 
@@ -273,5 +289,34 @@ async fn the_last_copies_of_logs_and_facts_are_not_let_go_with_a_site() {
         deployment.reconnect(&mut tenant).await;
         let buckets = tenant.client.list_buckets().await.unwrap();
         assert!(buckets.iter().any(|bucket| bucket.name == bucket_name("things")), "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_lists_what_it_never_had_is_let_go() {
+    let garbage =
+        Record::new(RecordKind::Tombstone, INVENTED, ClearGeometry::default(), Bytes::from(vec![7; 40]));
+    for (answer, is_let_go) in [
+        (Err(SiteError::Missing), true),
+        (Ok(garbage.unwrap()), true),
+        (Err(SiteError::Damaged), false),
+        (Err(SiteError::Unreachable), false),
+    ] {
+        let faults = Faults::default();
+        let deployment = faults.deployment().await;
+        let tenant = small_tenant(&deployment).await;
+        let kit = deployment.service().kit().await.unwrap();
+        deployment.service().drain_site(LEAVING, false).await.unwrap();
+        faults.set(|wrong| wrong.invented = Some(answer.clone()));
+        if !is_let_go {
+            let refused = deployment.service().retire_site(LEAVING).await;
+            assert!(
+                matches!(refused, Err(SiteChangeError::Unread { records: 1, .. })),
+                "{answer:?}: {refused:?}"
+            );
+            // What it alone lists nobody can ask of it once it is cut off.
+            faults.kill(LEAVING);
+        }
+        leaves_nothing_behind(deployment, tenant, &kit).await;
     }
 }

@@ -12,8 +12,8 @@ use coffer_model::{BucketName, Degraded, Geometry, ResidencyPolicy, Tier};
 use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
 use coffer_server::{Host, OpenedSite, RepairBudget};
 use coffer_tests::{
-    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, fast_sites, host, object_key,
-    pattern, policy,
+    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, fast_sites, fast_sites_and, host,
+    object_key, pattern, policy,
 };
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use tokio::sync::watch;
@@ -318,7 +318,7 @@ async fn what_a_removed_bucket_hides_stays_where_its_policy_admitted_it() {
     assert_eq!(notes.sites(), inside);
 
     let operator = deployment.operator().await;
-    operator.change_site("fra1", SiteChange::Drain).await.unwrap();
+    operator.drain_site_anyway("fra1").await.unwrap();
     repair(&deployment).await;
     assert_eq!(notes.sites(), inside, "repair");
     deployment.between(&mut tenant, async |_| ()).await;
@@ -337,4 +337,50 @@ async fn what_a_removed_bucket_hides_stays_where_its_policy_admitted_it() {
     repair(&deployment).await;
     assert_eq!(notes.sites(), ["ams1", "ber1", "fra1", "par1"], "a site inside takes them");
     operator.change_site("fra1", SiteChange::Retire).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_is_not_drained_that_only_hidden_versions_of_a_removed_bucket_need() {
+    let deployment = Deployment::six_sites().await;
+    let two_and_one =
+        |places: &[&str]| ResidencyPolicy { geometry: Geometry::new(2, 1).unwrap(), ..policy(places) };
+    let tenant = deployment.tenant_with("acme", two_and_one(&[])).await;
+    let operator = deployment.operator().await;
+    let leave = async |name: &str, length: Option<usize>| {
+        let bucket = bucket_name(name);
+        tenant.client.create_bucket(&bucket, Some(&two_and_one(&["DE", "FR", "NL"]))).await.unwrap();
+        if let Some(length) = length {
+            tenant.put(&bucket, "object", pattern(1, length)).await;
+            tenant.client.delete(&bucket, &object_key("object")).await.unwrap();
+        }
+        tenant.client.remove_bucket(&bucket).await.unwrap();
+    };
+    // An empty bucket leaves nothing, and a small version lies at two sites.
+    for (name, length) in [("empty", None), ("small", Some(700))] {
+        leave(name, length).await;
+        operator.change_site("fra1", SiteChange::Drain).await.unwrap();
+        operator.change_site("fra1", SiteChange::Undrain).await.unwrap();
+    }
+    leave("striped", Some(90_000)).await;
+    let refused = operator.change_site("fra1", SiteChange::Drain).await;
+    let says = |error: &CallError| matches!(error, CallError::Precondition(why) if why.contains("was removed") && why.contains("coffer site add"));
+    assert!(refused.as_ref().is_err_and(says), "{refused:?}");
+    operator.add_site(&fast_sites_and(&[("ber1", "DE")]), Some("ber1")).await.unwrap();
+    operator.change_site("fra1", SiteChange::Drain).await.unwrap();
+    repair(&deployment).await;
+    operator.change_site("fra1", SiteChange::Retire).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_a_policy_does_not_admit_is_drained_whatever_that_policy_lacks() {
+    let european = fast_sites().replace("\"CH\"", "\"AT\"");
+    let american = "\n[[site]]\nname = \"nyc1\"\ncountry = \"US\"\ndomain = \"nyc1\"\ntier = \"III\"\n";
+    let deployment = Deployment::with_sites(&(european + american)).await;
+    let tenant = deployment.tenant_with("acme", policy(&["EU"])).await;
+    tenant.client.create_bucket(&bucket_name("things"), Some(&policy(&["EU"]))).await.unwrap();
+    let operator = deployment.operator().await;
+    operator.drain_site_anyway("mad1").await.unwrap();
+    operator.change_site("nyc1", SiteChange::Drain).await.unwrap();
+    let refused = operator.change_site("sto1", SiteChange::Drain).await;
+    assert!(matches!(refused, Err(CallError::Precondition(_))), "{refused:?}");
 }

@@ -442,6 +442,8 @@ enum Crook {
     Relay(Duration),
     /// It sends the scrub in a circle.
     Circle,
+    /// It sends the scrub on and on, and reads nothing.
+    Onward,
 }
 
 #[async_trait]
@@ -463,6 +465,11 @@ impl Twist for Crooked {
         match self.how {
             Crook::Circle if self.crooked.load(Ordering::Acquire) => {
                 Ok(ScrubStep { next: Some(ScrubCursor([7; 16])), ..ScrubStep::default() })
+            }
+            Crook::Onward if self.crooked.load(Ordering::Acquire) => {
+                let at = from.map_or(0, |from| u128::from_be_bytes(from.0));
+                let next = Some(ScrubCursor((at + 1).to_be_bytes()));
+                Ok(ScrubStep { next, ..ScrubStep::default() })
             }
             _ => self.inner.scrub_step(from, bytes_max).await,
         }
@@ -500,6 +507,17 @@ async fn a_site_that_is_up_and_silent_only_when_it_is_asked_is_taken_at_its_word
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_sends_the_scrub_in_a_circle_gets_no_pass_for_it() {
     let (deployment, crooked) = crooked_deployment(Crook::Circle).await;
+    let _tenant = stored(&deployment).await;
+    crooked.store(true, Ordering::Release);
+    let scrubbed = deployment.service().scrub_once(u64::MAX).await.unwrap();
+    let ended = scrubbed.iter().filter(|site| site.pass_ended && site.answered).count();
+    assert_eq!(ended, 5);
+    assert!(deployment.site("mad1").await.reported > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_sends_the_scrub_on_without_end_gets_no_pass_for_it() {
+    let (deployment, crooked) = crooked_deployment(Crook::Onward).await;
     let _tenant = stored(&deployment).await;
     crooked.store(true, Ordering::Release);
     let scrubbed = deployment.service().scrub_once(u64::MAX).await.unwrap();

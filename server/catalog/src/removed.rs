@@ -23,4 +23,13 @@ impl Catalog {
     pub async fn removed_policies(&self) -> Result<Vec<(BucketId, ResidencyPolicy)>, CatalogError> {
         self.readers().read(buckets::removed_policies).await
     }
+
+    /// Whether a bucket has any version, hidden or not, whose bytes lie as
+    /// whole copies (`inline`), or as shards.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn has_versions(&self, id: BucketId, inline: bool) -> Result<bool, CatalogError> {
+        self.readers().read(move |db| buckets::has_versions(db, id, inline)).await
+    }
 }

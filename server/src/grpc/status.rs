@@ -121,6 +121,7 @@ impl Coded for SiteChangeError {
             Self::Standing { .. }
             | Self::Needed { .. }
             | Self::NeededByTenant { .. }
+            | Self::NeededByHidden { .. }
             | Self::Occupied { .. }
             | Self::Needing { .. }
             | Self::Unread { .. }
@@ -220,7 +221,7 @@ impl Coded for HoldError {
     fn code(&self) -> Code {
         match self {
             Self::NoBucket(_) | Self::NoHold(_) => Code::NotFound,
-            Self::Released(_) | Self::Deleting(_) => Code::FailedPrecondition,
+            Self::Released(_) | Self::Deleting(_) | Self::Leaving(_) => Code::FailedPrecondition,
             Self::Reason => Code::InvalidArgument,
             Self::Sign(error) => error.code(),
             Self::Registry(error) => error.code(),

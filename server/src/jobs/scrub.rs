@@ -37,8 +37,18 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Leaves that one step may write; what it finds beyond is only in the book.
 const LEAVES_MAX: usize = 64;
 
+/// A step that goes on before it has read so much, or what was asked for, is a
+/// short one: the end of a part, or a record that could not be read.
+const SHORT_BYTES: u64 = 64 << 10;
+
+/// Short steps that one pass may have, however many there are to take: a site
+/// that sends the scrub on and on without reading would never come to an end.
+const SHORT_MAX: u32 = 1 << 14;
+
 struct Entry {
     ledger: SiteLedger,
+    /// Short steps of the pass under way, as far as this run took them.
+    short: u32,
     /// When this run last stepped, by the monotonic clock.
     stepped: Option<Duration>,
     /// Bytes of the pass, and the moment, when it was stored.
@@ -48,7 +58,7 @@ struct Entry {
 
 impl Entry {
     fn of(ledger: SiteLedger, monotonic: Duration) -> Self {
-        Self { ledger, stepped: None, saved_bytes: 0, saved_at: monotonic }
+        Self { ledger, short: 0, stepped: None, saved_bytes: 0, saved_at: monotonic }
     }
 }
 
@@ -224,6 +234,10 @@ impl Service {
             self.sites.report(site);
             return Ok(Stepped::Silent);
         }
+        if self.leads_on(site, (from, bytes_max), &step).await? {
+            self.sites.report(site);
+            return Ok(Stepped::Silent);
+        }
         let mut findings = step.findings.clone();
         if step.next.is_none() {
             match damaged_slots(adapter.as_ref()).await {
@@ -236,6 +250,29 @@ impl Service {
         let took = self.host.clock.monotonic().saturating_sub(started);
         let ended = self.enter(site, &step, count, started, from).await?;
         Ok(Stepped::Read { bytes: step.bytes, findings: count, took, ended })
+    }
+
+    /// Counts short steps; whether there were too many of them for one pass,
+    /// which begins anew then: nothing shows that anything was read.
+    async fn leads_on(
+        &self,
+        site: SiteId,
+        (from, asked): (Option<coffer_regions::ScrubCursor>, u64),
+        step: &ScrubStep,
+    ) -> Result<bool, JobError> {
+        let short = step.next.is_some() && step.bytes < asked.min(SHORT_BYTES);
+        let mut books = self.books().await?;
+        let now = self.time_of(&mut books).await?;
+        let Some(entry) = books.sites.get_mut(&site) else { return Ok(false) };
+        let before = if from.is_none() { 0 } else { entry.short };
+        entry.short = before.saturating_add(u32::from(short));
+        if entry.short <= SHORT_MAX {
+            return Ok(false);
+        }
+        entry.short = 0;
+        entry.ledger.running = None;
+        entry.ledger.run(now);
+        Ok(true)
     }
 
     /// Enters a step into the ledger; whether the pass ended with it.

@@ -5,7 +5,7 @@ use coffer_model::{RecordId, SiteId};
 use coffer_regions::Record;
 
 use super::marks::Marks;
-use super::small::{Holders, KINDS, Keys, Merge, Sought, agree, first_good, heal, wanted_at};
+use super::small::{Holders, KINDS, Keys, Merge, Sought, agree, first_good, has_nothing, heal, wanted_at};
 use super::{Owner, RepairError};
 use crate::inventory::go_on;
 use crate::service::Service;
@@ -15,7 +15,8 @@ use crate::service::Service;
 pub(crate) struct Needing {
     /// Records with fewer copies at the sites that stay than must be acknowledged for them to stand.
     pub(crate) short: u64,
-    /// Records that it lists and of which no copy is given back: they may stand, and its copy be the last one.
+    /// Records that it lists and of which no copy is given back, its own being damaged or out of reach: they may
+    /// stand, and its copy be the last one. What it says it does not have, after all, it cannot take with it.
     pub(crate) unread: u64,
 }
 
@@ -59,7 +60,10 @@ async fn look(
             Sought::Good(good, owner) => (owner, Some(good)),
             Sought::Unknown => return Ok(()),
             Sought::Unread => {
-                needing.unread += u64::from(holders.iter().any(|(holder, _)| *holder == leaving));
+                // A site that lists what it does not have takes nothing with it, whatever it says it has.
+                let lists_it = holders.iter().any(|(holder, _)| *holder == leaving);
+                let may_lose = lists_it && !has_nothing(service, keys, id, leaving).await?;
+                needing.unread += u64::from(may_lose);
                 return Ok(());
             }
         },

@@ -441,6 +441,26 @@ pub(super) async fn first_good(
     Ok(sought)
 }
 
+/// Whether a site has nothing that anybody could ever read of what it lists
+/// under an id: no record, or one that no catalogue knows. One that is damaged
+/// may have been a record, and one that cannot be reached may still be it.
+pub(super) async fn has_nothing(
+    service: &Service,
+    keys: &Keys,
+    id: RecordId,
+    site: SiteId,
+) -> Result<bool, RepairError> {
+    let Some(adapter) = service.sites.for_repair(site) else { return Ok(false) };
+    let record = match adapter.get(id).await {
+        Ok(record) => record,
+        Err(SiteError::Missing) => return Ok(true),
+        Err(_) => return Ok(false),
+    };
+    let Some((tenant, key)) = keys.of(&record) else { return Ok(true) };
+    // Listed under another digest or not: what opens and is known is something.
+    Ok(!matches!(stands(keys.kind, tenant, key, &record).await?, Verdict::Stands(_)))
+}
+
 /// What a catalogue says of a record that claims to be its tenant's.
 enum Verdict {
     /// It says the same; for a tombstone with its bucket.

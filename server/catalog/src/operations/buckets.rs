@@ -73,6 +73,17 @@ pub(crate) fn removed_policies(
     kept.map(|(id, body)| Ok((BucketId::from_bytes(id), decode(&body, "policy")?))).collect()
 }
 
+/// Whether there is any version of a bucket, hidden or not, that lies so: whole copies or shards.
+pub(crate) fn has_versions(
+    connection: &Connection,
+    id: BucketId,
+    inline: bool,
+) -> Result<bool, CatalogError> {
+    let sql =
+        "SELECT 1 FROM name n JOIN version v ON v.name = n.id WHERE n.bucket = ?1 AND v.inline = ?2 LIMIT 1";
+    Ok(first(connection, sql, params![id.as_bytes(), inline], |_| Ok(()))?.is_some())
+}
+
 /// Whether the removal of a bucket has begun.
 pub(super) fn is_leaving(connection: &Connection, id: BucketId) -> Result<bool, CatalogError> {
     let sql = "SELECT 1 FROM fact WHERE kind = ?1 AND id = ?2";

@@ -183,6 +183,9 @@ async fn a_removed_bucket_leaves_its_policy_and_nothing_of_one_that_is_there() {
     let catalog = Catalog::open(path(folder.path()), key(1), TENANT).await.unwrap();
     assert_eq!(catalog.removed_policy(BUCKET).await.unwrap(), Some(narrow.clone()));
     assert_eq!(catalog.removed_policies().await.unwrap(), [(BUCKET, narrow)]);
+    for inline in [true, false] {
+        assert!(!catalog.has_versions(BUCKET, inline).await.unwrap());
+    }
 }
 
 #[tokio::test]
