@@ -12,7 +12,7 @@ use coffer_regions::{Record, RecordKind, SiteError};
 use futures::stream::{self, StreamExt};
 
 use crate::listing;
-use crate::rebuild::merge::{Listed, Merge};
+use crate::rebuild::merge::{ASKED_AGAIN, Listed, Merge};
 use crate::service::Service;
 use crate::sites::Sites;
 
@@ -215,9 +215,6 @@ enum Settled<T> {
     Foreign(Vec<Digest>),
     Unreadable,
 }
-
-/// So many times more a holder is asked that did not answer.
-const ASKED_AGAIN: usize = 2;
 
 /// The first copy that opens among the other holders. A copy that is not
 /// looked for is not read twice, and hides no other copy: a site that lies

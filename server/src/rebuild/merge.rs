@@ -11,6 +11,9 @@ use tokio::task::JoinHandle;
 use crate::listing::{is_credible_served, vouched};
 use crate::sites::Sites;
 
+/// So many times more a site is asked that did not answer.
+pub(crate) const ASKED_AGAIN: usize = 2;
+
 /// Records that one request for a listing asks for.
 const PAGE: usize = 4096;
 
@@ -31,6 +34,25 @@ struct Cursor {
     /// Lines so far.
     listed: u64,
     next: Option<JoinHandle<Result<Vec<ListedRecord>, SiteError>>>,
+}
+
+impl Cursor {
+    /// The next page. A call may fail once, and whoever is silent in a rebuild
+    /// stays unheard for good: it is asked again.
+    async fn answered(
+        &self,
+        next: JoinHandle<Result<Vec<ListedRecord>, SiteError>>,
+        kind: RecordKind,
+    ) -> Result<Vec<ListedRecord>, SiteError> {
+        let mut page = next.await.unwrap_or(Err(SiteError::Unreachable));
+        for _ in 0..ASKED_AGAIN {
+            if !matches!(page, Err(SiteError::Unreachable)) {
+                break;
+            }
+            page = self.site.list(kind, self.last, PAGE).await;
+        }
+        page
+    }
 }
 
 /// The merged listing of one kind.
@@ -142,7 +164,7 @@ impl<'a> Merge<'a> {
             let elsewhere = listed.iter().filter(|(id, _)| *id != cursor.id).map(|(_, listed)| *listed);
             let credible =
                 is_credible_served(self.kind, strange, met.foreign, self.known, vouched(elsewhere));
-            match next.await.unwrap_or(Err(SiteError::Unreachable)) {
+            match cursor.answered(next, self.kind).await {
                 Ok(page) if page.is_empty() => {}
                 Ok(page) if credible && in_order(&page, cursor.last, self.kind) => {
                     cursor.last = page.last().map(|line| line.id);
