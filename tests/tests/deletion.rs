@@ -4,10 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use coffer_client::{CallError, GetError};
-use coffer_model::{Degraded, ResidencyPolicy, SiteId};
+use coffer_model::{BucketName, Degraded, ResidencyPolicy, SiteId};
 use coffer_server::RepairRun;
 use coffer_tests::{
     Deployment, Ledger, Process, TenantClient, bucket_name, catalogue_keys, object_key, pattern, policy,
@@ -91,84 +92,82 @@ async fn a_deletion_cut_off_after_its_tombstone_is_finished_by_the_next_start_an
     assert!(tenant.get(&bucket, "kept").await.unwrap() == pattern(5, 70_000));
 }
 
+/// A deletion that was cut off, and a service that began anew without a holder
+/// of the small object, so that it could not finish it.
+struct CutOff {
+    deployment: Deployment,
+    tenant: TenantClient,
+    bucket: BucketName,
+    /// The version that is being deleted.
+    version: String,
+    home: PathBuf,
+    away: PathBuf,
+}
+
+impl CutOff {
+    /// With these objects, of which the first is being deleted.
+    async fn of(keys: &[&str]) -> Self {
+        let mut deployment = Deployment::six_sites().await;
+        let mut tenant = deployment.tenant("acme").await;
+        let bucket = bucket_name("things");
+        tenant.client.create_bucket(&bucket, None).await.unwrap();
+        for key in keys {
+            tenant.put(&bucket, key, pattern(5, 200)).await;
+        }
+        let doomed = tenant.client.stat(&bucket, &object_key(keys[0])).await.unwrap();
+        deployment.stop().await;
+        die_in_the_midst(&deployment, &tenant, keys[0]).await;
+        let (home, away) = (deployment.site_dir(&doomed.sites[0]), deployment.scratch().join("away"));
+        std::fs::rename(&home, &away).unwrap();
+        deployment.start().await;
+        deployment.reconnect(&mut tenant).await;
+        assert!(!is_gone(&tenant, keys[0]).await, "without all holders nobody says that it is gone");
+        Self { deployment, tenant, bucket, version: doomed.object.version.to_string(), home, away }
+    }
+
+    async fn start_again(&mut self) {
+        self.deployment.stop().await;
+        if self.away.exists() {
+            std::fs::rename(&self.away, &self.home).unwrap();
+        }
+        self.deployment.start().await;
+        self.deployment.reconnect(&mut self.tenant).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_too_few_holders_acknowledged_is_finished_when_they_answer_again() {
-    let mut deployment = Deployment::six_sites().await;
-    let mut tenant = deployment.tenant("acme").await;
-    let bucket = bucket_name("things");
-    tenant.client.create_bucket(&bucket, None).await.unwrap();
-    tenant.put(&bucket, "doomed", pattern(5, 200)).await;
-    let holder = tenant.client.stat(&bucket, &object_key("doomed")).await.unwrap().sites.remove(0);
-    deployment.stop().await;
-    // A holder of the small object is gone when the next start wants to finish.
-    die_in_the_midst(&deployment, &tenant, "doomed").await;
-    let (home, away) = (deployment.site_dir(&holder), deployment.scratch().join("away"));
-    std::fs::rename(&home, &away).unwrap();
-    deployment.start().await;
-    deployment.reconnect(&mut tenant).await;
-    assert!(!is_gone(&tenant, "doomed").await, "without all holders nobody says that it is gone");
-    deployment.stop().await;
-    std::fs::rename(&away, &home).unwrap();
-    deployment.start().await;
-    deployment.reconnect(&mut tenant).await;
-    assert!(is_gone(&tenant, "doomed").await);
+    let mut cut_off = CutOff::of(&["doomed"]).await;
+    cut_off.start_again().await;
+    assert!(is_gone(&cut_off.tenant, "doomed").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_hold_is_acknowledged_over_a_deletion_that_has_begun_and_is_not_over() {
-    let mut deployment = Deployment::six_sites().await;
-    let mut tenant = deployment.tenant("acme").await;
-    let bucket = bucket_name("things");
-    tenant.client.create_bucket(&bucket, None).await.unwrap();
-    for key in ["case/doomed", "case/kept", "other"] {
-        tenant.put(&bucket, key, pattern(5, 200)).await;
-    }
-    let doomed = tenant.client.stat(&bucket, &object_key("case/doomed")).await.unwrap();
-    let (holder, version) = (&doomed.sites[0], doomed.object.version.to_string());
-    deployment.stop().await;
-    die_in_the_midst(&deployment, &tenant, "case/doomed").await;
-    let (home, away) = (deployment.site_dir(holder), deployment.scratch().join("away"));
-    std::fs::rename(&home, &away).unwrap();
-    deployment.start().await;
-    deployment.reconnect(&mut tenant).await;
-    assert!(!is_gone(&tenant, "case/doomed").await, "nobody said that it is gone");
+    let mut cut_off = CutOff::of(&["case/doomed", "case/kept", "other"]).await;
+    let (client, bucket) = (&cut_off.tenant.client, cut_off.bucket.clone());
     for (prefix, exact) in [("case/", false), ("case/doomed", true), ("", false)] {
-        let refused = tenant.client.place_hold(&bucket, prefix.as_bytes(), exact, "case 7").await;
+        let refused = client.place_hold(&bucket, prefix.as_bytes(), exact, "case 7").await;
         assert!(matches!(refused, Err(CallError::Precondition(_))), "{prefix:?}: {refused:?}");
         let text = refused.unwrap_err().to_string();
-        assert!(text.contains(&version) && text.contains("case/doomed"), "it is named: {text}");
+        assert!(text.contains(&cut_off.version) && text.contains("case/doomed"), "it is named: {text}");
     }
-    assert_eq!(tenant.client.list_holds().await.unwrap(), [], "what is refused holds nothing");
+    assert_eq!(client.list_holds().await.unwrap(), [], "what is refused holds nothing");
     // What is not deleted can be held meanwhile.
-    let kept = tenant.client.place_hold(&bucket, b"case/kept", true, "case 7").await.unwrap();
-    assert!(tenant.client.delete(&bucket, &object_key("case/kept")).await.is_err());
-    tenant.client.release_hold(kept.id).await.unwrap();
-    deployment.stop().await;
-    std::fs::rename(&away, &home).unwrap();
+    let kept = client.place_hold(&bucket, b"case/kept", true, "case 7").await.unwrap();
+    assert!(client.delete(&bucket, &object_key("case/kept")).await.is_err());
+    client.release_hold(kept.id).await.unwrap();
     // Its holder is back, and the start finishes it: what lies under the hold lies there for good.
-    deployment.start().await;
-    deployment.reconnect(&mut tenant).await;
-    assert!(is_gone(&tenant, "case/doomed").await);
-    tenant.client.place_hold(&bucket, b"case/", false, "case 7").await.unwrap();
-    deployment.stop().await;
-    deployment.start().await;
-    deployment.reconnect(&mut tenant).await;
-    assert_eq!(tenant.get(&bucket, "case/kept").await.unwrap(), pattern(5, 200));
+    cut_off.start_again().await;
+    assert!(is_gone(&cut_off.tenant, "case/doomed").await);
+    cut_off.tenant.client.place_hold(&bucket, b"case/", false, "case 7").await.unwrap();
+    cut_off.start_again().await;
+    assert_eq!(cut_off.tenant.get(&bucket, "case/kept").await.unwrap(), pattern(5, 200));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_was_cut_off_and_made_again_stands_in_no_hold_s_way() {
-    let mut deployment = Deployment::six_sites().await;
-    let mut tenant = deployment.tenant("acme").await;
-    let bucket = bucket_name("things");
-    tenant.client.create_bucket(&bucket, None).await.unwrap();
-    tenant.put(&bucket, "doomed", pattern(5, 200)).await;
-    let holder = tenant.client.stat(&bucket, &object_key("doomed")).await.unwrap().sites.remove(0);
-    deployment.stop().await;
-    die_in_the_midst(&deployment, &tenant, "doomed").await;
-    std::fs::rename(deployment.site_dir(&holder), deployment.scratch().join("away")).unwrap();
-    deployment.start().await;
-    deployment.reconnect(&mut tenant).await;
+    let CutOff { deployment: _stays, tenant, bucket, .. } = CutOff::of(&["doomed"]).await;
     // A newer version, and a deletion that hides both.
     tenant.put(&bucket, "doomed", pattern(6, 200)).await;
     tenant.client.delete(&bucket, &object_key("doomed")).await.unwrap();

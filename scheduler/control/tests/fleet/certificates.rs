@@ -19,6 +19,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::story::{homes, serves};
 use crate::world::{World, home};
@@ -64,14 +65,8 @@ fn identity(files: &Files) -> coffer_site::SiteIdentity {
     coffer_site::SiteIdentity::of_certificate(&der).unwrap()
 }
 
-/// The pods by the objects that they are: one that was started again is another.
-async fn objects(world: &World) -> BTreeSet<Option<String>> {
-    world.all_pods().await.iter().map(|pod| pod.uid()).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_names_its_site_and_where_its_node_stands_and_is_renewed_for_that_site() {
-    let dir = tempfile::tempdir().unwrap();
+/// Six pods of one set that serve with certificates of an authority in `dir`.
+async fn issued(dir: &TempDir) -> World {
     let issuing = |control: Control| Control {
         certificates: Arc::new(certificates(&dir.path().join("authority"), &control.clock)),
         ..control
@@ -80,6 +75,18 @@ async fn a_certificate_names_its_site_and_where_its_node_stands_and_is_renewed_f
     world.waits = true;
     world.set(6, 1).await;
     world.until("all pods serve", 12, |place| serves(place, 6)).await;
+    world
+}
+
+/// The pods by the objects that they are: one that was started again is another.
+async fn objects(world: &World) -> BTreeSet<Option<String>> {
+    world.all_pods().await.iter().map(|pod| pod.uid()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_names_its_site_and_where_its_node_stands_and_is_renewed_for_that_site() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = issued(&dir).await;
     crate::story::put(&world);
     world.turn().await;
     let first = certified(&world).await;
@@ -130,14 +137,7 @@ async fn a_certificate_names_its_site_and_where_its_node_stands_and_is_renewed_f
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_was_deleted_before_it_was_ever_renewed_is_issued_under_a_number_and_its_pod_takes_it_up() {
     let dir = tempfile::tempdir().unwrap();
-    let issuing = |control: Control| Control {
-        certificates: Arc::new(certificates(&dir.path().join("authority"), &control.clock)),
-        ..control
-    };
-    let mut world = World::with(9, issuing).await;
-    world.waits = true;
-    world.set(6, 1).await;
-    world.until("all pods serve", 12, |place| serves(place, 6)).await;
+    let mut world = issued(&dir).await;
     world.turn().await;
     let (first, begun) = (secrets(&world).await, objects(&world).await);
     assert!(first.values().all(|secret| !secret.annotations().contains_key(NUMBER)), "{first:?}");

@@ -7,7 +7,7 @@ mod higher;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coffer_control::translate;
+use coffer_control::{Control, translate};
 use coffer_scheduler::PodId;
 use kube::ResourceExt;
 
@@ -54,7 +54,8 @@ const TURNS_OUTSIDE: u32 = 4;
 
 impl Storm {
     async fn new(seed: u64) -> Self {
-        let mut world = World::new(NODES).await;
+        let preempts = with_priorities();
+        let mut world = World::with(NODES, |control| Control { preempts, ..control }).await;
         world.set(7, 1).await;
         for _ in 0..10 {
             world.turn().await;
@@ -154,7 +155,7 @@ impl Storm {
                 self.replicas = 6 + self.chance.below(4);
                 self.did("resized", self.world.set(self.replicas, self.version)).await;
             }
-            12 | 13 => self.higher_set().await,
+            12 | 13 if with_priorities() => self.higher_set().await,
             14..=17 => self.somebody_comes(n).await,
             18 if self.chance.below(2) == 0 => self.somebody_goes().await,
             _ => match self.chance.below(4) {
@@ -208,6 +209,7 @@ impl Storm {
     async fn turn(&mut self, when: &str) {
         let before = self.world.all_pods().await;
         let (serving, outside) = (self.world.serving().await, self.world.out_of_place().await);
+        let spare = self.spare_outside().await;
         self.world.turns.turn().await.unwrap();
         let after = self.world.all_pods().await;
         self.nobody_is_forgotten(&before, &after, when);
@@ -232,7 +234,7 @@ impl Storm {
         self.world.kubelet().await;
         self.forget_those_that_left().await;
         self.repair().await;
-        self.nobody_stays_outside(when).await;
+        self.nobody_stays_outside(&spare, when).await;
         self.world.clock.forward(std::time::Duration::from_secs(1));
     }
 
@@ -281,23 +283,35 @@ impl Storm {
         }
     }
 
-    async fn nobody_stays_outside(&mut self, when: &str) {
-        let (serving, outside) = (self.world.serving().await, self.world.out_of_place().await);
+    /// The pods that stand where they may not and can be spared now.
+    async fn spare_outside(&self) -> BTreeSet<PodId> {
+        let (serving, mut outside) = (self.world.serving().await, self.world.out_of_place().await);
+        // Everything can be read without them, so that it does not matter in which order they go.
         let readable = self.world.objects.readable(&serving);
+        if readable.iter().any(|object| object.difference(&outside).count() < NEEDED) {
+            return BTreeSet::new();
+        }
+        // On a node that does not report nobody can end it.
         let nodes = self.world.all_nodes().await;
+        let pods = self.world.all_pods().await;
+        let reports = |pod: &&k8s_openapi::api::core::v1::Pod| {
+            pod.spec
+                .as_ref()
+                .and_then(|spec| spec.node_name.as_ref())
+                .is_some_and(|node| is_ready(&nodes[node]))
+        };
+        let reporting: BTreeSet<PodId> = pods.iter().filter(reports).filter_map(id).collect();
+        outside.retain(|id| reporting.contains(id));
+        outside
+    }
+
+    /// `spare` could be spared when the turn began, before which faults struck.
+    async fn nobody_stays_outside(&mut self, spare: &BTreeSet<PodId>, when: &str) {
         let mut still = BTreeMap::new();
-        for pod in self.world.all_pods().await {
-            let Some(id) = id(&pod).filter(|id| outside.contains(id)) else { continue };
-            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap();
-            // Everything can be read without it and without the others that stand where they may not, so that it
-            // does not matter in which order they go.
-            let spare = readable.iter().all(|object| object.difference(&outside).count() >= NEEDED);
-            // On a node that does not report nobody can end it.
-            if spare && is_ready(&nodes[&node]) {
-                let turns = self.outside.get(&id).copied().unwrap_or(0) + 1;
-                assert!(turns <= TURNS_OUTSIDE, "{when}: {id} stays outside for {turns} turns");
-                still.insert(id, turns);
-            }
+        for id in self.spare_outside().await.intersection(spare) {
+            let turns = self.outside.get(id).copied().unwrap_or(0) + 1;
+            assert!(turns <= TURNS_OUTSIDE, "{when}: {id} stays outside for {turns} turns");
+            still.insert(id.clone(), turns);
         }
         self.outside = still;
     }
@@ -349,6 +363,12 @@ async fn storm(seed: u64, steps: u64) -> BTreeMap<&'static str, u64> {
     storm.counts
 }
 
+/// Whether a set of a higher priority takes part, as with `--preempt`: `COFFER_STORM_PRIORITIES=1`. It is not for
+/// every day as long as preemption is off; `DECISIONS.md` says what it finds.
+fn with_priorities() -> bool {
+    std::env::var_os("COFFER_STORM_PRIORITIES").is_some_and(|wish| wish == "1")
+}
+
 /// `COFFER_STORM=SEEDS:STEPS` for longer ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_through_the_api_breaks_no_budget_and_ends_as_it_was_wanted() {
@@ -366,7 +386,11 @@ async fn a_storm_through_the_api_breaks_no_budget_and_ends_as_it_was_wanted() {
     println!("{sums:?}");
     assert!(sums["bound"] > 20 && sums["told to end"] > 5, "{sums:?}");
     assert!(sums["cut off"] > 5, "{sums:?}");
-    assert!(sums["evicted"] > 0 && sums["plans"] > 0, "{sums:?}");
-    // That a site gives way takes more than a short storm.
-    assert!(wish.is_none() || sums["turns of sites that gave way"] > 0, "{sums:?}");
+    if with_priorities() {
+        assert!(sums["evicted"] > 0 && sums["plans"] > 0, "{sums:?}");
+        // That a site gives way takes more than a short storm.
+        assert!(wish.is_none() || sums["turns of sites that gave way"] > 0, "{sums:?}");
+    } else {
+        assert!(!sums.contains_key("plans") || sums["plans"] == 0, "nobody gives way unasked: {sums:?}");
+    }
 }
