@@ -61,7 +61,7 @@ pub struct Fleet<'a> {
     pub costs: &'a Costs,
 }
 
-/// Why a pod has to go.
+/// Why a pod has to go; who goes first, first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {

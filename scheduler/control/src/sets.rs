@@ -108,6 +108,18 @@ struct Look<'a> {
     status: SiteSetStatus,
     /// Something is under way.
     busy: bool,
+    /// Numbers of pods that this look itself made or took down: the book hears of it when it does.
+    touched: BTreeSet<u32>,
+}
+
+/// How much of a plan is carried out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All of it.
+    Whole,
+    /// Only what the law demands: the plan does not know all pods that there are by now, and pods that stand where
+    /// they may not do not wait for it.
+    Forced,
 }
 
 impl Sets {
@@ -231,47 +243,50 @@ impl<'a> Look<'a> {
         };
         let pods = found.items.into_iter().filter_map(|pod| Some((ordinal(&pod)?, pod))).collect();
         let status = object.status.clone().unwrap_or_default();
-        Ok(Self { sets, object, name, namespace, pods, sites: BTreeMap::new(), status, busy: false })
+        let (sites, touched) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Self { sets, object, name, namespace, pods, sites, status, busy: false, touched })
     }
 
     fn id(&self, ordinal: u32) -> PodId {
         PodId { set: self.name.clone(), ordinal }
     }
 
-    /// Whether the book has seen what we see: a plan over an older state would do things twice.
+    /// Whether the book has seen what we see: a plan over an older state would do things twice. What this look did
+    /// itself meanwhile is no difference: its plan knows of it.
     fn agrees(&self) -> bool {
         self.sets.locked(|book| {
             let Some(seen) = book.set(&self.name) else { return false };
-            let members: BTreeSet<u32> = self.status.members.iter().map(|member| member.ordinal).collect();
-            let same = self.pods.iter().all(|(ordinal, pod)| {
+            let mut theirs = self.pods.iter().filter(|(ordinal, _)| !self.touched.contains(ordinal));
+            let same = theirs.all(|(ordinal, pod)| {
                 let known = book.pod(&self.id(*ordinal)).map(|pod| (pod.uid.as_str(), pod.phase, pod.ready));
                 let seen = translate::pod(pod);
                 // One that ended is in no book.
                 let ended = seen.phase == translate::Phase::Ended;
                 ended || known == Some((seen.uid.as_str(), seen.phase, seen.ready))
             });
-            let wanted = translate::site_set(&self.object).map(|seen| (seen.replicas, seen.version));
-            let count = book.pods_of(&self.name).count();
-            same && seen.members == members
-                && wanted == Ok((seen.replicas, seen.version))
-                && count <= self.pods.len()
+            let wanted = translate::site_set(&self.object);
+            let wanted = wanted.is_ok_and(|own| {
+                (own.replicas, own.version, &own.members) == (seen.replicas, seen.version, &seen.members)
+            });
+            same && wanted && book.pods_of(&self.name).count() <= self.pods.len()
         })
     }
 
     async fn act(&mut self) -> Result<(), SetError> {
         self.let_stay().await?;
-        let made = self.make_pods().await?;
-        if made {
-            // What was just made is in no book yet.
-            self.busy = true;
-        } else {
-            self.carry_out().await?;
+        let made = self.make_pods().await;
+        if made.as_ref().is_err_and(SetError::is_old) {
+            return made.map(drop);
         }
+        // What was just made is in no book yet, and what could not be made keeps nobody where he may not be.
+        let part = if matches!(made, Ok(false)) { Part::Whole } else { Part::Forced };
+        self.busy |= part == Part::Forced;
+        self.carry_out(part).await?;
         self.note_homes();
         // What is refused of one holds up none of the others.
         let told = [self.discard().await, self.certify().await, self.publish().await];
         // Whatever others refuse: where the members' disks are must not be forgotten.
         self.write_status().await?;
-        told.into_iter().collect()
+        made.map(drop).and(told.into_iter().collect())
     }
 }

@@ -25,7 +25,10 @@ impl Leaving {
 /// stands where too many do.
 pub(super) fn leaving(fleet: &Fleet<'_>, managed: &Managed) -> Leaving {
     let must = managed.set.pods.iter().filter_map(|pod| Some((pod.ordinal, must_go(fleet, managed, pod)?)));
-    let mut leaving = Leaving(must.collect());
+    let mut must: Vec<(u32, Why)> = must.collect();
+    // Where a pod may not stand it is first: nobody who could wait is to cost it a look, or what the ledger can spare.
+    must.sort_by_key(|(_, why)| *why);
+    let mut leaving = Leaving(must);
     // Before those that are too many: the one that takes its place is one of them at first.
     if leaving.0.is_empty()
         && let Some(pod) = unbalanced(fleet, managed)

@@ -15,6 +15,7 @@ struct World {
     drained: BTreeSet<NodeName>,
     lost: BTreeSet<NodeName>,
     given_up: BTreeSet<NodeName>,
+    preempted: BTreeSet<PodId>,
 }
 
 impl World {
@@ -36,8 +37,8 @@ impl World {
             cluster.bind(managed.set.id(pod), pod.needs, &node).unwrap();
         }
         let held = managed.set.pods.iter().map(|pod| (managed.set.id(pod), 100)).collect();
-        let (drained, lost, given_up) = Default::default();
-        Self { cluster, managed, held, drained, lost, given_up }
+        let (drained, lost, given_up, preempted) = Default::default();
+        Self { cluster, managed, held, drained, lost, given_up, preempted }
     }
 
     fn id(&self, ordinal: u32) -> PodId {
@@ -52,7 +53,7 @@ impl World {
             lost: &self.lost,
             given_up: &self.given_up,
             abroad: &BTreeSet::new(),
-            preempted: &BTreeSet::new(),
+            preempted: &self.preempted,
             groups: &[],
             held: &self.held,
             restarting: &BTreeSet::new(),
@@ -104,4 +105,23 @@ fn whoever_stood_in_for_a_node_that_came_back_goes_again_wherever_it_stands() {
     bounded.managed.set.spread.country_skew = Some(1);
     bounded.held.insert(bounded.id(2), 3);
     assert_eq!(gone(&bounded), [1]);
+}
+
+#[test]
+fn whoever_stands_where_it_may_not_goes_before_those_who_could_wait() {
+    // Four that hold nothing: the first is drained, the second gives way, the third's node is lost.
+    let mut world = World::new(&["DE", "FR", "NL", "US"], 4);
+    world.managed.set.residency.allow = vec!["EU".parse().unwrap()];
+    world.held.values_mut().for_each(|held| *held = 0);
+    world.drained.insert("n0".parse().unwrap());
+    world.preempted.insert(world.id(1));
+    world.lost.insert("n2".parse().unwrap());
+    let steps = world.plan().into_iter();
+    let gone: Vec<(u32, Why)> = steps
+        .filter_map(|step| match step {
+            Step::Leave(id, why) => Some((id.ordinal, why)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(gone, [(3, Why::OutOfPlace), (2, Why::NodeLost), (0, Why::Drained), (1, Why::Preempted)]);
 }

@@ -6,7 +6,7 @@ use coffer_scheduler::{Fleet, PodId, SetName, ShardGroup, Step, Why, plan};
 use kube::runtime::events::EventType;
 
 use super::taken::Serving;
-use super::{Look, SetError, Sets, SiteIdentity, TakenDown};
+use super::{Look, Part, SetError, Sets, SiteIdentity, TakenDown};
 use crate::resources::Member;
 use crate::shards::{ShardLedgerError, Shards};
 
@@ -67,6 +67,11 @@ fn goes_down(step: &Step) -> bool {
     matches!(step, Step::Leave(..) | Step::Restart(..))
 }
 
+/// Whether it is about a pod that stands where it may not.
+fn is_forced(step: &Step) -> bool {
+    matches!(step, Step::Evacuate(_, Why::OutOfPlace) | Step::Leave(_, Why::OutOfPlace))
+}
+
 /// What would be lost if a pod went now, for people.
 fn at_stake(id: &PodId, shards: &Shards) -> String {
     let hit = || shards.groups.iter().filter(|group| group.readable.contains(id));
@@ -94,7 +99,7 @@ impl Sets {
 
 impl Look<'_> {
     /// Makes a plan and does what it says.
-    pub(super) async fn carry_out(&mut self) -> Result<(), SetError> {
+    pub(super) async fn carry_out(&mut self, part: Part) -> Result<(), SetError> {
         let sets = self.sets;
         let mut moving = Moving::default();
         // What takes its time comes first, under a plan of its own: the one that takes pods down is not to be old.
@@ -104,8 +109,10 @@ impl Look<'_> {
         self.sites_join(&steps, &mut moving).await;
         self.some_stay(&steps, &mut moving).await;
         let mut taken = sets.turn.lock().await;
-        self.make_room().await;
-        self.take_down(&mut taken, moving).await
+        if part == Part::Whole {
+            self.make_room().await;
+        }
+        self.take_down(&mut taken, moving, part).await
     }
 
     /// The plan, `None` without a book: then nothing is known of the set, and nothing is wished.
@@ -133,12 +140,21 @@ impl Look<'_> {
         })
     }
 
-    /// Looks again, and does what has to be done; nobody else takes pods down meanwhile.
-    async fn take_down(&mut self, taken: &mut TakenDown, mut moving: Moving) -> Result<(), SetError> {
+    /// Looks again, and does what has to be done; nobody else takes pods down meanwhile. All that a plan takes down
+    /// was weighed together, so that it goes in one look, as long as nothing else changes.
+    async fn take_down(
+        &mut self,
+        taken: &mut TakenDown,
+        mut moving: Moving,
+        part: Part,
+    ) -> Result<(), SetError> {
         let sets = self.sets;
-        let serving = sets.serving(taken, &self.name);
+        let mut serving = sets.serving(taken, &self.name);
         let shards = self.shards(&serving).await;
-        let Some(steps) = self.planned(&shards) else { return Ok(()) };
+        let Some(mut steps) = self.planned(&shards) else { return Ok(()) };
+        if part == Part::Forced {
+            steps.retain(is_forced);
+        }
         let missed = |id: &PodId| shards.held.get(id).is_some_and(|held| *held > 0);
         let one_has_to_go = steps.iter().any(|step| matches!(step, Step::Leave(id, _) if missed(id)));
         self.allow(&shards, one_has_to_go);
@@ -158,12 +174,12 @@ impl Look<'_> {
                 Step::Evacuate(id, why) => self.evacuate(&id, why, &shards, &mut moving).await,
                 Step::Leave(id, why) => {
                     if self.leave(&id, why, &shards, &mut moving).await? {
-                        self.note_taken(taken, id);
+                        self.note_taken(taken, &mut serving, id);
                     }
                 }
                 Step::Restart(id, version) => {
                     if self.restart(&id, version).await? {
-                        self.note_taken(taken, id);
+                        self.note_taken(taken, &mut serving, id);
                     } else {
                         waits.push(format!("{id} waits: the disruption budget of the set is given to another pod, or is being counted"));
                     }
@@ -172,8 +188,10 @@ impl Look<'_> {
             }
         }
         self.retire(&shards).await;
-        self.rollout_waits(&waits);
-        self.data_moves(&moving.refused, &moving.moves, &moving.awaited);
+        if part == Part::Whole {
+            self.rollout_waits(&waits);
+            self.data_moves(&moving.refused, &moving.moves, &moving.awaited);
+        }
         Ok(())
     }
 
@@ -315,7 +333,10 @@ impl Look<'_> {
         Ok(goes)
     }
 
-    fn note_taken(&self, taken: &mut TakenDown, id: PodId) {
+    /// It does not serve from now on; the rest of the plan has reckoned with that.
+    fn note_taken(&mut self, taken: &mut TakenDown, serving: &mut Serving, id: PodId) {
+        serving.own.remove(&id);
+        self.touched.insert(id.ordinal);
         let uid = self.pods.get(&id.ordinal).and_then(|pod| pod.metadata.uid.clone());
         if let Some(uid) = uid {
             taken.note(id, uid);

@@ -33,14 +33,20 @@ impl Look<'_> {
         self.status.may_lose = if one_has_to_go { 0 } else { may_lose(&shards.groups, ready) };
     }
 
-    /// Whether the budget gives no pod away, and has given none away that serves in what we see.
+    /// Whether the budget gives no pod away, and has given none away that serves in what we see. Nobody is given a
+    /// pod by a budget either whose newest wish was not counted yet, and by ours nobody is when it was. So we do not
+    /// wait for the count: with each pod that comes or goes the wish changes.
     pub(super) async fn is_shut(&self) -> Result<bool, SetError> {
         let Some(budget) = self.budgets().get_opt(&self.name.to_string()).await? else { return Ok(false) };
         let Some(status) = budget.status else { return Ok(false) };
-        let observed = status.observed_generation >= budget.metadata.generation;
-        let healthy = u32::try_from(status.current_healthy).unwrap_or(0);
+        let counted = status.observed_generation >= budget.metadata.generation;
+        let gives = counted && status.disruptions_allowed != 0;
+        let healthy = status.current_healthy;
         let given = status.disrupted_pods.is_some_and(|pods| !pods.is_empty());
-        Ok(observed && status.disruptions_allowed == 0 && !given && healthy >= self.ready())
+        // Those that this look has taken down are counted still, or are not any more.
+        let left = self.pods.iter().filter(|(ordinal, _)| !self.touched.contains(ordinal));
+        let left = left.filter(|(_, pod)| translate::pod(pod).ready).count();
+        Ok(!gives && !given && usize::try_from(healthy).is_ok_and(|healthy| healthy >= left))
     }
 
     fn budgets(&self) -> Api<PodDisruptionBudget> {

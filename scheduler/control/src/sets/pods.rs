@@ -95,7 +95,10 @@ impl Look<'_> {
         let Some(member) = member else { return Ok(()) };
         let object: Pod = serde_json::from_value(object(&self.object, &id, member))?;
         match self.pod_api().create(&PostParams::default(), &object).await {
-            Ok(pod) => drop(self.pods.insert(ordinal, pod)),
+            Ok(pod) => {
+                self.pods.insert(ordinal, pod);
+                self.touched.insert(ordinal);
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => return Err(error.into()),
         }
