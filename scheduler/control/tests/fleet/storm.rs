@@ -369,16 +369,19 @@ fn with_priorities() -> bool {
     std::env::var_os("COFFER_STORM_PRIORITIES").is_some_and(|wish| wish == "1")
 }
 
-/// `COFFER_STORM=SEEDS:STEPS` for longer ones.
+/// `COFFER_STORM=SEEDS:STEPS` for longer ones; `FROM..TO:STEPS` for some seeds.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_through_the_api_breaks_no_budget_and_ends_as_it_was_wanted() {
     let wish = std::env::var_os("COFFER_STORM").map(|text| text.into_string().unwrap());
     let (seeds, steps) = match wish.as_deref().and_then(|text| text.split_once(':')) {
-        Some((seeds, steps)) => (seeds.parse().unwrap(), steps.parse().unwrap()),
-        None => (2, 100),
+        Some((seeds, steps)) => {
+            let (from, to) = seeds.split_once("..").unwrap_or(("0", seeds));
+            (from.parse().unwrap()..to.parse().unwrap(), steps.parse().unwrap())
+        }
+        None => (0..2, 100),
     };
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in 0..seeds {
+    for seed in seeds {
         for (what, count) in storm(seed, steps).await {
             *sums.entry(what).or_default() += count;
         }

@@ -392,18 +392,19 @@ impl World {
     /// No node holds more than it has, by the pods that the API knows.
     pub(crate) async fn nothing_is_over_committed(&self, when: &str) {
         let nodes = self.all_nodes().await;
-        let mut used: BTreeMap<String, Resources> = BTreeMap::new();
+        let mut used: BTreeMap<String, (Resources, Vec<String>)> = BTreeMap::new();
         for pod in self.all_pods().await {
             let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else { continue };
-            let sum = used.entry(node).or_default();
+            let (sum, names) = used.entry(node).or_default();
             *sum = sum.plus(&translate::pod(&pod).pod.needs);
+            names.push(pod.name_any());
         }
-        for (node, used) in used {
+        for (node, (used, names)) in used {
             let total = translate::node(&nodes[&node]).unwrap().total;
             let shrunk = total.disk_bytes < DISK;
             assert!(
                 shrunk || used.lacking(&total).next().is_none(),
-                "{when}: {node} holds {used:?} of {total:?}"
+                "{when}: {node} holds {used:?} of {total:?}: {names:?}"
             );
         }
     }
