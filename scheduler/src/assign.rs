@@ -48,10 +48,7 @@ impl Problem {
         let Some(skew) = self.spread.country_skew else { return self.solve_between(&BTreeMap::new()) };
         let countries = self.countries();
         let already = self.already_in_countries();
-        let held: u32 = already.values().sum();
-        let share = u32::try_from(self.candidates.len()).ok()?.saturating_add(held);
-        let share = share.div_ceil(u32::try_from(countries.len()).ok()?.max(1));
-        let attempts = (0..=share).filter_map(|least| {
+        let attempts = (0..=self.share(countries.len())).filter_map(|least| {
             let mut bounds = BTreeMap::new();
             for country in &countries {
                 let held = already.get(country).copied().unwrap_or(0);
@@ -63,6 +60,22 @@ impl Problem {
         });
         // Of equal costs the first, so that the answer does not depend on chance.
         attempts.reduce(|best, other| if other.cost < best.cost { other } else { best })
+    }
+
+    /// What it takes to solve it, in arcs that are looked at for a pod.
+    pub(crate) fn steps(&self) -> u64 {
+        let pods = u64::try_from(self.candidates.len()).unwrap_or(u64::MAX);
+        let arcs: usize = self.candidates.iter().map(|one| one.len()).sum();
+        let of_one = pods.saturating_mul(u64::try_from(arcs).unwrap_or(u64::MAX));
+        let Some(_) = self.spread.country_skew else { return of_one };
+        of_one.saturating_mul(u64::from(self.share(self.countries().len())).saturating_add(1))
+    }
+
+    /// The least count of pods in a country is no higher.
+    fn share(&self, countries: usize) -> u32 {
+        let held: u32 = self.already_in_countries().values().sum();
+        let all = u32::try_from(self.candidates.len()).unwrap_or(u32::MAX).saturating_add(held);
+        all.div_ceil(u32::try_from(countries).unwrap_or(u32::MAX).max(1))
     }
 
     /// Countries that could take a pod, or have one.

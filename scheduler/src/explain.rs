@@ -137,6 +137,9 @@ pub struct Explanation {
     /// The cheapest changes that were found after which all pods can be placed;
     /// empty only where none was found.
     pub repairs: Vec<Repair>,
+    /// The search for changes was cut off: others may be cheaper, and where none was found there may be some.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut_off: bool,
 }
 
 /// Explains why the pods of `set` that run nowhere cannot be placed together;
@@ -147,8 +150,8 @@ pub fn explain(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Option<Explan
         return None;
     }
     let conflict = minimal_conflict(cluster, set, costs, everything);
-    let repairs = repair::cheapest(cluster, set, costs);
-    Some(Explanation { conflict, repairs })
+    let (repairs, cut_off) = repair::cheapest(cluster, set, costs);
+    Some(Explanation { conflict, repairs, cut_off })
 }
 
 /// Whether the pods can be placed with only the constraints in `kept`.

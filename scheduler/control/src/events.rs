@@ -117,10 +117,14 @@ pub(crate) fn explanation(why: &coffer_scheduler::Explanation) -> String {
             Repair::RaiseCountrySkew(skew) => format!("let countries differ by {skew}"),
         })
         .collect();
-    if repairs.is_empty() {
-        text.push_str("; no change was found that helps");
-    } else {
-        text.push_str(&format!("; this would help: {}", repairs.join(", ")));
+    match (repairs.is_empty(), why.cut_off) {
+        (true, false) => text.push_str("; no change was found that helps"),
+        (true, true) => text.push_str("; no change was found that helps, and the search was cut off"),
+        (false, false) => text.push_str(&format!("; this would help: {}", repairs.join(", "))),
+        (false, true) => text.push_str(&format!(
+            "; this would help, and the search for something cheaper was cut off: {}",
+            repairs.join(", ")
+        )),
     }
     text
 }

@@ -4,6 +4,9 @@
 //! What a node is not allowed to be, in the wrong country or of too low a
 //! tier, has no price: that is never the advice.
 
+mod search;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::around::{Around, shunning};
 use crate::assign::{Assignment, Candidate, Place, Problem};
-use crate::decide::{View, decide};
+use crate::decide::View;
 use crate::explain::Relaxed;
 use crate::filter::{Obstacle, may_run, obstacles};
 use crate::topology::is_attested;
@@ -21,6 +24,7 @@ use crate::{
     Affinity, Attestation, Cluster, Constraint, Costs, NeighbourName, Node, NodeName, Operator, Pod,
     Resource, Resources, Runner, SiteSet, Spread, Taint, Topology,
 };
+use search::{STEPS_MAX, Steps};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,22 +87,11 @@ const MOVED_MAX: usize = 4;
 /// Countries with nodes, none of which would do as it is, of which it is tried to leave them alone.
 const OPTIONAL_MAX: usize = 6;
 
-/// The cheapest repairs that were found and tried; none where nothing helped.
-pub(super) fn cheapest(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Vec<Repair> {
-    let waivers = waivers(set).into_iter();
-    let all = waivers.flat_map(|waived| raises(set).map(move |raised| [waived.clone(), raised].concat()));
-    for raised in all {
-        let mut revised = set.clone();
-        raised.iter().for_each(|repair| repair.apply(&mut cluster.clone(), &mut revised, 0));
-        if let Some(of_nodes) = of_nodes(cluster, &revised, costs) {
-            // The set first: a new node has the labels that are asked for then.
-            let repairs = [raised, of_nodes].concat();
-            if helps(cluster, set, costs, &repairs) {
-                return repairs;
-            }
-        }
-    }
-    Vec::new()
+/// The cheapest repairs that were found and tried, none where nothing helped; and whether something was left untried.
+pub(super) fn cheapest(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> (Vec<Repair>, bool) {
+    let steps = Steps::new(STEPS_MAX);
+    let repairs = search::cheapest(cluster, set, costs, &steps);
+    (repairs, steps.is_cut_off())
 }
 
 /// The demands by affinity that could be left aside, the fewest first.
@@ -121,45 +114,21 @@ fn waivers(set: &SiteSet) -> Vec<Vec<Repair>> {
     all
 }
 
-/// How the spread of a set could be loosened, the least first: not at all, one
-/// bound, both.
-fn raises(set: &SiteSet) -> impl Iterator<Item = Vec<Repair>> {
-    let pods = u32::try_from(set.pods.len()).unwrap_or(u32::MAX);
-    let higher =
-        move |most: Option<u32>| most.into_iter().flat_map(move |most| most + 1..=pods.max(most + 1));
-    let (skew, most) = (set.spread.country_skew, set.spread.per_country);
-    let one = std::iter::once(Vec::new())
-        .chain(higher(skew).map(|skew| vec![Repair::RaiseCountrySkew(skew)]))
-        .chain(higher(most).map(|most| vec![Repair::RaisePerCountry(most)]));
-    let both = higher(skew).flat_map(move |skew| {
-        higher(most).map(move |most| vec![Repair::RaiseCountrySkew(skew), Repair::RaisePerCountry(most)])
-    });
-    one.chain(both)
-}
-
-/// Whether the set can be placed after the repairs.
-fn helps(cluster: &Cluster, set: &SiteSet, costs: &Costs, repairs: &[Repair]) -> bool {
-    let (mut cluster, mut set) = (cluster.clone(), set.clone());
-    for (number, repair) in repairs.iter().enumerate() {
-        repair.apply(&mut cluster, &mut set, number);
-    }
-    decide(&cluster, &set, costs).is_ok()
-}
-
 /// The cheapest changes of nodes with which the spread can be kept, and who of others moves away for it.
-fn of_nodes(cluster: &Cluster, set: &SiteSet, costs: &Costs) -> Option<Vec<Repair>> {
+fn of_nodes(cluster: &Cluster, set: &SiteSet, costs: &Costs, steps: &Steps) -> Option<Vec<Repair>> {
     let mut best: Option<(i128, Vec<Repair>)> = None;
     for moved in subsets(&shunners(cluster, set)) {
-        let mut after = cluster.clone();
+        let mut after = Cow::Borrowed(cluster);
         let mut cost = 0;
         for name in &moved {
-            after.remove_neighbour(name);
+            after.to_mut().remove_neighbour(name);
             cost += MOVE_AWAY;
         }
         if best.as_ref().is_some_and(|(known, _)| *known <= cost) {
             continue;
         }
-        let Some((price, repairs)) = Purchase::of(&after, set, costs).cheapest() else { continue };
+        let Some(purchase) = Purchase::of(&after, set, costs, steps) else { break };
+        let Some((price, repairs)) = purchase.cheapest() else { continue };
         if best.as_ref().is_none_or(|(known, _)| price + cost < *known) {
             let moved = moved.into_iter().map(Repair::MoveAway);
             best = Some((price + cost, moved.chain(repairs).collect()));
@@ -200,25 +169,48 @@ struct Purchase<'a> {
     set: &'a SiteSet,
     pods: Vec<&'a Pod>,
     new: BTreeMap<NodeName, (Country, FailureDomain)>,
-    candidates: Vec<Vec<Candidate>>,
+    /// Once for pods that are alike, and which of these each pod is.
+    candidates: Vec<Arc<[Candidate]>>,
+    kinds: Vec<usize>,
     already: Vec<(NodeName, Place)>,
+    steps: &'a Steps,
 }
 
 impl<'a> Purchase<'a> {
-    fn of(cluster: &'a Cluster, set: &'a SiteSet, costs: &'a Costs) -> Self {
+    /// `None` where no more steps are left.
+    fn of(cluster: &'a Cluster, set: &'a SiteSet, costs: &'a Costs, steps: &'a Steps) -> Option<Self> {
         let view = View { cluster, set, costs, relaxed: Relaxed::default() };
         let pods = view.unbound();
-        let new = new_nodes(cluster, set, &pods);
-        let candidates = pods.iter().map(|pod| candidates(&view, pods.len(), pod, &new)).collect();
-        Self { cluster, set, pods, new, candidates, already: view.bare_problem().already }
+        let (mut distinct, mut kinds): (Vec<&Pod>, Vec<usize>) = Default::default();
+        let by = |pod: &Pod| shunning(cluster, &set.name, pod);
+        for pod in &pods {
+            let is_like = |one: &&Pod| one.is_like(pod) && one.priority == pod.priority && by(one) == by(pod);
+            let known = distinct.iter().position(is_like);
+            kinds.push(known.unwrap_or(distinct.len()));
+            if known.is_none() {
+                distinct.push(pod);
+            }
+        }
+        if !steps.take_nodes(cluster, distinct.len()) {
+            return None;
+        }
+        let new = new_nodes(cluster, set, &distinct, pods.len());
+        let candidates = distinct.iter().map(|pod| candidates(&view, pods.len(), pod, &new).into());
+        let (candidates, already) = (candidates.collect(), view.bare_problem().already);
+        Some(Self { cluster, set, pods, new, candidates, kinds, already, steps })
     }
 
     fn solve(&self, spread: Spread, shut: &BTreeSet<Country>) -> Option<Assignment> {
         let open = |one: &&Candidate| one.place.country.is_none_or(|country| !shut.contains(&country));
-        let of_pod =
-            |all: &Vec<Candidate>| -> Arc<[Candidate]> { all.iter().filter(open).cloned().collect() };
-        let candidates = self.candidates.iter().map(of_pod).collect();
-        Problem { candidates, spread, already: self.already.clone() }.solve()
+        let of_kind = |all: &Arc<[Candidate]>| match shut.is_empty() {
+            true => Arc::clone(all),
+            false => all.iter().filter(open).cloned().collect(),
+        };
+        let kinds: Vec<Arc<[Candidate]>> = self.candidates.iter().map(of_kind).collect();
+        let of_pod = |kind: &usize| kinds.get(*kind).cloned().unwrap_or_default();
+        let candidates = self.kinds.iter().map(of_pod).collect();
+        let problem = Problem { candidates, spread, already: self.already.clone() };
+        self.steps.take(problem.steps()).then(|| problem.solve()).flatten()
     }
 
     fn cheapest(&self) -> Option<(i128, Vec<Repair>)> {
@@ -252,7 +244,7 @@ impl<'a> Purchase<'a> {
 
     fn left_alone(&self) -> Vec<BTreeSet<Country>> {
         let mut cheapest: BTreeMap<Country, i128> = BTreeMap::new();
-        for candidate in self.candidates.iter().flatten() {
+        for candidate in self.candidates.iter().flat_map(|one| one.iter()) {
             if let Some(country) = candidate.place.country {
                 let known = cheapest.entry(country).or_insert(candidate.cost);
                 *known = (*known).min(candidate.cost);
@@ -358,7 +350,8 @@ fn put_right(cluster: &Cluster, set: &SiteSet, pod: &Pod, node: &Node) -> Vec<Re
 fn new_nodes(
     cluster: &Cluster,
     set: &SiteSet,
-    pods: &[&Pod],
+    kinds: &[&Pod],
+    pods: usize,
 ) -> BTreeMap<NodeName, (Country, FailureDomain)> {
     let legal = |country: &Country| {
         let domain = FailureDomain(String::new());
@@ -367,16 +360,16 @@ fn new_nodes(
     };
     let mut countries: Vec<Country> = cluster.countries().into_iter().filter(legal).collect();
     let around: Vec<(&Pod, Around<'_>)> =
-        pods.iter().map(|pod| (*pod, Around::of(cluster, &set.name, pod))).collect();
+        kinds.iter().map(|pod| (*pod, Around::of(cluster, &set.name, pod))).collect();
     let is_one = |country: &Country| around.iter().any(|(pod, around)| would_do(set, pod, around, *country));
     let others: Vec<Country> = every_country()
         .filter(|one| legal(one) && !countries.contains(one) && is_one(one))
-        .take(pods.len())
+        .take(pods)
         .collect();
     countries.extend(others);
     let mut new = BTreeMap::new();
     for (index, country) in countries.into_iter().enumerate() {
-        for number in 0..pods.len() {
+        for number in 0..pods {
             let name = format!("new-{index}-{number}");
             if let Ok(node) = name.parse::<NodeName>()
                 && cluster.node(&node).is_none()
@@ -421,6 +414,13 @@ impl Repair {
                 }
             }
             Self::MoveAway(name) => _ = cluster.remove_neighbour(name),
+            Self::Waive(_) | Self::RaisePerCountry(_) | Self::RaiseCountrySkew(_) => self.apply_to_set(set),
+        }
+    }
+
+    /// Makes the change, if it is one of the set.
+    fn apply_to_set(&self, set: &mut SiteSet) {
+        match self {
             Self::Waive(kind) => {
                 for affinity in set.pods.iter_mut().filter_map(|pod| pod.affinity.as_deref_mut()) {
                     waive(affinity, *kind);
@@ -428,6 +428,7 @@ impl Repair {
             }
             Self::RaisePerCountry(most) => set.spread.per_country = Some(*most),
             Self::RaiseCountrySkew(skew) => set.spread.country_skew = Some(*skew),
+            _ => {}
         }
     }
 }

@@ -117,7 +117,8 @@ fn of_what_cannot_be_placed_the_conflict_is_minimal_and_its_repair_works() {
         let (cluster, set) = random(seed, 7, 5);
         let explained = explain(&cluster, &set, &Costs::default());
         assert_eq!(explained.is_none(), least_moved(&cluster, &set).is_some(), "seed {seed}");
-        let Some(Explanation { conflict, repairs }) = explained else { continue };
+        let Some(Explanation { conflict, repairs, cut_off }) = explained else { continue };
+        assert!(!cut_off, "seed {seed}");
         is_minimal(&cluster, &set, &conflict, &format!("seed {seed}"));
         if !works(&repairs, &cluster, &set, seed) {
             continue;
@@ -158,9 +159,9 @@ fn what_has_no_repair_has_none_whatever_is_done() {
         }
         set.residency.allow = countries.into_iter().map(Jurisdiction::Country).collect();
         set.residency.deny.clear();
-        let Some(Explanation { conflict, repairs }) = explain(&cluster, &set, &Costs::default()) else {
-            continue;
-        };
+        let explained = explain(&cluster, &set, &Costs::default());
+        let Some(Explanation { conflict, repairs, cut_off }) = explained else { continue };
+        assert!(!cut_off, "seed {seed}");
         is_minimal(&cluster, &set, &conflict, &format!("seed {seed}"));
         match works(&repairs, &cluster, &set, seed) {
             true => repaired += 1,

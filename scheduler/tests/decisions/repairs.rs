@@ -205,7 +205,9 @@ fn no_repair_is_cheaper_than_the_one_that_is_told() {
     while seen < 150 || away < 3 {
         seed += 1;
         let (cluster, set) = random(seed, 4, 3);
-        let Some(Explanation { repairs, .. }) = explain(&cluster, &set, &Costs::default()) else { continue };
+        let explained = explain(&cluster, &set, &Costs::default());
+        let Some(Explanation { repairs, cut_off, .. }) = explained else { continue };
+        assert!(!cut_off, "seed {seed}");
         let known = cluster.countries();
         let change: Vec<Repair> = repairs.iter().filter(|one| is_of_set(one)).cloned().collect();
         let told = (!repairs.is_empty()).then(|| {
@@ -244,4 +246,48 @@ fn whoever_shuns_several_pods_is_moved_away_once() {
     let nine = set((0..9).map(|n| pod(n, 50)).collect());
     let why = explain(&cluster, &nine, &Costs::default()).unwrap();
     assert_eq!(why.repairs, [Repair::MoveAway(name)]);
+}
+
+/// So many pods that want to be near one that runs nowhere, one in a country at most, of countries that are not to differ.
+fn crowd(pods: u32, change: impl FnOnce(&mut SiteSet)) -> (Cluster, SiteSet) {
+    use coffer_scheduler::{Affinity, PodTerm, Space, Topology};
+
+    use crate::instance::{node, pod, set};
+
+    let mut cluster = Cluster::new();
+    for n in 0..pods {
+        let country = ["DE", "FR", "NL"][usize::try_from(n % 3).unwrap()];
+        cluster.put_node(node(&format!("n{n}"), country, &format!("d{n}"), 1000));
+    }
+    let term = PodTerm {
+        topology: Topology::Country,
+        spaces: [Space::Fleet].into(),
+        selector: vec![coffer_scheduler::Requirement {
+            key: "app".to_owned(),
+            is: coffer_scheduler::Operator::Exists,
+        }],
+    };
+    let mut set = set((0..pods).map(|n| pod(n, 50)).collect());
+    set.residency.allow = vec!["DE".parse().unwrap(), "FR".parse().unwrap(), "NL".parse().unwrap()];
+    for pod in &mut set.pods {
+        pod.affinity = Some(Box::new(Affinity { near: vec![term.clone()], ..Affinity::default() }));
+    }
+    (set.spread.per_country, set.spread.country_skew) = (Some(1), Some(1));
+    change(&mut set);
+    (cluster, set)
+}
+
+#[test]
+fn sixty_pods_that_nothing_helps_but_a_waiver_are_explained_in_a_bounded_search() {
+    let (cluster, set) = crowd(60, |_| ());
+    let why = explain(&cluster, &set, &Costs::default()).unwrap();
+    assert_eq!(why.repairs, [Repair::Waive(Constraint::PodAffinity), Repair::RaisePerCountry(20)]);
+    assert!(!why.cut_off);
+}
+
+#[test]
+fn a_bound_that_is_as_high_as_can_be_is_not_raised() {
+    let (cluster, set) = crowd(6, |set| set.spread.per_country = Some(u32::MAX));
+    let why = explain(&cluster, &set, &Costs::default()).unwrap();
+    assert_eq!(why.repairs, [Repair::Waive(Constraint::PodAffinity)]);
 }
