@@ -6,6 +6,7 @@
 //! site is a member of its set, whether a pod object exists or not, and afterwards until its bytes are removed.
 //! So a pod that comes again finds its bytes, and nobody takes their room meanwhile.
 
+mod crowded;
 mod deciding;
 mod foreign;
 mod giving_way;
@@ -222,6 +223,9 @@ impl Book {
         }
         self.on_the_way.remove(id);
         self.waiting.insert(id.set.clone());
+        if let Some(node) = self.ledger.cluster().node_of(id).map(|node| node.name.clone()) {
+            self.somebody_left(&node);
+        }
         self.release_unless_member(id)
     }
 
@@ -413,6 +417,9 @@ impl Book {
 
     /// Why the set could not be placed when it was last tried, for people; `None` if it could, or was not tried.
     pub fn why_not(&self, name: &SetName) -> Option<String> {
+        if let Some(crowded) = self.crowded_out(name) {
+            return Some(crowded);
+        }
         let why = self.stuck.get(name).map(|(_, why)| why.clone());
         match (self.waits_for(name), why) {
             // It waits for nobody, and there are the scheduler's reasons.

@@ -141,7 +141,7 @@ impl Book {
         staying(&fleet, managed)
     }
 
-    /// Pods whose room is kept go back to it, as soon as their node takes them.
+    /// Pods whose room is kept go back to it, as soon as their node takes them and nobody else has filled it.
     fn returns(&self, managed: &Managed, unbound: &BTreeSet<PodId>) -> Vec<Binding> {
         let back = |id: &PodId| {
             let node = self.ledger.cluster().node_of(id)?;
@@ -149,7 +149,8 @@ impl Book {
             let legal = node.attested.as_ref().is_some_and(|stands| managed.set.residency.admits(stands));
             let mut driven = node.taints.iter().filter(|taint| taint.effect == Effect::NoExecute);
             let driven = driven.any(|taint| !pod.pod.tolerates(taint));
-            let takes = node.ready && !node.cordoned && legal && !driven;
+            let takes =
+                node.ready && !node.cordoned && legal && !driven && !self.is_crowded_out(id, pod, node);
             takes.then(|| self.binding(id, &node.name, None)).flatten()
         };
         unbound.iter().filter_map(back).collect()

@@ -50,9 +50,12 @@ impl Book {
                 self.change(Line::NeighbourGone(name.clone()))?;
             }
         }
+        if let Some(before) = before.as_ref().filter(|before| now.as_ref() != Some(*before)) {
+            self.somebody_left(&before.neighbour.node);
+        }
         let Some(now) = now else { return Ok(()) };
         let neighbour = now.neighbour.clone();
-        let is_news = before.is_none_or(|before| before.neighbour != neighbour);
+        let is_news = before.as_ref().is_none_or(|before| before.neighbour != neighbour);
         self.foreign_on.entry(neighbour.node.clone()).or_default().insert(name.clone());
         self.priorities.comes(now.neighbour.traits.priority);
         self.foreign.insert(name, now);

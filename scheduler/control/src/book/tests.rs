@@ -210,6 +210,35 @@ fn a_pod_that_comes_again_returns_to_its_bytes_and_nobody_took_their_room() {
 }
 
 #[test]
+fn a_pod_does_not_return_to_where_others_took_its_room_and_says_so_until_they_go() {
+    let (mut world, placed, pods) = World::placed();
+    let gold: SetName = "gold".parse().unwrap();
+    world.book.lose_pod(&pods[1]).unwrap();
+    // A scheduler that knows nothing of sites fills the node while the pod is made anew.
+    let batch = world.other("batch", placed[&1].as_str(), Phase::Alive);
+    let again = world.pod(1, None);
+    assert_eq!(world.decide(), Verdict::Nothing);
+    let why = world.book.why_not(&gold).unwrap();
+    assert!(why.contains("gold-1 waits for room") && why.contains(placed[&1].as_str()), "{why}");
+    while !world.book.take_waiting(9).is_empty() {}
+    world.book.lose_pod(&batch).unwrap();
+    assert_eq!(world.book.take_waiting(9), [gold.clone()]);
+    assert_eq!(world.place(&[again]), [(1, placed[&1].clone())].into());
+    assert_eq!(world.book.why_not(&gold), None);
+}
+
+#[test]
+fn a_pod_returns_to_a_node_that_only_became_smaller() {
+    let (mut world, placed, pods) = World::placed();
+    let n = placed[&1].as_str()[1..].parse::<usize>().unwrap();
+    world.book.lose_pod(&pods[1]).unwrap();
+    world.other("batch", placed[&1].as_str(), Phase::Ended);
+    world.node(n, ["DE", "FR", "NL"][n % 3], |node| node["status"]["allocatable"]["memory"] = json!("0"));
+    let again = world.pod(1, None);
+    assert_eq!(world.place(&[again]), [(1, placed[&1].clone())].into());
+}
+
+#[test]
 fn a_pod_does_not_return_to_a_cordoned_node_and_whoever_emptied_that_wants_it_empty() {
     let (mut world, placed, pods) = World::placed();
     let n = placed[&1].as_str()[1..].parse::<usize>().unwrap();

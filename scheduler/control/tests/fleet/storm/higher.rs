@@ -34,17 +34,9 @@ impl Storm {
         let sets = self.world.sets();
         match sets.get_opt("ruby").await.unwrap() {
             None => {
-                let high = class(&self.world, 1000, "PreemptLowerPriority").await;
-                // The least of them fits beside a site of gold.
-                self.great = self.chance.below(3) > 0;
-                let disk = if self.great { 800 } else { FITS };
-                set(&self.world, "ruby", |spec| {
-                    spec["replicas"] = json!(replicas);
-                    spec["template"]["resources"]["diskBytes"] = json!(disk);
-                    spec["template"]["priorityClassName"] = json!(high);
-                })
-                .await;
-                self.ruby = replicas;
+                let great = self.chance.below(3) > 0;
+                let place = ["EU", "DE", "FR", "NL"][self.chance.below(4)];
+                self.ruby_comes(replicas, great, place).await;
             }
             Some(_) if self.chance.below(2) == 0 => {
                 sets.delete("ruby", &DeleteParams::default()).await.unwrap();
@@ -58,6 +50,21 @@ impl Storm {
             }
             Some(_) => {}
         }
+    }
+
+    /// Of great pods none fits beside a site of gold. In one country there is hardly room for them: sites have to give
+    /// way there, and others to come elsewhere.
+    pub(super) async fn ruby_comes(&mut self, replicas: usize, great: bool, place: &str) {
+        let high = class(&self.world, 1000, "PreemptLowerPriority").await;
+        let disk = if great { 800 } else { FITS };
+        set(&self.world, "ruby", |spec| {
+            spec["replicas"] = json!(replicas);
+            spec["residency"]["allow"] = json!([place]);
+            spec["template"]["resources"]["diskBytes"] = json!(disk);
+            spec["template"]["priorityClassName"] = json!(high);
+        })
+        .await;
+        (self.ruby, self.great) = (replicas, great);
     }
 
     /// Another scheduler puts a pod where there is room by what the API says: what is kept for ours is nothing to it.
