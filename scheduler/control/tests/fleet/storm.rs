@@ -355,7 +355,8 @@ impl Storm {
 async fn storm(seed: u64, steps: u64) -> BTreeMap<&'static str, u64> {
     let mut storm = Storm::new(seed).await;
     if with_priorities() {
-        storm.ruby_comes(3, true, home(storm.chance.below(NODES))).await;
+        let place = home(storm.chance.below(NODES));
+        storm.ruby_comes(3, true, place).await;
     }
     for step in 0..steps {
         let when = format!("seed {seed}, step {step}");
