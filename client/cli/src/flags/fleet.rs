@@ -162,10 +162,9 @@ pub(crate) struct ControlFlags {
     /// Ask the service of the profile where shards lie, as its operator, and tell it which pods are sites.
     #[arg(long, conflicts_with = "needed")]
     pub(crate) ask_service: bool,
-    /// Let pods of a lower priority give way to site sets that fit nowhere. Off until long storms
-    /// of it have been run.
+    /// Nobody gives way to site sets with a priority that fit nowhere.
     #[arg(long)]
-    pub(crate) preempt: bool,
+    pub(crate) no_preempt: bool,
     /// Issue and renew the certificates of the pods with the site authority in this directory.
     ///
     /// `coffer site authority` makes one. Its ca.pem, ca.key and certificate.pem are enough.

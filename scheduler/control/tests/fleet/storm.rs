@@ -33,6 +33,8 @@ struct Storm {
     chance: Chance,
     replicas: usize,
     version: u64,
+    /// Whether a set of a higher priority takes part.
+    priorities: bool,
     counts: BTreeMap<&'static str, u64>,
     /// Nodes that were cut off: nobody hears them, and what runs there goes on.
     cut_off: BTreeSet<usize>,
@@ -57,7 +59,7 @@ const RISES: u64 = 30;
 
 impl Storm {
     async fn new(seed: u64) -> Self {
-        let preempts = with_priorities();
+        let preempts = with_priorities(seed);
         let mut world = World::with(NODES, |control| Control { preempts, ..control }).await;
         world.set(7, 1).await;
         for _ in 0..10 {
@@ -73,6 +75,7 @@ impl Storm {
             chance,
             replicas,
             version,
+            priorities: preempts,
             counts,
             cut_off,
             outside,
@@ -158,7 +161,7 @@ impl Storm {
                 self.replicas = 6 + self.chance.below(4);
                 self.did("resized", self.world.set(self.replicas, self.version)).await;
             }
-            12 | 13 if with_priorities() => self.higher_set().await,
+            12 | 13 if self.priorities => self.higher_set().await,
             14..=17 => self.somebody_comes(n).await,
             18 if self.chance.below(2) == 0 => self.somebody_goes().await,
             _ => match self.chance.below(4) {
@@ -354,14 +357,14 @@ impl Storm {
 
 async fn storm(seed: u64, steps: u64) -> BTreeMap<&'static str, u64> {
     let mut storm = Storm::new(seed).await;
-    if with_priorities() {
+    if storm.priorities {
         let place = home(storm.chance.below(NODES));
         storm.ruby_comes(3, true, place).await;
     }
     for step in 0..steps {
         let when = format!("seed {seed}, step {step}");
         // It comes to a fleet at rest, in which data can move: less happens at first.
-        if !with_priorities() || step >= RISES || step % 3 == 0 {
+        if !storm.priorities || step >= RISES || step % 3 == 0 {
             storm.happen().await;
             storm.cut_off().await;
         }
@@ -373,10 +376,13 @@ async fn storm(seed: u64, steps: u64) -> BTreeMap<&'static str, u64> {
     storm.counts
 }
 
-/// Whether a set of a higher priority takes part, as with `--preempt`: `COFFER_STORM_PRIORITIES=1`. It is not for
-/// every day as long as preemption is off; `DECISIONS.md` says what it finds.
-fn with_priorities() -> bool {
-    std::env::var_os("COFFER_STORM_PRIORITIES").is_some_and(|wish| wish == "1")
+/// Whether a set of a higher priority takes part: in two of three seeds, so that a fleet in which nobody gives way is
+/// tried as well; `COFFER_STORM_PRIORITIES=1` in all, `0` in none.
+fn with_priorities(seed: u64) -> bool {
+    match std::env::var_os("COFFER_STORM_PRIORITIES") {
+        Some(wish) => wish == "1",
+        None => seed % 3 < 2,
+    }
 }
 
 /// `COFFER_STORM=SEEDS:STEPS` for longer ones; `FROM..TO:STEPS` for some seeds.
@@ -388,10 +394,10 @@ async fn a_storm_through_the_api_breaks_no_budget_and_ends_as_it_was_wanted() {
             let (from, to) = seeds.split_once("..").unwrap_or(("0", seeds));
             (from.parse().unwrap()..to.parse().unwrap(), steps.parse().unwrap())
         }
-        None => (0..2, 100),
+        None => (0..3, 100),
     };
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in seeds {
+    for seed in seeds.clone() {
         for (what, count) in storm(seed, steps).await {
             *sums.entry(what).or_default() += count;
         }
@@ -399,9 +405,10 @@ async fn a_storm_through_the_api_breaks_no_budget_and_ends_as_it_was_wanted() {
     println!("{sums:?}");
     assert!(sums["bound"] > 20 && sums["told to end"] > 5, "{sums:?}");
     assert!(sums["cut off"] > 5, "{sums:?}");
-    if with_priorities() {
-        assert!(sums["evicted"] > 0 && sums["plans"] > 0, "{sums:?}");
-        assert!(sums["turns of sites that gave way"] > 0, "{sums:?}");
+    if seeds.clone().any(with_priorities) {
+        assert!(sums["plans"] > 0 && sums["turns of sites that gave way"] > 0, "{sums:?}");
+        // A single storm may have nobody in the way but sites.
+        assert!(seeds.count() == 1 || sums["evicted"] > 0, "{sums:?}");
     } else {
         assert!(!sums.contains_key("plans") || sums["plans"] == 0, "nobody gives way unasked: {sums:?}");
     }

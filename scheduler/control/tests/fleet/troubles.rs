@@ -18,8 +18,8 @@ use kube::client::Body;
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use crate::story::serves;
-use crate::world::World;
+use crate::story::{homes, put, serves};
+use crate::world::{Place, World};
 
 /// A ledger that does every wish, or refuses to empty any site. Where it lists the sites, each holds a shard
 /// that is not needed.
@@ -253,4 +253,31 @@ async fn a_set_whose_pods_are_refused_is_not_written_with_every_look() {
     world.kubelet().await;
     world.until("all pods serve again", 12, |place| serves(place, 6)).await;
     assert_eq!(epochs(&world).await, [1, 2].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_outside_of_their_jurisdictions_go_at_once_although_no_other_can_be_made() {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let mut world = World::with(9, |control| Control {
+        client: refusing(&control.client, (http::Method::POST, "/pods", 403), &refuses),
+        ..control
+    })
+    .await;
+    world.set(6, 1).await;
+    world.until("all pods serve", 12, |place| serves(place, 6)).await;
+    put(&world);
+    refuses.store(true, Ordering::Relaxed);
+    for pod in ["gold-1", "gold-4"] {
+        let n = homes(&world).await[pod][1..].parse().unwrap();
+        world.attest(n, Some("US")).await;
+    }
+    // Others are to join in the same look, and their pods are refused in each one after it.
+    let gone = |place: Place| async move {
+        let left = place.pods.list(&ListParams::default()).await.unwrap().items;
+        left.iter().all(|pod| !["gold-1", "gold-4"].contains(&pod.name_any().as_str()))
+    };
+    world.until("both have left", 4, gone).await;
+    assert_eq!(world.serving().await.len(), 4);
+    refuses.store(false, Ordering::Relaxed);
+    world.until("six serve again", 12, |place| serves(place, 6)).await;
 }

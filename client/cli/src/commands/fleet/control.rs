@@ -57,7 +57,7 @@ pub(super) async fn run(context: &Context<'_>, fleet: Fleet, flags: ControlFlags
         bind: None,
         pace: Pace::default(),
         keeps_sets: true,
-        preempts: flags.preempt,
+        preempts: !flags.no_preempt,
         trouble: Arc::new(|what| trouble(what)),
         measured: None,
     };

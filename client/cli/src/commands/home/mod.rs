@@ -411,7 +411,7 @@ fn control(
         bind: Some(Arc::new(transactions)),
         pace: Pace::default(),
         keeps_sets: true,
-        preempts: false,
+        preempts: true,
         trouble: Arc::new(|what| trouble(what)),
         measured: None,
     };
