@@ -160,8 +160,8 @@ impl Sets {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the controller hands its objects over")]
-fn error_policy(object: Arc<SiteSet>, _: &SetError, sets: Arc<Sets>) -> Action {
-    Action::requeue(sets.failures.wait(&object, sets.control.pace.calm))
+fn error_policy(_: Arc<SiteSet>, _: &SetError, sets: Arc<Sets>) -> Action {
+    Action::requeue(sets.control.pace.calm)
 }
 
 /// One look. What it runs into is an event on the set and a line for whoever runs the control plane.

@@ -1,16 +1,12 @@
-//! Looks that failed: how long to wait before the next one, and what has been
-//! told already.
+//! Looks that failed: what has been told already. The next one comes as soon as after any other: what is refused of a
+//! set, or cannot be had, keeps no pod of it where it may not be.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use kube::ResourceExt as _;
 
 use crate::resources::SiteSet;
-
-/// The longest wait, in times of the calm pace.
-const WAITS_MAX: u32 = 32;
 
 /// Sets whose last look failed.
 #[derive(Default)]
@@ -44,13 +40,6 @@ impl Failures {
         news
     }
 
-    /// How long to wait: twice as long with each failure in a row.
-    pub(super) fn wait(&self, set: &SiteSet, calm: Duration) -> Duration {
-        let count = self.all().get(&key(set)).map_or(1, |known| known.count);
-        let times = 1_u32.checked_shl(count.saturating_sub(1)).unwrap_or(WAITS_MAX);
-        calm.saturating_mul(times.clamp(1, WAITS_MAX))
-    }
-
     /// A look succeeded.
     pub(super) fn over(&self, set: &SiteSet) {
         self.all().remove(&key(set));
@@ -76,17 +65,5 @@ mod tests {
         assert!(failures.is_to_be_told(&set(), "another"));
         failures.over(&set());
         assert!(failures.is_to_be_told(&set(), "another"));
-    }
-
-    #[test]
-    fn each_failure_in_a_row_doubles_the_wait_up_to_a_bound() {
-        let (failures, calm) = (Failures::default(), Duration::from_secs(2));
-        let wait = || {
-            failures.is_to_be_told(&set(), "why");
-            failures.wait(&set(), calm).as_secs()
-        };
-        let waits: Vec<u64> = (0..7).map(|_| wait()).collect();
-        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 64]);
-        assert_eq!((0..60).map(|_| wait()).max(), Some(64));
     }
 }

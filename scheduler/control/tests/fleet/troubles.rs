@@ -150,7 +150,7 @@ async fn a_certificate_is_renewed_in_time_and_pods_take_it_up_one_after_the_othe
     world.waits = true;
     world.set(6, 1).await;
     world.until("all pods serve", 12, |place| serves(place, 6)).await;
-    crate::story::put(&world);
+    put(&world);
     world.turn().await;
     let files = async |world: &World| -> Vec<Vec<u8>> {
         let secrets = world.api::<Secret>().list(&ListParams::default()).await.unwrap().items;
