@@ -193,12 +193,16 @@ impl Affinity {
         missed.map(|one| costs.wish(one.weight)).sum()
     }
 
-    /// Whether it speaks of pods.
-    pub(crate) fn is_of_pods(&self) -> bool {
-        !(self.near.is_empty()
-            && self.apart.is_empty()
-            && self.prefers_near.is_empty()
-            && self.prefers_apart.is_empty())
+    /// Whether it speaks of pods only so that it keeps off their nodes: then which nodes are legal is known from
+    /// where these pods are, and the price depends on nodes alone.
+    pub(crate) fn keeps_off_nodes(&self) -> bool {
+        let wider = self.near.is_empty() && self.prefers_near.is_empty() && self.prefers_apart.is_empty();
+        wider && self.apart.iter().all(|term| term.topology == Topology::Node)
+    }
+
+    /// What it says of nodes alone.
+    pub(crate) fn of_nodes(&self) -> (&[NodeTerm], &[Preferred<NodeTerm>]) {
+        (&self.nodes, &self.prefers_nodes)
     }
 
     /// Every term over pods, to be changed.

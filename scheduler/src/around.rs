@@ -1,6 +1,8 @@
 //! What the pods that run already mean for one that is to be placed: places where it has to be, may not be,
 //! or would rather be or not. Looked up once for a shape of pods; after that each node is one question.
 
+use std::collections::BTreeSet;
+
 use crate::filter::Obstacle;
 use crate::whereabouts::{Places, Shunned};
 use crate::{Cluster, Costs, Node, Pod, PodId, PodTerm, SetName, Topology};
@@ -48,9 +50,20 @@ impl<'a> Around<'a> {
         around
     }
 
-    /// Whether nothing that runs matters.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.near.is_empty() && self.apart.is_empty() && self.shunned.is_empty() && self.prefers.is_empty()
+    /// The nodes from which what runs keeps the pod, by name, where that is all that it means for it: nothing has a
+    /// price, and nobody minds a wider place than a node. `None` where it means more.
+    pub(crate) fn barred(&self) -> Option<BTreeSet<&str>> {
+        let by_node = |topology: &Topology| *topology == Topology::Node;
+        let is_all = self.near.is_empty()
+            && self.prefers.is_empty()
+            && self.apart.iter().all(|(topology, _)| by_node(topology))
+            && self.shunned.iter().all(|(topology, _)| by_node(topology));
+        let mut barred = BTreeSet::new();
+        if is_all {
+            self.apart.iter().for_each(|(_, places)| places.add_to(&mut barred));
+            self.shunned.iter().for_each(|(_, shunned)| barred.extend(shunned.places(self.set)));
+        }
+        is_all.then_some(barred)
     }
 
     /// What keeps the pod from a node.

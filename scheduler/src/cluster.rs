@@ -395,7 +395,7 @@ impl Cluster {
             for term in pod.affinity.iter().flat_map(|affinity| affinity.pod_terms()) {
                 whereabouts.note(term, nodes.values().flat_map(Held::running));
             }
-            if !pod.minds_pods() && noted.iter().all(|other| !other.is_like(pod)) {
+            if !pod.minds_pods() && noted.iter().all(|other| !other.is_like_but_for_pods(pod)) {
                 noted.push(pod);
                 let nodes = || nodes.values().map(|held| (&held.node, held.free()));
                 rankings.note(pod, &set.residency, costs, nodes);

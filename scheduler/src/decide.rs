@@ -195,12 +195,14 @@ impl<'a> View<'a> {
     fn best_nodes(&self, pod: &Pod, around: &Around<'_>, pods: usize) -> (Vec<Candidate>, Legal) {
         let kept = self.cluster.has_claims_below(&self.set.name, pod.priority);
         if self.relaxed.is_empty()
-            && around.is_empty()
             && !kept
             && let Some(ranking) = self.cluster.ranking(pod, &self.set.residency, self.costs)
+            && let Some(barred) = around.barred()
         {
             let (taken, most_nodes, most_domains) = self.needed(pods);
-            return (ranking.best(&taken, most_nodes, most_domains), ranking.legal());
+            let mut gone = barred.clone();
+            gone.extend(taken.iter().map(NodeName::as_str));
+            return (ranking.best(&gone, most_nodes, most_domains), ranking.legal(&barred));
         }
         self.scan(pods, |node, free| {
             let kept = kept.then(|| self.free(pod, node));

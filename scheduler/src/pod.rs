@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::running::is_zero;
-use crate::{Affinity, Effect, NodeName, Resources, SetName, Taint};
+use crate::{Affinity, Effect, NodeName, NodeTerm, Preferred, Resources, SetName, Taint};
 
 /// Which pod of which set. It keeps its number for life: the number is the site.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -95,9 +95,22 @@ impl Pod {
             && self.affinity == other.affinity
     }
 
-    /// Whether where it may run, or at what price, depends on pods that run there.
+    /// Whether both may run on the same nodes at the same price, leaving aside which pods run where.
+    pub(crate) fn is_like_but_for_pods(&self, other: &Self) -> bool {
+        self.needs == other.needs
+            && self.selector == other.selector
+            && self.tolerations == other.tolerations
+            && self.wishes_of_nodes() == other.wishes_of_nodes()
+    }
+
+    /// What it demands and prefers of nodes alone.
+    fn wishes_of_nodes(&self) -> (&[NodeTerm], &[Preferred<NodeTerm>]) {
+        self.affinity.as_ref().map(|affinity| affinity.of_nodes()).unwrap_or_default()
+    }
+
+    /// Whether pods that run matter to it otherwise than by the nodes that it keeps off.
     pub(crate) fn minds_pods(&self) -> bool {
-        self.affinity.as_ref().is_some_and(|affinity| affinity.is_of_pods())
+        self.affinity.as_ref().is_some_and(|affinity| !affinity.keeps_off_nodes())
     }
 
     /// A pod like any other, that needs so much.

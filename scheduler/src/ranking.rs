@@ -1,8 +1,9 @@
 //! What the nodes cost for pods of one shape, kept up to date while nodes and
 //! pods come and go: a decision looks at those that it can need, and not at
 //! every node again. Every legal node is ranked, none is sampled; the answer is
-//! that of looking at all of them, which a replay of the ledger does. Shapes that mind which pods run around are
-//! not ranked: each binding would change what many nodes are to them.
+//! that of looking at all of them, which a replay of the ledger does. Pods that keep off the nodes of others are ranked
+//! as if these were not there, and the nodes are left out when it is read. Shapes that mind otherwise which pods run around
+//! are not ranked: each binding would change what many nodes are to them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,7 +12,7 @@ use coffer_model::{Country, FailureDomain};
 use crate::assign::{Candidate, Place};
 use crate::feasible::{Legal, NAMED_MAX, Names};
 use crate::filter::obstacles;
-use crate::{Costs, Node, NodeName, Pod, Residency, Resources};
+use crate::{Affinity, Costs, Node, NodeName, Pod, Residency, Resources};
 
 /// Shapes that are ranked at a time: each costs a step for every change of a node.
 const KEPT_MAX: usize = 6;
@@ -22,7 +23,7 @@ const SEEN_MAX: usize = 6;
 /// All that decides where a pod may run and at what price, but for where its shards lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shape {
-    /// Its number is 0; it has no home, and nothing by which others know it.
+    /// Its number is 0; it has no home, nothing by which others know it, and minds no pods.
     pod: Pod,
     residency: Residency,
     costs: Costs,
@@ -31,17 +32,21 @@ struct Shape {
 impl Shape {
     fn of(pod: &Pod, residency: &Residency, costs: &Costs) -> Self {
         let like = pod.clone();
+        let of_nodes = like.affinity.map(|one| {
+            let Affinity { nodes, prefers_nodes, .. } = *one;
+            Box::new(Affinity { nodes, prefers_nodes, ..Affinity::default() })
+        });
         let pod = Pod {
             selector: like.selector,
             tolerations: like.tolerations,
-            affinity: like.affinity,
+            affinity: of_nodes.filter(|one| **one != Affinity::default()),
             ..Pod::plain(0, like.needs)
         };
         Self { pod, residency: residency.clone(), costs: *costs }
     }
 
     fn is_of(&self, pod: &Pod, residency: &Residency, costs: &Costs) -> bool {
-        self.costs == *costs && self.pod.is_like(pod) && self.residency == *residency
+        self.costs == *costs && self.pod.is_like_but_for_pods(pod) && self.residency == *residency
     }
 
     /// Where the node stands and what it costs; `None` where such a pod may not run.
@@ -114,34 +119,47 @@ impl Ranking {
         ranking
     }
 
-    /// What there is to choose from.
-    pub(crate) fn legal(&self) -> Legal {
-        let count = u64::try_from(self.rated.len()).unwrap_or(u64::MAX);
-        let cheapest = self.by_cost.iter().take(NAMED_MAX).cloned().collect();
-        Legal { count, names: self.names, cheapest }
+    /// What there is to choose from, beside the nodes that are barred.
+    pub(crate) fn legal(&self, barred: &BTreeSet<&str>) -> Legal {
+        let mut count = self.rated.len();
+        let mut names = self.names;
+        // Both come by name.
+        let mut rated = self.rated.keys().peekable();
+        for one in barred {
+            while rated.next_if(|name| name.as_str() < *one).is_some() {}
+            if let Some(name) = rated.next_if(|name| name.as_str() == *one) {
+                count = count.saturating_sub(1);
+                names.take(name);
+            }
+        }
+        let legal = self.by_cost.iter().filter(|(_, name)| !barred.contains(name.as_str()));
+        let cheapest = legal.take(NAMED_MAX).cloned().collect();
+        Legal { count: u64::try_from(count).unwrap_or(u64::MAX), names, cheapest }
     }
 
     /// Of each country the `most_domains` domains with the cheapest nodes, of each domain the
-    /// `most_nodes` cheapest, as if those that are taken were not there.
-    pub(crate) fn best(&self, taken: &[NodeName], most_nodes: usize, most_domains: usize) -> Vec<Candidate> {
+    /// `most_nodes` cheapest, as if those that are gone were not there.
+    pub(crate) fn best(
+        &self,
+        gone: &BTreeSet<&str>,
+        most_nodes: usize,
+        most_domains: usize,
+    ) -> Vec<Candidate> {
+        let free = |(_, name): &&(i128, NodeName)| !gone.contains(name.as_str());
         let mut candidates = Vec::new();
         for (country, domains) in &self.countries {
-            let touched: BTreeSet<&FailureDomain> = taken
-                .iter()
-                .filter_map(|name| self.rated.get(name))
-                .filter(|rated| rated.country == *country)
-                .map(|rated| &rated.domain)
-                .collect();
-            let free = |(_, name): &&(i128, NodeName)| !taken.contains(name);
-            let untouched = domains.by_cost.iter().filter(|(_, domain)| !touched.contains(domain));
-            let mut best: Vec<(i128, &FailureDomain)> =
-                untouched.take(most_domains).map(|(cost, domain)| (*cost, domain)).collect();
-            best.extend(touched.iter().filter_map(|domain| {
-                let (cost, _) = domains.nodes.get(*domain)?.iter().find(free)?;
-                Some((*cost, *domain))
-            }));
-            best.sort_unstable();
-            best.truncate(most_domains);
+            // By what each costs without them, which is no less than what it is listed by.
+            let mut best: BTreeSet<(i128, &FailureDomain)> = BTreeSet::new();
+            for (least, domain) in &domains.by_cost {
+                if best.len() >= most_domains && best.last().is_some_and(|last| *last < (*least, domain)) {
+                    break;
+                }
+                let cheapest = domains.nodes.get(domain).and_then(|nodes| nodes.iter().find(free));
+                best.extend(cheapest.map(|(cost, _)| (*cost, domain)));
+                if best.len() > most_domains {
+                    best.pop_last();
+                }
+            }
             for (_, domain) in best {
                 let nodes = domains.nodes.get(domain).into_iter().flatten().filter(free).take(most_nodes);
                 candidates.extend(nodes.map(|(cost, name)| Candidate {

@@ -33,6 +33,12 @@ impl Shunned {
         self.places.get(place).into_iter().flatten().filter(|runner| runner.set() != Some(set))
     }
 
+    /// The places of those who are none of the set's.
+    pub(crate) fn places<'a>(&'a self, set: &'a SetName) -> impl Iterator<Item = &'a str> {
+        let of_others = |runners: &BTreeSet<Runner>| runners.iter().any(|runner| runner.set() != Some(set));
+        self.places.iter().filter(move |(_, runners)| of_others(runners)).map(|(place, _)| place.as_str())
+    }
+
     /// Whether anybody does who is none of the set's and at a place.
     pub(crate) fn is_anywhere(&self, set: &SetName) -> bool {
         self.places.values().flatten().any(|runner| runner.set() != Some(set))
@@ -52,6 +58,20 @@ pub(crate) enum Places<'a> {
 }
 
 impl Places<'_> {
+    /// Adds all of them.
+    pub(crate) fn add_to<'a>(&'a self, all: &mut BTreeSet<&'a str>) {
+        match self {
+            Self::Listed(places) => all.extend(places.iter().map(String::as_str)),
+            Self::Kept(counted, set) => {
+                let of_others = |whose: &BTreeMap<Option<SetName>, u32>| {
+                    whose.keys().any(|one| one.as_ref() != Some(*set))
+                };
+                let places = counted.iter().filter(|(_, whose)| of_others(whose));
+                all.extend(places.map(|(place, _)| place.as_str()));
+            }
+        }
+    }
+
     /// Whether a place is one of them.
     pub(crate) fn has(&self, place: &str) -> bool {
         match self {

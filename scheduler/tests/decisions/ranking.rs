@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use coffer_model::{FailureDomain, Tier};
 use coffer_scheduler::{
-    Attestation, Costs, Effect, Ledger, Line, NodeName, Pod, PodId, SiteSet, Taint, Toleration,
+    Affinity, Attestation, Costs, Effect, Ledger, Line, NodeName, Operator, Pod, PodId, PodTerm, SiteSet,
+    Space, Taint, Toleration, Topology,
 };
 
 use crate::instance::{COUNTRIES, Chance, node, pod, set};
-use crate::wishes::{affinity, label_node, neighbour};
+use crate::wishes::{affinity, label_node, neighbour, requirement};
 
 struct World {
     ledger: Ledger,
@@ -17,6 +18,8 @@ struct World {
     chance: Chance,
     running: Vec<(SiteSet, Vec<PodId>)>,
     placed: usize,
+    /// Pods keep off the nodes of others of their colour.
+    keeps_off: bool,
 }
 
 impl World {
@@ -89,6 +92,10 @@ impl World {
         let mut chance = Chance(self.chance.below(5));
         let pods = 1 + u32::try_from(self.chance.below(5)).unwrap();
         let mut made = set((0..pods).map(|ordinal| shape(&mut chance, ordinal)).collect());
+        if self.keeps_off {
+            let colour = *self.chance.pick(&["db", "web"]);
+            made.pods.iter_mut().for_each(|pod| keep_off(pod, colour));
+        }
         made.name = format!("set-{n}").parse().unwrap();
         if self.chance.one_in(2) {
             made.residency.allow = vec!["EU".parse().unwrap()];
@@ -131,12 +138,38 @@ impl World {
     }
 }
 
+/// Its pods are of one colour, and near none of that colour who are not of the set, as far as a node is near; what they
+/// wish of nodes stays.
+fn keep_off(pod: &mut Pod, colour: &str) {
+    let colours = [colour.to_owned()].into();
+    let selector = vec![requirement("app", Operator::In(colours))];
+    let spaces = [Space::Fleet, Space::Named("shop".to_owned())].into();
+    let known = pod.affinity.take().unwrap_or_default();
+    pod.labels.insert("app".to_owned(), colour.to_owned());
+    pod.affinity = Some(Box::new(Affinity {
+        nodes: known.nodes,
+        prefers_nodes: known.prefers_nodes,
+        apart: vec![PodTerm { topology: Topology::Node, spaces, selector }],
+        ..Affinity::default()
+    }));
+}
+
 #[test]
 fn a_ranking_leads_to_the_decisions_that_a_look_at_every_node_leads_to() {
+    ranks_as_a_look_at_every_node(false);
+}
+
+#[test]
+fn pods_that_keep_off_the_nodes_of_others_are_ranked_as_a_look_at_every_node_finds() {
+    ranks_as_a_look_at_every_node(true);
+}
+
+fn ranks_as_a_look_at_every_node(keeps_off: bool) {
     let mut placed = 0;
     for seed in 0..12 {
         let (ledger, chance) = (Ledger::new(), Chance(seed));
-        let mut world = World { ledger, lines: Vec::new(), chance, running: Vec::new(), placed: 0 };
+        let (lines, running) = (Vec::new(), Vec::new());
+        let mut world = World { ledger, lines, chance, running, placed: 0, keeps_off };
         for n in 0..400 {
             match world.chance.below(6) {
                 0 | 1 => world.touch_a_node(),
