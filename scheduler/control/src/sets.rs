@@ -287,6 +287,7 @@ impl<'a> Look<'a> {
         let told = [self.discard().await, self.certify().await, self.publish().await];
         // Whatever others refuse: where the members' disks are must not be forgotten.
         self.write_status().await?;
-        made.map(drop).and(told.into_iter().collect())
+        made?;
+        told.into_iter().collect()
     }
 }
