@@ -172,7 +172,7 @@ async fn measure(case: Case) {
         bind: Some(Arc::new(Timed { by: Box::new(transactions), times: Arc::clone(&times) })),
         pace: Pace::default(),
         keeps_sets: false,
-        preempts: false,
+        preempts: true,
         trouble: Arc::new(|what| eprintln!("{what}")),
         measured: Some(measured.clone()),
     };
