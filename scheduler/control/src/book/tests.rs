@@ -222,7 +222,7 @@ fn a_pod_does_not_return_to_where_others_took_its_room_and_says_so_until_they_go
     assert!(why.contains("gold-1 waits for room") && why.contains(placed[&1].as_str()), "{why}");
     while !world.book.take_waiting(9).is_empty() {}
     world.book.lose_pod(&batch).unwrap();
-    assert_eq!(world.book.take_waiting(9), [gold.clone()]);
+    assert_eq!(world.book.take_waiting(9), std::slice::from_ref(&gold));
     assert_eq!(world.place(&[again]), [(1, placed[&1].clone())].into());
     assert_eq!(world.book.why_not(&gold), None);
 }
