@@ -165,9 +165,7 @@ impl Service {
 
     /// A rebuild must meet every version and tombstone that was acknowledged.
     fn refuse_if_too_many_lost(&self, tenant: &Tenant, alive: &[SiteId]) -> Result<(), OpenError> {
-        let admitted = self.sites.admitted(&tenant.policy);
-        let silent = admitted.iter().filter(|id| !alive.contains(id)).map(|id| self.sites.name(*id));
-        let missing: Vec<String> = silent.filter(|name| !self.is_given_up(name)).map(str::to_owned).collect();
+        let missing = missing_under(self, &tenant.policy, |id| !alive.contains(&id));
         let more = missing.len().saturating_sub(tenant.policy.geometry.m());
         if more == 0 { Ok(()) } else { Err(OpenError::TooManyLost { tenant: tenant.id, missing, more }) }
     }
@@ -256,17 +254,26 @@ fn refuse_if_silent(service: &Service, lost: &Lost, silent: &BTreeSet<SiteId>) -
     Ok(())
 }
 
-/// Names of the sites under a policy that are silent, if these are too many;
-/// those that were given up are not waited for.
+/// Names of the sites under a policy that are silent, if these are too many.
 fn enough_answered(
     service: &Service,
     policy: &ResidencyPolicy,
     silent: &BTreeSet<SiteId>,
 ) -> Result<(), Vec<String>> {
-    let missing = service.sites.admitted(policy).into_iter().filter(|id| silent.contains(id));
-    let missing = missing.map(|id| service.sites.name(id)).filter(|name| !service.is_given_up(name));
-    let missing: Vec<String> = missing.map(str::to_owned).collect();
+    let missing = missing_under(service, policy, |id| silent.contains(&id));
     if missing.len() <= policy.geometry.m() { Ok(()) } else { Err(missing) }
+}
+
+/// Names of the sites under a policy that are silent; those that were given up
+/// are not waited for.
+fn missing_under(
+    service: &Service,
+    policy: &ResidencyPolicy,
+    is_silent: impl Fn(SiteId) -> bool,
+) -> Vec<String> {
+    let missing = service.sites.admitted(policy).into_iter().filter(|id| is_silent(*id));
+    let names = missing.map(|id| service.sites.name(id)).filter(|name| !service.is_given_up(name));
+    names.map(str::to_owned).collect()
 }
 
 /// Opens facts of any of these tenants; each says which of them it is of.
