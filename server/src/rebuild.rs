@@ -7,6 +7,7 @@ mod gather;
 mod log;
 mod merge;
 mod thin;
+mod unheard;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +16,8 @@ use std::sync::Arc;
 use coffer_catalog::{BucketRow, CatalogError, FactRow, RebuildBatch};
 use coffer_keys::Dek;
 use coffer_model::{
-    BucketId, BucketName, HoldId, Operation, Outcome, PrincipalId, ResidencyPolicy, SiteId, TenantId,
-    Timestamp, VersionId,
+    BucketId, BucketName, HoldId, Manifest, Operation, Outcome, PrincipalId, ResidencyPolicy, SiteId,
+    TenantId, Timestamp, VersionId,
 };
 use coffer_regions::{Record, RecordKind};
 use serde::de::DeserializeOwned;
@@ -32,6 +33,8 @@ use crate::service_error::OpenError;
 use crate::stored::{Fact, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::sweep::tombstone_row;
 use crate::tenant::{Tenant, TenantSecrets, filling_path, mark_whole};
+
+pub(crate) use unheard::hear;
 
 /// Why a catalogue was not rebuilt. The sites were only read.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +120,13 @@ struct Lost {
     needed: BTreeMap<BucketId, usize>,
     thin: Vec<Thin>,
     versions: u64,
+}
+
+impl Lost {
+    /// Whether a version is one that ever was, in a bucket that stands.
+    fn shows(&self, manifest: &Manifest) -> bool {
+        self.buckets.contains(&manifest.bucket) && !self.withdrawn.contains(&manifest.version)
+    }
 }
 
 impl Service {
@@ -212,12 +222,9 @@ async fn rebuild(
     lost.iter().try_for_each(|lost| refuse_if_silent(service, lost, &whole.silent))?;
     for Lost { tenant, versions, thin, .. } in lost {
         let tenant = &tenant;
-        let event = service.own_event(
-            Some(tenant.id),
-            Operation::Rebuild,
-            format!("{versions} versions{}", service.without()),
-            Outcome::Done,
-        );
+        let unheard = unheard::note(service, tenant, &whole.silent).await?;
+        let subject = format!("{versions} versions{}{unheard}", service.without());
+        let event = service.own_event(Some(tenant.id), Operation::Rebuild, subject, Outcome::Done);
         tenant.catalog.skip_orders(orders::GAP).await?;
         tenant.note(&event).await?;
         tenant.catalog.finish_loading().await?;
