@@ -111,9 +111,7 @@ impl Jurisdiction {
             }
         }
     }
-}
 
-impl Jurisdiction {
     /// What lies in both, if anything does.
     pub fn common(self, other: Self) -> Option<Self> {
         match (self, other) {

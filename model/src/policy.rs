@@ -46,7 +46,7 @@ impl ResidencyPolicy {
     pub fn within(&self, outer: &Self) -> Self {
         let mut deny = self.deny.clone();
         deny.extend(outer.deny.iter().filter(|place| !self.deny.contains(place)));
-        let allow = match (self.allow.as_slice(), outer.allow.as_slice()) {
+        let mut allow = match (self.allow.as_slice(), outer.allow.as_slice()) {
             (own, []) => own.to_vec(),
             ([], outer) => outer.to_vec(),
             (own, outer) => common(own, outer),
@@ -54,14 +54,10 @@ impl ResidencyPolicy {
         if allow.is_empty() && !(self.allow.is_empty() && outer.allow.is_empty()) {
             // They have no place in common, and no list at all would mean every one.
             deny.extend(&self.allow);
-            return self.confined(self.allow.clone(), deny, outer);
+            allow = self.allow.clone();
         }
-        self.confined(allow, deny, outer)
-    }
-
-    fn confined(&self, allow: Vec<Jurisdiction>, deny: Vec<Jurisdiction>, outer: &Self) -> Self {
-        let (tier_min, geometry) = (self.tier_min.max(outer.tier_min), self.geometry);
-        Self { allow, deny, tier_min, geometry, degraded: self.degraded }
+        let tier_min = self.tier_min.max(outer.tier_min);
+        Self { allow, deny, tier_min, geometry: self.geometry, degraded: self.degraded }
     }
 }
 

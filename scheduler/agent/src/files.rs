@@ -138,9 +138,14 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
         io::ErrorKind::PermissionDenied => open_up(path).and_then(|()| std::fs::remove_dir_all(path)),
         _ => Err(error),
     });
+    gone_is_done(removed)
+}
+
+/// Takes it for done that what was to be removed is not there any more.
+pub(crate) fn gone_is_done(removed: io::Result<()>) -> io::Result<()> {
     match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

@@ -93,16 +93,19 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, SeccompError> {
 }
 
 /// Local sockets of any kind, and TCP. No datagrams and no raw packets: what a
-/// pod declares is TCP ports. No netlink: it sets up networks.
+/// pod declares is TCP ports. No netlink: it sets up networks. A stream alone is
+/// not yet TCP: SCTP and multipath TCP have them, too.
 fn sockets() -> Result<Vec<SeccompRule>, SeccompError> {
-    let family = |family: i32| compare(0, SeccompCmpOp::Eq, u64::try_from(family).unwrap_or(u64::MAX));
+    let is = |arg: u8, value: i32| compare(arg, SeccompCmpOp::Eq, u64::try_from(value).unwrap_or(u64::MAX));
     let kind = u64::try_from(libc::SOCK_STREAM).unwrap_or(1);
-    let stream = || condition(1, SeccompCmpOp::MaskedEq(0xf), kind);
-    Ok(vec![
-        SeccompRule::new(vec![family(libc::AF_UNIX)?])?,
-        SeccompRule::new(vec![family(libc::AF_INET)?, stream()?])?,
-        SeccompRule::new(vec![family(libc::AF_INET6)?, stream()?])?,
-    ])
+    let mut allowed = vec![SeccompRule::new(vec![is(0, libc::AF_UNIX)?])?];
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for protocol in [0, libc::IPPROTO_TCP] {
+            let stream = condition(1, SeccompCmpOp::MaskedEq(0xf), kind)?;
+            allowed.push(SeccompRule::new(vec![is(0, family)?, stream, is(2, protocol)?])?);
+        }
+    }
+    Ok(allowed)
 }
 
 fn compare(arg: u8, how: SeccompCmpOp, value: u64) -> Result<SeccompCondition, SeccompError> {

@@ -171,17 +171,26 @@ fn seccomp() -> Value {
     for family in (libc::AF_INET + 1)..libc::AF_INET6 {
         calls.push(refused(&["socket"], json!([{ "index": 0, "value": family, "op": "SCMP_CMP_EQ" }])));
     }
+    // A kind and a protocol make TCP together: a stream may be SCTP, too. Each family by name: with "from
+    // `AF_INET` on" libseccomp 2.5.4 let the later protocols through.
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW] {
-            let both = json!([
-                { "index": 0, "value": family, "op": "SCMP_CMP_EQ" },
-                { "index": 1, "value": 0xf, "valueTwo": kind, "op": "SCMP_CMP_MASKED_EQ" },
-            ]);
-            calls.push(refused(&["socket"], both));
+        let family = json!({ "index": 0, "value": family, "op": "SCMP_CMP_EQ" });
+        for kind in (0..=KINDS).filter(|kind| *kind != libc::SOCK_STREAM) {
+            let this = json!({ "index": 1, "value": KINDS, "valueTwo": kind, "op": "SCMP_CMP_MASKED_EQ" });
+            calls.push(refused(&["socket"], json!([family, this])));
+        }
+        let later = json!({ "index": 2, "value": libc::IPPROTO_TCP, "op": "SCMP_CMP_GT" });
+        calls.push(refused(&["socket"], json!([family, later])));
+        for protocol in 1..libc::IPPROTO_TCP {
+            let this = json!({ "index": 2, "value": protocol, "op": "SCMP_CMP_EQ" });
+            calls.push(refused(&["socket"], json!([family, this])));
         }
     }
     json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls })
 }
+
+/// The bits of a socket's type that say its kind; the others are flags.
+const KINDS: i32 = 0xf;
 
 /// Calls that are refused whatever their arguments.
 const REFUSED: &[&str] = &[

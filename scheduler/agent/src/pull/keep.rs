@@ -143,14 +143,14 @@ impl Keep {
                 continue;
             }
             let forgotten = forget_one(&self.partials().join(&name), now, kept);
-            done = done.and(forgotten);
+            done = done.and(files::gone_is_done(forgotten));
         }
         // Whoever writes one now has this turn.
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         for directory in [self.directory.join("blobs/sha256"), self.directory.clone()] {
             for name in files::names(&directory)?.into_iter().filter(|name| name.ends_with(".new")) {
                 let removed = std::fs::remove_file(directory.join(name));
-                done = done.and(removed);
+                done = done.and(files::gone_is_done(removed));
             }
         }
         done
@@ -311,6 +311,17 @@ mod tests {
         assert!(partial.path.exists());
         keep.forget(now + KEPT * 2, KEPT).unwrap();
         assert!(!partial.path.exists());
+    }
+
+    #[test]
+    fn what_was_listed_and_is_gone_when_its_turn_comes_is_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let keep = Keep::new(dir.path().join("layout"), Arc::default());
+        keep.prepare().unwrap();
+        // A link to nothing is listed, too, and then not found.
+        let ended = keep.partials().join(ImageDigest::of(b"ended").hex());
+        std::os::unix::fs::symlink(dir.path().join("moved"), &ended).unwrap();
+        keep.forget(SystemTime::UNIX_EPOCH, KEPT).unwrap();
     }
 
     #[test]

@@ -404,6 +404,8 @@ static int makes(int family, int kind, int protocol) {
 static int raw_socket(void) { return makes(AF_INET, SOCK_RAW, IPPROTO_ICMP); }
 static int packet_socket(void) { return makes(AF_PACKET, SOCK_RAW, 0); }
 static int crypto_socket(void) { return makes(AF_ALG, SOCK_SEQPACKET, 0); }
+static int sctp_socket(void) { return makes(AF_INET, SOCK_STREAM, IPPROTO_SCTP); }
+static int multipath_socket(void) { return makes(AF_INET6, SOCK_STREAM, 262); }
 static int vsock_socket(void) { return makes(AF_VSOCK, SOCK_STREAM, 0); }
 static int set_interface(void) {
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -565,6 +567,7 @@ static const struct { const char *name; int (*run)(void); } attempts[] = {
     TRY(fault_in_user), TRY(ring), TRY(load_module), TRY(load_module_file), TRY(load_kernel), TRY(restart_machine),
     TRY(swap_on), TRY(account), TRY(rename_host), TRY(read_kernel_log), TRY(set_clock), TRY(input_output_ports),
     TRY(unrandomize), TRY(raw_socket), TRY(packet_socket), TRY(crypto_socket), TRY(vsock_socket),
+    TRY(sctp_socket), TRY(multipath_socket),
     TRY(set_interface), TRY(reach_neighbour), TRY(reach_host_loopback), TRY(reach_gateway), TRY(listen_undeclared),
     TRY(listen_low), TRY(send_datagram), TRY(abstract_socket), TRY(path_socket), TRY(shared_memory),
     TRY(message_queue), TRY(exhaust_files), TRY(exhaust_disk), TRY(exhaust_tmp), TRY(exhaust_inodes),

@@ -27,6 +27,8 @@ const ONE_LAYER: &[(&str, Layer, &str)] = &[
     ("ring", Layer::Seccomp, "more of the kernel, but no more rights"),
     ("crypto_socket", Layer::Seccomp, "more of the kernel, but no more rights"),
     ("vsock_socket", Layer::Seccomp, "a socket that is not connected"),
+    ("sctp_socket", Layer::Seccomp, "more of the kernel, but no more rights"),
+    ("multipath_socket", Layer::Seccomp, "TCP over more ways, of which the pod's network has one"),
     ("unrandomize", Layer::Seccomp, "weakens the pod itself"),
     ("exhaust_files", Layer::Rlimits, "what is open counts as the pod's memory"),
     ("raise_core", Layer::Rlimits, "a core is a file, and files have a limit"),
@@ -39,6 +41,8 @@ const KILLED: &[(&str, i32, &str)] =
 /// Attempts that a process without any layer does not succeed with either, and why.
 const NO_LAYER: &[(&str, &str)] = &[
     ("crypto_socket", "a kernel without sockets of its ciphers"),
+    ("sctp_socket", "a kernel without this protocol"),
+    ("multipath_socket", "a kernel without this protocol"),
     ("input_output_ports", "a kernel without ports for processes"),
     ("load_kernel", "a kernel that starts no other"),
     ("load_module", "a kernel without modules"),
