@@ -18,14 +18,19 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+#[path = "support/built.rs"]
+mod built;
+#[path = "support/program.rs"]
+mod program;
+
+use built::node_program;
+use program::command;
+
 /// One fleet at a time is enough for a small machine.
 static ONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
-    for program in ["coffer-node", "coffer-site"] {
-        let path = Path::new(env!("CARGO_BIN_EXE_coffer")).with_file_name(program);
-        assert!(path.exists(), "{} is not there: `cargo build --bins` builds it", path.display());
-    }
+    node_program();
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -39,14 +44,6 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(100));
     }
     panic!("it never came: {what}")
-}
-
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
-    // The programs of mounts and networks that node agents call.
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -267,7 +264,7 @@ struct GivenUp<'a>(&'a Path);
 
 impl GivenUp<'_> {
     fn end(&self) -> bool {
-        let program = Path::new(env!("CARGO_BIN_EXE_coffer")).with_file_name("coffer-node");
+        let program = node_program();
         let nodes = fs::read_dir(self.0.join("fleet/nodes")).into_iter().flatten();
         let ended = nodes.map(|node| {
             let node = node.unwrap();
