@@ -13,6 +13,8 @@
 mod built;
 #[path = "support/calls.rs"]
 mod calls;
+#[path = "support/given_up.rs"]
+mod given_up;
 #[path = "support/places.rs"]
 mod places;
 #[path = "support/port.rs"]
@@ -27,12 +29,12 @@ mod stored;
 mod waiting;
 
 use std::path::Path;
-use std::process::Command;
 
 use tempfile::TempDir;
 
 use built::node_program;
 use calls::good;
+use given_up::GivenUp;
 use places::PLACES;
 use port::free_port;
 use process::{Process, STUCK};
@@ -56,8 +58,10 @@ fn until_says(process: &Process, all: &[&str]) -> String {
 
 /// The API and the nodes; no control plane, and no service.
 struct Fleet {
-    process: Option<Process>,
+    process: Process,
     port: u16,
+    _given_up: GivenUp,
+    /// Last: it goes when nobody needs it any more.
     dir: TempDir,
 }
 
@@ -66,13 +70,14 @@ impl Fleet {
         node_program();
         let kept = tempfile::tempdir().unwrap();
         let dir = kept.path();
+        let given_up = GivenUp(dir.join("data"));
         places::write(dir, &PLACES);
         let listen = format!("127.0.0.1:{}", free_port());
         let flags = ["--sites", places::FILE, "--spare", "1", "--listen", &listen, "--no-control"];
         let serve = [&["fleet", "serve", "--data-dir", "data"], &flags[..], &["--exit-with-stdin"]].concat();
         let process = Process::start(dir, &serve);
         process.until("nodes");
-        Self { process: Some(process), port: free_port(), dir: kept }
+        Self { process, port: free_port(), _given_up: given_up, dir: kept }
     }
 
     fn dir(&self) -> &Path {
@@ -107,26 +112,13 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        drop(self.process.take());
-        // The pods outlive their agents.
-        let program = node_program();
-        for (name, _) in PLACES {
-            let agent = self.dir().join("data/fleet/nodes").join(name).join("agent");
-            let mut end = Command::new(&program);
-            let _ = end.args(["end", "--name", name, "--dir"]).arg(agent).output();
-        }
-    }
-}
-
 #[test]
 fn a_drain_ends_where_the_service_says_that_the_data_has_moved_and_nothing_leaves_while_it_is_silent() {
     let fleet = Fleet::start();
     let dir = fleet.dir();
     // Until there are sites there is no service to ask.
     let presumes = fleet.control(&[]);
-    let sites = fleet.process.as_ref().unwrap().until("sites");
+    let sites = fleet.process.until("sites");
     let sites = sites["sites"].as_str().unwrap().to_owned();
     let service = fleet.service(&sites);
     good(dir, &["tenant", "create", "demo"]);

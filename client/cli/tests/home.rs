@@ -20,10 +20,13 @@ use serde_json::Value;
 
 #[path = "support/built.rs"]
 mod built;
+#[path = "support/given_up.rs"]
+mod given_up;
 #[path = "support/program.rs"]
 mod program;
 
 use built::node_program;
+use given_up::GivenUp;
 use program::command;
 
 /// One fleet at a time is enough for a small machine.
@@ -259,38 +262,13 @@ fn mounted(dir: &Path) -> bool {
     fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!(" {dir} "))
 }
 
-/// Ends what nodes of a fleet in `data` have left.
-struct GivenUp<'a>(&'a Path);
-
-impl GivenUp<'_> {
-    fn end(&self) -> bool {
-        let program = node_program();
-        let nodes = fs::read_dir(self.0.join("fleet/nodes")).into_iter().flatten();
-        let ended = nodes.map(|node| {
-            let node = node.unwrap();
-            let mut command = Command::new(&program);
-            command.arg("end").arg("--name").arg(node.file_name());
-            command.arg("--dir").arg(node.path().join("agent")).status().unwrap().success()
-        });
-        // Each is tried, whatever became of the one before.
-        ended.collect::<Vec<bool>>().into_iter().all(|ended| ended)
-    }
-}
-
-impl Drop for GivenUp<'_> {
-    fn drop(&mut self) {
-        // A test that failed leaves nothing behind either.
-        self.end();
-    }
-}
-
 #[test]
 fn a_trial_that_cannot_end_all_of_its_fleet_keeps_what_says_how_and_fails() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     tree(dir.path());
     let data = dir.path().join("data");
-    let given_up = GivenUp(&data);
+    let given_up = GivenUp(data.clone());
     let mut command = command(dir.path(), &TRY);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("six pods run", || (containers(&data).len() == 6).then_some(()));
@@ -374,7 +352,7 @@ fn a_control_plane_that_stops_in_order_takes_no_pod_with_it_either() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let given_up = GivenUp(&data);
+    let given_up = GivenUp(data.clone());
     let served = Served::by(dir.path(), &["fleet", "serve"]);
     let before = containers(&data);
     assert_eq!(before.len(), 6);

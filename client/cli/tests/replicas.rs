@@ -12,6 +12,8 @@
 mod built;
 #[path = "support/calls.rs"]
 mod calls;
+#[path = "support/given_up.rs"]
+mod given_up;
 #[path = "support/places.rs"]
 mod places;
 #[path = "support/port.rs"]
@@ -38,6 +40,7 @@ use tempfile::TempDir;
 
 use built::node_program;
 use calls::{coffer, good};
+use given_up::GivenUp;
 use places::PLACES;
 use port::free_port;
 use process::Process;
@@ -146,6 +149,7 @@ struct Story {
     first: Process,
     second: Process,
     _fleet: Process,
+    _given_up: GivenUp,
     /// The epoch under which the first one began.
     began: u64,
     /// Where the first one is, and no other.
@@ -158,6 +162,7 @@ impl Story {
     fn begin() -> Self {
         let kept = tempfile::tempdir().unwrap();
         let dir = kept.path();
+        let given_up = GivenUp(dir.join("data"));
         let (fleet, sites) = fleet(dir);
         let (port, other) = (free_port(), free_port());
         let first = replica(dir, "data", ".config/coffer", &sites, port);
@@ -171,7 +176,7 @@ impl Story {
         second.until("standby");
         let at = format!("https://127.0.0.1:{port}");
         fs::write(dir.join(".config/coffer/endpoint"), format!("{at}\nhttps://127.0.0.1:{other}\n")).unwrap();
-        Self { first, second, _fleet: fleet, began, at, dir: kept }
+        Self { first, second, _fleet: fleet, _given_up: given_up, began, at, dir: kept }
     }
 
     /// The first one is stopped past its lease with half of an upload, and wakes up late.
