@@ -10,7 +10,7 @@ use coffer_regions::acknowledgeable;
 use tokio::sync::Notify;
 
 use crate::authorize::Grant;
-use crate::put::{Committed, Put, PutError};
+use crate::put::{Committed, Put, PutError, policy_of};
 use crate::service::Service;
 
 /// A put whose caller is gone ends within moments, unless its upload hangs;
@@ -102,7 +102,7 @@ pub(crate) async fn standing(
     // better than nothing, and not enough to be acknowledged. What is not
     // enough for a put is not enough for one that says so again.
     let small = matches!(row.manifest.layout, Layout::Inline { .. });
-    let degraded = service.sites.owner().strict(&bucket.policy, small).degraded;
+    let degraded = policy_of(service, grant, &bucket, small).degraded;
     if !acknowledgeable(&row.manifest.layout, degraded, usize::from(row.reduced)) {
         return Ok(None);
     }

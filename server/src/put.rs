@@ -204,8 +204,13 @@ impl Head {
     }
 }
 
-/// Under which policy a put to a bucket is placed now.
-fn policy_of(service: &Service, grant: &Grant, bucket: &BucketRow, small: bool) -> ResidencyPolicy {
+/// Under which policy a put to a bucket is placed and acknowledged now.
+pub(crate) fn policy_of(
+    service: &Service,
+    grant: &Grant,
+    bucket: &BucketRow,
+    small: bool,
+) -> ResidencyPolicy {
     service.sites.owner().strict(&grant.tenant().confined(&bucket.policy), small)
 }
 

@@ -7,6 +7,7 @@ mod gather;
 mod log;
 mod merge;
 mod thin;
+mod unheard;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +16,8 @@ use std::sync::Arc;
 use coffer_catalog::{BucketRow, CatalogError, FactRow, RebuildBatch};
 use coffer_keys::Dek;
 use coffer_model::{
-    BucketId, BucketName, HoldId, Operation, Outcome, PrincipalId, ResidencyPolicy, SiteId, TenantId,
-    Timestamp, VersionId,
+    BucketId, BucketName, HoldId, Manifest, Operation, Outcome, PrincipalId, ResidencyPolicy, SiteId,
+    TenantId, Timestamp, VersionId,
 };
 use coffer_regions::{Record, RecordKind};
 use serde::de::DeserializeOwned;
@@ -32,6 +33,8 @@ use crate::service_error::OpenError;
 use crate::stored::{Fact, Tombstone, open_fact, tag_of, tenant_tag};
 use crate::sweep::tombstone_row;
 use crate::tenant::{Tenant, TenantSecrets, filling_path, mark_whole};
+
+pub(crate) use unheard::hear;
 
 /// Why a catalogue was not rebuilt. The sites were only read.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +122,13 @@ struct Lost {
     versions: u64,
 }
 
+impl Lost {
+    /// Whether a version is one that ever was, in a bucket that stands.
+    fn shows(&self, manifest: &Manifest) -> bool {
+        self.buckets.contains(&manifest.bucket) && !self.withdrawn.contains(&manifest.version)
+    }
+}
+
 impl Service {
     /// Rebuilds the catalogues of these tenants, if enough sites answer.
     pub(crate) async fn rebuild_lost(
@@ -165,9 +175,7 @@ impl Service {
 
     /// A rebuild must meet every version and tombstone that was acknowledged.
     fn refuse_if_too_many_lost(&self, tenant: &Tenant, alive: &[SiteId]) -> Result<(), OpenError> {
-        let admitted = self.sites.admitted(&tenant.policy);
-        let silent = admitted.iter().filter(|id| !alive.contains(id)).map(|id| self.sites.name(*id));
-        let missing: Vec<String> = silent.filter(|name| !self.is_given_up(name)).map(str::to_owned).collect();
+        let missing = missing_under(self, &tenant.policy, |id| !alive.contains(&id));
         let more = missing.len().saturating_sub(tenant.policy.geometry.m());
         if more == 0 { Ok(()) } else { Err(OpenError::TooManyLost { tenant: tenant.id, missing, more }) }
     }
@@ -214,12 +222,9 @@ async fn rebuild(
     lost.iter().try_for_each(|lost| refuse_if_silent(service, lost, &whole.silent))?;
     for Lost { tenant, versions, thin, .. } in lost {
         let tenant = &tenant;
-        let event = service.own_event(
-            Some(tenant.id),
-            Operation::Rebuild,
-            format!("{versions} versions{}", service.without()),
-            Outcome::Done,
-        );
+        let unheard = unheard::note(service, tenant, &whole.silent).await?;
+        let subject = format!("{versions} versions{}{unheard}", service.without());
+        let event = service.own_event(Some(tenant.id), Operation::Rebuild, subject, Outcome::Done);
         tenant.catalog.skip_orders(orders::GAP).await?;
         tenant.note(&event).await?;
         tenant.catalog.finish_loading().await?;
@@ -256,17 +261,26 @@ fn refuse_if_silent(service: &Service, lost: &Lost, silent: &BTreeSet<SiteId>) -
     Ok(())
 }
 
-/// Names of the sites under a policy that are silent, if these are too many;
-/// those that were given up are not waited for.
+/// Names of the sites under a policy that are silent, if these are too many.
 fn enough_answered(
     service: &Service,
     policy: &ResidencyPolicy,
     silent: &BTreeSet<SiteId>,
 ) -> Result<(), Vec<String>> {
-    let missing = service.sites.admitted(policy).into_iter().filter(|id| silent.contains(id));
-    let missing = missing.map(|id| service.sites.name(id)).filter(|name| !service.is_given_up(name));
-    let missing: Vec<String> = missing.map(str::to_owned).collect();
+    let missing = missing_under(service, policy, |id| silent.contains(&id));
     if missing.len() <= policy.geometry.m() { Ok(()) } else { Err(missing) }
+}
+
+/// Names of the sites under a policy that are silent; those that were given up
+/// are not waited for.
+fn missing_under(
+    service: &Service,
+    policy: &ResidencyPolicy,
+    is_silent: impl Fn(SiteId) -> bool,
+) -> Vec<String> {
+    let missing = service.sites.admitted(policy).into_iter().filter(|id| is_silent(*id));
+    let names = missing.map(|id| service.sites.name(id)).filter(|name| !service.is_given_up(name));
+    names.map(str::to_owned).collect()
 }
 
 /// Opens facts of any of these tenants; each says which of them it is of.

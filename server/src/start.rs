@@ -74,6 +74,8 @@ impl Service {
         service.took_up(taken).await?;
         service.load_principals().await?;
         report.unsettled = sweep(&service).await?;
+        // Before anybody is served: nothing else changes the catalogues.
+        crate::rebuild::hear(&service).await?;
         for tenant in service.all_tenants() {
             crate::open_intents::close(&service, &tenant).await?;
         }

@@ -203,7 +203,7 @@ const KINDS: [(&str, &str); 6] = [
     (
         "fact",
         "SELECT kind, id, body FROM fact
-         WHERE ?1 >= 0 AND kind NOT IN ('deletion', 'settled', 'orders', 'removed') ORDER BY kind, id",
+         WHERE ?1 >= 0 AND kind NOT IN ('deletion', 'settled', 'orders', 'removed', 'unheard') ORDER BY kind, id",
     ),
     ("leaf", "SELECT seq, hash, body FROM leaf WHERE seq < ?1 ORDER BY seq"),
 ];

@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use coffer_model::{Geometry, ResidencyPolicy, SiteId, TenantId};
-use coffer_server::{Host, RepairBudget};
+use coffer_regions::{RecordKind, Site as _};
+use coffer_server::{Host, RecoveryKit, RepairBudget};
 use coffer_tests::{
     Deployment, Ledger, Lies, TenantClient, bucket_name, catalogue_keys, flip, host, object_key, pattern,
     policy, volumes,
@@ -237,6 +238,75 @@ async fn sites_that_are_given_up_by_name_hold_up_no_rebuild_and_only_what_they_a
     let told = leaves.iter().rfind(|leaf| leaf.operation == "rebuild").unwrap();
     let named = burned.iter().all(|name| told.subject.contains(name.as_str()));
     assert!(told.subject.contains("given up: ") && named, "the log says so: {}", told.subject);
+}
+
+/// A site loses every manifest that it has, and tells nobody.
+async fn forget_manifests(deployment: &Deployment, kit: &RecoveryKit, name: &str) {
+    let site = deployment.open_site(kit, name);
+    let listed = site.list(RecordKind::Manifest, None, usize::MAX).await.unwrap();
+    assert!(!listed.is_empty());
+    site.delete(listed.iter().map(|line| line.id).collect()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_a_site_has_that_was_away_during_a_rebuild_shows_from_the_first_start_at_which_it_answers()
+{
+    let mut deployment = Deployment::six_sites().await;
+    let mut tenant = deployment.tenant("a").await;
+    let narrow = bucket_name("narrow");
+    let promised = ResidencyPolicy { geometry: Geometry::new(2, 1).unwrap(), ..policy(&["DE", "FR", "NL"]) };
+    tenant.client.create_bucket(&narrow, Some(&promised)).await.unwrap();
+    for (n, key) in (0..).zip(["kept", "replaced", "removed", "removed-before"]) {
+        // All of them at the two sites that the first one has.
+        for attempt in 0_u32.. {
+            tenant.put(&narrow, key, pattern(n, 300)).await;
+            let sites = tenant.client.stat(&narrow, &object_key(key)).await.unwrap().sites;
+            if sites == tenant.client.stat(&narrow, &object_key("kept")).await.unwrap().sites {
+                break;
+            }
+            assert!(attempt < 200);
+            tenant.client.delete(&narrow, &object_key(key)).await.unwrap();
+        }
+    }
+    tenant.client.delete(&narrow, &object_key("removed-before")).await.unwrap();
+    let holders = tenant.client.stat(&narrow, &object_key("kept")).await.unwrap().sites;
+    let kit = deployment.service().kit().await.unwrap();
+    deployment.stop().await;
+
+    // One of the two lost what it had, the other is away: nobody has it.
+    forget_manifests(&deployment, &kit, &holders[0]).await;
+    lose_catalogue(&deployment, tenant.tenant);
+    let away = deployment.scratch().join("away");
+    std::fs::rename(deployment.site_dir(&holders[1]), &away).unwrap();
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
+    assert!(tenant.client.list(&narrow, b"").await.unwrap().is_empty(), "two were lost of one");
+    let leaves = tenant.leaves().await;
+    let told = leaves.iter().rfind(|leaf| leaf.operation == "rebuild").unwrap();
+    assert!(told.subject.contains(&format!("not heard: {}", holders[1])), "{}", told.subject);
+    let new = pattern(9, 200);
+    tenant.put(&narrow, "replaced", new.clone()).await;
+    tenant.put(&narrow, "removed", new.clone()).await;
+    tenant.client.delete(&narrow, &object_key("removed")).await.unwrap();
+    // A start without it changes nothing.
+    deployment.stop().await;
+    deployment.start().await;
+
+    deployment.stop().await;
+    std::fs::rename(&away, deployment.site_dir(&holders[1])).unwrap();
+    for start in 0..2 {
+        deployment.start().await;
+        deployment.reconnect(&mut tenant).await;
+        assert_eq!(tenant.get(&narrow, "kept").await.unwrap(), pattern(0, 300), "start {start}");
+        assert_eq!(tenant.get(&narrow, "replaced").await.unwrap(), new, "what is newer stays");
+        let listed = tenant.client.list(&narrow, b"").await.unwrap();
+        let keys: Vec<_> = listed.iter().map(|object| object.key.clone()).collect();
+        assert_eq!(keys, [object_key("kept"), object_key("replaced")], "what was removed stays removed");
+        let leaves = tenant.leaves().await;
+        let heard = leaves.iter().filter(|leaf| leaf.subject.contains("heard now: ")).count();
+        assert_eq!(heard, 1, "it is heard once");
+        deployment.stop().await;
+    }
 }
 
 /// Until it hangs.

@@ -80,7 +80,7 @@ pub(super) async fn load(
         for Found { value: (at, row), holders, body_bytes, .. } in batch {
             let Some(of) = lost.get_mut(at) else { continue };
             let manifest = &row.manifest;
-            if !of.buckets.contains(&manifest.bucket) || of.withdrawn.contains(&manifest.version) {
+            if !of.shows(manifest) {
                 continue;
             }
             (of.versions, versions) = (of.versions + 1, versions + 1);
@@ -100,7 +100,7 @@ pub(super) async fn load(
 /// Opens manifests of any of these tenants; each says which of them it is of.
 /// A record of anybody else is told by the key epoch that its wrap names, and
 /// not opened.
-fn manifests_of(tenants: Vec<Arc<Tenant>>) -> Open<(usize, ManifestRow)> {
+pub(super) fn manifests_of(tenants: Vec<Arc<Tenant>>) -> Open<(usize, ManifestRow)> {
     let epochs = tenants.iter().enumerate();
     let owners: BTreeMap<KeyId, usize> =
         epochs.flat_map(|(at, tenant)| tenant.secrets.epochs().map(move |epoch| (epoch, at))).collect();
@@ -124,7 +124,7 @@ fn open_manifest(tenant: &Tenant, record: &Record, body: &ManifestBody) -> Optio
 }
 
 /// How many of its sites lack the manifest now.
-fn reduced(mut row: ManifestRow, holders: &[SiteId]) -> ManifestRow {
+pub(super) fn reduced(mut row: ManifestRow, holders: &[SiteId]) -> ManifestRow {
     let missing = row.manifest.layout.sites().iter().filter(|id| !holders.contains(id)).count();
     row.reduced = u8::try_from(missing).unwrap_or(u8::MAX);
     row

@@ -80,6 +80,7 @@ pub(crate) async fn finale(stage: &Arc<Stage>, tenants: &[Arc<Tenant>], contents
         if worker.tenant.estate.is_some() {
             worker.look_at_buckets().await;
         } else {
+            relieve(stage, worker).await;
             check_log(stage, worker).await;
         }
     }
@@ -184,6 +185,36 @@ fn compare(
                 );
                 stage.trace.violated("rebuild", finding);
             }
+        }
+    }
+}
+
+/// A checkpoint is signed only once its leaves are on more sites than may be
+/// lost. Where the loss left no more than that (two of four, coded 2+2), the
+/// service has to refuse, and a site has to join before it can sign again.
+async fn relieve(stage: &Stage, worker: &Worker) {
+    let policy = &worker.tenant.policy;
+    let mut left = stage.machines();
+    left.retain(|machine| !machine.is_destroyed() && policy.admits(&machine.description));
+    let (left, needed) = (left.len(), policy.geometry.m() + 1);
+    if left >= needed {
+        return;
+    }
+    let signed = worker.tenant.watch.lock().await.advance(&worker.client).await;
+    if let Ok(checkpoint) = signed {
+        let finding = format!(
+            "tenant {}: a checkpoint of {} leaves was signed with {left} sites of {needed}",
+            worker.tenant.owner, checkpoint.size
+        );
+        return stage.trace.violated("log", finding);
+    }
+    stage.trace.operation("checkpoint", "refused with too few sites left");
+    let Some(service) = stage.service() else { return };
+    let (name, file) = stage.plan.relief();
+    match service.add_site(&file, Some(name)).await {
+        Ok(_) => stage.trace.fault("site joined", name),
+        Err(error) => {
+            stage.trace.violated("liveness", format!("with {left} sites left, none can join: {error}"));
         }
     }
 }

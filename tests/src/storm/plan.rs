@@ -58,6 +58,9 @@ pub(crate) const NEWCOMERS: usize = 6;
 const JOINING: [(&str, &str); NEWCOMERS] =
     [("vie1", "AT"), ("gva1", "CH"), ("lon1", "GB"), ("lis1", "PT"), ("muc1", "DE"), ("lyo1", "FR")];
 
+/// The site that joins in the end where a tenant has too few left for its log.
+const RELIEF: (&str, &str) = ("bru1", "BE");
+
 /// The sites, with ids that mean nothing: a policy looks at places.
 fn described() -> Vec<SiteDescription> {
     let site = |(name, country): &(&str, &str)| {
@@ -121,6 +124,11 @@ impl Plan {
     pub(crate) fn newcomer(&self, number: usize) -> Option<(&'static str, String)> {
         let (name, country) = JOINING.get(number % NEWCOMERS)?;
         Some((name, format!("{}{}", self.sites, entry(&(name, country)))))
+    }
+
+    /// The site that joins where too few are left, and a site file with it beside the first ones.
+    pub(crate) fn relief(&self) -> (&'static str, String) {
+        (RELIEF.0, format!("{}{}", self.sites, entry(&RELIEF)))
     }
 
     /// Policies that a bucket of this tenant may have: the tenant's own, and

@@ -136,7 +136,8 @@ pub(crate) enum FleetCommand {
     ///
     /// `coffer serve --sites FILE --discover kubernetes:coffer/sites` runs the service beside it, and lives on when this one
     /// is stopped or restarted: pods then serve reads, and writes until their leases end. The next start finds
-    /// them; `coffer-node end` ends those of a node that is given up.
+    /// them; `coffer-node end` ends those of a node that is given up. The service that the profile names is
+    /// asked where shards lie: while it does not answer, no pod that serves is taken down.
     #[command(after_help = "Example: coffer fleet serve --data-dir /srv/coffer")]
     Serve(Box<FleetServeFlags>),
     /// Apply objects from a file of YAML or JSON documents.

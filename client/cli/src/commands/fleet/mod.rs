@@ -23,6 +23,7 @@ use std::path::PathBuf;
 pub(super) use attest::attester;
 pub(super) use certificates::{CERTIFICATE_LASTS, Certificates, site_id};
 pub(super) use ledger::{Keeper, KeptLedger, Wish};
+pub(super) use operator::OfProfile;
 
 use kube::Client;
 

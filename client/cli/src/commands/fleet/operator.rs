@@ -1,14 +1,16 @@
-//! The keeper of the ledger of shards where the control plane runs alone: a
-//! service elsewhere, asked as its operator.
+//! The keepers of the ledger of shards where the control plane runs alone: a
+//! service elsewhere, asked as its operator; or whichever one the profile comes to name.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coffer_client::{Client, Holders, RepairOptions, SiteChange};
-use coffer_model::Clock;
+use coffer_client::profile::Profile;
+use coffer_client::{Client, ConnectOptions, Holders, RepairOptions, SiteChange};
+use coffer_model::{Clock, Entropy};
 
 use super::ledger::{Keeper, Wish};
+use crate::context::Context;
 
 /// What was counted longer ago is asked for anew: each question is a leaf in the service's log.
 const FRESH: Duration = Duration::from_secs(10);
@@ -97,6 +99,85 @@ impl Keeper for Operator {
             let client = self.client.clone();
             // What it could not move is still there with the next look.
             tokio::spawn(async move { drop(client.run_repair(options, |_| ()).await) });
+        }
+    }
+}
+
+/// Whoever waits for the service looks after nothing else meanwhile.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The service of a profile. It may not have been founded yet, and it may listen elsewhere with each of its starts.
+pub(in crate::commands) struct OfProfile {
+    profile: Profile,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    known: tokio::sync::Mutex<Known>,
+}
+
+/// What is known of the service of a profile.
+#[derive(Default)]
+struct Known {
+    operator: Option<Arc<Operator>>,
+    /// When it was not found, and why.
+    missed: Option<(Duration, String)>,
+}
+
+impl OfProfile {
+    pub(in crate::commands) fn new(context: &Context<'_>) -> Self {
+        let (clock, entropy) = (Arc::clone(&context.clock), Arc::clone(&context.entropy));
+        Self { profile: context.profile.clone(), clock, entropy, known: tokio::sync::Mutex::default() }
+    }
+
+    /// The service, looked for if it is not known, but not again at once.
+    async fn operator(&self) -> Result<Arc<Operator>, String> {
+        let mut known = self.known.lock().await;
+        if let Some(operator) = &known.operator {
+            return Ok(Arc::clone(operator));
+        }
+        let now = self.clock.monotonic();
+        if let Some((then, why)) = &known.missed
+            && now.saturating_sub(*then) < PAUSE
+        {
+            return Err(why.clone());
+        }
+        let found = self.find().await;
+        match &found {
+            Ok(operator) => *known = Known { operator: Some(Arc::clone(operator)), missed: None },
+            Err(why) => known.missed = Some((self.clock.monotonic(), why.clone())),
+        }
+        found
+    }
+
+    async fn find(&self) -> Result<Arc<Operator>, String> {
+        let credentials = self.profile.operator().map_err(|error| {
+            format!("{error}; `coffer serve` founds a service and makes this profile its operator")
+        })?;
+        let mut options = ConnectOptions::new(Arc::clone(&self.entropy));
+        (options.connect_timeout, options.patience.deadline) = (ANSWER, ANSWER);
+        let client = Client::connect(&credentials, options).await.map_err(|error| error.to_string())?;
+        Ok(Arc::new(Operator::new(client, Arc::clone(&self.clock))))
+    }
+}
+
+#[async_trait]
+impl Keeper for OfProfile {
+    async fn holders(&self) -> Result<Holders, String> {
+        let said = self.operator().await?.holders().await;
+        if let Err(why) = &said {
+            // Where it listens now the profile says.
+            *self.known.lock().await =
+                Known { operator: None, missed: Some((self.clock.monotonic(), why.clone())) };
+        }
+        said
+    }
+
+    async fn wish(&self, site: &str, wish: Wish<'_>) -> Result<(), String> {
+        self.operator().await?.wish(site, wish).await
+    }
+
+    async fn repair(&self) {
+        if let Ok(operator) = self.operator().await {
+            operator.repair().await;
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) async fn run(context: &Context<'_>, flags: FleetServeFlags) -> Result
     wanted.spare = flags.spare;
     wanted.disk_bytes = flags.disk.unwrap_or(wanted.disk_bytes);
     (wanted.agents, wanted.runtime) = (!flags.no_agents, flags.runtime);
-    wanted.control = !flags.no_control;
+    (wanted.control, wanted.asks_profile) = (!flags.no_control, true);
     let home = Home::start(context, &flags.data_dir, wanted).await?;
     let nodes = flags.data_dir.join("fleet").join("nodes");
     context.output.object(&json!({ "nodes": nodes.display().to_string() }));

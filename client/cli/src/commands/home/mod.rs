@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use coffer_client::profile::write_atomically;
 use coffer_control::attestation::{Attester, TrustedKeys};
-use coffer_control::{Control, ControlError, NAMESPACE, Pace, Transactions, install};
+use coffer_control::{Control, ControlError, NAMESPACE, Pace, ShardLedger, Transactions, install};
 use coffer_embedded::platform::{Settings, Told};
 use coffer_embedded::{AgentAccess, Embedded, ListenError, Options, Tls};
 use coffer_model::Clock;
@@ -35,7 +35,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::commands::fleet::{CERTIFICATE_LASTS, Certificates, KeptLedger, attester};
+use crate::commands::fleet::{CERTIFICATE_LASTS, Certificates, KeptLedger, OfProfile, attester};
 use crate::context::Context;
 use crate::exit::{Advise as _, Failure};
 use crate::files;
@@ -109,6 +109,8 @@ pub(super) struct Wanted {
     pub(super) runtime: Option<PodRuntime>,
     /// Whether scheduler and controllers are started here.
     pub(super) control: bool,
+    /// Whether the service is one of its own, which the profile names, and not in this process.
+    pub(super) asks_profile: bool,
     /// Seconds for which a silent node is waited for before what its pods hold is rebuilt elsewhere.
     pub(super) rebuild_after: u64,
 }
@@ -118,8 +120,8 @@ impl Wanted {
     pub(super) fn of(sites: &SiteFile, listen: SocketAddr) -> Self {
         let (places, disk_bytes) = (Place::of(sites), NODE_DISK_BYTES);
         let (spare, agents, control, runtime) = (0, true, true, None);
-        let rebuild_after = REBUILD_AFTER;
-        Self { places, listen, spare, disk_bytes, agents, control, runtime, rebuild_after }
+        let (asks_profile, rebuild_after) = (false, REBUILD_AFTER);
+        Self { places, listen, spare, disk_bytes, agents, control, asks_profile, runtime, rebuild_after }
     }
 
     /// How many pods there should be.
@@ -200,8 +202,14 @@ impl Home {
         let service = OwnService::new(Arc::clone(&context.clock));
         // Whoever issues the pods' certificates: one for all.
         let sites = SiteAuthority::open_or_create(&site_authority(&fleet_dir))?;
+        let (fleet, clock) = (embedded.client(), Arc::clone(&context.clock));
+        let shards: Arc<dyn ShardLedger> = if wanted.asks_profile {
+            Arc::new(KeptLedger::new(OfProfile::new(context), fleet, NAMESPACE, clock))
+        } else {
+            Arc::new(KeptLedger::new(service.clone(), fleet, NAMESPACE, clock))
+        };
         let control =
-            wanted.control.then(|| control(context, &embedded, &attester, (sites, &service), &mut tasks));
+            wanted.control.then(|| control(context, &embedded, &attester, (sites, shards), &mut tasks));
         platform(context, &client, stopped, &mut tasks);
         keep_endpoints(context, &client, data_dir, &mut tasks)?;
         let agents = Agents::find(context, by_us.unwrap_or(PodRuntime::Process))?;
@@ -384,7 +392,7 @@ fn control(
     context: &Context<'_>,
     embedded: &Embedded,
     attester: &Attester,
-    (sites, service): (SiteAuthority, &OwnService),
+    (sites, shards): (SiteAuthority, Arc<dyn ShardLedger>),
     tasks: &mut JoinSet<()>,
 ) -> AbortHandle {
     let client = embedded.client();
@@ -396,12 +404,7 @@ fn control(
         holder: "home".to_owned(),
         lease: Duration::from_secs(10),
         trusted: TrustedKeys::new(&[attester.verifying_key()]).unwrap_or_default(),
-        shards: Arc::new(KeptLedger::new(
-            service.clone(),
-            embedded.client(),
-            NAMESPACE,
-            Arc::clone(&context.clock),
-        )),
+        shards,
         certificates: Arc::new(Certificates::new(
             sites,
             CERTIFICATE_LASTS,
