@@ -74,7 +74,7 @@ pub fn fast_sites_and(more: &[(&str, &str)]) -> String {
 }
 
 impl Deployment {
-    /// Six sites without latency, in six countries: DE FR NL CH SE ES.
+    /// Six sites without latency, in six countries: [`COUNTRIES`].
     pub async fn six_sites() -> Self {
         Self::six_sites_on(host()).await
     }
@@ -363,6 +363,19 @@ impl Deployment {
     /// Chance for the tests themselves.
     pub fn entropy(&self) -> &dyn Entropy {
         self.host.entropy.as_ref()
+    }
+}
+
+/// Name and country of each of the six sites.
+pub const COUNTRIES: [(&str, &str); 6] =
+    [("fra1", "DE"), ("par1", "FR"), ("ams1", "NL"), ("zrh1", "CH"), ("sto1", "SE"), ("mad1", "ES")];
+
+/// 3+1, so that two sites of six may be denied, refusing degraded writes; these jurisdictions are.
+pub fn roomy(deny: &[&str]) -> ResidencyPolicy {
+    ResidencyPolicy {
+        deny: deny.iter().map(|place| place.parse().unwrap()).collect(),
+        geometry: Geometry::new(3, 1).unwrap(),
+        ..policy(&[])
     }
 }
 

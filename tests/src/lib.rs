@@ -9,6 +9,7 @@ mod deployment;
 pub mod drills;
 mod files;
 pub mod fleet;
+mod gate;
 mod ledger;
 mod lying;
 mod measure;
@@ -27,10 +28,11 @@ mod wire;
 
 pub use clock::HandClock;
 pub use deployment::{
-    AuditLeaf, Deployment, TenantClient, bucket_name, fast_sites, fast_sites_and, host, object_key, pattern,
-    policy,
+    AuditLeaf, COUNTRIES, Deployment, TenantClient, bucket_name, fast_sites, fast_sites_and, host,
+    object_key, pattern, policy, roomy,
 };
 pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, write_at};
+pub use gate::{Gate, Gated};
 pub use ledger::{Ledger, Lines, TenantKey, catalogue_keys, leaves};
 pub use lying::Lies;
 pub use measure::{Limits, elapsed, median, quantile, seconds};
@@ -40,6 +42,6 @@ pub use process::Process;
 pub use s3::{ACCESS_KEY, S3Server, SECRET_KEY};
 pub use slow_disk::{SlowDisk, SlowSites};
 pub use tree::{Backups, source_tree};
-pub use twist::{OpenedThrough, Twist, Twisted};
+pub use twist::{OpenedThrough, Twist, Twisted, twisted};
 pub use watched::{Returned, Watch, Watches};
 pub use wire::Wire;

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use coffer_model::{Digest, RecordId};
 use coffer_regions::{ListedRecord, Receipt, Record, RecordKind, Site, SiteError};
-use coffer_server::{OpenedSite, SiteOpener};
+use coffer_server::SiteOpener;
 
-use crate::twist::{OpenedThrough, Twist, Twisted};
+use crate::twist::{Twist, twisted};
 
 /// Which site lies now, and how often it did.
 #[derive(Default)]
@@ -72,14 +72,12 @@ impl Lies {
     pub fn before(inner: Arc<dyn SiteOpener>) -> (Arc<dyn SiteOpener>, Arc<Self>) {
         let lies = Arc::<Self>::default();
         let told = Arc::clone(&lies);
-        (Arc::new(OpenedThrough::new(inner, move |opened| told.wrap(opened))), lies)
-    }
-
-    fn wrap(self: &Arc<Self>, opened: OpenedSite) -> OpenedSite {
-        let name = opened.site.description().name.clone();
-        self.opened.lock().unwrap().insert(name, Arc::clone(&opened.site));
-        let site = Twisted(Liar { inner: opened.site, lies: Arc::clone(self) });
-        OpenedSite { site: Arc::new(site), link: opened.link }
+        let sites = twisted(inner, move |inner| {
+            let name = inner.description().name.clone();
+            told.opened.lock().unwrap().insert(name, Arc::clone(&inner));
+            Liar { inner, lies: Arc::clone(&told) }
+        });
+        (sites, lies)
     }
 }
 

@@ -137,6 +137,18 @@ impl<T: Twist> Site for Twisted<T> {
     }
 }
 
+/// Opens sites as `inner` does, each with a twist that is made from the site
+/// behind it.
+pub fn twisted<T: Twist>(
+    inner: Arc<dyn SiteOpener>,
+    twist: impl Fn(Arc<dyn Site>) -> T + Send + Sync + 'static,
+) -> Arc<dyn SiteOpener> {
+    Arc::new(OpenedThrough::new(inner, move |opened: OpenedSite| OpenedSite {
+        site: Arc::new(Twisted(twist(opened.site))),
+        link: opened.link,
+    }))
+}
+
 /// Opens sites as another opener does, and puts something before each.
 pub struct OpenedThrough<F> {
     inner: Arc<dyn SiteOpener>,

@@ -11,9 +11,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use coffer_model::RecordId;
 use coffer_regions::{Record, Site, SiteError, UnverifiedBytes};
-use coffer_server::{OpenedSite, SiteOpener};
+use coffer_server::SiteOpener;
 
-use crate::twist::{OpenedThrough, Twist, Twisted};
+use crate::twist::{Twist, twisted};
 
 /// What one site returned, and how it is led astray.
 #[derive(Default)]
@@ -101,11 +101,10 @@ impl Watches {
     /// Opens sites as `inner` does, and puts a watch before each.
     pub fn before(&self, inner: Arc<dyn SiteOpener>) -> Arc<dyn SiteOpener> {
         let watches = self.clone();
-        Arc::new(OpenedThrough::new(inner, move |opened: OpenedSite| {
-            let watch = watches.of(&opened.site.description().name);
-            let site = Twisted(WatchedSite { inner: opened.site, watch });
-            OpenedSite { site: Arc::new(site), link: opened.link }
-        }))
+        twisted(inner, move |inner| {
+            let watch = watches.of(&inner.description().name);
+            WatchedSite { inner, watch }
+        })
     }
 }
 

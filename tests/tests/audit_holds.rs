@@ -17,9 +17,8 @@ use coffer_client::case::{export_case, verify_case};
 use coffer_client::keys::VerifierName;
 use coffer_model::HoldId;
 use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
-use coffer_server::OpenedSite;
 use coffer_tests::{
-    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, host, object_key, pattern, policy,
+    Deployment, TenantClient, Twist, bucket_name, host, object_key, pattern, policy, twisted,
 };
 
 async fn with_objects() -> (Deployment, TenantClient) {
@@ -217,10 +216,7 @@ impl Twist for NoFacts {
 async fn nothing_is_held_in_a_bucket_whose_removal_has_begun() {
     let refuses = Arc::new(AtomicBool::new(false));
     let (mut host, told) = (host(), Arc::clone(&refuses));
-    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
-        let site = Twisted(NoFacts { inner: opened.site, refuses: Arc::clone(&told) });
-        OpenedSite { site: Arc::new(site), link: opened.link }
-    }));
+    host.sites = twisted(host.sites, move |inner| NoFacts { inner, refuses: Arc::clone(&told) });
     let deployment = Deployment::six_sites_on(host).await;
     let tenant = deployment.tenant_with("acme", policy(&[])).await;
     let things = bucket_name("things");

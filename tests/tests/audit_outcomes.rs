@@ -12,10 +12,10 @@ use async_trait::async_trait;
 use coffer_client::{Client, Credentials, NewTenant};
 use coffer_model::{Digest, RecordId};
 use coffer_regions::{Receipt, Record, Site, SiteError, UnverifiedBytes};
-use coffer_server::{Host, OpenedSite, Service, serve};
+use coffer_server::{Host, Service, serve};
 use coffer_tests::{
-    AuditLeaf, Deployment, OpenedThrough, Process, TenantClient, Twist, Twisted, bucket_name, copy_tree,
-    object_key, pattern, policy,
+    AuditLeaf, Deployment, Process, TenantClient, Twist, bucket_name, copy_tree, object_key, pattern, policy,
+    twisted,
 };
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -86,10 +86,7 @@ impl Twist for Mortal {
 
 fn mortal(host: Host, moment: &Arc<Moment>) -> Host {
     let moment = Arc::clone(moment);
-    let sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
-        let site = Twisted(Mortal { inner: opened.site, moment: Arc::clone(&moment) });
-        OpenedSite { site: Arc::new(site), link: opened.link }
-    }));
+    let sites = twisted(host.sites, move |inner| Mortal { inner, moment: Arc::clone(&moment) });
     Host { sites, ..host }
 }
 

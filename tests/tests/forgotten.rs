@@ -11,9 +11,8 @@ use bytes::Bytes;
 use coffer_client::{CallError, GetError};
 use coffer_model::BucketName;
 use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
-use coffer_server::OpenedSite;
 use coffer_tests::{
-    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, host, object_key, pattern, policy,
+    Deployment, TenantClient, Twist, bucket_name, host, object_key, pattern, policy, twisted,
 };
 
 /// Records that no answer is given for: the named site stores them later, the
@@ -76,12 +75,11 @@ async fn slow_deployment() -> (Deployment, TenantClient, Shared) {
     let post = Shared::default();
     let mut host = host();
     let shared = Arc::clone(&post);
-    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
-        let name = opened.site.description().name.clone();
-        shared.lock().unwrap().sites.insert(name, Arc::downgrade(&opened.site));
-        let site = Twisted(Slow { inner: opened.site, post: Arc::clone(&shared) });
-        OpenedSite { site: Arc::new(site), link: opened.link }
-    }));
+    host.sites = twisted(host.sites, move |inner| {
+        let name = inner.description().name.clone();
+        shared.lock().unwrap().sites.insert(name, Arc::downgrade(&inner));
+        Slow { inner, post: Arc::clone(&shared) }
+    });
     let deployment = Deployment::six_sites_on(host).await;
     let tenant = deployment.tenant_with("acme", policy(&[])).await;
     (deployment, tenant, post)

@@ -1,71 +1,25 @@
 //! Readers that meet a site which was asked too late, is wrong for a moment,
 //! or never had what it is asked for: nothing is lost, nobody is blamed.
-#![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use coffer_model::{Degraded, Geometry, RecordId, ResidencyPolicy, Tier};
+use coffer_model::{Degraded, RecordId, ResidencyPolicy};
 use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
-use coffer_server::{JobSettings, OpenedSite, RepairBudget};
+use coffer_server::{JobSettings, RepairBudget};
 use coffer_tests::{
-    Deployment, OpenedThrough, Twist, Twisted, bucket_name, fast_sites, host, object_key, pattern, policy,
+    Deployment, Gate, Gated, Twist, bucket_name, fast_sites, host, object_key, pattern, policy, roomy,
+    twisted,
 };
 use tokio::sync::watch;
 
-fn roomy(deny: &[&str]) -> ResidencyPolicy {
-    ResidencyPolicy {
-        allow: vec![],
-        deny: deny.iter().map(|country| country.parse().unwrap()).collect(),
-        tier_min: Tier::I,
-        geometry: Geometry::new(3, 1).unwrap(),
-        degraded: Degraded::Refuse,
-    }
-}
-
-/// Holds up the reads of manifests that come while it is closed.
-struct Gate {
-    closed: AtomicBool,
-    entered: watch::Sender<u32>,
-    open: watch::Sender<bool>,
-}
-
-struct Gated {
-    inner: Arc<dyn Site>,
-    gate: Arc<Gate>,
-}
-
-#[async_trait]
-impl Twist for Gated {
-    fn inner(&self) -> &dyn Site {
-        self.inner.as_ref()
-    }
-
-    async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
-        if self.gate.closed.load(Ordering::SeqCst) {
-            let mut open = self.gate.open.subscribe();
-            self.gate.entered.send_modify(|count| *count += 1);
-            open.wait_for(|open| *open).await.unwrap();
-        }
-        self.inner.get(id).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_began_before_the_version_moved_is_answered_from_where_it_is_now() {
-    let gate = Arc::new(Gate {
-        closed: AtomicBool::new(false),
-        entered: watch::Sender::new(0),
-        open: watch::Sender::new(false),
-    });
     let mut host = host();
-    let of_sites = Arc::clone(&gate);
-    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
-        let site = Twisted(Gated { inner: opened.site, gate: Arc::clone(&of_sites) });
-        OpenedSite { site: Arc::new(site), link: opened.link }
-    }));
+    let (sites, gate) = Gate::before(host.sites, Gated::Gets);
+    host.sites = sites;
     let deployment = Deployment::six_sites_on(host).await;
     let tenant = Arc::new(deployment.tenant_with("acme", roomy(&[])).await);
     let bucket = bucket_name("things");
@@ -78,15 +32,15 @@ async fn a_read_that_began_before_the_version_moved_is_answered_from_where_it_is
     }
     let denied: Vec<&str> = countries.iter().map(String::as_str).collect();
 
-    gate.closed.store(true, Ordering::SeqCst);
+    gate.shut();
     let reader = Arc::clone(&tenant);
     let read = tokio::spawn(async move { reader.get(&bucket_name("things"), "moving").await });
-    gate.entered.subscribe().wait_for(|count| *count > 0).await.unwrap();
-    gate.closed.store(false, Ordering::SeqCst);
+    gate.holds_one().await;
+    gate.let_others_pass();
     tenant.client.set_bucket_policy(&bucket, &roomy(&denied)).await.unwrap();
     let report = deployment.service().repair_once(RepairBudget::default()).await.unwrap();
     assert_eq!(report.moved, 1, "{report:?}");
-    gate.open.send_replace(true);
+    gate.open();
     assert!(read.await.unwrap().unwrap() == pattern(7, 300));
 }
 
@@ -128,12 +82,11 @@ async fn a_reader_takes_no_shard_from_a_site_that_cannot_take_a_new_one() {
     let all = Arc::new(Mutex::new(Vec::<Arc<dyn Site>>::new()));
     let mut host = host();
     let (of_armed, of_full, of_all) = (Arc::clone(&armed), Arc::clone(&full), Arc::clone(&all));
-    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
-        of_all.lock().unwrap().push(Arc::clone(&opened.site));
+    host.sites = twisted(host.sites, move |inner| {
+        of_all.lock().unwrap().push(Arc::clone(&inner));
         let (armed, full) = (Arc::clone(&of_armed), Arc::clone(&of_full));
-        let site = Twisted(Moment { inner: opened.site, armed, full });
-        OpenedSite { site: Arc::new(site), link: opened.link }
-    }));
+        Moment { inner, armed, full }
+    });
     let deployment = Deployment::six_sites_on(host).await;
     let tenant = deployment.tenant_with("acme", policy(&[])).await;
     let bucket = bucket_name("things");

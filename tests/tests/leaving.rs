@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_model::{Digest, RecordId};
 use coffer_regions::{ClearGeometry, ListedRecord, Receipt, Record, RecordKind, Site, SiteError};
-use coffer_server::{OpenedSite, RecoveryKit, RepairError, SiteChangeError};
+use coffer_server::{RecoveryKit, RepairError, SiteChangeError};
 use coffer_site::{DirectorySite, SimulatedSite};
-use coffer_tests::{Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, host, policy};
+use coffer_tests::{Deployment, TenantClient, Twist, bucket_name, host, policy, twisted};
 
 const LEAVING: &str = "fra1";
 /// After every id that chance gives.
@@ -72,13 +72,11 @@ impl Faults {
     /// Six sites at which this may go wrong.
     async fn deployment(&self) -> Deployment {
         let (mut host, faults) = (host(), self.clone());
-        let before = move |opened: OpenedSite| {
-            let link = Arc::new(SimulatedSite::new(opened.site, Duration::ZERO, None));
+        host.sites = twisted(host.sites, move |inner| {
+            let link = Arc::new(SimulatedSite::new(inner, Duration::ZERO, None));
             faults.set(|wrong| wrong.links.push(Arc::downgrade(&link)));
-            let site = Faulty { inner: link, faults: faults.clone() };
-            OpenedSite { site: Arc::new(Twisted(site)), link: opened.link }
-        };
-        host.sites = Arc::new(OpenedThrough::new(host.sites, before));
+            Faulty { inner: link, faults: faults.clone() }
+        });
         Deployment::six_sites_on(host).await
     }
 }

@@ -11,10 +11,9 @@ use bytes::Bytes;
 use coffer_client::{LogError, LogWatch, note_subject_names};
 use coffer_model::{Digest, RecordId};
 use coffer_regions::{Record, RecordKind, Site, SiteError};
-use coffer_server::{OpenError, OpenedSite, RecoverError, RecoveryKit, Service};
+use coffer_server::{OpenError, RecoverError, RecoveryKit, Service};
 use coffer_tests::{
-    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, copy_tree, host, pattern,
-    replace_tree,
+    Deployment, TenantClient, Twist, bucket_name, copy_tree, host, pattern, replace_tree, twisted,
 };
 
 const SITES: [&str; 6] = ["fra1", "par1", "ams1", "zrh1", "sto1", "mad1"];
@@ -247,13 +246,10 @@ async fn a_log_whose_sites_fall_silent_between_two_looks_at_it_is_not_rebuilt_sh
     let (now, given) = (Arc::new(AtomicBool::new(false)), Arc::default());
     let mut host = host();
     let twist = (Arc::clone(&now), Arc::clone(&given));
-    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
+    host.sites = twisted(host.sites, move |inner| {
         let (now, given) = (Arc::clone(&twist.0), Arc::clone(&twist.1));
-        OpenedSite {
-            site: Arc::new(Twisted(FallsSilent { inner: opened.site, now, given })),
-            link: opened.link,
-        }
-    }));
+        FallsSilent { inner, now, given }
+    });
     // No tenant: the walk of the next rebuild would ask again, and be refused for that.
     let mut deployment = Deployment::six_sites_on(host).await;
     let kit = deployment.service().kit().await.unwrap();

@@ -8,37 +8,22 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_client::{CallError, GetError, PutError, PutOutcome, RebalanceOptions, SiteChange};
-use coffer_model::{BucketName, Degraded, Geometry, ResidencyPolicy, Tier};
+use coffer_model::{BucketName, Geometry, ResidencyPolicy};
 use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
-use coffer_server::{Host, OpenedSite, RepairBudget};
+use coffer_server::{Host, RepairBudget};
 use coffer_tests::{
-    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, fast_sites, fast_sites_and, host,
-    object_key, pattern, policy,
+    COUNTRIES, Deployment, TenantClient, Twist, bucket_name, fast_sites, fast_sites_and, host, object_key,
+    pattern, policy, roomy, twisted,
 };
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use tokio::sync::watch;
-
-/// Country of each of the six sites.
-const COUNTRIES: [(&str, &str); 6] =
-    [("fra1", "DE"), ("par1", "FR"), ("ams1", "NL"), ("zrh1", "CH"), ("sto1", "SE"), ("mad1", "ES")];
-
-/// Any four sites of six.
-fn roomy() -> ResidencyPolicy {
-    ResidencyPolicy {
-        allow: vec![],
-        deny: vec![],
-        tier_min: Tier::I,
-        geometry: Geometry::new(3, 1).unwrap(),
-        degraded: Degraded::Refuse,
-    }
-}
 
 fn country_of(site: &str) -> &'static str {
     COUNTRIES.iter().find(|(name, _)| *name == site).unwrap().1
 }
 
 fn without(site: &str) -> ResidencyPolicy {
-    ResidencyPolicy { deny: vec![country_of(site).parse().unwrap()], ..roomy() }
+    roomy(&[country_of(site)])
 }
 
 /// Which site was given what of versions, in order.
@@ -124,10 +109,7 @@ fn noting_host() -> (Host, Arc<Notes>) {
     let notes = Arc::new(Notes::default());
     let mut host = host();
     let noted = Arc::clone(&notes);
-    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
-        let site = Twisted(Noting { inner: opened.site, notes: Arc::clone(&noted) });
-        OpenedSite { site: Arc::new(site), link: opened.link }
-    }));
+    host.sites = twisted(host.sites, move |inner| Noting { inner, notes: Arc::clone(&noted) });
     (host, notes)
 }
 
@@ -203,7 +185,7 @@ async fn a_site_that_is_added_outside_of_a_tenants_policy_gets_no_byte_though_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_put_that_began_before_its_policy_changed_goes_to_sites_of_the_new_one() {
-    let (_deployment, tenant, bucket, notes) = noting(roomy()).await;
+    let (_deployment, tenant, bucket, notes) = noting(roomy(&[])).await;
     let (puts, senders): (Vec<_>, Vec<_>) = (0..12)
         .map(|n| {
             let (pieces, put) = begin(&tenant, &bucket, &format!("object-{n}"));
@@ -228,7 +210,7 @@ async fn a_put_that_began_before_its_policy_changed_goes_to_sites_of_the_new_one
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_whose_sites_are_excluded_meanwhile_sends_nothing_more_there_and_can_be_repeated() {
-    let (_deployment, tenant, bucket, notes) = noting(roomy()).await;
+    let (_deployment, tenant, bucket, notes) = noting(roomy(&[])).await;
     let (pieces, put) = begin(&tenant, &bucket, "large");
     let change = async {
         pieces.unbounded_send(Ok(pattern(1, 9 << 20))).unwrap();
@@ -254,7 +236,7 @@ async fn an_upload_whose_sites_are_excluded_meanwhile_sends_nothing_more_there_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_whose_sites_the_new_policy_admits_comes_to_its_end() {
-    let (_deployment, tenant, bucket, notes) = noting(roomy()).await;
+    let (_deployment, tenant, bucket, notes) = noting(roomy(&[])).await;
     let (pieces, put) = begin(&tenant, &bucket, "large");
     let change = async {
         pieces.unbounded_send(Ok(pattern(1, 9 << 20))).unwrap();
@@ -271,7 +253,7 @@ async fn an_upload_whose_sites_the_new_policy_admits_comes_to_its_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_put_left_is_not_rolled_forward_to_a_site_that_is_excluded_by_now() {
-    let (mut deployment, mut tenant, bucket, notes) = noting(roomy()).await;
+    let (mut deployment, mut tenant, bucket, notes) = noting(roomy(&[])).await;
     let operator = deployment.operator().await;
     *notes.one_takes.lock().unwrap() = Some(None);
     let (pieces, put) = begin(&tenant, &bucket, "ghost");

@@ -504,9 +504,9 @@ async fn a_site_that_is_up_and_silent_only_when_it_is_asked_is_taken_at_its_word
     assert!(deployment.site("mad1").await.damaged > 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_site_that_sends_the_scrub_in_a_circle_gets_no_pass_for_it() {
-    let (deployment, crooked) = crooked_deployment(Crook::Circle).await;
+/// Scrubs sites of which one goes on in this way: the five others end their pass, and it is reported.
+async fn gets_no_pass_for(how: Crook) {
+    let (deployment, crooked) = crooked_deployment(how).await;
     let _tenant = stored(&deployment).await;
     crooked.store(true, Ordering::Release);
     let scrubbed = deployment.service().scrub_once(u64::MAX).await.unwrap();
@@ -516,14 +516,13 @@ async fn a_site_that_sends_the_scrub_in_a_circle_gets_no_pass_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_sends_the_scrub_in_a_circle_gets_no_pass_for_it() {
+    gets_no_pass_for(Crook::Circle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_sends_the_scrub_on_without_end_gets_no_pass_for_it() {
-    let (deployment, crooked) = crooked_deployment(Crook::Onward).await;
-    let _tenant = stored(&deployment).await;
-    crooked.store(true, Ordering::Release);
-    let scrubbed = deployment.service().scrub_once(u64::MAX).await.unwrap();
-    let ended = scrubbed.iter().filter(|site| site.pass_ended && site.answered).count();
-    assert_eq!(ended, 5);
-    assert!(deployment.site("mad1").await.reported > 0);
+    gets_no_pass_for(Crook::Onward).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,9 +42,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("scheduler", &["model", "proto"]),
-    ("control", &["scheduler", "model", "proto"]),
+    ("events", &[]),
+    ("control", &["scheduler", "events", "model", "proto"]),
     ("embedded", &["scheduler", "model", "proto"]),
-    ("agent", &["scheduler", "model", "proto"]),
+    ("agent", &["scheduler", "events", "model", "proto"]),
     (
         "tests",
         &[

@@ -8,10 +8,8 @@ use async_trait::async_trait;
 use coffer_client::{CallError, GetError};
 use coffer_model::RecordId;
 use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
-use coffer_server::{Host, OpenedSite, RecoveryKit, RepairBudget};
-use coffer_tests::{
-    Deployment, OpenedThrough, TenantClient, Twist, Twisted, bucket_name, host, object_key, policy,
-};
+use coffer_server::{Host, RecoveryKit, RepairBudget};
+use coffer_tests::{Deployment, TenantClient, Twist, bucket_name, host, object_key, policy, twisted};
 
 /// What the sites do now.
 #[derive(Default)]
@@ -76,10 +74,7 @@ async fn undecided() -> Undecided {
     let mood = Arc::<Mutex<Mood>>::default();
     let mut host: Host = host();
     let moody = Arc::clone(&mood);
-    host.sites = Arc::new(OpenedThrough::new(host.sites, move |opened: OpenedSite| {
-        let site = Twisted(Moody { inner: opened.site, mood: Arc::clone(&moody) });
-        OpenedSite { site: Arc::new(site), link: opened.link }
-    }));
+    host.sites = twisted(host.sites, move |inner| Moody { inner, mood: Arc::clone(&moody) });
     let mut deployment = Deployment::six_sites_on(host).await;
     let tenant = deployment.tenant_with("acme", policy(&[])).await;
     let bucket = bucket_name("things");

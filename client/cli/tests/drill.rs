@@ -4,50 +4,29 @@
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test makes and damages files")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 
-use serde_json::Value;
+#[path = "support/calls.rs"]
+mod calls;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/program.rs"]
+mod program;
 
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
-    command
-}
+use calls::good;
+use process::Process;
+use program::command;
 
 fn coffer(dir: &Path, arguments: &[&str]) -> Output {
     command(dir, arguments).output().unwrap()
 }
 
-fn good(dir: &Path, arguments: &[&str]) -> Vec<Value> {
-    let output = coffer(dir, &[&["--json", "-q"], arguments].concat());
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-/// A service that ends with its parent.
-struct Service(Child);
-
-impl Service {
-    fn start(dir: &Path) -> Self {
-        let arguments = ["serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--exit-with-stdin"];
-        let mut child =
-            command(dir, &arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines.map_while(Result::ok).any(|line| line.starts_with("ready on"));
-        assert!(ready, "the service ended before it was ready");
-        Self(child)
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
+fn serve(dir: &Path) -> Process {
+    let service = ["serve", "--data-dir", "data", "--listen", "127.0.0.1:0", "--exit-with-stdin"];
+    let service = Process::start(dir, &service);
+    assert_eq!(service.until("ready")["ready"], true);
+    service
 }
 
 fn furnish(dir: &Path) {
@@ -70,7 +49,7 @@ fn furnish(dir: &Path) {
 fn a_tree_comes_back_without_two_countries_and_its_record_verifies_without_the_service() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let service = Service::start(dir);
+    let service = serve(dir);
     furnish(dir);
     let plan = &good(
         dir,
@@ -98,7 +77,7 @@ fn a_tree_comes_back_without_two_countries_and_its_record_verifies_without_the_s
 fn a_moment_before_a_mishap_comes_back_and_a_deleted_object_that_opens_ends_with_four() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let _service = Service::start(dir);
+    let _service = serve(dir);
     furnish(dir);
     let before = good(dir, &["object", "stat", "things/object-5"])[0]["created"].as_str().unwrap().to_owned();
     fs::write(dir.join("junk"), "encrypted by somebody else").unwrap();
@@ -137,7 +116,7 @@ fn shell_reader(dir: &Path, name: &str, restore: &str) {
 fn another_reader_is_believed_of_nothing_and_its_drill_needs_both_quorums() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let _service = Service::start(dir);
+    let _service = serve(dir);
     furnish(dir);
     let exit =
         ["drill", "run", "--bucket", "documents", "--scenario", "provider-exit", "--reader", "/bin/sh"];
@@ -179,7 +158,7 @@ fn another_reader_is_believed_of_nothing_and_its_drill_needs_both_quorums() {
 fn shares_that_opened_nothing_are_no_evidence() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let _service = Service::start(dir);
+    let _service = serve(dir);
     furnish(dir);
     let share = |n: u8| format!(".config/coffer/custodians/custodian-{n}.json");
     let shares: Vec<String> = (1..=3)
@@ -196,7 +175,7 @@ fn shares_that_opened_nothing_are_no_evidence() {
 fn a_drill_that_begins_cold_without_what_the_loss_leaves_is_refused_and_so_is_one_that_tries_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let _service = Service::start(dir);
+    let _service = serve(dir);
     furnish(dir);
     for (scenario, more) in [
         ("catalogue", &[][..]),

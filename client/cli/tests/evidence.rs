@@ -6,10 +6,18 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "support/calls.rs"]
+mod calls;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/running.rs"]
 mod running;
 
-use running::{Running, SERVE, code, coffer, command, good};
+use calls::coffer;
+use program::command;
+use running::{Running, SERVE, code, good};
 
 const KIT: &str = ".config/coffer/recovery-kit.json";
 

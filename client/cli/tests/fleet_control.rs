@@ -3,13 +3,17 @@
 #![cfg(feature = "embedded")]
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test makes and reads files")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
+
+use program::command;
 
 fn coffer(dir: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir).output().unwrap()
+    command(dir, arguments).output().unwrap()
 }
 
 /// Where nobody answers.

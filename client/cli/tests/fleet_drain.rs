@@ -3,114 +3,48 @@
 #![cfg(feature = "embedded")]
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test makes and reads files")]
 
-use std::collections::BTreeMap;
+#[path = "support/built.rs"]
+mod built;
+#[path = "support/calls.rs"]
+mod calls;
+#[path = "support/places.rs"]
+mod places;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/stored.rs"]
+mod stored;
+#[path = "support/waiting.rs"]
+mod waiting;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::Value;
-
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
-    command
-}
-
-fn coffer(dir: &Path, arguments: &[&str]) -> Output {
-    command(dir, &[&["--json"], arguments].concat()).output().unwrap()
-}
-
-/// What a command that succeeds prints.
-fn good(dir: &Path, arguments: &[&str]) -> Vec<Value> {
-    let output = coffer(dir, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
+use built::node_program;
+use calls::{coffer, good};
+use places::PLACES;
+use process::Process;
+use program::command;
+use stored::{homes, put, reads_back, standing};
+use waiting::until;
 
 /// One fleet at a time: their nodes have the same addresses.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// `coffer serve --fleet`, which ends in order when this is dropped.
-struct Fleet(Child);
-
-impl Fleet {
-    /// Seven nodes, six pods.
-    fn start(dir: &Path) -> Self {
-        for name in ["coffer-node", "coffer-site"] {
-            let program = Path::new(env!("CARGO_BIN_EXE_coffer")).with_file_name(name);
-            assert!(program.exists(), "build the programs first: cargo build --workspace --bins");
-        }
-        let places = [
-            ("fra1", "DE"),
-            ("ams1", "NL"),
-            ("par1", "FR"),
-            ("mil1", "IT"),
-            ("vie1", "AT"),
-            ("mad1", "ES"),
-            ("war1", "PL"),
-        ];
-        let site = |(name, country): (&str, &str)| {
-            format!(
-                "[[site]]\nname = \"{name}\"\ncountry = \"{country}\"\ndomain = \"{name}\"\ntier = \"III\"\n"
-            )
-        };
-        fs::write(dir.join("sites.toml"), places.map(site).concat()).unwrap();
-        let flags = "--json serve --data-dir data --listen 127.0.0.1:0 --fleet --fleet-listen 127.0.0.1:0 \
-             --fleet-spare 1 --sites sites.toml --repair-every 0s --exit-with-stdin";
-        let flags: Vec<&str> = flags.split_whitespace().collect();
-        let mut child = command(dir, &flags);
-        child.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // Found beside the test's output where something goes wrong.
-        child.stderr(fs::File::options().create(true).append(true).open(dir.join("serve.log")).unwrap());
-        let mut child = child.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let mut values = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let ready = values.any(|value| value["ready"] == true);
-        assert!(ready, "{}", fs::read_to_string(dir.join("serve.log")).unwrap());
-        Self(child)
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
-/// The nodes of the pods.
-fn homes(dir: &Path) -> BTreeMap<String, String> {
-    let pods = good(dir, &["fleet", "pods"]);
-    let text = |pod: &Value, field: &str| pod[field].as_str().unwrap_or_default().to_owned();
-    pods.iter().map(|pod| (text(pod, "pod"), text(pod, "node"))).collect()
-}
-
-fn standing(dir: &Path, site: &str) -> String {
-    let sites = good(dir, &["site", "ls"]);
-    let site = sites.iter().find(|one| one["site"] == site).unwrap();
-    site["standing"].as_str().unwrap().to_owned()
-}
-
-/// Objects of both kinds, with what is in them.
-fn put(dir: &Path, from: u8, to: u8) {
-    for n in from..to {
-        let size = if n % 2 == 0 { 300 } else { 700_000 };
-        fs::write(dir.join(format!("in-{n}")), vec![n; size]).unwrap();
-        good(dir, &["object", "put", &format!("in-{n}"), &format!("documents/{n}")]);
-    }
-}
-
-fn reads_back(dir: &Path, count: u8) {
-    for n in 0..count {
-        let out = format!("out-{n}");
-        good(dir, &["object", "get", &format!("documents/{n}"), "-o", &out]);
-        assert!(fs::read(dir.join(&out)).unwrap() == fs::read(dir.join(format!("in-{n}"))).unwrap(), "{n}");
-        fs::remove_file(dir.join(out)).unwrap();
-    }
+/// `coffer serve --fleet` with seven nodes and six pods.
+fn start(dir: &Path) -> Process {
+    node_program();
+    places::write(dir, &PLACES);
+    let flags = "serve --data-dir data --listen 127.0.0.1:0 --fleet --fleet-listen 127.0.0.1:0 \
+         --fleet-spare 1 --repair-every 0s --exit-with-stdin";
+    let flags: Vec<&str> = flags.split_whitespace().chain(["--sites", places::FILE]).collect();
+    let fleet = Process::start(dir, &flags);
+    assert_eq!(fleet.until("ready")["ready"], true);
+    fleet
 }
 
 /// A drain that is waited for until it says why it does not go on; then it is left alone.
@@ -122,11 +56,6 @@ fn blocked(dir: &Path, node: &str) -> String {
     drain.kill().unwrap();
     drain.wait().unwrap();
     why.unwrap()
-}
-
-/// Asks again and again, so often at most.
-fn until(what: &str, holds: impl Fn() -> bool) {
-    assert!((0..3000).any(|_| holds()), "{what}");
 }
 
 /// Where the bytes of a site are on its node.
@@ -145,14 +74,17 @@ fn a_drained_node_loses_its_pod_after_its_data_and_every_object_reads_back() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let fleet = Fleet::start(dir);
+    let fleet = start(dir);
     good(dir, &["tenant", "create", "demo"]);
     good(dir, &["bucket", "create", "documents"]);
     put(dir, 0, 6);
     let before = homes(dir);
     assert_eq!(before.len(), 6);
-    let places = ["fra1", "ams1", "par1", "mil1", "vie1", "mad1", "war1"];
-    let spare = places.into_iter().find(|place| !before.values().any(|node| node == place)).unwrap();
+    let spare = PLACES
+        .map(|(place, _)| place)
+        .into_iter()
+        .find(|place| !before.values().any(|node| node == place))
+        .unwrap();
     let node = &before["sites-2"];
 
     // Without a free node there is nowhere to move to, and six sites are needed: nothing happens but words.
@@ -185,7 +117,7 @@ fn a_drained_node_loses_its_pod_after_its_data_and_every_object_reads_back() {
 
     // And so it stays over a restart.
     drop(fleet);
-    let _fleet = Fleet::start(dir);
+    let _fleet = start(dir);
     assert_eq!(homes(dir), after);
     reads_back(dir, 8);
 }
@@ -195,7 +127,7 @@ fn a_node_that_changes_country_takes_no_new_byte_and_what_it_held_is_rebuilt_els
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let _fleet = Fleet::start(dir);
+    let _fleet = start(dir);
     good(dir, &["tenant", "create", "demo"]);
     good(dir, &["bucket", "create", "documents"]);
     put(dir, 0, 6);

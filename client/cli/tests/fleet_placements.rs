@@ -3,11 +3,18 @@
 #![cfg(feature = "embedded")]
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test makes and reads files")]
 
+#[path = "support/built.rs"]
+mod built;
+#[path = "support/calls.rs"]
+mod calls;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/program.rs"]
+mod program;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
 
 use coffer_model::{FailureDomain, Tier};
 use coffer_scheduler::{
@@ -15,49 +22,21 @@ use coffer_scheduler::{
 };
 use serde_json::{Value, json};
 
+use built::node_program;
+use calls::{coffer, good};
+use process::Process;
+
 const NAMESPACE: &str = "audited";
 const DECISIONS: u64 = 500;
 const LINES_OF_A_RECORD: usize = 40;
 
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
-    command
-}
-
-fn coffer(dir: &Path, arguments: &[&str]) -> Output {
-    command(dir, &[&["--json"], arguments].concat()).output().unwrap()
-}
-
-/// `coffer fleet serve` without agents, which ends in order when this is dropped.
-struct ControlPlane(Child);
-
-impl ControlPlane {
-    fn start(dir: &Path) -> Self {
-        for name in ["coffer-node", "coffer-site"] {
-            let program = Path::new(env!("CARGO_BIN_EXE_coffer")).with_file_name(name);
-            assert!(program.exists(), "build the programs first: cargo build --workspace --bins");
-        }
-        let flags = "--json fleet serve --data-dir data --listen 127.0.0.1:0 --no-agents --exit-with-stdin";
-        let flags: Vec<&str> = flags.split_whitespace().collect();
-        let mut child = command(dir, &flags);
-        child.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // Found beside the test's output where something goes wrong.
-        child.stderr(fs::File::create(dir.join("serve.log")).unwrap());
-        let mut child = child.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let mut values = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let answers = values.any(|value| value.get("nodes").is_some());
-        assert!(answers, "{}", fs::read_to_string(dir.join("serve.log")).unwrap());
-        Self(child)
-    }
-}
-
-impl Drop for ControlPlane {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
+/// `coffer fleet serve` without agents.
+fn control_plane(dir: &Path) -> Process {
+    node_program();
+    let flags = "fleet serve --data-dir data --listen 127.0.0.1:0 --no-agents --exit-with-stdin";
+    let control = Process::start(dir, &flags.split_whitespace().collect::<Vec<_>>());
+    control.until("nodes");
+    control
 }
 
 fn node(n: u64) -> Node {
@@ -131,8 +110,7 @@ fn record(first: usize, lines: &[&str], end: &str) -> Value {
 fn apply(dir: &Path, objects: &[Value]) {
     let texts: Vec<String> = objects.iter().map(Value::to_string).collect();
     fs::write(dir.join("objects.yaml"), texts.join("\n---\n")).unwrap();
-    let applied = coffer(dir, &["fleet", "apply", "objects.yaml"]);
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    good(dir, &["fleet", "apply", "objects.yaml"]);
 }
 
 /// The exit code, and what is said of the one segment.
@@ -149,7 +127,7 @@ fn verify(dir: &Path) -> (Option<i32>, Value) {
 fn the_real_program_replays_what_another_process_decided_and_finds_one_changed_byte() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let _control = ControlPlane::start(dir);
+    let _control = control_plane(dir);
     apply(dir, &[json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } })]);
     let all = ledger();
     let chunks: Vec<&[(String, String)]> = all.chunks(LINES_OF_A_RECORD).collect();

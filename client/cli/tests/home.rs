@@ -18,14 +18,22 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+#[path = "support/built.rs"]
+mod built;
+#[path = "support/given_up.rs"]
+mod given_up;
+#[path = "support/program.rs"]
+mod program;
+
+use built::node_program;
+use given_up::GivenUp;
+use program::command;
+
 /// One fleet at a time is enough for a small machine.
 static ONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
-    for program in ["coffer-node", "coffer-site"] {
-        let path = Path::new(env!("CARGO_BIN_EXE_coffer")).with_file_name(program);
-        assert!(path.exists(), "{} is not there: `cargo build --bins` builds it", path.display());
-    }
+    node_program();
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -39,14 +47,6 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(100));
     }
     panic!("it never came: {what}")
-}
-
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
-    // The programs of mounts and networks that node agents call.
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -262,38 +262,13 @@ fn mounted(dir: &Path) -> bool {
     fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&format!(" {dir} "))
 }
 
-/// Ends what nodes of a fleet in `data` have left.
-struct GivenUp<'a>(&'a Path);
-
-impl GivenUp<'_> {
-    fn end(&self) -> bool {
-        let program = Path::new(env!("CARGO_BIN_EXE_coffer")).with_file_name("coffer-node");
-        let nodes = fs::read_dir(self.0.join("fleet/nodes")).into_iter().flatten();
-        let ended = nodes.map(|node| {
-            let node = node.unwrap();
-            let mut command = Command::new(&program);
-            command.arg("end").arg("--name").arg(node.file_name());
-            command.arg("--dir").arg(node.path().join("agent")).status().unwrap().success()
-        });
-        // Each is tried, whatever became of the one before.
-        ended.collect::<Vec<bool>>().into_iter().all(|ended| ended)
-    }
-}
-
-impl Drop for GivenUp<'_> {
-    fn drop(&mut self) {
-        // A test that failed leaves nothing behind either.
-        self.end();
-    }
-}
-
 #[test]
 fn a_trial_that_cannot_end_all_of_its_fleet_keeps_what_says_how_and_fails() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     tree(dir.path());
     let data = dir.path().join("data");
-    let given_up = GivenUp(&data);
+    let given_up = GivenUp(data.clone());
     let mut command = command(dir.path(), &TRY);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("six pods run", || (containers(&data).len() == 6).then_some(()));
@@ -377,7 +352,7 @@ fn a_control_plane_that_stops_in_order_takes_no_pod_with_it_either() {
     let _alone = alone();
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    let given_up = GivenUp(&data);
+    let given_up = GivenUp(data.clone());
     let served = Served::by(dir.path(), &["fleet", "serve"]);
     let before = containers(&data);
     assert_eq!(before.len(), 6);

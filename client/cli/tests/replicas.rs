@@ -4,18 +4,31 @@
 #![cfg(feature = "embedded")]
 #![expect(
     clippy::disallowed_methods,
-    clippy::panic,
     clippy::unwrap_used,
     reason = "a test makes files, ports and looks at them"
 )]
 
+#[path = "support/built.rs"]
+mod built;
+#[path = "support/calls.rs"]
+mod calls;
+#[path = "support/given_up.rs"]
+mod given_up;
+#[path = "support/places.rs"]
+mod places;
+#[path = "support/port.rs"]
+mod port;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/waiting.rs"]
+mod waiting;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
@@ -25,94 +38,33 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Whoever takes longer is stuck.
-const STUCK: Duration = Duration::from_secs(180);
-const PLACES: [(&str, &str); 6] =
-    [("fra1", "DE"), ("ams1", "NL"), ("par1", "FR"), ("zrh1", "CH"), ("sto1", "SE"), ("mad1", "ES")];
+use built::node_program;
+use calls::{coffer, good};
+use given_up::GivenUp;
+use places::PLACES;
+use port::free_port;
+use process::Process;
+use program::command;
+use waiting::until;
 
-fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
-    // The programs of mounts and networks that node agents call.
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command
-}
-
-fn coffer(dir: &Path, arguments: &[&str]) -> Output {
-    command(dir, &[&["--json", "-q"], arguments].concat()).output().unwrap()
-}
+/// As many as there are sites.
+const SITES: usize = 6;
 
 fn code(dir: &Path, arguments: &[&str]) -> Option<i32> {
     coffer(dir, arguments).status.code()
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A process, what it says, and its end when this is dropped.
-struct Process {
-    child: Child,
-    events: Receiver<Value>,
-}
-
-impl Process {
-    fn start(dir: &Path, arguments: &[&str]) -> Self {
-        let arguments = [&["--json"], arguments, &["--exit-with-stdin"]].concat();
-        let mut command = command(dir, &arguments);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.stderr(fs::File::options().create(true).append(true).open(dir.join("errors.log")).unwrap());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let (tell, events) = channel();
-        std::thread::spawn(move || {
-            for event in lines.filter_map(|line| serde_json::from_str(&line).ok()) {
-                if tell.send(event).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { child, events }
-    }
-
-    /// The next event that has a field.
-    fn until(&self, field: &str) -> Value {
-        loop {
-            match self.events.recv_timeout(STUCK) {
-                Ok(event) if event.get(field).is_some() => return event,
-                Ok(_) => {}
-                Err(error) => panic!("it never said {field}: {error}"),
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        // One that is stopped would not hear it.
-        let _ = kill_process(Pid::from_child(&self.child), Signal::CONT);
-        let _ = self.child.wait();
-    }
+fn signal(process: &Process, signal: Signal) {
+    kill_process(Pid::from_child(&process.child), signal).unwrap();
 }
 
 /// The fleet's API, its controllers and its nodes, without a service.
 fn fleet(dir: &Path) -> (Process, String) {
-    for name in ["coffer-node", "coffer-site"] {
-        let program = Path::new(env!("CARGO_BIN_EXE_coffer")).with_file_name(name);
-        assert!(program.exists(), "build the programs first: cargo build --workspace --bins");
-    }
-    let site = |(name, country): (&str, &str)| {
-        format!("[[site]]\nname = \"{name}\"\ncountry = \"{country}\"\ndomain = \"{name}\"\ntier = \"III\"\n")
-    };
-    fs::write(dir.join("places.toml"), PLACES.map(site).concat()).unwrap();
+    node_program();
+    places::write(dir, &PLACES[..SITES]);
     let listen = format!("127.0.0.1:{}", free_port());
-    let serve = ["fleet", "serve", "--data-dir", "data", "--sites", "places.toml", "--listen", &listen];
-    let fleet = Process::start(dir, &serve);
+    let serve = ["fleet", "serve", "--data-dir", "data", "--sites", places::FILE, "--listen", &listen];
+    let fleet = Process::start(dir, &[&serve[..], &["--exit-with-stdin"]].concat());
     let ready = fleet.until("ready");
     (fleet, ready["sites"].as_str().unwrap().to_owned())
 }
@@ -126,15 +78,6 @@ fn delete_pod(dir: &Path, name: &str) {
         let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), "coffer");
         pods.delete(name, &DeleteParams::default()).await.unwrap();
     });
-}
-
-/// Looks again and again until it is so.
-fn until(what: &str, so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !so() {
-        assert!(begun.elapsed() < STUCK, "it never came: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// A replica on its own directory and port.
@@ -162,6 +105,7 @@ fn replica(dir: &Path, data: &str, config: &str, sites: &str, port: u16) -> Proc
         ".config/coffer/passphrase",
         "--repair-every",
         "0s",
+        "--exit-with-stdin",
     ];
     Process::start(dir, &flags)
 }
@@ -205,6 +149,7 @@ struct Story {
     first: Process,
     second: Process,
     _fleet: Process,
+    _given_up: GivenUp,
     /// The epoch under which the first one began.
     began: u64,
     /// Where the first one is, and no other.
@@ -217,20 +162,21 @@ impl Story {
     fn begin() -> Self {
         let kept = tempfile::tempdir().unwrap();
         let dir = kept.path();
+        let given_up = GivenUp(dir.join("data"));
         let (fleet, sites) = fleet(dir);
         let (port, other) = (free_port(), free_port());
         let first = replica(dir, "data", ".config/coffer", &sites, port);
         let began = epoch(&first);
         assert!(began > 0);
-        assert_eq!(code(dir, &["tenant", "create", "demo"]), Some(0));
-        assert_eq!(code(dir, &["bucket", "create", "documents"]), Some(0));
+        good(dir, &["tenant", "create", "demo"]);
+        good(dir, &["bucket", "create", "documents"]);
         assert_eq!(put(dir, None, "before"), Some(0));
         copy_for_another(dir);
         let second = replica(dir, "other", "other-config", &sites, other);
         second.until("standby");
         let at = format!("https://127.0.0.1:{port}");
         fs::write(dir.join(".config/coffer/endpoint"), format!("{at}\nhttps://127.0.0.1:{other}\n")).unwrap();
-        Self { first, second, _fleet: fleet, began, at, dir: kept }
+        Self { first, second, _fleet: fleet, _given_up: given_up, began, at, dir: kept }
     }
 
     /// The first one is stopped past its lease with half of an upload, and wakes up late.
@@ -240,13 +186,13 @@ impl Story {
         let mut upload = upload.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut pipe = upload.stdin.take().unwrap();
         pipe.write_all(&vec![7; 6 << 20]).unwrap();
-        self.first.signal(Signal::STOP);
+        signal(&self.first, Signal::STOP);
         let next = epoch(&self.second);
         assert!(next > self.began);
         assert_eq!(put(dir, None, "after"), Some(0), "whoever knows both finds the owner");
         assert!(has(dir, None, "before"));
         // Its sites know the other one's epoch, and it knows that its time is over.
-        self.first.signal(Signal::CONT);
+        signal(&self.first, Signal::CONT);
         drop(pipe.write_all(&vec![8; 6 << 20]));
         drop(pipe);
         assert_ne!(upload.wait().unwrap().code(), Some(0), "nothing of the old epoch is acknowledged");
@@ -267,7 +213,7 @@ impl Story {
             let listed = coffer(dir, &["site", "ls"]);
             let text = String::from_utf8(listed.stdout).unwrap();
             let sites = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-            sites.filter(|site| site["alive"] == true).count() == PLACES.len()
+            sites.filter(|site| site["alive"] == true).count() == SITES
         };
         until("the service finds its pod again", alive);
         assert_eq!(put(dir, None, "moved"), Some(0));
@@ -281,7 +227,7 @@ fn a_replica_that_was_stopped_past_its_lease_gets_nothing_acknowledged_and_a_pod
     story.a_pod_is_made_anew();
     // The owner goes in order, and gives its lease to the one that waits.
     let Story { dir, first, second, .. } = &story;
-    second.signal(Signal::TERM);
+    signal(second, Signal::TERM);
     assert!(epoch(first) > next);
     for name in ["before", "after", "led", "moved"] {
         assert!(has(dir.path(), None, name), "{name}");

@@ -4,23 +4,28 @@
 #![expect(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test makes files and talks to ports")]
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+#[path = "support/calls.rs"]
+mod calls;
+#[path = "support/port.rs"]
+mod port;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/running.rs"]
 mod running;
 
-use running::{Running, SERVE, code, coffer, command, good};
+use calls::coffer;
+use port::free_port;
+use program::command;
+use running::{Running, SERVE, code, good};
 
 /// Files of a megabyte.
 const FILES: u32 = 96;
-
-/// A port that nobody has at this moment.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 fn serve(dir: &Path, port: u16) -> Running {
     let listen = format!("127.0.0.1:{port}");

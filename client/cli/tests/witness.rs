@@ -10,10 +10,18 @@ use std::process::{Command, Stdio};
 use coffer_client::PublicKit;
 use coffer_client::keys::VerifierName;
 
+#[path = "support/calls.rs"]
+mod calls;
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/running.rs"]
 mod running;
 
-use running::{Running, SERVE, code, coffer, command, good};
+use calls::coffer;
+use program::command;
+use running::{Running, SERVE, code, good};
 
 fn witness(dir: &Path, name: &str) -> Running {
     let place = format!("witness-{name}");

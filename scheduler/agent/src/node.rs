@@ -11,7 +11,6 @@ mod config;
 mod describe;
 mod discard;
 mod ending;
-mod events;
 mod fence;
 mod health;
 mod ids;
@@ -33,6 +32,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coffer_events::Teller;
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::PatchParams;
@@ -57,7 +57,6 @@ pub use quantity::{Quantity, QuantityError};
 
 use admission::Admission;
 use claims::Claims;
-use events::Teller;
 use fence::Fences;
 use ids::UserIds;
 use places::Places;

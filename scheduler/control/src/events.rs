@@ -1,60 +1,23 @@
 //! What the fleet tells people: Kubernetes Events on the objects concerned. One
-//! that cannot be posted is nobody's loss. What is said again is counted; what is
-//! said in other words is another event.
+//! that cannot be posted is nobody's loss.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
+use coffer_events::Teller as EventTeller;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::{Event, EventType, Reporter};
 use kube::{Client, Resource};
 
 /// A sentence in an event has this many bytes at most.
 const NOTE_MAX: usize = 1000;
 
-/// How many different things are remembered as said; of what is forgotten an event begins anew.
-const REMEMBERED: usize = 256;
-
-/// What tells one event from another: the object by uid and name, whether it is a warning, reason, text.
-type Said = (Option<String>, Option<String>, bool, String, Option<String>);
-
 /// Posts events.
 #[derive(Clone)]
-pub(crate) struct Teller {
-    client: Client,
-    reporter: Reporter,
-    said: Arc<Mutex<Memory>>,
-}
-
-#[derive(Default)]
-struct Memory {
-    /// A recorder counts what has the same reason as one, and keeps its first text: so each text has its own.
-    recorders: BTreeMap<Said, (u64, Recorder)>,
-    turn: u64,
-}
+pub(crate) struct Teller(EventTeller);
 
 impl Teller {
     pub(crate) fn new(client: Client, instance: &str) -> Self {
         let reporter =
             Reporter { controller: "fleet.coffer".to_owned(), instance: Some(instance.to_owned()) };
-        Self { client, reporter, said: Arc::default() }
-    }
-
-    fn recorder(&self, event: &Event, about: &ObjectReference) -> Recorder {
-        let is_warning = matches!(event.type_, EventType::Warning);
-        let said =
-            (about.uid.clone(), about.name.clone(), is_warning, event.reason.clone(), event.note.clone());
-        let mut memory = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.turn = memory.turn.saturating_add(1);
-        let turn = memory.turn;
-        let fresh = || (turn, Recorder::new(self.client.clone(), self.reporter.clone()));
-        let (last, recorder) = memory.recorders.entry(said).or_insert_with(fresh);
-        *last = turn;
-        let recorder = recorder.clone();
-        if memory.recorders.len() > REMEMBERED {
-            memory.recorders.retain(|_, (last, _)| turn.saturating_sub(*last) < REMEMBERED as u64 / 2);
-        }
-        recorder
+        Self(EventTeller::new(client, reporter))
     }
 
     /// Tells of something on an object.
@@ -88,7 +51,7 @@ impl Teller {
             secondary: None,
         };
         // The state itself is in the object's status; an event that is lost is said again with the next change.
-        drop(self.recorder(&event, about).publish(&event, about).await);
+        drop(self.0.tell(&event, about).await);
     }
 }
 

@@ -1,30 +1,15 @@
-//! The real program: once, and as a process that others talk to.
+//! The real program: once, and as a service that others talk to.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// The program, as somebody with a home of his own calls it.
-pub(crate) fn command(dir: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_coffer"));
-    command.args(arguments).current_dir(dir).env_clear().env("HOME", dir);
-    command
-}
-
-/// What it came to.
-pub(crate) fn coffer(dir: &Path, arguments: &[&str]) -> Output {
-    command(dir, &[&["--json", "-q"], arguments].concat()).output().unwrap()
-}
+use crate::calls::{self, coffer};
+use crate::process::Process;
 
 /// The last object that a command printed which must succeed.
 pub(crate) fn good(dir: &Path, arguments: &[&str]) -> Value {
-    let output = coffer(dir, arguments);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().last().map(|line| serde_json::from_str(line).unwrap()).unwrap_or_default()
+    calls::good(dir, arguments).pop().unwrap_or_default()
 }
 
 /// Its exit code.
@@ -33,28 +18,21 @@ pub(crate) fn code(dir: &Path, arguments: &[&str]) -> Option<i32> {
 }
 
 /// A process that ends with its parent, and what it said when it was ready.
-pub(crate) struct Running(Child, Value);
+pub(crate) struct Running {
+    ready: Value,
+    _process: Process,
+}
 
 impl Running {
     pub(crate) fn start(dir: &Path, arguments: &[&str]) -> Self {
-        let arguments = [&["--json", "-q"], arguments, &["--exit-with-stdin"]].concat();
-        let mut child =
-            command(dir, &arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let mut values = lines.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-        let ready = values.find(|value| value["ready"] == true).unwrap();
-        Self(child, ready)
+        let process = Process::start(dir, &[&["-q"], arguments, &["--exit-with-stdin"]].concat());
+        let ready = process.until("ready");
+        assert_eq!(ready["ready"], true);
+        Self { ready, _process: process }
     }
 
     pub(crate) fn said(&self, field: &str) -> String {
-        self.1[field].as_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        self.ready[field].as_str().unwrap().to_owned()
     }
 }
 

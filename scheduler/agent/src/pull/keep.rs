@@ -143,14 +143,14 @@ impl Keep {
                 continue;
             }
             let forgotten = forget_one(&self.partials().join(&name), now, kept);
-            done = done.and(files::gone_is_done(forgotten));
+            done = done.and_then(|()| files::gone_is_done(forgotten));
         }
         // Whoever writes one now has this turn.
         let _one = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         for directory in [self.directory.join("blobs/sha256"), self.directory.clone()] {
             for name in files::names(&directory)?.into_iter().filter(|name| name.ends_with(".new")) {
                 let removed = std::fs::remove_file(directory.join(name));
-                done = done.and(files::gone_is_done(removed));
+                done = done.and_then(|()| files::gone_is_done(removed));
             }
         }
         done

@@ -1,6 +1,6 @@
-//! Events that the agent tells. What is said again is counted; what is said in
-//! other words is an event of its own, as with a kubelet: a second reason for a
-//! failure is not the first one twice.
+//! How Kubernetes Events are told, by node agents and the control plane alike.
+//! What is said again is counted; what is said in other words is an event of its
+//! own, as with a kubelet: a second reason for a failure is not the first one twice.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +12,12 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 /// How many different things are remembered as said; of what is forgotten an event begins anew.
 const REMEMBERED: usize = 256;
 
-/// What tells one event from another: the object, whether it is a warning, reason, text.
+/// What tells one event from another: the object by uid and name, whether it is a warning, reason, text.
 type Said = (Option<String>, Option<String>, bool, String, Option<String>);
 
-/// Posts events.
+/// Posts events. Its clones remember together what was said.
 #[derive(Clone)]
-pub(crate) struct Teller {
+pub struct Teller {
     client: Client,
     reporter: Reporter,
     said: Arc<Mutex<Memory>>,
@@ -25,13 +25,14 @@ pub(crate) struct Teller {
 
 #[derive(Default)]
 struct Memory {
-    /// A recorder counts what has the same reason as one, whatever its text: so each text has its own.
+    /// A recorder counts what has the same reason as one, and keeps its first text: so each text has its own.
     recorders: BTreeMap<Said, (u64, Recorder)>,
     turn: u64,
 }
 
 impl Teller {
-    pub(crate) fn new(client: Client, reporter: Reporter) -> Self {
+    /// Nothing was said yet, in the name of this reporter.
+    pub fn new(client: Client, reporter: Reporter) -> Self {
         Self { client, reporter, said: Arc::default() }
     }
 
@@ -39,7 +40,7 @@ impl Teller {
     ///
     /// # Errors
     /// The API did not take it.
-    pub(crate) async fn tell(&self, event: &Event, about: &ObjectReference) -> kube::Result<()> {
+    pub async fn tell(&self, event: &Event, about: &ObjectReference) -> kube::Result<()> {
         self.recorder(event, about).publish(event, about).await
     }
 
