@@ -31,7 +31,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use rustix::process::{Pid, Signal, kill_process};
@@ -69,15 +69,32 @@ fn fleet(dir: &Path) -> (Process, String) {
     (fleet, ready["sites"].as_str().unwrap().to_owned())
 }
 
-/// Takes a pod down, as somebody with kubectl could.
-fn delete_pod(dir: &Path, name: &str) {
+/// What somebody with kubectl could do.
+fn on_the_fleet<T>(dir: &Path, deed: impl AsyncFnOnce(Client) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let file = Kubeconfig::read_from(dir.join(".config/coffer/fleet/kubeconfig")).unwrap();
         let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
-        let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), "coffer");
+        deed(Client::try_from(config).unwrap()).await
+    })
+}
+
+fn delete_pod(dir: &Path, name: &str) {
+    on_the_fleet(dir, async |client| {
+        let pods: Api<Pod> = Api::namespaced(client, "coffer");
         pods.delete(name, &DeleteParams::default()).await.unwrap();
     });
+}
+
+/// Whether the control plane knows where shards lie.
+fn shards_are_known(dir: &Path) -> bool {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("fleet.coffer", "v1", "SiteSet"));
+    let set = on_the_fleet(dir, async |client| {
+        let sets: Api<DynamicObject> = Api::namespaced_with(client, "coffer", &kind);
+        sets.get("sites").await.unwrap()
+    });
+    let conditions = set.data["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    conditions.iter().any(|one| one["type"] == "ShardsKnown" && one["status"] == "True")
 }
 
 /// A replica on its own directory and port.
@@ -217,6 +234,7 @@ impl Story {
         };
         until("the service finds its pod again", alive);
         assert_eq!(put(dir, None, "moved"), Some(0));
+        until("the fleet asks the service where shards lie", || shards_are_known(dir));
     }
 }
 

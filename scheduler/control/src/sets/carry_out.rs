@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use coffer_scheduler::{Fleet, PodId, SetName, ShardGroup, Step, Why, plan};
+use coffer_scheduler::{BudgetError, Fleet, PodId, SetName, ShardGroup, Step, Why, plan};
 use kube::runtime::events::EventType;
 
 use super::taken::Serving;
@@ -60,6 +60,12 @@ fn not_listed(unlisted: &BTreeSet<PodId>) -> String {
         "the ledger of shards lists no site {}: whether it is asked of the service whose sites these are, and under their names, has to be seen to; they are not taken down meanwhile",
         names.join(", ")
     )
+}
+
+/// What a pod waits for that is to go down, for people.
+fn waits_for(why: &BudgetError) -> String {
+    let BudgetError::TooFew { wanted, .. } = why;
+    if *wanted > UNKNOWN { "nothing is known of what it holds".to_owned() } else { why.to_string() }
 }
 
 /// Whether a pod goes down by this step.
@@ -184,7 +190,7 @@ impl Look<'_> {
                         waits.push(format!("{id} waits: the disruption budget of the set is given to another pod, or is being counted"));
                     }
                 }
-                Step::Wait(id, why) => waits.push(format!("{id} waits: {why}")),
+                Step::Wait(id, why) => waits.push(format!("{id} waits: {}", waits_for(&why))),
             }
         }
         self.retire(&shards).await;
