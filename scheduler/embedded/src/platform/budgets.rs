@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// Why a status could not be computed; then nothing may be disrupted.
@@ -104,8 +104,10 @@ fn healthy(pod: &Pod) -> bool {
         && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Evictions that were granted and whose pods have not begun to go. One that was
-/// granted long ago and never carried out is forgotten.
+/// Evictions that were granted and whose pods are not seen going yet. One that was
+/// granted long ago and never carried out is forgotten, and so is one whose pod was
+/// made anew: an eviction marks the pod with the very commit that grants it, so that
+/// what is there after that commit and is not marked is another pod of the same name.
 fn disrupted(
     budget: &PodDisruptionBudget,
     pods: &[&Pod],
@@ -113,13 +115,20 @@ fn disrupted(
     granted: Duration,
 ) -> BTreeMap<String, Time> {
     let known = budget.status.as_ref().and_then(|status| status.disrupted_pods.clone()).unwrap_or_default();
+    let granted_by = revision(&budget.metadata);
+    let is_later = |pod: &Pod| revision(&pod.metadata).is_some_and(|seen| Some(seen) > granted_by);
     let still = |pod: &String, since: &Time| {
-        let there =
-            pods.iter().any(|other| name(other) == pod && other.metadata.deletion_timestamp.is_none());
+        let mut named = pods.iter().filter(|other| name(other) == pod);
+        let there = named.any(|other| other.metadata.deletion_timestamp.is_none() && !is_later(other));
         let age = now.0.as_second().saturating_sub(since.0.as_second());
         there && u64::try_from(age).unwrap_or(0) < granted.as_secs()
     };
     known.into_iter().filter(|(pod, since)| still(pod, since)).collect()
+}
+
+/// The commit of the store that wrote this object last; one store counts them for all kinds.
+fn revision(of: &ObjectMeta) -> Option<u64> {
+    of.resource_version.as_deref()?.parse().ok()
 }
 
 fn expected_and_desired(
@@ -248,6 +257,22 @@ mod tests {
         assert_eq!((old.disruptions_allowed, old.disrupted_pods), (1, None));
         let gone = of(spec, before(json!({"gone": stamp(990)})), &pods(6, 0), Ok(0));
         assert_eq!((gone.disruptions_allowed, gone.disrupted_pods), (1, None));
+    }
+
+    #[test]
+    fn a_pod_that_was_made_anew_under_its_name_is_not_the_one_that_was_evicted() {
+        let status_before = before(json!({"p0": serde_json::to_value(at(990)).unwrap()}));
+        let mut six = pods(6, 0);
+        let mut allowed = |granted_by: &str, seen: &str| {
+            let budget: PodDisruptionBudget = made(json!({
+                "metadata": {"resourceVersion": granted_by}, "spec": {"minAvailable": 5}, "status": status_before,
+            }));
+            six[0].metadata.resource_version = Some(seen.to_owned());
+            let pods: Vec<&Pod> = six.iter().collect();
+            status(&budget, &pods, Ok(0), &at(1000), Duration::from_secs(120)).disruptions_allowed
+        };
+        // What was read before the eviction may be the pod that goes.
+        assert_eq!((allowed("12", "9"), allowed("12", "12"), allowed("12", "13")), (0, 0, 1));
     }
 
     #[test]

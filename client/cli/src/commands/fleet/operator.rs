@@ -149,9 +149,7 @@ impl OfProfile {
     }
 
     async fn find(&self) -> Result<Arc<Operator>, String> {
-        let credentials = self.profile.operator().map_err(|error| {
-            format!("{error}; `coffer serve` founds a service and makes this profile its operator")
-        })?;
+        let credentials = self.profile.operator().map_err(|error| error.to_string())?;
         let mut options = ConnectOptions::new(Arc::clone(&self.entropy));
         (options.connect_timeout, options.patience.deadline) = (ANSWER, ANSWER);
         let client = Client::connect(&credentials, options).await.map_err(|error| error.to_string())?;
