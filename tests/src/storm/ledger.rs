@@ -46,6 +46,8 @@ struct Inner {
     /// Manifest records of a version, and who acknowledged them, truly or not.
     manifests: BTreeMap<VersionId, BTreeSet<SiteId>>,
     records: BTreeMap<VersionId, BTreeSet<RecordId>>,
+    /// Manifest records, and the sites that each was sent to, whatever came of it.
+    sent: BTreeMap<RecordId, BTreeSet<SiteId>>,
     /// Records that machines took, counted without end.
     stored: Stored,
     /// Tombstone records by owner, and who acknowledged them, in order of appearance.
@@ -131,6 +133,14 @@ impl Ledger {
             inner.tags.entry(tag).or_insert(owner);
         }
         inner.tags.get(&tag).copied()
+    }
+
+    /// The service sends records to a site: they may be lost on the way.
+    pub(crate) fn sent(&self, site: SiteId, records: &[Record]) {
+        let mut inner = self.inner();
+        for record in records.iter().filter(|record| record.kind() == RecordKind::Manifest) {
+            inner.sent.entry(record.id()).or_default().insert(site);
+        }
     }
 
     /// A record's bytes reach a machine, whatever comes of it.
@@ -273,10 +283,12 @@ impl Ledger {
         self.inner().manifests.get(&version).cloned().unwrap_or_default()
     }
 
-    /// Whether all manifest records of a version were copies of one: it has
-    /// lain where it was put, and nowhere else.
-    pub(crate) fn never_moved(&self, version: VersionId) -> bool {
-        self.inner().records.get(&version).is_some_and(|records| records.len() == 1)
+    /// The sites that the manifest of a version was sent to, all of them its own;
+    /// nothing where there was more than one record of it: then it has moved.
+    pub(crate) fn manifest_sent_to(&self, version: VersionId) -> Option<BTreeSet<SiteId>> {
+        let inner = self.inner();
+        let records = inner.records.get(&version).filter(|records| records.len() == 1)?;
+        inner.sent.get(records.first()?).cloned()
     }
 
     /// Sites that have a manifest of this version now.

@@ -214,6 +214,7 @@ impl Site for Link {
 
     async fn put(&self, records: Vec<Record>) -> Result<Vec<Receipt>, SiteError> {
         let what = format!("put{}", described(&records));
+        self.network.ledger.sent(self.machine.description.id, &records);
         if self.forgets(&what) || self.lies(&what) {
             self.claim(&records).await;
             return Ok(self.receipts(&records));

@@ -20,6 +20,7 @@ mod machine;
 mod memory;
 mod merkle;
 mod plan;
+mod quorum;
 mod register;
 mod report;
 mod secrets;

@@ -87,7 +87,9 @@ impl Register {
         self.changed();
     }
 
-    /// The content that stands with its whole redundancy, and its version.
+    /// The content that stands, and its version; nothing where it was acknowledged
+    /// with less than the promised redundancy. What only a read has shown was put
+    /// with an outcome that nobody knows: it may lack its manifest somewhere.
     pub(crate) fn standing(&self) -> Option<(u64, VersionId)> {
         match (self.base, self.version) {
             (Value::Content(number), Some(version)) if !self.weak => Some((number, version)),

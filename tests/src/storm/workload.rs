@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::chance::Chance;
 use super::estate::Estate;
 use super::ledger::Owner;
+use super::quorum::holders_needed;
 use super::register::{Register, Value};
 use super::stage::Stage;
 
@@ -355,30 +356,31 @@ impl Worker {
 
     /// Every recovery meets a tombstone, and so does every holder of a small
     /// object: the receipts that sites gave, honest or not. Length and policy
-    /// are there where the version is known to have its whole redundancy, and
-    /// the policy was one from the beginning of the deletion to its end.
+    /// are there where it is certain which content and which policy it was, from
+    /// the beginning of the deletion to its end.
     fn check_tombstone(&self, version: VersionId, known: Option<(usize, ResidencyPolicy)>, seen: usize) {
         let ledger = &self.stage.ledger;
-        let needed = self.tenant.policy.geometry.m() + 1;
+        let geometry = self.tenant.policy.geometry;
+        let needed = geometry.m() + 1;
         let tombstones = ledger.tombstone_holders(self.tenant.owner, seen);
         let most = tombstones.iter().map(std::collections::BTreeSet::len).max().unwrap_or(0);
         if most < needed {
             let finding = format!("a deletion was acknowledged with tombstones at {most} of {needed} sites");
             return self.violated("receipts", finding);
         }
-        let Some((length, policy)) = known.filter(|_| ledger.never_moved(version)) else { return };
-        let mut holders = ledger.manifest_holders(version);
+        let Some((length, policy)) = known else { return };
+        let Some(sent) = ledger.manifest_sent_to(version) else { return };
+        let mut places = sent.clone();
         for machine in self.stage.machines() {
             if !policy.admits(&machine.description) {
-                holders.remove(&machine.description.id);
+                places.remove(&machine.description.id);
             }
         }
-        let needed = needed.min(holders.len());
-        let needed = if length > 64 << 10 { needed } else { holders.len() };
-        let meets = tombstones.iter().map(|tombstone| tombstone.intersection(&holders).count()).max();
+        let needed = holders_needed(geometry, length > 64 << 10, sent.len(), places.len());
+        let meets = tombstones.iter().map(|tombstone| tombstone.intersection(&places).count()).max();
         if meets.unwrap_or(0) < needed {
             let finding =
-                format!("a deletion was acknowledged by {meets:?} holders of {version}, not by {needed}");
+                format!("a deletion was acknowledged by {meets:?} sites of {version}, not by {needed}");
             self.violated("receipts", finding);
         }
     }
