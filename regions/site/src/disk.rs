@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
 
@@ -201,16 +201,17 @@ pub(crate) fn create_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Res
     Ok(file)
 }
 
-/// Removes the files of `dir` that a crash left under their temporary names;
-/// nothing in them was ever acknowledged.
-pub(crate) fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+/// The files of `dir` that a crash left under their temporary names; nothing
+/// in them was ever acknowledged.
+pub(crate) fn leftovers(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "new") {
-            disk.remove(&path)?;
+            found.push(path);
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Reads a file of at most `limit` bytes; a longer one is an error.

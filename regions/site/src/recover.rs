@@ -357,12 +357,7 @@ pub(crate) fn open(
     disk: &Arc<dyn Disk>,
 ) -> Result<(Opened, Current), OpenSiteError> {
     let slots = SlotStore::new(dir.slots(), disk.clone());
-    for place in [dir.root(), dir.volumes(), dir.slots()] {
-        disk::remove_leftovers(disk.as_ref(), &place).map_err(OpenSiteError::at(&place))?;
-    }
-    if dir.epochs().exists() {
-        disk::remove_leftovers(disk.as_ref(), &dir.epochs()).map_err(OpenSiteError::at(&dir.epochs()))?;
-    }
+    let swept = sweep(dir, disk.as_ref())?;
     let (epochs, findings) =
         Epochs::open(dir.epochs(), disk.clone()).map_err(OpenSiteError::at(&dir.epochs()))?;
     let mut recovered = scan_site(dir, site, disk.as_ref(), false, From::Checkpoint)?;
@@ -379,7 +374,7 @@ pub(crate) fn open(
         slots,
         epochs,
         holdings: recovered.holdings,
-        read_only: settled.is_err() || removed.is_err() || !recovered.synced,
+        read_only: swept.is_err() || settled.is_err() || removed.is_err() || !recovered.synced,
         damaged: recovered.damaged,
         findings: recovered.findings,
         scanned_bytes: recovered.scanned_bytes,
@@ -387,6 +382,19 @@ pub(crate) fn open(
         lock,
     };
     Ok((opened, current))
+}
+
+/// Removes files whose making a crash ended. The inner result says whether
+/// they are gone: nobody reads them, so where they stay the disk takes no
+/// changes, but what the site holds can still be read.
+fn sweep(dir: &SiteDir, disk: &dyn Disk) -> Result<io::Result<()>, OpenSiteError> {
+    let mut places = vec![dir.root(), dir.volumes(), dir.slots()];
+    places.extend(Some(dir.epochs()).filter(|epochs| epochs.exists()));
+    let mut unfinished = Vec::new();
+    for place in places {
+        unfinished.extend(disk::leftovers(&place).map_err(OpenSiteError::at(&place))?);
+    }
+    Ok(unfinished.iter().try_for_each(|path| disk.remove(path)))
 }
 
 /// Removes volumes that the ledger names: their records were copied and

@@ -225,6 +225,58 @@ async fn whatever_was_acknowledged_survives_a_power_cut_in_any_operation() {
     }
 }
 
+/// Opens copies of the image with the power cut in each operation of the
+/// opening, and checks what is read then and what such a cut leaves.
+async fn cut_the_opening(image: &Path, acknowledged: &Acknowledged, context: &str) -> u64 {
+    for nth in 1.. {
+        let (dir, disk) = (TempDir::new().unwrap(), RecordingDisk::default());
+        let (from, into) = (dir.path().join("site"), dir.path().join("image"));
+        support::copy_dir(image, &from);
+        disk.cut_power_during(nth);
+        let context = format!("{context}, then in operation {nth} of the opening");
+        let site = open_with(&from, options(&disk)).unwrap_or_else(|error| panic!("{context}: {error}"));
+        if !disk.power_is_cut() {
+            return nth - 1;
+        }
+        acknowledged.check(&site, &context).await;
+        let refused = site.put(vec![record(1000, 40)]).await;
+        assert_eq!(refused, Err(SiteError::ReadOnly), "{context}");
+        drop(site);
+        disk.crash_image(&from, &into, Survivors::Seeded(nth)).unwrap();
+        check_image(&into, acknowledged, &context).await;
+    }
+    unreachable!("an opening ends");
+}
+
+#[tokio::test]
+async fn an_opening_during_which_every_change_begins_to_fail_still_reads_whatever_was_acknowledged() {
+    let steps = steps(1, 60);
+    let (dir, disk) = (TempDir::new().unwrap(), RecordingDisk::default());
+    run(&dir.path().join("site"), &disk, &steps).await;
+    let (mut longest, mut unfinished) = (0, 0);
+    for nth in 1..=disk.operations() {
+        let (dir, disk) = (TempDir::new().unwrap(), RecordingDisk::default());
+        disk.cut_power_during(nth);
+        let (from, image) = (dir.path().join("site"), dir.path().join("image"));
+        let acknowledged = run(&from, &disk, &steps).await;
+        disk.crash_image(&from, &image, Survivors::Seeded(nth)).unwrap();
+        if image.join("SITE").exists() {
+            unfinished += usize::from(has_unfinished(&image));
+            let context = format!("cut in operation {nth}");
+            longest = longest.max(cut_the_opening(&image, &acknowledged, &context).await);
+        }
+    }
+    assert!(longest > 4 && unfinished > 0, "some openings change something: {longest}, {unfinished}");
+}
+
+/// Whether a file is there whose making the power cut ended.
+fn has_unfinished(image: &Path) -> bool {
+    ["", "volumes", "slots"].iter().any(|folder| {
+        let mut files = std::fs::read_dir(image.join(folder)).unwrap();
+        files.any(|file| file.unwrap().path().extension().is_some_and(|extension| extension == "new"))
+    })
+}
+
 #[tokio::test]
 async fn a_recording_disk_loses_what_was_not_fsynced_and_nothing_else() {
     let dir = TempDir::new().unwrap();

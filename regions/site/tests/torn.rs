@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "shared with tests that need more of it")]
 mod support;
 
-use coffer_regions::{Record, Site};
+use coffer_regions::{Record, Site, SiteError};
 use support::{Sample, accepts_and_reopens, open, readable, record};
 
 fn three_batches() -> Vec<Vec<Record>> {
@@ -101,4 +101,25 @@ async fn leftovers_of_files_that_were_being_created_are_removed() {
     assert!(!leftover.exists() && !slot.exists());
     assert_eq!(readable(&site, &sample.batches.concat()).await, 6);
     assert_eq!(site.list_slots().await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn leftovers_that_cannot_be_removed_close_the_site_for_writing_and_not_for_reading() {
+    for leftover in
+        ["CHECKPOINT.new", "volumes/00000001.vol.new", "slots/00112233445566778899aabbccddeeff.new"]
+    {
+        let sample = Sample::of(three_batches()).await;
+        // A folder, which the removal of a file does not remove.
+        let path = sample.dir.path().join(leftover);
+        std::fs::create_dir(&path).unwrap();
+        let site = open(sample.dir.path());
+        assert!(path.exists() && site.state().await.read_only, "{leftover}");
+        assert_eq!(readable(&site, &sample.batches.concat()).await, 6, "{leftover}");
+        assert_eq!(site.put(vec![record(9, 40)]).await, Err(SiteError::ReadOnly), "{leftover}");
+        assert_eq!(site.list_slots().await, Ok(Vec::new()), "{leftover}");
+        drop(site);
+        std::fs::remove_dir(&path).unwrap();
+        let site = accepts_and_reopens(open(sample.dir.path()), sample.dir.path(), 9).await;
+        assert_eq!(readable(&site, &sample.batches.concat()).await, 6, "{leftover}");
+    }
 }
