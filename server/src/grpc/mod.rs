@@ -1,6 +1,7 @@
 //! gRPC around the stories: parse at the boundary, hand in a call, answer.
 //! Nothing is decided here but which status code an error has.
 
+mod attended;
 mod audit;
 mod buckets;
 mod drills;

@@ -19,6 +19,7 @@ use futures::stream::{self, StreamExt};
 use std::pin::Pin;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::attended::attended;
 use super::status::status;
 use super::{bearer, tenant_call};
 use crate::delete::{Delete, delete};
@@ -155,8 +156,10 @@ impl ObjectsApi {
         let service = Arc::clone(&self.0);
         // On a task of its own: a caller that goes away cannot cut the story
         // off between its steps, it ends as a failed upload and is withdrawn.
+        let (caller, source) = attended(source);
         let story = tokio::spawn(async move { put(&service, granted, source).await });
         let committed = story.await.map_err(|_| Status::internal("the put was cut off"))?.map_err(status)?;
+        drop(caller);
         Ok(Response::new(PutObjectResponse {
             object: Some(info(committed.manifest)),
             audit_seq: committed.audit_seq,
