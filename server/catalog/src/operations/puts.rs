@@ -1,5 +1,7 @@
 //! The story of a put: reserved, then committed or abandoned.
 
+use std::cmp::Reverse;
+
 use coffer_model::{BucketId, Manifest, ObjectId, ObjectKey, RecordId, TenantId, VersionId};
 use rusqlite::{Connection, Row, params};
 
@@ -100,17 +102,26 @@ pub(crate) fn reservations(connection: &Connection) -> Result<Vec<ReservationRow
     every(connection, "SELECT body FROM reservation ORDER BY ord", [], read_reservation)
 }
 
-/// Whether the catalogue has a later manifest of the same version than `row`:
-/// one with a higher revision, or, where two repairs gave the same number, with
-/// the higher record id, so that the order in which they come does not matter.
+/// Whether the catalogue has a manifest of the same version that stands before
+/// `row`: see [`precedence`]. So the order in which they come does not matter.
 pub(super) fn superseded(connection: &Connection, row: &ManifestRow) -> Result<bool, CatalogError> {
-    let sql = "SELECT record, manifest FROM version WHERE id = ?1";
+    let sql = "SELECT record, manifest, reduced, inline FROM version WHERE id = ?1";
     let known = first(connection, sql, params![row.manifest.version.as_bytes()], |found| {
         let manifest = found.get_ref(1)?.as_blob().map_err(|_| CatalogError::Damaged("manifest"))?;
         let record: RecordId = id(found, 0, "record id")?;
-        Ok((decode_manifest(manifest)?.revision, record))
+        Ok(precedence(found.get(3)?, found.get(2)?, decode_manifest(manifest)?.revision, record))
     })?;
-    Ok(known.is_some_and(|known| known > (row.manifest.revision, row.record)))
+    let of_row = precedence(row.inline, row.reduced, row.manifest.revision, row.record);
+    Ok(known.is_some_and(|known| known > of_row))
+}
+
+/// Of several manifests of one version that with the highest revision stands,
+/// and of two repairs that gave the same number that with the highest record id.
+/// An object that lies whole in its manifests has its copies nowhere else: there
+/// the one stands first that is missing at the fewest of its sites, for a move
+/// that came to nothing may have left a copy behind that nobody acknowledged.
+fn precedence(inline: bool, reduced: u8, revision: u32, record: RecordId) -> (Reverse<u8>, u32, RecordId) {
+    (Reverse(if inline { reduced } else { 0 }), revision, record)
 }
 
 /// Enters a version and makes it the latest of its name if it is.

@@ -152,6 +152,26 @@ async fn of_two_manifests_of_one_version_the_higher_revision_stands_in_whatever_
 }
 
 #[tokio::test]
+async fn of_two_manifests_that_hold_the_object_the_whole_one_stands_before_a_later_one_that_few_sites_have() {
+    let (_folder, _old, batch) = original().await;
+    for inline in [true, false] {
+        let born = ManifestRow { inline, reduced: 0, ..batch.manifests[1].clone() };
+        let mut left = ManifestRow { reduced: 1, record: RecordId::from_bytes([0; 16]), ..born.clone() };
+        left.manifest.revision = 1;
+        for rows in [[&born, &left], [&left, &born]] {
+            let (_other, new) = empty().await;
+            for row in rows {
+                new.load(RebuildBatch { manifests: vec![row.clone()], ..RebuildBatch::default() })
+                    .await
+                    .unwrap();
+            }
+            let stands = new.version(born.manifest.version).await.unwrap().unwrap();
+            assert_eq!(&stands, if inline { &born } else { &left }, "shards lie where the later one says");
+        }
+    }
+}
+
+#[tokio::test]
 async fn rows_in_large_and_small_batches_show_the_same_whichever_came_first() {
     let (_folder, old, batch) = original().await;
     for round in 0..20_usize {
