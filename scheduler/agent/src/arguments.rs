@@ -42,9 +42,9 @@ pub(crate) enum Command {
         /// The agent's directory.
         #[arg(long, default_value = "/var/lib/coffer-node")]
         dir: PathBuf,
-        /// What ran the pods.
-        #[arg(long, value_enum, default_value = "process")]
-        runtime: Runs,
+        /// What ran the pods [default: what the directory says].
+        #[arg(long, value_enum)]
+        runtime: Option<Runs>,
         /// Addresses of the pods, if they had some of their own.
         #[arg(long)]
         subnet: Option<String>,
@@ -189,11 +189,12 @@ impl Runs {
 pub(crate) fn leftovers(
     name: String,
     dir: PathBuf,
-    runtime: Runs,
+    runtime: Option<Runs>,
     subnet: Option<&str>,
 ) -> Result<AgentConfig, ArgumentError> {
     let mut config = AgentConfig::new(name, dir);
-    config.runtime = runtime.kind();
+    // By the wrong one no pod is found, and what is noted of the pods would be taken for all that there was.
+    config.runtime = runtime.map_or_else(|| config.left_by(), Runs::kind);
     config.subnet = subnet.map(Subnet::parse).transpose()?;
     Ok(config)
 }

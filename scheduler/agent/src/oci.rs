@@ -4,7 +4,7 @@
 mod bundle;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -39,13 +39,18 @@ pub struct RuncRuntime {
     logs: LogLimits,
 }
 
+/// Where `runc` keeps what it knows of its containers, a directory for each.
+pub(crate) fn root(directory: &Path) -> PathBuf {
+    directory.join("runc")
+}
+
 impl RuncRuntime {
     /// A runtime of `runc`.
     ///
     /// # Errors
     /// Its directories cannot be made.
     pub fn new(config: RuntimeConfig) -> io::Result<Self> {
-        let root = config.directory.join("runc");
+        let root = root(&config.directory);
         files::make_dirs(&root, 0o700)?;
         let mut homes = Homes::find(&config.node)?;
         drop(homes.prepare());

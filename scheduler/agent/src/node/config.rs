@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::places::Places;
 use crate::image::ImageKeeping;
 use crate::layer::Layers;
 use crate::network::Subnet;
@@ -110,5 +111,34 @@ impl AgentConfig {
             backoff: Backoff::default(),
             logs: LogLimits::default(),
         }
+    }
+
+    /// What runs the containers that are left in the agent's directory.
+    #[must_use]
+    pub fn left_by(&self) -> RuntimeKind {
+        let containers = crate::oci::root(&Places::runtime_in(&self.directory));
+        // One that cannot be looked into is not empty.
+        let none = std::fs::read_dir(containers).map_or_else(
+            |error| error.kind() == std::io::ErrorKind::NotFound,
+            |mut containers| containers.next().is_none(),
+        );
+        if none { RuntimeKind::Process } else { RuntimeKind::Runc }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_a_node_that_is_given_up_says_what_ran_its_pods() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = AgentConfig::new("ash", dir.path());
+        assert_eq!(config.left_by(), RuntimeKind::Process);
+        let containers = dir.path().join("runtime/runc");
+        std::fs::create_dir_all(&containers).unwrap();
+        assert_eq!(config.left_by(), RuntimeKind::Process, "none is left");
+        std::fs::create_dir(containers.join("pod.0")).unwrap();
+        assert_eq!(config.left_by(), RuntimeKind::Runc);
     }
 }

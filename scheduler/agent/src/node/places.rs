@@ -22,7 +22,12 @@ impl Places {
     }
 
     pub(crate) fn runtime(&self) -> PathBuf {
-        self.directory.join("runtime")
+        Self::runtime_in(&self.directory)
+    }
+
+    /// The same, of a directory in which nothing is to be made.
+    pub(crate) fn runtime_in(directory: &Path) -> PathBuf {
+        directory.join("runtime")
     }
 
     pub(crate) fn images(&self) -> PathBuf {
