@@ -188,11 +188,14 @@ async fn wipe(client: &Client) {
         let known = sets.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
         for set in known {
             let free = json!({ "metadata": { "finalizers": null } });
-            sets.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(&free)).await.unwrap();
+            let freed = sets.patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(&free)).await;
+            // Its controller may have let it go between the list and this.
+            let gone = matches!(&freed, Err(kube::Error::Api(status)) if status.code == 404);
+            assert!(gone || freed.is_ok(), "{freed:?}");
         }
         let pods: Api<Pod> = Api::namespaced(client.clone(), &name);
         for pod in pods.list(&ListParams::default()).await.unwrap() {
-            // Gone meanwhile is as good.
+            // Gone meanwhile is as good here, too.
             drop(pods.delete(&pod.name_any(), &now).await);
         }
         drop(namespaces.delete(&name, &DeleteParams::default()).await);
