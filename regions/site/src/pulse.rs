@@ -89,8 +89,11 @@ mod tests {
     #[test]
     fn upkeep_has_its_turn_at_once_while_nobody_waits() {
         let pulse = Pulse::default();
+        let due = pulse.due_after(u64::MAX);
+        assert!(pulse.is_turn(&pulse.beats(), due));
         assert!(pulse.wait_for_turn(u64::MAX));
         pulse.asked();
+        assert!(!pulse.is_turn(&pulse.beats(), due));
         pulse.beat(1, 0);
         assert!(pulse.wait_for_turn(u64::MAX), "who was answered waits no more");
     }
