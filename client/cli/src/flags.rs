@@ -500,7 +500,9 @@ pub(crate) enum ObjectCommand {
     /// Describe an object and where it lies.
     ///
     /// With --shards, where each shard lies and in what state: `listed` (its site says so), `verified` (it
-    /// was read just now), `missing`, `damaged`, or `silent` (the site does not answer).
+    /// was read just now), `missing`, `damaged`, `silent` (the site does not answer), or `quarantined` (the
+    /// site answers, but came back older than it was: what it has does not count until a repair has compared it).
+    /// Exit code 3 if anything is not as promised: not listed or verified, or out of place.
     #[command(after_help = "Example: coffer object stat documents/2026/report.pdf --shards --verify")]
     Stat {
         /// BUCKET/KEY.
