@@ -139,8 +139,9 @@ pub(crate) enum Command {
     Drill(DrillCommand),
     /// How durable and available the data is, and how long a restoration takes, by a model.
     ///
-    /// Of the buckets of this tenant and the sites of its service; with --tier
-    /// of sites that are only supposed, without asking any service.
+    /// Of the buckets of this tenant and the sites of its service; with --tier of sites that are only
+    /// supposed. Beside each input stands where it is from: `given` by a flag, `measured` by what and
+    /// when, or `supposed`, with what would measure it.
     #[cfg(feature = "embedded")]
     #[command(after_help = "Example: coffer durability --losses-per-year 0.02 --repair 3d --gib 500")]
     Durability(DurabilityFlags),
