@@ -83,7 +83,7 @@ pub fn restoration(
     let standing = sites.checked_sub(lost).filter(|standing| *standing >= k && lost <= m)?;
     let links = f64::from(standing) * rates.site;
     let custodians =
-        Step { name: "custodians open the root key", seconds: rates.custodians, formula: "stated" };
+        Step { name: "custodians open the root key", seconds: rates.custodians, formula: "an input" };
     let catalogue = Step {
         name: "the catalogue is rebuilt",
         seconds: stored.objects / rates.rebuild,

@@ -77,6 +77,8 @@ impl Figure {
         match &self.source {
             Source::Given => "given".to_owned(),
             Source::Measured { of, at, .. } => {
+                // To the second, for people.
+                let at = at.map(|at| Timestamp(at.0 / 1_000_000_000 * 1_000_000_000));
                 let at = at.map(|at| format!(", {at}")).unwrap_or_default();
                 format!("measured: {of}{at}{far}")
             }

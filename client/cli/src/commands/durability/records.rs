@@ -168,7 +168,8 @@ impl<'a> Seen<'a> {
         let mut opening = self.phases.iter().filter(|_| self.shares);
         let phase = opening.find(|phase| OPENING.contains(&phase.name.as_str()))?;
         let seconds = wide(phase.start_ns.saturating_add(phase.duration_ns)) / 1e9;
-        Some(Figure::counted(seconds, format!("by the drill {}", self.drill), Some(declared)))
+        let of = format!("from the declared loss until shares had opened it, by the drill {}", self.drill);
+        Some(Figure::counted(seconds, of, Some(declared)))
     }
 }
 
