@@ -137,21 +137,24 @@ fn timed(of: Option<Timed>, what: impl Fn(&Timed, f64) -> String) -> Option<Figu
     Figure::rate(wide(timed.amount), seconds, what(&timed, seconds), Some(timed.until))
 }
 
-/// What was counted, where there is anything to count.
-fn counted(number: u64, what: &str, known: &Known) -> Option<Figure> {
-    (number > 0).then(|| Figure::counted(wide(number), what.to_owned(), Some(known.now)))
+/// What the service said.
+struct Told {
+    versions: Option<Figure>,
+    bytes: Option<Figure>,
+    repaired: Option<Figure>,
+    rebuilt: Option<Figure>,
 }
 
-impl Inputs {
-    pub(super) fn of(flags: &DurabilityFlags, known: Known) -> Self {
-        let mib = |flag: Option<f64>| flag.map(|rate| rate * MIB);
+impl Told {
+    fn of(known: &Known) -> Self {
         let service = known.service;
         let whose = match service {
             Some(Measured { all_tenants: true, .. }) => "of all tenants, counted by the service",
             _ => "of this tenant, counted by the service, which tells the others' to its operator",
         };
-        let versions = service.and_then(|all| counted(all.versions, whose, &known));
-        let bytes = service.and_then(|all| counted(all.bytes, whose, &known));
+        let counted = |number: u64| Figure::counted(wide(number), whose.to_owned(), Some(known.now));
+        let versions = service.map(|all| counted(all.versions));
+        let bytes = service.map(|all| counted(all.bytes));
         let volumes = known.volumes.filter(|bytes| *bytes > 0.0).map(|bytes| {
             Figure::counted(
                 bytes,
@@ -165,6 +168,14 @@ impl Inputs {
         let rebuilt = timed(service.and_then(|all| all.rebuild), |done, seconds| {
             format!("a rebuild of {} versions in {}", done.amount, time(seconds))
         });
+        Self { versions, bytes: bytes.or(volumes), repaired, rebuilt }
+    }
+}
+
+impl Inputs {
+    pub(super) fn of(flags: &DurabilityFlags, known: Known) -> Self {
+        let mib = |flag: Option<f64>| flag.map(|rate| rate * MIB);
+        let Told { versions, bytes, repaired, rebuilt } = Told::of(&known);
         Self {
             losses: Figure::of(
                 flags.losses_per_year,
@@ -183,7 +194,7 @@ impl Inputs {
             objects: Figure::of(flags.objects, versions, 1e6, "a service counts them, or --objects"),
             bytes: Figure::of(
                 flags.gib.map(|gib| gib * GIB),
-                bytes.or(volumes),
+                bytes,
                 100.0 * GIB,
                 "a service counts them, or --gib",
             ),
