@@ -218,13 +218,22 @@ impl SiteFile {
     /// # Errors
     /// [`SiteFileError`], which says what to mend.
     pub fn parse(text: &str) -> Result<Self, SiteFileError> {
-        let file = Self::parse_beside_others(text)?;
-        file.sites.iter().try_for_each(SiteEntry::check_place)?;
+        Self::parse_where_some_are(text, |_| false)
+    }
+
+    /// Reads a site file of which some sites, by their names, are there already. Whether there are the countries in
+    /// which these stand is not asked, as nobody asked when they came.
+    ///
+    /// # Errors
+    /// [`SiteFileError`], which says what to mend.
+    pub fn parse_where_some_are(text: &str, is_there: impl Fn(&str) -> bool) -> Result<Self, SiteFileError> {
+        let file = Self::parse_unplaced(text)?;
+        file.sites.iter().filter(|site| !is_there(&site.name)).try_for_each(SiteEntry::check_place)?;
         Ok(file)
     }
 
-    /// Reads a site file of which some sites are there already; where a new one stands is still to be checked.
-    pub(crate) fn parse_beside_others(text: &str) -> Result<Self, SiteFileError> {
+    /// Reads a site file; where its sites stand is still to be checked.
+    pub(crate) fn parse_unplaced(text: &str) -> Result<Self, SiteFileError> {
         let file: Self = toml::from_str(text)?;
         if file.sites.is_empty() || file.sites.len() > Self::SITES_MAX {
             return Err(SiteFileError::Count);
@@ -297,10 +306,8 @@ mod tests {
         for country in ["XX", "UK", "QQ"] {
             let text = with(country, "d");
             assert!(matches!(SiteFile::parse(&text), Err(SiteFileError::Country { .. })), "{country}");
-            assert!(
-                SiteFile::parse_beside_others(&text).is_ok(),
-                "it may have been a site before anybody asked"
-            );
+            let old = SiteFile::parse_where_some_are(&text, |name| name == "ok");
+            assert!(old.is_ok(), "it may have been a site before anybody asked");
         }
         for domain in ["", "  "] {
             assert!(matches!(SiteFile::parse(&with("GB", domain)), Err(SiteFileError::Domain(_))));

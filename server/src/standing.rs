@@ -196,7 +196,7 @@ impl Service {
     /// [`SiteChangeError`].
     pub async fn add_site(&self, file: &str, name: Option<&str>) -> Result<SiteDescription, SiteChangeError> {
         let _turn = self.changing_sites.write().await;
-        let file = SiteFile::parse_beside_others(file)?;
+        let file = SiteFile::parse_unplaced(file)?;
         let mut list = self.sites.listed().to_vec();
         let taken = |name: &str| list.iter().any(|site| site.address.site.name == name);
         let mut new: Vec<_> = file.sites.iter().filter(|entry| !taken(&entry.name)).collect();
