@@ -10,6 +10,7 @@ use coffer_regions::acknowledgeable;
 use tokio::sync::Notify;
 
 use crate::authorize::Grant;
+use crate::deletion;
 use crate::put::{Committed, Put, PutError, policy_of};
 use crate::service::Service;
 
@@ -96,6 +97,10 @@ pub(crate) async fn standing(
     let Some(bucket) = tenant.catalog.bucket(&put.bucket).await? else { return Ok(None) };
     let Some(row) = tenant.catalog.latest(bucket.id, &put.key).await? else { return Ok(None) };
     if row.manifest.content != content || row.manifest.metadata != put.metadata {
+        return Ok(None);
+    }
+    // Its deletion has begun and will be finished: what is put now must stay.
+    if deletion::pending(tenant).await?.contains(&row.manifest.version) {
         return Ok(None);
     }
     // A start may have taken up what the attempt before left on too few sites:

@@ -40,7 +40,7 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    fn covers(&self, bucket: BucketId, key: &[u8]) -> bool {
+    pub(crate) fn covers(&self, bucket: BucketId, key: &[u8]) -> bool {
         let key = if self.exact { key == self.prefix } else { key.starts_with(&self.prefix) };
         self.released.is_none() && self.bucket == bucket && key
     }

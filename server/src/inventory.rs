@@ -240,18 +240,14 @@ async fn each_line(
     }
 }
 
-/// Finds manifest records of these tenants that their catalogues do not name.
-/// Sixteen bytes of memory for each version.
-pub(crate) async fn superseded(
-    service: &Service,
-    tenants: &[Arc<Tenant>],
-    census: &mut Census,
-) -> Result<Superseded, RepairError> {
-    let unnamed = unnamed(service, tenants, census).await?;
+/// Finds manifest records that no tenant's catalogue names, and the versions
+/// that they are of. Sixteen bytes of memory for each version.
+pub(crate) async fn superseded(service: &Service, census: &mut Census) -> Result<Superseded, RepairError> {
+    let unnamed = unnamed(service, census).await?;
     let mut found = Superseded::new();
     for (record, sites) in unnamed {
         go_on(service)?;
-        if let Some(version) = copies::version_of(service, tenants, record, &sites).await? {
+        if let Some(version) = copies::version_of(service, record, &sites).await? {
             let stray = |site: &SiteId| Stray { record, site: *site, shard: None };
             found.entry(version).or_default().extend(sites.iter().map(stray));
         }
@@ -261,10 +257,10 @@ pub(crate) async fn superseded(
 
 /// Listed manifest records that no catalogue names, and where they lie. First
 /// the listings, then what is reserved, then what is committed: a put that is
-/// under way is met by one of the two.
+/// under way is met by one of the two. Of every tenant that there is by then,
+/// whoever asks: what another one's catalogue names is not without an owner.
 async fn unnamed(
     service: &Service,
-    tenants: &[Arc<Tenant>],
     census: &mut Census,
 ) -> Result<BTreeMap<RecordId, Vec<SiteId>>, RepairError> {
     let mut listed: BTreeMap<SiteId, Vec<RecordId>> = BTreeMap::new();
@@ -276,7 +272,7 @@ async fn unnamed(
         }
     }
     let mut known = Vec::new();
-    for tenant in tenants {
+    for tenant in service.all_tenants() {
         known.extend(tenant.catalog.reservations().await?.into_iter().map(|row| row.record));
         let mut after = None;
         loop {

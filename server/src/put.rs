@@ -327,14 +327,15 @@ fn small(reservation: &Reservation, plain: Bytes) -> Durable {
     }
 }
 
-/// One pass over the bytes: each piece is hashed, sealed, and, whenever a
-/// stripe is full, coded and sent to its sites while the next one fills.
+/// Writes the stripes of an object. Where that fails, what was sent has arrived
+/// or failed before this returns: nothing of a version that is given up lands
+/// after its withdrawal, or at a site that a policy changed meanwhile excludes.
 async fn seal_and_write(
     service: &Service,
     grant: &Grant,
     reservation: &Reservation,
     head: Bytes,
-    mut source: impl Source,
+    source: impl Source,
 ) -> Result<Durable, PutError> {
     let mut writer = StripeWriter::new(
         &service.sites,
@@ -347,6 +348,28 @@ async fn seal_and_write(
             service.host.entropy.as_ref(),
         ),
     )?;
+    let (size, content) = match write_stripes(service, grant, reservation, &mut writer, head, source).await {
+        Ok(written) => written,
+        Err(error) => {
+            writer.settle().await;
+            return Err(error);
+        }
+    };
+    let Striped { layout, sealed_size, missed, challenges } = writer.finish(STRIPE_BYTES)?;
+    Ok(Durable { size, sealed_size, content, layout, inline: Bytes::new(), missed, challenges })
+}
+
+/// One pass over the bytes: each piece is hashed, sealed, and, whenever a
+/// stripe is full, coded and sent to its sites while the next one fills. How
+/// many bytes they are, and their digest, once all of it has arrived.
+async fn write_stripes(
+    service: &Service,
+    grant: &Grant,
+    reservation: &Reservation,
+    writer: &mut StripeWriter<'_>,
+    head: Bytes,
+    mut source: impl Source,
+) -> Result<(u64, Digest), PutError> {
     let mut content = blake3::Hasher::new();
     let mut size = 0_u64;
     let size_max = object_bytes_max(reservation.placement.geometry());
@@ -363,17 +386,16 @@ async fn seal_and_write(
         content.update(&piece);
         sealer.push(&piece, &mut sealed)?;
         while sealed.len() >= STRIPE_BYTES {
-            send(service, grant, reservation, &mut writer, take_stripe(&mut sealed)).await?;
+            send(service, grant, reservation, writer, take_stripe(&mut sealed)).await?;
         }
         next = source.next().await?;
     }
     sealer.finish(&mut sealed)?;
     while !sealed.is_empty() {
-        send(service, grant, reservation, &mut writer, take_stripe(&mut sealed)).await?;
+        send(service, grant, reservation, writer, take_stripe(&mut sealed)).await?;
     }
-    let Striped { layout, sealed_size, missed, challenges } = writer.finish(STRIPE_BYTES).await?;
-    let content = Digest(*content.finalize().as_bytes());
-    Ok(Durable { size, sealed_size, content, layout, inline: Bytes::new(), missed, challenges })
+    writer.arrived().await?;
+    Ok((size, Digest(*content.finalize().as_bytes())))
 }
 
 /// Sends one stripe on its way, if its sites are still legal. Whoever changes the
@@ -386,10 +408,7 @@ async fn send(
     sealed: Vec<u8>,
 ) -> Result<(), PutError> {
     let placing = Arc::new(Arc::clone(&grant.tenant().placing).read_owned().await);
-    if let Err(error) = reservation.still_legal(service, grant, 0).await {
-        writer.settle().await;
-        return Err(error);
-    }
+    reservation.still_legal(service, grant, 0).await?;
     Ok(writer.write(sealed, &placing).await?)
 }
 

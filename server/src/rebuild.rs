@@ -4,6 +4,7 @@
 //! over each kind of record, however many they are.
 
 mod gather;
+mod held;
 mod log;
 mod merge;
 mod thin;
@@ -26,6 +27,7 @@ use crate::audit::AuditError;
 use crate::hold::Hold;
 use crate::orders;
 use crate::rebuild::gather::{Found, Open, Opened, Walk, each};
+use crate::rebuild::held::Held;
 use crate::rebuild::thin::Thin;
 use crate::registry::{self, copies_needed, time_row};
 use crate::service::{RecoveryProgress, RecoveryReport, Service};
@@ -119,6 +121,8 @@ struct Lost {
     /// Sites of which a deletion in a bucket must be known.
     needed: BTreeMap<BucketId, usize>,
     thin: Vec<Thin>,
+    /// What a deletion does not hide any more.
+    held: Held,
     versions: u64,
 }
 
@@ -197,6 +201,7 @@ async fn rebuild(
             withdrawn: BTreeSet::new(),
             needed: BTreeMap::new(),
             thin: Vec::new(),
+            held: Held::default(),
             versions: 0,
         })
         .collect();
@@ -461,7 +466,10 @@ async fn load_tombstones(service: &Service, lost: &mut [Lost]) -> Result<Walk, R
                 lost.withdrawn.insert(tombstone.version);
                 continue;
             }
-            let bucket = tombstone.bucket;
+            let (bucket, version) = (tombstone.bucket, tombstone.version);
+            if lost.held.overrules(&lost.tenant, id, version, &holders).await? {
+                continue;
+            }
             let needed = lost.needed.get(&bucket).copied();
             if holders.len() < needed.unwrap_or_else(|| copies_needed(&lost.tenant.policy)) {
                 lost.thin.push(Thin { record: id, bucket, holders });

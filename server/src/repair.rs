@@ -276,7 +276,7 @@ impl Service {
     ) -> Result<Survey, RepairError> {
         let mut census = Census::new(self).giving_way(foreground);
         let older = match everywhere {
-            true => superseded(self, tenants, &mut census).await?,
+            true => superseded(self, &mut census).await?,
             false => Superseded::new(),
         };
         let mut builder = PlanBuilder::new(budget.bytes, budget.steps);

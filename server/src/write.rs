@@ -118,11 +118,16 @@ impl<'a> StripeWriter<'a> {
         Ok(())
     }
 
-    /// Waits for everything in flight.
-    pub(crate) async fn finish(mut self, stripe_bytes: usize) -> Result<Striped, WriteError> {
+    /// Waits until every stripe has arrived at enough sites.
+    pub(crate) async fn arrived(&mut self) -> Result<(), WriteError> {
         while !self.in_flight.is_empty() {
             self.settle_oldest().await?;
         }
+        Ok(())
+    }
+
+    /// The version whose stripes have [arrived](Self::arrived).
+    pub(crate) fn finish(self, stripe_bytes: usize) -> Result<Striped, WriteError> {
         let layout = Layout::Striped {
             geometry: self.placement.geometry(),
             sites: self.placement.sites().to_vec(),

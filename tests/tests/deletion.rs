@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use coffer_client::{CallError, GetError};
 use coffer_model::{BucketName, Degraded, ResidencyPolicy, SiteId};
+use coffer_proto::v1::{PutHeader, PutSmallRequest};
 use coffer_server::RepairRun;
 use coffer_tests::{
     Deployment, Ledger, Process, TenantClient, bucket_name, catalogue_keys, object_key, pattern, policy,
@@ -163,6 +165,21 @@ async fn no_hold_is_acknowledged_over_a_deletion_that_has_begun_and_is_not_over(
     cut_off.tenant.client.place_hold(&bucket, b"case/", false, "case 7").await.unwrap();
     cut_off.start_again().await;
     assert_eq!(cut_off.tenant.get(&bucket, "case/kept").await.unwrap(), pattern(5, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_said_again_is_not_taken_for_a_version_whose_deletion_has_begun() {
+    let mut cut_off = CutOff::of(&["doomed"]).await;
+    let data = pattern(5, 200);
+    let repeats_blake3 = Bytes::copy_from_slice(blake3::hash(&data).as_bytes());
+    let (bucket, key) = (cut_off.bucket.to_string(), Bytes::from_static(b"doomed"));
+    let header = PutHeader { bucket, key, repeats_blake3, ..PutHeader::default() };
+    let mut wire = cut_off.deployment.wire(&cut_off.tenant.credentials).await;
+    wire.objects.put_small(PutSmallRequest { header: Some(header), data: data.clone() }).await.unwrap();
+    drop(wire);
+    // Its holder is back, and the start finishes the deletion of the version before.
+    cut_off.start_again().await;
+    assert_eq!(cut_off.tenant.get(&cut_off.bucket, "doomed").await.unwrap(), data, "it was acknowledged");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_client::{CallError, GetError};
 use coffer_model::BucketName;
-use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
+use coffer_regions::{ClearGeometry, Receipt, Record, RecordKind, Site, SiteError};
 use coffer_tests::{
     Deployment, TenantClient, Twist, bucket_name, host, object_key, pattern, policy, twisted,
 };
@@ -244,6 +244,82 @@ async fn a_creation_that_a_lost_catalogue_forgot_does_not_come_back_after_a_late
     deliver(&post, SLOW).await;
     rebuild(&mut deployment, &mut tenant).await;
     assert!(tenant.client.list_buckets().await.unwrap().is_empty());
+}
+
+/// A deletion of which, in the end, one site alone knows.
+async fn delete_in_vain(tenant: &TenantClient, bucket: &BucketName, key: &str, post: &Shared) {
+    lose(post, &[RecordKind::Tombstone], SLOW);
+    let told = tenant.client.delete(bucket, &object_key(key)).await.unwrap_err();
+    assert!(told.to_string().contains("undecided"), "{told}");
+    lose(post, &[], "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_one_rebuild_has_shown_is_shown_by_the_next_whatever_another_site_says_of_it() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    tenant.put(&bucket, "a", pattern(1, 300_000)).await;
+    let kit = deployment.service().kit().await.unwrap();
+    delete_in_vain(&tenant, &bucket, "a", &post).await;
+    // A site that is asked before the one that knows has something else under its id.
+    let liar = {
+        let post = post.lock().unwrap();
+        let [tombstone] = &post.late[..] else { panic!("{} records", post.late.len()) };
+        let body = Bytes::from(vec![1; tombstone.body().len()]);
+        let lie = Record::new(RecordKind::Tombstone, tombstone.id(), ClearGeometry::default(), body).unwrap();
+        (post.sites["fra1"].upgrade().unwrap(), lie)
+    };
+    liar.0.put(vec![liar.1]).await.unwrap();
+    drop(liar.0);
+    deliver(&post, SLOW).await;
+    lose_catalogues(&mut deployment, &mut tenant, &kit).await;
+    let read = tenant.get(&bucket, "a").await;
+    assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))), "{read:?}");
+
+    deployment.stop().await;
+    deployment.lose_all_but_sites();
+    std::fs::remove_dir_all(deployment.site_dir(SLOW)).unwrap();
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    let read = tenant.get(&bucket, "a").await;
+    assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))), "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_comes_to_light_late_hides_nothing_that_was_put_under_a_legal_hold_meanwhile() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    for key in ["case/held", "free"] {
+        tenant.put(&bucket, key, pattern(1, 300)).await;
+    }
+    let kit = deployment.service().kit().await.unwrap();
+    for key in ["case/held", "free"] {
+        delete_in_vain(&tenant, &bucket, key, &post).await;
+    }
+    deliver(&post, SLOW).await;
+    deployment.stop().await;
+    // The only site that knows is away while the catalogue is made again.
+    let (home, away) = (deployment.site_dir(SLOW), deployment.scratch().join("away"));
+    std::fs::rename(&home, &away).unwrap();
+    deployment.lose_all_but_sites();
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300));
+    let hold = tenant.client.place_hold(&bucket, b"case/", false, "case 7").await.unwrap();
+    let back = async |_: &Deployment| std::fs::rename(&away, &home).unwrap();
+    deployment.between(&mut tenant, back).await;
+    assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300), "what is held stands");
+    let free = tenant.get(&bucket, "free").await;
+    assert!(matches!(free, Err(GetError::Call(CallError::NotFound(_)))), "{free:?}");
+    let leaves = tenant.leaves().await;
+    let told =
+        leaves.iter().find(|leaf| leaf.operation == "rebuild" && leaf.subject.contains("came to light"));
+    assert!(told.unwrap().subject.contains(&hold.id.to_string()), "the log says why");
+    // No later rebuild takes it up either.
+    rebuild(&mut deployment, &mut tenant).await;
+    assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300));
 }
 
 #[tokio::test(flavor = "multi_thread")]

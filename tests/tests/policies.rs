@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use coffer_client::evidence::gather_facts;
+use coffer_client::keys::VerifierName;
 use coffer_client::{CallError, GetError, PutError, PutOutcome, RebalanceOptions, SiteChange};
 use coffer_model::{BucketName, Geometry, ResidencyPolicy};
 use coffer_regions::{Receipt, Record, RecordKind, Site, SiteError};
@@ -38,6 +40,10 @@ struct Notes {
     /// The others, which wait with theirs until they may refuse it.
     waiting: watch::Sender<Vec<String>>,
     refuse: watch::Sender<bool>,
+    /// Sites that are given shards: the first of these refuses them.
+    shards_fail: Mutex<Option<Vec<(String, usize)>>>,
+    /// The second takes one, and the others once they may arrive.
+    late: watch::Sender<(usize, bool)>,
 }
 
 impl Notes {
@@ -78,6 +84,20 @@ impl Noting {
             _ => false,
         }
     }
+
+    /// The how manieth of the sites that are given shards this is, and which of
+    /// its shards, where that matters.
+    fn turn(&self) -> Option<(usize, usize)> {
+        let name = &self.inner.description().name;
+        let mut met = self.notes.shards_fail.lock().unwrap();
+        let met = met.as_mut()?;
+        if !met.iter().any(|(site, _)| site == name) {
+            met.push((name.clone(), 0));
+        }
+        let at = met.iter().position(|(site, _)| site == name)?;
+        met[at].1 += 1;
+        Some((at, met[at].1))
+    }
 }
 
 #[async_trait]
@@ -93,6 +113,17 @@ impl Twist for Noting {
             self.notes.waiting.send_modify(|waiting| waiting.push(name.clone()));
             refuse.wait_for(|refuse| *refuse).await.unwrap();
             return Err(SiteError::Full);
+        }
+        if records.iter().any(|record| record.kind() == RecordKind::Shard) {
+            match self.turn() {
+                Some((0, _)) => return Err(SiteError::Full),
+                Some((1, 2..)) => {
+                    let mut late = self.notes.late.subscribe();
+                    self.notes.late.send_modify(|(waiting, _)| *waiting += 1);
+                    late.wait_for(|(_, arrives)| *arrives).await.unwrap();
+                }
+                _ => {}
+            }
         }
         let of_versions = records
             .iter()
@@ -232,6 +263,62 @@ async fn an_upload_whose_sites_are_excluded_meanwhile_sends_nothing_more_there_a
     assert!(matches!(read, Err(GetError::Call(CallError::NotFound(_)))));
     tenant.put(&bucket, "large", pattern(3, 9 << 20)).await;
     assert_eq!(notes.at(&excluded), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_not_changed_before_what_a_failed_upload_sent_has_arrived_or_failed() {
+    let (_deployment, tenant, bucket, notes) = noting(roomy(&[])).await;
+    *notes.shards_fail.lock().unwrap() = Some(Vec::new());
+    let (pieces, put) = begin(&tenant, &bucket, "large");
+    pieces.unbounded_send(Ok(pattern(1, 11 << 20))).unwrap();
+    drop(pieces);
+    let change = async {
+        notes.late.subscribe().wait_for(|(waiting, _)| *waiting > 0).await.unwrap();
+        let late = notes.shards_fail.lock().unwrap().as_ref().unwrap()[1].0.clone();
+        let without = without(&late);
+        let mut change = std::pin::pin!(tenant.client.set_bucket_policy(&bucket, &without));
+        let calls = async {
+            for _ in 0..50 {
+                tenant.client.list_buckets().await.unwrap();
+            }
+        };
+        tokio::select! {
+            changed = &mut change => panic!("something is on its way to {late}: {changed:?}"),
+            () = calls => {}
+        }
+        notes.late.send_modify(|(_, arrives)| *arrives = true);
+        change.await.unwrap();
+        (notes.at(&late), late)
+    };
+    let (put, (before, late)) = tokio::join!(put, change);
+    assert!(put.is_err(), "one site refused its shards");
+    assert_eq!(notes.at(&late), before, "nothing lands there after the change");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_facts_of_one_tenant_looked_at_stays_no_secret_to_repair() {
+    let mut deployment = Deployment::six_sites().await;
+    let (mut tenant, other) =
+        (deployment.tenant_with("acme", roomy(&[])).await, deployment.tenant("other").await);
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    tenant.put(&bucket, "small", pattern(1, 700)).await;
+    let home = tenant.client.stat(&bucket, &object_key("small")).await.unwrap().sites.remove(0);
+    let name = other.log_origin.split_once("/log/").unwrap().0.to_owned();
+    gather_facts(&other.client, &VerifierName { name, key: other.log_key }).await.unwrap();
+    let operator = deployment.operator().await;
+    operator.set_site_alive(&home, false).await.unwrap();
+    tenant.client.set_bucket_policy(&bucket, &without(&home)).await.unwrap();
+    repair(&deployment).await;
+    operator.set_site_alive(&home, true).await.unwrap();
+    repair(&deployment).await;
+    assert_eq!(tenant.get(&bucket, "small").await.unwrap(), pattern(1, 700));
+    let kit = deployment.service().kit().await.unwrap();
+    deployment.stop().await;
+    let left = deployment.open_site(&kit, &home).list(RecordKind::Manifest, None, 10).await.unwrap();
+    assert!(left.is_empty(), "the policy excludes {home}, and a record of the object lies there");
+    deployment.start().await;
+    deployment.reconnect(&mut tenant).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,10 +51,9 @@ pub(super) async fn look(service: &Service, tenant: &Arc<Tenant>) -> Result<(Val
     let mut by_bucket: BTreeMap<BucketId, BucketSums> = BTreeMap::new();
     let mut versions = Versions::default();
     let mut census = Census::new(service);
-    let tenants = [Arc::clone(tenant)];
-    let older: Superseded = superseded(service, &tenants, &mut census).await?;
+    let older: Superseded = superseded(service, &mut census).await?;
     let topology = service.sites.topology();
-    walk(service, &tenants, &mut census, &older, |census, found| {
+    walk(service, &[Arc::clone(tenant)], &mut census, &older, |census, found| {
         let plan = plan_version(&found.inventory, &SiteTable::new(&census.sites));
         let short = !plan.troubles.is_empty() || plan.redundancy < promised(&found);
         let places = places(&found.inventory);

@@ -2,8 +2,6 @@
 //! copies vouch for each other: where they do not all agree, or only one is
 //! left, they are read and opened.
 
-use std::sync::Arc;
-
 use coffer_catalog::{CatalogError, ManifestRow};
 use coffer_model::{Digest, Layout, RecordId, SiteId, VersionId};
 use coffer_regions::{Record, SiteError};
@@ -66,29 +64,36 @@ fn is_versions(tenant: &Tenant, row: &ManifestRow, record: &Record) -> bool {
         && body.open_whole(tenant.id, &dek).is_ok_and(|opened| opened.manifest == *manifest)
 }
 
-/// The version of one of these tenants that a record is an older manifest of.
+/// The version that a record which no catalogue named is an older manifest of.
 /// What is nobody's (another deployment's, or left by a put that failed) is
-/// remembered, so that it is read once.
+/// remembered, so that it is read once: only where every site that lists it
+/// was heard, and no tenant there is now can open what any of them says.
 pub(super) async fn version_of(
     service: &Service,
-    tenants: &[Arc<Tenant>],
     record: RecordId,
     sites: &[SiteId],
 ) -> Result<Option<VersionId>, CatalogError> {
+    let mut heard = true;
     for site in sites {
-        let Some(adapter) = service.sites.for_repair(*site) else { continue };
-        let Ok(read) = adapter.get(record).await else { continue };
-        let Ok(body) = ManifestBody::parse(&read) else { continue };
-        for tenant in tenants {
+        let Some(adapter) = service.sites.for_repair(*site) else {
+            heard = false;
+            continue;
+        };
+        let read = adapter.get(record).await;
+        heard &= read.is_ok();
+        let Some(body) = read.ok().and_then(|read| ManifestBody::parse(&read).ok()) else { continue };
+        for tenant in service.all_tenants() {
             let Ok(dek) = tenant.secrets.unwrap(body.version, &body.wrap) else { continue };
             if body.open(tenant.id, &dek).is_err() {
                 continue;
             }
-            let row = tenant.catalog.version(body.version).await?;
-            if row.is_some_and(|row| row.record != record) {
-                return Ok(Some(body.version));
+            if let Some(row) = tenant.catalog.version(body.version).await? {
+                // Since the listings were read it may have become the newest.
+                return Ok((row.record != record).then_some(body.version));
             }
         }
+    }
+    if heard {
         service.repairs.note_nobodys(record);
     }
     Ok(None)

@@ -12,6 +12,7 @@ use coffer_model::{Operation, Outcome, SiteId};
 use coffer_regions::RecordKind;
 
 use super::gather::{Found, Walk, each};
+use super::held::Held;
 use super::{Lost, RebuildError, load_tombstones, refuse_if_silent, thin, versions};
 use crate::registry::copies_needed;
 use crate::service::Service;
@@ -106,6 +107,7 @@ async fn as_it_is(tenant: Arc<Tenant>) -> Result<Lost, CatalogError> {
         // Of a put that could not be settled yet nothing may show.
         withdrawn: reservations.iter().map(|row| row.version).collect(),
         thin: Vec::new(),
+        held: Held::of(&tenant).await?,
         versions: 0,
         tenant,
     })
@@ -144,8 +146,10 @@ async fn load_unknown(
 
 /// The leaf that says what was entered, and whom nobody waits for any more.
 async fn settle(service: &Service, late: Lost, heard: &[SiteId]) -> Result<(), RebuildError> {
-    let Lost { tenant, thin, versions, .. } = late;
+    let Lost { tenant, thin, held, versions, .. } = late;
     thin::spread(service, &tenant, thin).await?;
+    let refused = held.settle(service, &tenant).await?;
+    let heard: Vec<SiteId> = heard.iter().filter(|site| !refused.contains(site)).copied().collect();
     if versions > 0 || !heard.is_empty() {
         let names: Vec<&str> = heard.iter().map(|site| service.sites.name(*site)).collect();
         let subject = format!("{versions} versions more, heard now: {}", names.join(", "));
