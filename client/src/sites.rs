@@ -38,6 +38,8 @@ pub struct SiteInfo {
     pub dead_bytes: u64,
     /// Bytes that may still be written there, where somebody knows.
     pub free_bytes: Option<u64>,
+    /// Whether it has less room than a shard of a whole stripe takes.
+    pub full: bool,
     /// Whether it takes no writes.
     pub read_only: bool,
     /// Records that reads, scrubs or repairs know to be wrong there.
@@ -111,6 +113,7 @@ pub(crate) fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
         standing: message.standing,
         dead_bytes: message.dead_bytes,
         free_bytes: message.free_bytes,
+        full: message.full,
         read_only: message.read_only,
         known_damage: message.known_damage,
         unnamed_shards: message.unnamed_shards.map(|shards| (shards, message.unnamed_shard_bytes)),

@@ -331,10 +331,10 @@ pub(crate) struct ServeFlags {
 #[derive(Args)]
 pub(crate) struct PolicyFlags {
     /// Country code, EU or EEA in which bytes may lie; repeat it for several [default: all].
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "PLACE", value_parser = Jurisdiction::typed)]
     pub(crate) allow: Vec<Jurisdiction>,
     /// Country code, EU or EEA in which no byte may lie.
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "PLACE", value_parser = Jurisdiction::typed)]
     pub(crate) deny: Vec<Jurisdiction>,
     /// Lowest tier of a site: I, II, III or IV [default: I].
     #[arg(long, value_name = "TIER")]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use coffer_model::{Operation, Outcome, Role};
+use coffer_model::{Geometry, Operation, Outcome, Role};
 use coffer_proto::v1::{self, sites_server::Sites};
 use coffer_proto::v1::{
     ListSitesRequest, ListSitesResponse, SetSiteAliveRequest, SetSiteAliveResponse, SiteInfo,
@@ -12,11 +12,23 @@ use tonic::{Request, Response, Status};
 use super::status::status;
 use super::{bearer, operator_call, tenant_call};
 use crate::measured::{Measured, Timed};
+use crate::put::STRIPE_BYTES;
 use crate::service::Service;
 use crate::sites::ListedSite;
 
 /// The service over gRPC.
 pub(crate) struct SitesApi(pub(crate) Arc<Service>);
+
+/// More than a record takes beside the shard in it: headers, digests, the frame of its batch.
+const BESIDE_SHARD_BYTES: u64 = 4 << 10;
+
+/// Whether a site that has so many bytes free refuses the next shard of a whole stripe, as buckets without a geometry
+/// of their own cut it. What is smaller may still go there: no site is passed over because of this.
+fn is_full(free: Option<u64>) -> bool {
+    let shard = STRIPE_BYTES.div_ceil(Geometry::DEFAULT.k());
+    let needed = u64::try_from(shard).map_or(u64::MAX, |shard| shard + BESIDE_SHARD_BYTES);
+    free.is_some_and(|free| free < needed)
+}
 
 /// What is known of a site now.
 pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
@@ -43,6 +55,7 @@ pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
         standing: listed.standing.name().to_owned(),
         dead_bytes: state.dead_bytes,
         free_bytes: state.free_bytes,
+        full: is_full(state.free_bytes),
         read_only: state.read_only,
         known_damage,
         unnamed_shards: unnamed.map(|amount| amount.records),
@@ -131,5 +144,16 @@ impl Sites for SitesApi {
             None => None,
         };
         Ok(Response::new(SetSiteAliveResponse { site }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_site_is_full_when_a_shard_does_not_fit_and_not_where_nobody_knows() {
+        assert!(!is_full(None) && !is_full(Some(u64::MAX)) && !is_full(Some(2 << 20)));
+        assert!(is_full(Some(0)) && is_full(Some(1 << 20)), "a megabyte and what is around it");
     }
 }
