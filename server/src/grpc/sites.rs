@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coffer_model::{Geometry, Operation, Outcome, Role};
-use coffer_proto::v1::sites_server::Sites;
+use coffer_proto::v1::{self, sites_server::Sites};
 use coffer_proto::v1::{
     ListSitesRequest, ListSitesResponse, SetSiteAliveRequest, SetSiteAliveResponse, SiteInfo,
 };
@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::status::status;
 use super::{bearer, operator_call, tenant_call};
+use crate::measured::{Measured, Timed};
 use crate::put::STRIPE_BYTES;
 use crate::service::Service;
 use crate::sites::ListedSite;
@@ -64,6 +65,21 @@ pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
     }
 }
 
+fn measured(of: Measured, all_tenants: bool) -> v1::Measured {
+    let timed = |timed: Timed| v1::Timed {
+        amount: timed.amount,
+        nanos: u64::try_from(timed.took.as_nanos()).unwrap_or(u64::MAX),
+        until_ns: timed.until.0,
+    };
+    v1::Measured {
+        versions: of.versions,
+        bytes: of.bytes,
+        rebuild: of.rebuild.map(timed),
+        repair: of.repair.map(timed),
+        all_tenants,
+    }
+}
+
 #[tonic::async_trait]
 impl Sites for SitesApi {
     async fn list_sites(
@@ -79,13 +95,21 @@ impl Sites for SitesApi {
             tenant_call(Operation::Sites, None, String::new(), ())
         };
         let ((), grant) = self.0.authorize(bearer, call).await.map_err(status)?.into_parts();
+        let wanted = request.into_inner().measured;
         let event = grant.event(&self.0, None, Outcome::Done);
         grant.tenant().note(&event).await.map_err(status)?;
         let mut sites = Vec::new();
         for site in self.0.sites.listed() {
             sites.push(info(&self.0, site).await);
         }
-        Ok(Response::new(ListSitesResponse { sites }))
+        let measured = match wanted {
+            true => {
+                let of = if operator { self.0.all_tenants() } else { vec![Arc::clone(grant.tenant())] };
+                Some(measured(self.0.measured(&of).await.map_err(status)?, operator))
+            }
+            false => None,
+        };
+        Ok(Response::new(ListSitesResponse { sites, measured }))
     }
 
     async fn set_site_alive(
