@@ -62,7 +62,7 @@ pub use scrub::{
     ChallengeRequest, ScrubPassInfo, ScrubStatusInfo, ScrubStepInfo, SiteChallengeInfo, SiteDelayInfo,
     SiteScrubInfo,
 };
-pub use sites::SiteInfo;
+pub use sites::{Measured, SiteInfo, Timed};
 pub use store::BucketStore;
 pub use tenants::{CreateTenantError, NewTenant, TenantGrant};
 pub use terms::{ReadTerms, SitesSeen};

@@ -192,7 +192,8 @@ pub struct ShardState {
     pub shard: Option<(u32, u32)>,
     /// The site's name.
     pub site: String,
-    /// `verified`, `listed`, `missing`, `damaged` or `silent`.
+    /// `verified`, `listed`, `missing`, `damaged`, `silent` or `quarantined`, or
+    /// what a later service says: whatever is not one of the first two does not count.
     pub state: String,
     /// Whether layout or policy want it elsewhere.
     pub out_of_place: bool,

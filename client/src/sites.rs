@@ -38,6 +38,8 @@ pub struct SiteInfo {
     pub dead_bytes: u64,
     /// Bytes that may still be written there, where somebody knows.
     pub free_bytes: Option<u64>,
+    /// Whether it has less room than a shard of a whole stripe takes.
+    pub full: bool,
     /// Whether it takes no writes.
     pub read_only: bool,
     /// Records that reads, scrubs or repairs know to be wrong there.
@@ -52,6 +54,47 @@ pub struct SiteInfo {
     /// Whether it came back older than it was, and is not believed until it
     /// has been repaired.
     pub quarantined: bool,
+}
+
+/// Work that the service timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// Versions, or bytes.
+    pub amount: u64,
+    /// How long it took.
+    pub nanos: u64,
+    /// When it ended, or until when it was looked at, by the service's clock.
+    pub until: Timestamp,
+}
+
+/// What a service has counted and timed of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// Versions, hidden ones included: of the caller's tenant, or of all.
+    pub versions: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+    /// The counts are over all tenants: an operator asked.
+    pub all_tenants: bool,
+    /// Versions that its last rebuild since it was started entered.
+    pub rebuild: Option<Timed>,
+    /// Bytes that the repair which runs, or the last one that moved any, read and wrote.
+    pub repair: Option<Timed>,
+}
+
+fn measured(message: v1::Measured) -> Measured {
+    let timed = |timed: v1::Timed| Timed {
+        amount: timed.amount,
+        nanos: timed.nanos,
+        until: Timestamp(timed.until_ns),
+    };
+    Measured {
+        versions: message.versions,
+        bytes: message.bytes,
+        all_tenants: message.all_tenants,
+        rebuild: message.rebuild.map(timed),
+        repair: message.repair.map(timed),
+    }
 }
 
 pub(crate) fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
@@ -70,6 +113,7 @@ pub(crate) fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
         standing: message.standing,
         dead_bytes: message.dead_bytes,
         free_bytes: message.free_bytes,
+        full: message.full,
         read_only: message.read_only,
         known_damage: message.known_damage,
         unnamed_shards: message.unnamed_shards.map(|shards| (shards, message.unnamed_shard_bytes)),
@@ -85,11 +129,26 @@ impl Client {
     /// # Errors
     /// [`CallError`].
     pub async fn list_sites(&self) -> Result<Vec<SiteInfo>, CallError> {
+        self.ask_sites(false).await?.sites.into_iter().map(info).collect()
+    }
+
+    /// The same, and what the service has measured of itself; none from a
+    /// service that knows no such thing.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list_sites_measured(&self) -> Result<(Vec<SiteInfo>, Option<Measured>), CallError> {
+        let answer = self.ask_sites(true).await?;
+        let sites = answer.sites.into_iter().map(info).collect::<Result<_, _>>()?;
+        Ok((sites, answer.measured.map(measured)))
+    }
+
+    async fn ask_sites(&self, measured: bool) -> Result<v1::ListSitesResponse, CallError> {
         let answer = repeat(&self.patience, self.entropy.as_ref(), || async {
-            let answer = self.site_calls().list_sites(v1::ListSitesRequest {}).await;
+            let answer = self.site_calls().list_sites(v1::ListSitesRequest { measured }).await;
             answer.map_err(|status| CallError::from_status(&status))
         });
-        answer.await?.into_inner().sites.into_iter().map(info).collect()
+        Ok(answer.await?.into_inner())
     }
 
     /// Makes a simulated site stop or start answering.

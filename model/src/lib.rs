@@ -1,6 +1,7 @@
 //! Coffer's nouns: ids, units, places, policy, manifest, audit event, and the
 //! ports through which time and chance come in. Decides nothing, does no I/O.
 
+mod assigned;
 mod audit;
 mod day;
 mod execution;

@@ -5,6 +5,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::assigned::meant_text;
 use crate::{Day, PrincipalId, SiteId, Timestamp};
 
 /// Why a place is refused.
@@ -13,6 +14,14 @@ pub enum PlaceError {
     /// Not two upper-case letters.
     #[error("a country is an ISO 3166-1 alpha-2 code, for example DE, not \"{0}\"")]
     Country(String),
+    /// Two letters that are assigned to no country.
+    #[error("{code} is no country of ISO 3166-1{}", meant_text(*meant))]
+    Unassigned {
+        /// What was typed.
+        code: Country,
+        /// What was probably meant.
+        meant: Option<&'static str>,
+    },
     /// Neither a country nor a known group.
     #[error("a jurisdiction is a country code or one of EU, EEA, not \"{0}\"")]
     Jurisdiction(String),

@@ -13,11 +13,12 @@ use coffer_model::Tier;
 pub use restoration::{Rates, Restoration, Scenario, Step, Stored, restoration};
 
 /// What no figure of this model says.
-pub const NOT_COVERED: [&str; 5] = [
+pub const NOT_COVERED: [&str; 6] = [
     "losses that have one cause: a fire in two buildings, a bad release, an operator's mistake, a stolen root key",
     "rates that change with age, season or load; both are taken as constant",
     "sites that lie, and damage that no scrub has found yet",
     "the time between a loss and its discovery, unless the repair time includes it",
+    "what each object costs beside its bytes: very many small ones take longer to restore",
     "the loss of keys: without a quorum of their custodians nothing opens, however many sites stand",
 ];
 

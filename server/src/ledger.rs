@@ -31,6 +31,9 @@ pub(crate) enum Held {
     Damaged,
     /// The site does not answer.
     Silent,
+    /// The site answers, but came back older than it was: what it shows or
+    /// lacks does not count until a repair has compared it.
+    Quarantined,
 }
 
 impl Held {
@@ -41,7 +44,13 @@ impl Held {
             Self::Missing => "missing",
             Self::Damaged => "damaged",
             Self::Silent => "silent",
+            Self::Quarantined => "quarantined",
         }
+    }
+
+    /// The site has something in that place.
+    fn shows(self) -> bool {
+        matches!(self, Self::Verified | Self::Listed | Self::Damaged)
     }
 
     fn counts(self) -> bool {
@@ -104,11 +113,12 @@ pub(crate) async fn stat_shards(service: &Service, stat: Granted<StatShards>) ->
     let tenant = grant.tenant();
     tenant.note(&grant.event(service, subject, Outcome::Done)).await?;
     let mut page = look(service, tenant, row, stat.verify, stat.first_stripe).await?;
+    name_disbelieved(service, &mut page.lines).await;
     let topology = service.sites.topology();
     let policy = tenant.confined(&bucket.policy);
     for line in &mut page.lines {
         let legal = topology.site(line.site).is_some_and(|site| policy.admits(site));
-        line.out_of_place |= !legal && line.held != Held::Missing && line.held != Held::Silent;
+        line.out_of_place |= !legal && line.held.shows();
     }
     Ok(page)
 }
@@ -138,7 +148,7 @@ async fn look(
         let held: Vec<_> = futures::stream::iter(asks).buffered(ASKED_AT_ONCE).collect().await;
         for ((stripe, index), site, held) in held {
             let home = homes.get(usize::from(index)) == Some(&site);
-            if home || !matches!(held, Held::Missing | Held::Silent) {
+            if home || held.shows() {
                 let shard = Some((stripe, index));
                 lines.push(Line { shard, site, held, out_of_place: !home });
             }
@@ -157,6 +167,19 @@ async fn look(
     let (redundancy, promised) = survives(&row, &lines, first_stripe..last);
     let next_stripe = if last < stripes { last } else { 0 };
     Ok(Page { row, lines, next_stripe, redundancy, promised })
+}
+
+/// A guard lets a quarantined site look silent to whoever asks for records.
+/// One that answers is named for what it is.
+async fn name_disbelieved(service: &Service, lines: &mut [Line]) {
+    let silent: BTreeSet<SiteId> =
+        lines.iter().filter(|line| line.held == Held::Silent).map(|line| line.site).collect();
+    for site in silent {
+        if service.sites.is_quarantined(site) && service.sites.state(site).await.alive {
+            let its = lines.iter_mut().filter(|line| line.site == site && line.held == Held::Silent);
+            its.for_each(|line| line.held = Held::Quarantined);
+        }
+    }
 }
 
 async fn shard(
@@ -214,7 +237,7 @@ async fn copies(
             }
         };
         let home = homes.contains(site);
-        if home || !matches!(held, Held::Missing | Held::Silent) {
+        if home || held.shows() {
             lines.push(Line { shard: None, site: *site, held, out_of_place: !home });
         }
     }

@@ -43,6 +43,7 @@ mod list;
 mod listing;
 mod log_range;
 mod log_sizes;
+mod measured;
 mod metrics;
 mod moves;
 mod open_intents;

@@ -143,7 +143,10 @@ impl Service {
     ) -> Result<(), OpenError> {
         let alive = self.sites.alive();
         lost.iter().try_for_each(|tenant| self.refuse_if_too_many_lost(tenant, &alive))?;
-        Ok(rebuild(self, lost, progress, report).await?)
+        let (began, before) = (self.host.clock.monotonic(), report.versions);
+        rebuild(self, lost, progress, report).await?;
+        self.note_rebuilt(self.timed(report.versions.saturating_sub(before), began));
+        Ok(())
     }
 
     /// Names of the sites that do not answer, or not as who they were.

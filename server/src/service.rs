@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError, RwLock};
 
 use coffer_keys::RootKey;
 use coffer_keys::{SigningKey, VerifyingKey};
@@ -24,6 +24,7 @@ use crate::jobs::Watch;
 use crate::keystore::{self, DangerDeploymentSecrets, TenantKeys};
 use crate::kit::{PinnedCheckpoint, RecoveryKit, SiteAddress};
 use crate::log_sizes;
+use crate::measured::Timed;
 use crate::metrics::{Appends, Calls};
 use crate::opener::{HostSites, SiteOpener};
 use crate::owner::{OwnerLease, scope_of};
@@ -104,6 +105,8 @@ pub struct Service {
     pub(crate) damage: DamageBook,
     /// What repair keeps between its rounds.
     pub(crate) repairs: Repairs,
+    /// How long the last rebuild of this run took.
+    pub(crate) rebuilt: StdMutex<Option<Timed>>,
     /// From where versions can be read, as it was last counted.
     pub(crate) holders: HolderBook,
     /// The calls of tenants, for repair to give way to.
@@ -292,6 +295,7 @@ impl Service {
             principals: RwLock::new(operators),
             damage: DamageBook::default(),
             repairs: Repairs::default(),
+            rebuilt: StdMutex::default(),
             holders: HolderBook::default(),
             foreground,
             changing_sites: tokio::sync::RwLock::new(()),

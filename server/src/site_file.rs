@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use coffer_model::{Country, Entropy, FailureDomain, SiteDescription, SiteId, Tier};
+use coffer_model::{Country, Entropy, FailureDomain, PlaceError, SiteDescription, SiteId, Tier};
 use coffer_site::is_pod_endpoint;
 use serde::{Deserialize, Deserializer};
 
@@ -40,6 +40,17 @@ pub enum SiteFileError {
     /// A name of credentials that is no plain name.
     #[error("credentials are called by 1 to 32 of a-z, 0-9 and '-', not {0:?}")]
     Credentials(String),
+    /// A country that there is not.
+    #[error("the site {name:?} stands nowhere: {source}")]
+    Country {
+        /// Which site.
+        name: String,
+        /// What is wrong with it.
+        source: PlaceError,
+    },
+    /// Nothing that it fails together with.
+    #[error("the site {0:?} has an empty domain; say what it fails together with, for example its building")]
+    Domain(String),
     /// No site at all, or more than [`SiteFile::SITES_MAX`].
     #[error("a site file has 1 to {} sites", SiteFile::SITES_MAX)]
     Count,
@@ -101,6 +112,14 @@ impl SiteEntry {
             },
             (None, None) => SiteHome::Directory,
         }
+    }
+
+    /// Whether it stands somewhere: asked of a site that is about to be one. What stands in the file beside it, and
+    /// is a site already, is as it is.
+    pub(crate) fn check_place(&self) -> Result<(), SiteFileError> {
+        let name = || self.name.clone();
+        self.country.assigned().map_err(|source| SiteFileError::Country { name: name(), source })?;
+        if self.domain.0.trim().is_empty() { Err(SiteFileError::Domain(name())) } else { Ok(()) }
     }
 
     fn check_home(&self) -> Result<(), SiteFileError> {
@@ -186,14 +205,35 @@ impl SiteFile {
         })
     }
 
+    /// Whether a site may be called so.
+    pub fn takes_name(name: &str) -> bool {
+        is_plain(name)
+    }
+
     /// The most sites of one deployment.
     pub const SITES_MAX: usize = 256;
 
-    /// Reads and checks a site file.
+    /// Reads and checks a site file, whose sites are all to be founded.
     ///
     /// # Errors
     /// [`SiteFileError`], which says what to mend.
     pub fn parse(text: &str) -> Result<Self, SiteFileError> {
+        Self::parse_where_some_are(text, |_| false)
+    }
+
+    /// Reads a site file of which some sites, by their names, are there already. Whether there are the countries in
+    /// which these stand is not asked, as nobody asked when they came.
+    ///
+    /// # Errors
+    /// [`SiteFileError`], which says what to mend.
+    pub fn parse_where_some_are(text: &str, is_there: impl Fn(&str) -> bool) -> Result<Self, SiteFileError> {
+        let file = Self::parse_unplaced(text)?;
+        file.sites.iter().filter(|site| !is_there(&site.name)).try_for_each(SiteEntry::check_place)?;
+        Ok(file)
+    }
+
+    /// Reads a site file; where its sites stand is still to be checked.
+    pub(crate) fn parse_unplaced(text: &str) -> Result<Self, SiteFileError> {
         let file: Self = toml::from_str(text)?;
         if file.sites.is_empty() || file.sites.len() > Self::SITES_MAX {
             return Err(SiteFileError::Count);
@@ -255,6 +295,24 @@ mod tests {
         }
         assert!(matches!(with("ok", "colour = 1"), Err(SiteFileError::Form(_))));
         assert!(matches!(with("ok", "latency_ms = -1"), Err(SiteFileError::Form(_))));
+    }
+
+    #[test]
+    fn a_site_stands_in_a_country_that_there_is_and_fails_together_with_something() {
+        let with = |country: &str, domain: &str| {
+            let place = format!("country = \"{country}\"\ndomain = \"{domain}\"");
+            format!("[[site]]\nname = \"ok\"\n{place}\ntier = \"I\"\n")
+        };
+        for country in ["XX", "UK", "QQ"] {
+            let text = with(country, "d");
+            assert!(matches!(SiteFile::parse(&text), Err(SiteFileError::Country { .. })), "{country}");
+            let old = SiteFile::parse_where_some_are(&text, |name| name == "ok");
+            assert!(old.is_ok(), "it may have been a site before anybody asked");
+        }
+        for domain in ["", "  "] {
+            assert!(matches!(SiteFile::parse(&with("GB", domain)), Err(SiteFileError::Domain(_))));
+        }
+        assert!(SiteFile::parse(&with("XK", "d")).is_ok());
     }
 
     #[test]

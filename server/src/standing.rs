@@ -49,12 +49,21 @@ pub enum SiteChangeError {
     /// No site of that name.
     #[error("there is no site {0:?}")]
     NoSite(String),
+    /// The site of that name has gone for good.
+    #[error("{0} is retired; a site's name is for life")]
+    Retired(String),
     /// There is, or was, a site of that name: names are for life.
     #[error("there is a site {0:?} already, or there was")]
     NameTaken(String),
-    /// The site file does not describe exactly one new site.
-    #[error("the site file describes {0} sites that are not there yet; name one of them")]
-    NotOne(usize),
+    /// The site file has nothing new.
+    #[error("every site of the site file is there already, or was")]
+    NoneNew,
+    /// The site file does not have what was named.
+    #[error("the site file describes no site {0:?}")]
+    NotInFile(String),
+    /// The site file has several new sites.
+    #[error("the site file describes {} sites that are not there yet; name one of them: {}", .0.len(), .0.join(", "))]
+    Several(Vec<String>),
     /// The site file cannot be read.
     #[error(transparent)]
     Form(#[from] SiteFileError),
@@ -187,7 +196,7 @@ impl Service {
     /// [`SiteChangeError`].
     pub async fn add_site(&self, file: &str, name: Option<&str>) -> Result<SiteDescription, SiteChangeError> {
         let _turn = self.changing_sites.write().await;
-        let file = SiteFile::parse(file)?;
+        let file = SiteFile::parse_unplaced(file)?;
         let mut list = self.sites.listed().to_vec();
         let taken = |name: &str| list.iter().any(|site| site.address.site.name == name);
         let mut new: Vec<_> = file.sites.iter().filter(|entry| !taken(&entry.name)).collect();
@@ -197,7 +206,17 @@ impl Service {
             }
             new.retain(|entry| entry.name == name);
         }
-        let [entry] = new.as_slice() else { return Err(SiteChangeError::NotOne(new.len())) };
+        let entry = match (new.as_slice(), name) {
+            ([entry], _) => entry,
+            ([], Some(name)) => return Err(SiteChangeError::NotInFile(name.to_owned())),
+            ([], None) => return Err(SiteChangeError::NoneNew),
+            (several, _) => {
+                return Err(SiteChangeError::Several(
+                    several.iter().map(|entry| entry.name.clone()).collect(),
+                ));
+            }
+        };
+        entry.check_place()?;
         let address = entry.mint(self.host.entropy.as_ref());
         let opened = self.host.sites.create(&self.data_dir, &address).await?;
         let description = address.site.clone();
@@ -318,9 +337,12 @@ impl Service {
 
     fn find(&self, name: &str) -> Result<(Vec<ListedSite>, usize), SiteChangeError> {
         let list = self.sites.listed().to_vec();
-        let known = |site: &ListedSite| site.address.site.name == name && site.standing != Standing::Retired;
-        let at = list.iter().position(known).ok_or_else(|| SiteChangeError::NoSite(name.to_owned()))?;
-        Ok((list, at))
+        let found = list.iter().enumerate().find(|(_, site)| site.address.site.name == name);
+        match found.map(|(at, site)| (at, site.standing)) {
+            None => Err(SiteChangeError::NoSite(name.to_owned())),
+            Some((_, Standing::Retired)) => Err(SiteChangeError::Retired(name.to_owned())),
+            Some((at, _)) => Ok((list, at)),
+        }
     }
 
     /// Nothing may have a place at a site that goes.

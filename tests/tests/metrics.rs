@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use coffer_client::Credentials;
+use coffer_client::{Credentials, SiteChange};
 use coffer_proto::v1::SignRecordRequest;
 use coffer_server::{METRIC_FAMILIES, RepairRun, Service, serve_metrics};
-use coffer_tests::{Deployment, Wire, bucket_name, pattern};
+use coffer_tests::{Deployment, Wire, bucket_name, fast_sites_and, pattern};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -170,6 +170,28 @@ async fn nothing_else_is_served_there() {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let (status, _) = ask(stream, "/metrics/../etc").await.unwrap();
     assert_eq!(status, "HTTP/1.1 404 Not Found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_that_is_retired_is_in_no_figure_any_more_and_one_that_is_silent_is() {
+    let deployment = Deployment::six_sites().await;
+    let operator = deployment.operator().await;
+    operator.add_site(&fast_sites_and(&[("hel1", "FI")]), None).await.unwrap();
+    operator.change_site("mad1", SiteChange::Drain).await.unwrap();
+    deployment.service().repair(RepairRun::default(), &|_| ()).await.unwrap();
+    let port = serve(deployment.service(), "127.0.0.1:0").await;
+    assert!(
+        figures(port).await.contains(r#"coffer_site_up{site="mad1"} 1"#),
+        "it is drained, and still there"
+    );
+    operator.change_site("mad1", SiteChange::Retire).await.unwrap();
+    operator.set_site_alive("par1", false).await.unwrap();
+    let text = figures(port).await;
+    let of_it: Vec<&str> = text.lines().filter(|line| line.contains(r#"site="mad1""#)).collect();
+    assert_eq!(of_it, Vec::<&str>::new());
+    let down: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("coffer_site_up{") && line.ends_with(" 0")).collect();
+    assert_eq!(down, [r#"coffer_site_up{site="par1"} 0"#], "two would be critical");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
+use coffer_client::profile::Profile;
 use coffer_client::{CallError, Client, GetError};
 use coffer_model::{BucketName, Degraded, ResidencyPolicy};
 use coffer_server::{SiteAuthority, write_site_files};
@@ -107,6 +108,26 @@ impl Kept {
             assert!(same, "{key} {when}: {:?}", read.map(|read| read.len()));
         }
     }
+}
+
+/// What `coffer site ls` prints for the operator.
+async fn listed(deployment: &Deployment) -> String {
+    let program = Path::new(PROGRAM).with_file_name("coffer");
+    assert!(program.exists(), "build the programs first: cargo build --workspace --bins");
+    let profile = deployment.scratch().join("operator");
+    Profile::at(&profile).save_operator(deployment.operator_credentials()).unwrap();
+    let mut command = Command::new(program);
+    command.args(["-q", "site", "ls", "--config-dir"]).arg(profile).env_clear();
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Whether the list says of a site that it is so, and nothing else.
+fn says(listed: &str, n: usize, state: &str) -> bool {
+    let line = listed.lines().find(|line| line.starts_with(&format!("s{n} ")));
+    line.is_some_and(|line| line.contains(&format!(" {state}  ")))
 }
 
 /// Waits until the deployment sees a site alive, or down.
@@ -295,6 +316,13 @@ impl Six {
             let missed_nothing = n > 3;
             assert!(!missed_nothing || (site.damaged, site.reported) == (0, 0), "{site:?}");
         }
+        // An operator reads the same.
+        let listed = listed(&self.deployment).await;
+        for n in 0..6 {
+            let small = n == 3 && says(&listed, n, "alive, full");
+            let state = if down.contains(&n) { "down" } else { "alive" };
+            assert!(small || says(&listed, n, state), "s{n} is not {state}:\n{listed}");
+        }
     }
 
     /// Puts and gets go on, and amid them this happens to one pod.
@@ -335,6 +363,8 @@ impl Six {
         // Less is left than one shard takes: the reserve for deletes is not room.
         assert!(full.free_bytes.is_some_and(|free| free < 1 << 20), "{full:?}");
         assert!(full.volume_bytes < u64::from(SMALL_MIB) << 20, "{full:?}");
+        let listed = listed(&self.deployment).await;
+        assert!(full.full && says(&listed, 3, "alive, full"), "{listed}");
         let other = self.deployment.site("s4").await;
         assert!(other.free_bytes.is_none_or(|free| free > 1 << 20), "{other:?}");
         assert!(other.volume_bytes > u64::from(SMALL_MIB) << 20, "the others took more: {other:?}");

@@ -2,9 +2,11 @@
 //! deleted object comes back with them. Sites that were merely away are not.
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use coffer_client::{CallError, GetError};
-use coffer_server::{OpenError, RecoverError, RecoveryKit};
+use coffer_server::{OpenError, RecoverError, RecoveryKit, RepairRun};
 use coffer_tests::{
     Deployment, TenantClient, bucket_name, copy_tree, cut, object_key, pattern, replace_tree, volumes,
 };
@@ -108,6 +110,39 @@ async fn older_copies_of_two_sites_are_quarantined_and_named_and_no_deleted_obje
     assert_eq!(story.leaves("site_quarantine").await, 2);
     assert_eq!(story.quarantined().await, ["fra1", "par1"]);
     assert_eq!(story.leaves("site_quarantine").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_at_an_older_site_is_said_to_be_in_quarantine_and_silent_only_while_it_is_silent() {
+    let mut story = Story::begin().await;
+    story.rewind(&["fra1"]);
+    story.start().await;
+    let striped = object_key(&key(3));
+    let states = async |verify| {
+        let ledger = story.tenant.client.stat_shards(&bucket_name("things"), &striped, verify).await.unwrap();
+        assert_eq!(
+            (ledger.redundancy < ledger.promised),
+            ledger.states.iter().any(|s| s.site == "fra1" && s.state != "listed")
+        );
+        let mut by_site: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for state in ledger.states {
+            by_site.entry(state.site).or_default().insert(state.state);
+        }
+        let at_it: Vec<String> = by_site.remove("fra1").unwrap().into_iter().collect();
+        let elsewhere: BTreeSet<String> = by_site.into_values().flatten().collect();
+        (at_it, elsewhere.into_iter().collect::<Vec<_>>())
+    };
+    let told = |at_it: &str, elsewhere: &str| (vec![at_it.to_owned()], vec![elsewhere.to_owned()]);
+    assert_eq!(states(false).await, told("quarantined", "listed"));
+    assert_eq!(states(true).await, told("quarantined", "verified"));
+    let operator = story.deployment.operator().await;
+    operator.set_site_alive("fra1", false).await.unwrap();
+    assert_eq!(states(false).await, told("silent", "listed"));
+    operator.set_site_alive("fra1", true).await.unwrap();
+    assert_eq!(states(false).await, told("quarantined", "listed"));
+    story.deployment.service().repair(RepairRun::default(), &|_| ()).await.unwrap();
+    assert_eq!(story.quarantined().await, Vec::<String>::new());
+    assert_eq!(states(false).await, told("listed", "listed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -126,7 +126,7 @@ async fn make(wire: &Wire, call: &str, tenant: Option<TenantId>) -> Result<(), S
             wire.log.get_checkpoint(request).await.map(drop)
         }
         "Log/GetLeaf" => wire.log.get_leaf(GetLeafRequest { tenant, index: 0, size: 1 }).await.map(drop),
-        "Sites/ListSites" => wire.sites.list_sites(ListSitesRequest {}).await.map(drop),
+        "Sites/ListSites" => wire.sites.list_sites(ListSitesRequest::default()).await.map(drop),
         "Sites/SetSiteAlive" => {
             let request = SetSiteAliveRequest { name: "fra1".to_owned(), alive: false };
             wire.sites.set_site_alive(request).await.map(drop)

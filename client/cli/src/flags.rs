@@ -139,8 +139,9 @@ pub(crate) enum Command {
     Drill(DrillCommand),
     /// How durable and available the data is, and how long a restoration takes, by a model.
     ///
-    /// Of the buckets of this tenant and the sites of its service; with --tier
-    /// of sites that are only supposed, without asking any service.
+    /// Of the buckets of this tenant and the sites of its service; with --tier of sites that are only
+    /// supposed. Beside each input stands where it is from: `given` by a flag, `measured` by what and
+    /// when, or `supposed`, with what would measure it.
     #[cfg(feature = "embedded")]
     #[command(after_help = "Example: coffer durability --losses-per-year 0.02 --repair 3d --gib 500")]
     Durability(DurabilityFlags),
@@ -330,10 +331,10 @@ pub(crate) struct ServeFlags {
 #[derive(Args)]
 pub(crate) struct PolicyFlags {
     /// Country code, EU or EEA in which bytes may lie; repeat it for several [default: all].
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "PLACE", value_parser = Jurisdiction::typed)]
     pub(crate) allow: Vec<Jurisdiction>,
     /// Country code, EU or EEA in which no byte may lie.
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "PLACE", value_parser = Jurisdiction::typed)]
     pub(crate) deny: Vec<Jurisdiction>,
     /// Lowest tier of a site: I, II, III or IV [default: I].
     #[arg(long, value_name = "TIER")]
@@ -500,7 +501,9 @@ pub(crate) enum ObjectCommand {
     /// Describe an object and where it lies.
     ///
     /// With --shards, where each shard lies and in what state: `listed` (its site says so), `verified` (it
-    /// was read just now), `missing`, `damaged`, or `silent` (the site does not answer).
+    /// was read just now), `missing`, `damaged`, `silent` (the site does not answer), or `quarantined` (the
+    /// site answers, but came back older than it was: what it has does not count until a repair has compared it).
+    /// Exit code 3 if anything is not as promised: not listed or verified, or out of place.
     #[command(after_help = "Example: coffer object stat documents/2026/report.pdf --shards --verify")]
     Stat {
         /// BUCKET/KEY.

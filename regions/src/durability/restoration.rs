@@ -23,6 +23,8 @@ pub struct Rates {
     pub client: f64,
     /// Objects a second that a rebuild of the catalogue enters.
     pub rebuild: f64,
+    /// Bytes a second that a repair reads and writes together.
+    pub repair: f64,
     /// Seconds until the custodians have opened the root key.
     pub custodians: f64,
 }
@@ -81,7 +83,7 @@ pub fn restoration(
     let standing = sites.checked_sub(lost).filter(|standing| *standing >= k && lost <= m)?;
     let links = f64::from(standing) * rates.site;
     let custodians =
-        Step { name: "custodians open the root key", seconds: rates.custodians, formula: "stated" };
+        Step { name: "custodians open the root key", seconds: rates.custodians, formula: "an input" };
     let catalogue = Step {
         name: "the catalogue is rebuilt",
         seconds: stored.objects / rates.rebuild,
@@ -96,12 +98,13 @@ pub fn restoration(
         Scenario::Sites(0) => Vec::new(),
         Scenario::Sites(_) => {
             // Any k shards bring back all that a stripe lost; at worst every
-            // stripe had one there.
+            // stripe had one at each site that is gone.
             let stored_there = stored.bytes * f64::from(k + m) / f64::from(k) / f64::from(sites);
+            let moved = stored.bytes * (1.0 + f64::from(lost) / f64::from(k));
             vec![data(
                 "lost shards are made again",
-                "max(bytes / (sites left * site rate), bytes / decode rate, bytes of one site / site rate)",
-                stored_there / rates.site,
+                "max(bytes / (sites left * site rate), bytes / decode rate, bytes of one site / site rate, bytes * (1 + lost / k) / repair rate)",
+                (stored_there / rates.site).max(moved / rates.repair),
             )]
         }
         Scenario::Cold(_) => vec![
@@ -122,7 +125,8 @@ mod tests {
     use super::*;
 
     const STORED: Stored = Stored { objects: 1e6, bytes: 6e12 };
-    const RATES: Rates = Rates { site: 1e8, decode: 1e9, client: 1e9, rebuild: 1e4, custodians: 3600.0 };
+    const RATES: Rates =
+        Rates { site: 1e8, decode: 1e9, client: 1e9, rebuild: 1e4, repair: 1e9, custodians: 3600.0 };
 
     fn seconds(scenario: Scenario) -> Option<f64> {
         restoration(scenario, Geometry::DEFAULT, 6, STORED, RATES).map(|all| all.seconds())
@@ -133,6 +137,10 @@ mod tests {
         assert_eq!(seconds(Scenario::Catalogue), Some(3600.0 + 100.0));
         // A replaced site takes 1.5e12 bytes at 1e8; four that are left read 6e12 at 4e8.
         assert_eq!(seconds(Scenario::Sites(2)), Some(15_000.0));
+        // A repair that is held to a quarter of the reading moves half as much again.
+        let gentle = Rates { repair: 1e8, ..RATES };
+        let again = restoration(Scenario::Sites(2), Geometry::DEFAULT, 6, STORED, gentle).unwrap();
+        assert_eq!(again.seconds(), 90_000.0);
         assert_eq!(seconds(Scenario::Cold(2)), Some(3600.0 + 100.0 + 15_000.0));
         let slow_client = Rates { client: 1e8, ..RATES };
         let cold = restoration(Scenario::Cold(2), Geometry::DEFAULT, 6, STORED, slow_client).unwrap();

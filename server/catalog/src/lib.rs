@@ -26,7 +26,8 @@ pub use error::{
     BucketError, CatalogError, CommitError, OpenCatalogError, ReplaceError, StorageError, TombstoneError,
 };
 pub use rows::{
-    BucketRow, ChallengeCounts, ChallengeRow, Counts, DrawnChallenge, FactRow, Leaf, ListRow, ManifestRow,
-    NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, Striped, TombstoneRow, VersionRow,
+    BucketRow, ChallengeCounts, ChallengeRow, Content, Counts, DrawnChallenge, FactRow, Leaf, ListRow,
+    ManifestRow, NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, Striped,
+    TombstoneRow, VersionRow,
 };
 pub use writer::Grouping;

@@ -4,7 +4,8 @@ use coffer_model::{RecordId, VersionId};
 
 use crate::operations::repair;
 use crate::{
-    BucketError, BucketRow, Catalog, CatalogError, Leaf, ManifestRow, ReplaceError, Striped, VersionRow,
+    BucketError, BucketRow, Catalog, CatalogError, Content, Leaf, ManifestRow, ReplaceError, Striped,
+    VersionRow,
 };
 
 impl Catalog {
@@ -100,6 +101,15 @@ impl Catalog {
     /// [`CatalogError`].
     pub async fn striped(&self) -> Result<Striped, CatalogError> {
         self.readers().read(repair::striped).await
+    }
+
+    /// How many versions there are, hidden ones included, and how long they
+    /// are together; a look at every row, so not for every request.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn content(&self) -> Result<Content, CatalogError> {
+        self.readers().read(repair::content).await
     }
 
     /// Whether a version is there and no tombstone covers it.

@@ -221,6 +221,15 @@ pub struct Striped {
     pub bytes: u64,
 }
 
+/// Versions of every kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// How many, hidden ones included.
+    pub versions: u64,
+    /// Bytes of their contents.
+    pub bytes: u64,
+}
+
 /// A part of what the sites hold, on its way into a new catalogue.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RebuildBatch {

@@ -117,8 +117,11 @@ impl Coded for SiteChangeError {
         match self {
             Self::NoSite(_) => Code::NotFound,
             Self::NameTaken(_) => Code::AlreadyExists,
-            Self::NotOne(_) | Self::Form(_) | Self::Certificate => Code::InvalidArgument,
-            Self::Standing { .. }
+            Self::NoneNew | Self::NotInFile(_) | Self::Several(_) | Self::Form(_) | Self::Certificate => {
+                Code::InvalidArgument
+            }
+            Self::Retired(_)
+            | Self::Standing { .. }
             | Self::Needed { .. }
             | Self::NeededByTenant { .. }
             | Self::NeededByHidden { .. }

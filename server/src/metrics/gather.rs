@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use coffer_catalog::CatalogError;
 use coffer_model::Timestamp;
+use coffer_regions::Standing;
 use tonic::Code;
 
 use super::appends::BOUNDS;
@@ -164,7 +165,9 @@ impl Service {
 
     async fn site_figures(&self, text: &mut Text) {
         let mut all = Vec::new();
-        for listed in self.sites.listed() {
+        // A retired site stays on the list for life and is no trouble of anybody's.
+        let stays = self.sites.listed().iter().filter(|listed| listed.standing != Standing::Retired);
+        for listed in stays {
             let site = &listed.address.site;
             all.push((site, self.sites.state(site.id).await));
         }

@@ -11,6 +11,7 @@ use super::marks::Marks;
 use super::pace::Pace;
 use super::{RepairBudget, RepairError, RepairReport, Told};
 use crate::jobs::Job;
+use crate::measured::Timed;
 use crate::service::Service;
 
 /// How a repair is run.
@@ -55,6 +56,10 @@ pub(crate) struct Status {
     pub(crate) running: bool,
     pub(crate) progress: RepairProgress,
     pub(crate) began: Option<Timestamp>,
+    /// The same by the monotonic clock.
+    began_at: Duration,
+    /// How long the last run took that moved anything.
+    timed: Option<Timed>,
     pub(crate) ended: Option<Timestamp>,
     /// The last round that ended.
     pub(crate) last: Option<RepairReport>,
@@ -84,7 +89,9 @@ impl Service {
         {
             let mut status = self.repair_status_mut();
             let began = Some(self.host.clock.now());
-            *status = Status { running: true, began, last: status.last.take(), ..Status::default() };
+            let (last, timed) = (status.last.take(), status.timed);
+            let began_at = self.host.clock.monotonic();
+            *status = Status { running: true, began, began_at, last, timed, ..Status::default() };
         }
         let outcome = self.rounds(run, told).await;
         let trouble = outcome.as_ref().err().map(ToString::to_string);
@@ -95,8 +102,16 @@ impl Service {
         status.running = false;
         status.ended = Some(self.host.clock.now());
         status.trouble = trouble;
+        status.timed = self.timed(status.progress.bytes, status.began_at).or(status.timed);
         let progress = status.progress.clone();
         outcome.map(|report| (report, progress))
+    }
+
+    /// How fast the repair is that runs now, or the last one that moved anything was.
+    pub(crate) fn repair_timed(&self) -> Option<Timed> {
+        let status = self.repair_status();
+        let now = if status.running { self.timed(status.progress.bytes, status.began_at) } else { None };
+        now.or(status.timed)
     }
 
     /// How far the repair is that runs now, or ran last.

@@ -1,19 +1,23 @@
 //! `coffer durability`: the model of `coffer_regions::durability` over the
-//! policies and sites that there are, with every input and formula beside the
-//! figures.
+//! policies and sites that there are, with every input, where it is from, and
+//! every formula beside the figures.
+
+mod inputs;
+mod records;
+mod trial;
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use coffer_client::SiteInfo;
+use coffer_client::{Client, Measured, SiteInfo};
 use coffer_model::{Degraded, FailureDomain, Geometry, ResidencyPolicy, SiteDescription, Tier};
-use coffer_regions::Codec;
 use coffer_regions::durability::{
-    Chain, Crews, NOT_COVERED, Rates, Restoration, Scenario, Stored, at_least_up, restoration,
-    tier_availability,
+    Chain, Crews, NOT_COVERED, Restoration, Scenario, at_least_up, restoration, tier_availability,
 };
 use serde_json::{Value, json};
 
+use self::inputs::{Inputs, Known};
+use self::records::Records;
+use self::trial::Trial;
 use super::policy;
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -39,6 +43,8 @@ struct Figures {
     any: Loss,
     readable: f64,
     writable: f64,
+    /// Seconds until one lost site is made good.
+    repair: f64,
 }
 
 struct Loss {
@@ -66,12 +72,12 @@ impl Loss {
 }
 
 pub(super) async fn run(context: &Context<'_>, flags: DurabilityFlags) -> Result<Exit, Failure> {
-    let (subjects, stored) = subjects(context, &flags).await?;
-    let rates = rates(context, &flags)?;
-    tell_inputs(context, &flags, stored, rates);
+    let (subjects, known) = known(context, &flags).await?;
+    let inputs = Inputs::of(&flags, known);
+    inputs.tell(context);
     for subject in &subjects {
-        let figures = figures(subject, &flags)?;
-        let restorations = restorations(subject, &flags, stored, rates)?;
+        let figures = figures(subject, &flags, &inputs)?;
+        let restorations = restorations(subject, &flags, &inputs)?;
         tell(context, subject, &figures, &restorations);
     }
     context.output.text("\nnot covered by this model:");
@@ -80,9 +86,8 @@ pub(super) async fn run(context: &Context<'_>, flags: DurabilityFlags) -> Result
     Ok(Exit::Success)
 }
 
-/// The policies to speak about, and the bytes that lie under them.
-async fn subjects(context: &Context<'_>, flags: &DurabilityFlags) -> Result<(Vec<Subject>, f64), Failure> {
-    let stated = flags.gib.map(|gib| gib * GIB);
+/// The policies to speak about, and what is known about what lies under them.
+async fn known(context: &Context<'_>, flags: &DurabilityFlags) -> Result<(Vec<Subject>, Known), Failure> {
     if !flags.tiers.is_empty() {
         let policy = ResidencyPolicy {
             allow: Vec::new(),
@@ -92,25 +97,52 @@ async fn subjects(context: &Context<'_>, flags: &DurabilityFlags) -> Result<(Vec
             degraded: Degraded::Refuse,
         };
         let subject = Subject { name: "supposed sites".to_owned(), policy, tiers: flags.tiers.clone() };
-        return Ok((vec![subject], stated.unwrap_or(100.0 * GIB)));
+        let recorded = Records::of_files(flags, None)?.recorded();
+        let (trial, now) = (Trial::decoding(context, flags)?, context.clock.now());
+        return Ok((vec![subject], Known { service: None, volumes: None, recorded, trial, now }));
     }
-    let (client, _) = context.tenant_unchecked().await?;
-    let sites = client.list_sites().await?;
-    let mut subjects = Vec::new();
-    for bucket in client.list_buckets().await? {
-        let tiers = admitted(&bucket.policy, &sites);
-        subjects.push(Subject { name: bucket.name.to_string(), policy: bucket.policy, tiers });
-    }
+    let (client, tenant) = context.tenant_unchecked().await?;
+    let signer = tenant.log_key()?;
+    let records = Records::of_files(flags, Some(signer.clone()))?;
+    let (sites, service) = measured(context, &client).await?;
+    let now = context.clock.now();
+    let buckets = client.list_buckets().await?;
+    let subjects: Vec<Subject> = buckets
+        .iter()
+        .map(|bucket| {
+            let tiers = admitted(&bucket.policy, &sites);
+            Subject { name: bucket.name.to_string(), policy: bucket.policy.clone(), tiers }
+        })
+        .collect();
     if subjects.is_empty() {
         return Err(Failure::new("this tenant has no bucket, and so no policy to speak about")
             .next("create one with `coffer bucket create`, or suppose sites with --tier"));
     }
-    // What the volumes hold is coded, and of all tenants; the default geometry
-    // says how much of it is data.
+    let recorded = records.and_of_shelf(context, &client, &buckets, &signer).await.recorded();
+    let mut trial = Trial::decoding(context, flags)?;
+    if let Some(bytes) = flags.measure {
+        trial = trial.and_reading(context, &client, &buckets, bytes).await?;
+    }
+    // For a service that does not count what it holds. What the volumes hold is
+    // coded; the default geometry says how much of it is data.
     let volumes: f64 = sites.iter().map(|site| wide(site.volume_bytes)).sum();
-    let default = Geometry::DEFAULT;
-    let share = part(default.k()) / part(default.n());
-    Ok((subjects, stated.unwrap_or(volumes * share)))
+    let share = part(Geometry::DEFAULT.k()) / part(Geometry::DEFAULT.n());
+    Ok((subjects, Known { service, volumes: Some(volumes * share), recorded, trial, now }))
+}
+
+/// What the service counted: as its operator, if this profile is that too, for
+/// a tenant is told of its own versions only.
+async fn measured(
+    context: &Context<'_>,
+    client: &Client,
+) -> Result<(Vec<SiteInfo>, Option<Measured>), Failure> {
+    if let Ok(credentials) = context.profile.operator()
+        && let Ok(operator) = context.connect(&credentials).await
+        && let Ok(told) = operator.list_sites_measured().await
+    {
+        return Ok(told);
+    }
+    Ok(client.list_sites_measured().await?)
 }
 
 /// The tiers of the sites that a policy admits, one of each failure domain.
@@ -129,14 +161,16 @@ fn admitted(policy: &ResidencyPolicy, sites: &[SiteInfo]) -> Vec<Tier> {
     admitted.filter(|site| domains.insert(site.domain.clone())).map(|site| site.tier).collect()
 }
 
-fn figures(subject: &Subject, flags: &DurabilityFlags) -> Result<Figures, Failure> {
+fn figures(subject: &Subject, flags: &DurabilityFlags, inputs: &Inputs) -> Result<Figures, Failure> {
     let geometry = subject.policy.geometry;
     let (k, m) = geometry.into();
     let sites = count(subject)?;
     let crews = if flags.parallel_repairs { Crews::Each } else { Crews::One };
-    let repairs = YEAR / wide(flags.repair.0).max(1.0);
+    let again = restoration(Scenario::Sites(1), geometry, sites, inputs.stored(), inputs.rates());
+    let repair = inputs.repair(again.map_or(0.0, |all| all.seconds()));
+    let repairs = YEAR / repair.max(1.0);
     let chain = |sites: u8| {
-        let chain = Chain::new(sites, m, flags.losses_per_year, repairs, crews);
+        let chain = Chain::new(sites, m, inputs.losses(), repairs, crews);
         chain.map(Loss::of).map_err(|error| Failure::usage(error.to_string()))
     };
     let mut up: Vec<f64> = subject.tiers.iter().map(|tier| tier_availability(*tier)).collect();
@@ -153,6 +187,7 @@ fn figures(subject: &Subject, flags: &DurabilityFlags) -> Result<Figures, Failur
         any: chain(sites)?,
         readable: at_least_up(geometry.k(), worst),
         writable: at_least_up(needed, &up),
+        repair,
     })
 }
 
@@ -176,11 +211,10 @@ type Restorations = Vec<(String, Option<Restoration>)>;
 fn restorations(
     subject: &Subject,
     flags: &DurabilityFlags,
-    stored: f64,
-    rates: Rates,
+    inputs: &Inputs,
 ) -> Result<Restorations, Failure> {
     let sites = count(subject)?;
-    let stored = Stored { objects: flags.objects, bytes: stored };
+    let (stored, rates) = (inputs.stored(), inputs.rates());
     let lost = flags.lost;
     let scenarios = [
         ("the catalogue is lost".to_owned(), Scenario::Catalogue),
@@ -189,89 +223,6 @@ fn restorations(
     ];
     let of = |(name, scenario)| (name, restoration(scenario, subject.policy.geometry, sites, stored, rates));
     Ok(scenarios.into_iter().map(of).collect())
-}
-
-fn rates(context: &Context<'_>, flags: &DurabilityFlags) -> Result<Rates, Failure> {
-    let decode = match flags.decode_rate {
-        Some(stated) => stated * MIB,
-        None => measured_decode(context)?,
-    };
-    Ok(Rates {
-        site: flags.site_rate * MIB,
-        decode,
-        client: flags.client_rate * MIB,
-        rebuild: flags.rebuild_rate,
-        custodians: wide(flags.custodians.0),
-    })
-}
-
-/// Decodes 64 MiB in stripes of 4 MiB, the first m data shards missing, with
-/// one core; the rate of the best of three rounds, bytes a second.
-fn measured_decode(context: &Context<'_>) -> Result<f64, Failure> {
-    let broken = |error: coffer_regions::CodecError| Failure::new(error.to_string());
-    let codec = Codec::new(Geometry::DEFAULT).map_err(broken)?;
-    let plain = vec![0xa5; 4 << 20];
-    let stripe = codec.encode(&plain).map_err(broken)?;
-    let lost = Geometry::DEFAULT.m();
-    let shards: Vec<Option<Bytes>> =
-        stripe.shards.into_iter().enumerate().map(|(at, shard)| (at >= lost).then_some(shard)).collect();
-    let mut best = f64::INFINITY;
-    for _ in 0..3 {
-        let start = context.clock.monotonic();
-        for _ in 0..16 {
-            codec.decode(shards.clone(), plain.len()).map_err(broken)?;
-        }
-        best = best.min((context.clock.monotonic() - start).as_secs_f64());
-    }
-    Ok(64.0 * MIB / best.max(1e-9))
-}
-
-fn tell_inputs(context: &Context<'_>, flags: &DurabilityFlags, stored: f64, rates: Rates) {
-    let crews =
-        if flags.parallel_repairs { "each lost site by itself" } else { "one lost site after the other" };
-    let decoded = if flags.decode_rate.is_some() { "stated" } else { "measured now, one core" };
-    let out = context.output;
-    out.text("inputs:");
-    out.text(format_args!(
-        "  {} losses of a site in a year, repaired in {}, {crews}",
-        flags.losses_per_year,
-        time(wide(flags.repair.0))
-    ));
-    out.text(format_args!("  {:.0} objects of {:.2} GiB together", flags.objects, stored / GIB));
-    out.text(format_args!(
-        "  {:.0} MiB/s to a site, {:.0} MiB/s decoded ({decoded}), {:.0} MiB/s to the client",
-        rates.site / MIB,
-        rates.decode / MIB,
-        rates.client / MIB
-    ));
-    out.text(format_args!(
-        "  {:.0} objects/s into a catalogue, {} for the custodians",
-        rates.rebuild,
-        time(rates.custodians)
-    ));
-    out.text("formulae: loss, birth-death chain solved by uniformisation; mean, its first passage (Trivedi); ~, leading term (Patterson et al., Angus); availability, Poisson binomial over the tiers");
-    out.object(&json!({
-        "inputs": {
-            "losses_per_year": flags.losses_per_year,
-            "repair_seconds": flags.repair.0,
-            "parallel_repairs": flags.parallel_repairs,
-            "objects": flags.objects,
-            "bytes": stored,
-            "site_bytes_per_second": rates.site,
-            "client_bytes_per_second": rates.client,
-            "decode_bytes_per_second": rates.decode,
-            "decode_rate": decoded,
-            "rebuild_objects_per_second": rates.rebuild,
-            "custodian_seconds": rates.custodians,
-        },
-        "formulae": {
-            "loss_in_a_year": "birth-death chain, uniformisation",
-            "mean_years_to_loss": "birth-death chain, mean first passage",
-            "approximate_years_to_loss": "leading term for repairs much faster than losses",
-            "readable": "Poisson binomial: at least k of the n worst sites up",
-            "writable": "Poisson binomial: at least n sites up, or k + 1 where the policy accepts it",
-        },
-    }));
 }
 
 fn tell(context: &Context<'_>, subject: &Subject, figures: &Figures, restorations: &Restorations) {
@@ -288,6 +239,7 @@ fn tell(context: &Context<'_>, subject: &Subject, figures: &Figures, restoration
             loss.in_a_year, loss.mean_years, loss.approximate_years
         ));
     }
+    out.text(format_args!("  a lost site is made good in {}", time(figures.repair)));
     out.text(format_args!(
         "  readable {:.7} %, writable {:.5} % of the time",
         figures.readable * 100.0,
@@ -326,6 +278,7 @@ fn tell(context: &Context<'_>, subject: &Subject, figures: &Figures, restoration
         "striped_object": figures.striped.object(),
         "small_object": figures.small.object(),
         "any_object": figures.any.object(),
+        "repair_seconds": figures.repair,
         "readable": figures.readable,
         "writable": figures.writable,
         "restorations": restorations.iter().map(scenario).collect::<Vec<_>>(),

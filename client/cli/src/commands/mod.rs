@@ -31,6 +31,7 @@ mod serve;
 mod site;
 #[cfg(feature = "embedded")]
 mod site_enroll;
+mod site_list;
 mod tenant;
 #[cfg(feature = "embedded")]
 mod trial;

@@ -92,7 +92,7 @@ pub(super) async fn run(context: &Context<'_>, flags: ServeFlags) -> Result<Exit
 
 /// The fleet whose pods are the sites: a node for each site of the site file.
 async fn fleet(context: &Context<'_>, flags: &ServeFlags) -> Result<Home, Failure> {
-    let sites = sites(flags.sites.as_deref())?;
+    let sites = sites_of_nodes(flags.sites.as_deref(), &flags.data_dir)?;
     let mut wanted = Wanted::of(&sites, flags.fleet_listen);
     (wanted.spare, wanted.rebuild_after) = (flags.fleet_spare, flags.fleet_rebuild_after.0);
     wanted.runtime = flags.fleet_runtime;
@@ -331,6 +331,15 @@ pub(super) fn sites(file: Option<&Path>) -> Result<SiteFile, Failure> {
                 .advise("nothing was founded", "mend the site file")
         }
     }
+}
+
+/// The site file of a fleet's nodes. It is read with every start: nodes that are there stand where they stand.
+pub(super) fn sites_of_nodes(file: Option<&Path>, data_dir: &Path) -> Result<SiteFile, Failure> {
+    let Some(path) = file else { return sites(None) };
+    let text = files::read_small(path, SITE_FILE_LIMIT)?;
+    let nodes = data_dir.join("fleet").join("nodes");
+    SiteFile::parse_where_some_are(&String::from_utf8_lossy(&text), |name| nodes.join(name).exists())
+        .advise("nothing was started", "mend the site file")
 }
 
 /// Founds a deployment. The shares, then the passphrase slot, then the

@@ -4,6 +4,7 @@ use coffer_client::profile::ProfileError;
 use coffer_client::{CallError, Client, DeclaredCertificate, RebalanceOptions, SiteChange, SiteInfo};
 use serde_json::{Value, json};
 
+use super::site_list::{free, lines, state};
 use crate::context::Context;
 use crate::exit::{Advise as _, Exit, Failure};
 use crate::flags::SiteCommand;
@@ -27,6 +28,7 @@ fn object(site: &SiteInfo) -> Value {
         "read_only": site.read_only,
         "dead_bytes": site.dead_bytes,
         "free_bytes": site.free_bytes,
+        "full": site.full,
         "written_bytes": site.written_bytes,
         "known_damage": site.known_damage,
         "unnamed_shards": site.unnamed_shards.map(|(shards, _)| shards),
@@ -38,24 +40,9 @@ fn object(site: &SiteInfo) -> Value {
 pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<Exit, Failure> {
     match command {
         SiteCommand::Ls => {
-            for site in anybody(context).await?.list_sites().await? {
-                context.output.object(&object(&site));
-                let state = match (site.alive, site.quarantined) {
-                    (_, true) => "quarantined",
-                    (true, false) => "alive",
-                    (false, false) => "down",
-                };
-                context.output.text(format_args!(
-                    "{:<12} {} tier {:<3} {state:<11} {:>9} records {:>12}  damaged {} reported {}",
-                    site.name,
-                    site.country,
-                    site.tier.to_string(),
-                    site.records,
-                    bytes_text(site.volume_bytes),
-                    site.damaged,
-                    site.reported,
-                ));
-            }
+            let sites = anybody(context).await?.list_sites().await?;
+            sites.iter().for_each(|site| context.output.object(&object(site)));
+            lines(&sites).iter().for_each(|line| context.output.text(line));
         }
         SiteCommand::Show { name } => show(context, &name).await?,
         SiteCommand::Add { file, name } => {
@@ -86,9 +73,10 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
         }
         SiteCommand::Certify { name, tier, issuer, number, from, until } => {
             let declared = DeclaredCertificate { issuer, number, tier, from, until };
-            let certified = context.operator().await?.certify_site(&name, declared).await;
+            let client = context.operator().await?;
+            let certified = client.certify_site(&name, declared).await;
             let word = format!("has a declared certificate of tier {tier} until {until}");
-            told(context, &named(certified, "nothing was declared")?, &word);
+            told(context, &still_there(&client, &name, certified, "nothing was declared").await?, &word);
         }
         #[cfg(feature = "embedded")]
         SiteCommand::Authority { authority, data_dir } => {
@@ -107,18 +95,6 @@ pub(super) async fn run(context: &Context<'_>, command: SiteCommand) -> Result<E
 /// No site file comes near. In bytes.
 pub(super) const SITE_FILE_LIMIT: u64 = 1 << 20;
 
-/// A word or two for how a site is.
-fn state(site: &SiteInfo) -> String {
-    let answers = if site.alive { "alive" } else { "down" };
-    match site.standing.as_str() {
-        "retired" => "retired".to_owned(),
-        _ if site.quarantined => format!("{answers}, quarantined"),
-        "active" if site.read_only => format!("{answers}, read-only"),
-        "active" => answers.to_owned(),
-        standing => format!("{answers}, {standing}"),
-    }
-}
-
 async fn show(context: &Context<'_>, name: &str) -> Result<(), Failure> {
     let sites = anybody(context).await?.list_sites().await?;
     let Some(site) = sites.into_iter().find(|site| site.name == name) else {
@@ -129,7 +105,6 @@ async fn show(context: &Context<'_>, name: &str) -> Result<(), Failure> {
     context.output.object(&object(&site));
     let seen =
         site.last_seen.map_or_else(|| "not since the service started".to_owned(), |time| time.to_string());
-    let free = site.free_bytes.map_or_else(|| "unknown".to_owned(), bytes_text);
     let line = |name: &str, value: &str| context.output.text(format_args!("{name:<12} {value}"));
     line("site", &site.name);
     line("id", &site.id.to_string());
@@ -139,7 +114,7 @@ async fn show(context: &Context<'_>, name: &str) -> Result<(), Failure> {
     line("records", &site.records.to_string());
     line("stored", &bytes_text(site.volume_bytes));
     line("dead", &bytes_text(site.dead_bytes));
-    line("free", &free);
+    line("free", &free(&site));
     line(
         "written",
         &format!("{} of shards and records since the service started", bytes_text(site.written_bytes)),
@@ -163,9 +138,30 @@ async fn change_site(
     change: SiteChange,
     word: &str,
 ) -> Result<(), Failure> {
-    let changed = context.operator().await?.change_site(name, change).await;
-    told(context, &named(changed, "no site was changed")?, word);
+    let client = context.operator().await?;
+    let changed = client.change_site(name, change).await;
+    let site = still_there(&client, name, changed, "no site was changed").await?;
+    told(context, &site, word);
     Ok(())
+}
+
+/// What is left to do about a site that is retired.
+const AFTER_RETIRED: &str =
+    "nothing is left to do for it; for a site in its place, add one under another name, `coffer site add`";
+
+/// As [`named`], and what it means that a site of that name is gone for good.
+async fn still_there<T>(
+    client: &Client,
+    name: &str,
+    answer: Result<T, CallError>,
+    safe: &str,
+) -> Result<T, Failure> {
+    let retired = |site: &SiteInfo| site.name == name && site.standing == "retired";
+    let gone = match &answer {
+        Err(CallError::Precondition(_)) => client.list_sites().await.is_ok_and(|all| all.iter().any(retired)),
+        _ => false,
+    };
+    named(answer, safe).map_err(|failure| if gone { failure.next(AFTER_RETIRED) } else { failure })
 }
 
 /// What no site of that name means.

@@ -89,7 +89,7 @@ pub(crate) enum FleetCommand {
         /// Name of the node.
         node: String,
         /// Where its disks stand, ISO 3166-1 alpha-2.
-        #[arg(long, value_name = "CC")]
+        #[arg(long, value_name = "CC", value_parser = coffer_model::Country::typed)]
         country: coffer_model::Country,
         /// What it fails together with.
         #[arg(long, value_name = "NAME")]

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use coffer_model::{Day, Tier};
 
+#[cfg(feature = "embedded")]
+use super::values::site_name;
+use super::values::size;
+
 #[derive(Subcommand)]
 pub(crate) enum SiteCommand {
     /// List the sites: any credentials may look.
@@ -57,8 +61,8 @@ pub(crate) enum SiteCommand {
         /// Move it; without, only the plan and its price are shown.
         #[arg(long)]
         run: bool,
-        /// Read and write so many bytes a second at most [default: 256 MiB].
-        #[arg(long, value_name = "BYTES", requires = "run")]
+        /// Read and write so much a second at most, as 100M [default: 256 MiB].
+        #[arg(long, value_name = "SIZE", value_parser = size, requires = "run")]
         rate: Option<u64>,
         /// As fast as it goes, whatever tenants' calls suffer.
         #[arg(long, requires = "run")]
@@ -112,9 +116,10 @@ pub(crate) enum SiteCommand {
     #[command(after_help = "Example: coffer site enroll fra1 --country DE --out ./fra1")]
     Enroll {
         /// Short name of the site.
+        #[arg(value_parser = site_name)]
         name: String,
         /// Where its disks stand, ISO 3166-1 alpha-2.
-        #[arg(long, value_name = "CC")]
+        #[arg(long, value_name = "CC", value_parser = coffer_model::Country::typed)]
         country: coffer_model::Country,
         /// A new directory for the files that the pod is started with.
         #[arg(long, value_name = "DIR")]

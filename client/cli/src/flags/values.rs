@@ -20,6 +20,9 @@ pub(crate) enum ValueError {
     #[cfg(feature = "embedded")]
     #[error("a number above 0 is wanted, for example 0.01")]
     Number,
+    #[cfg(feature = "embedded")]
+    #[error("a site is called by 1 to 32 of a-z, 0-9 and '-', for example fra1")]
+    SiteName,
     #[error("an object is BUCKET/KEY, for example documents/2026/report.pdf")]
     Object,
     #[error(transparent)]
@@ -73,6 +76,12 @@ pub(super) fn day_or_moment(text: &str) -> Result<Timestamp, ValueError> {
 #[cfg(feature = "embedded")]
 pub(super) fn some_seconds(text: &str) -> Result<Seconds, ValueError> {
     seconds(text).and_then(|time| if time.0 > 0 { Ok(time) } else { Err(ValueError::NoTime) })
+}
+
+/// A name that the site file takes.
+#[cfg(feature = "embedded")]
+pub(super) fn site_name(text: &str) -> Result<String, ValueError> {
+    if coffer_server::SiteFile::takes_name(text) { Ok(text.to_owned()) } else { Err(ValueError::SiteName) }
 }
 
 /// One object.
@@ -195,7 +204,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     };
     let number: Option<u64> = digits.parse().ok();
     let bytes = number.and_then(|number| number.checked_mul(1 << shift)).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| "a size is a number of bytes, for example 512M".to_owned())
+    bytes.ok_or_else(|| "a size is a number of bytes above 0, for example 512M".to_owned())
 }
 
 /// A syslog that takes events.
@@ -239,6 +248,14 @@ mod tests {
         assert_eq!(seconds("2d").unwrap(), Seconds(172_800));
         for text in ["", "4", "h", "-4h", "1.5h", "4 h", "4H", "99999999999d", "4é"] {
             assert!(seconds(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_above_zero_and_a_number() {
+        assert_eq!((size("3M").unwrap(), size("7").unwrap()), (3 << 20, 7));
+        for text in ["0", "0M", "", "M", "3X", "-1", "1.5M", "99999999999T"] {
+            assert!(size(text).is_err(), "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::home::{Home, SET, Wanted};
-use crate::commands::serve::sites;
+use crate::commands::serve::sites_of_nodes;
 use crate::commands::{stdin_closed, until_told};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
@@ -15,7 +15,7 @@ use crate::flags::FleetServeFlags;
 
 pub(super) async fn run(context: &Context<'_>, flags: FleetServeFlags) -> Result<Exit, Failure> {
     let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut wanted = Wanted::of(&sites(flags.sites.as_deref())?, flags.listen);
+    let mut wanted = Wanted::of(&sites_of_nodes(flags.sites.as_deref(), &flags.data_dir)?, flags.listen);
     wanted.spare = flags.spare;
     wanted.disk_bytes = flags.disk.unwrap_or(wanted.disk_bytes);
     (wanted.agents, wanted.runtime) = (!flags.no_agents, flags.runtime);

@@ -101,7 +101,9 @@ impl Home {
         pods: &[Pod],
     ) -> Result<SiteFile, Failure> {
         let text = self.site_text(context, data_dir, pods).await?;
-        SiteFile::parse(&text).advise("nothing was founded", "this is a fault of the program")
+        // Where its nodes stand was asked when they came.
+        SiteFile::parse_where_some_are(&text, |_| true)
+            .advise("nothing was founded", "this is a fault of the program")
     }
 
     /// The same as a site file's text.
