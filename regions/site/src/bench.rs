@@ -22,14 +22,14 @@ use crate::host::{HostEntropy, Stopwatch};
 pub(crate) struct BenchFlags {
     /// A directory that does not exist yet, or is empty.
     dir: PathBuf,
-    /// How many records to put.
-    #[arg(long, default_value_t = 1000)]
+    /// How many records to put, at least 1.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     records: u64,
-    /// Body length of each, in bytes.
+    /// Body length of each, in bytes, at most 16777216.
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(0..=16 << 20))]
     bytes: u32,
-    /// How many puts run at the same time.
-    #[arg(long, default_value_t = 64)]
+    /// How many puts run at the same time, 1 to 65536.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1 << 16))]
     putters: u64,
     /// Print the id and digest of each record once it is acknowledged.
     #[arg(long)]

@@ -24,6 +24,7 @@ mod identity;
 mod index;
 mod inspect;
 mod lease;
+mod losses;
 mod options;
 mod parts;
 mod pen;
@@ -33,6 +34,7 @@ pub mod program;
 mod pulse;
 mod receipt;
 mod recover;
+mod report;
 mod retired;
 mod scan;
 mod scrub;
@@ -53,8 +55,9 @@ pub use directory::DirectorySite;
 pub use disk::{Disk, HostDisk, Room};
 pub use group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
 pub use identity::{IdentityError, SiteIdentity};
-pub use inspect::{Inspection, inspect};
+pub use inspect::{CheckpointSeen, Inspection, TornTail, inspect};
 pub use lease::{LeaseError, LeaseFile};
+pub use losses::Loss;
 pub use options::SiteOptions;
 pub use pod::{
     AsListed, Discovery, EndpointsError, EndpointsFile, PodConfigError, PodCredentials, PodOptions,

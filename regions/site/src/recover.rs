@@ -72,7 +72,11 @@ pub(crate) fn scan_site(
     from: From,
 ) -> Result<Recovered, OpenSiteError> {
     let (volumes_dir, ledger) = (dir.volumes(), dir.retired());
-    let files = volume::list_files(&volumes_dir).map_err(OpenSiteError::at(&volumes_dir))?;
+    let files = match volume::list_files(&volumes_dir) {
+        // A look goes on, and says that they are gone; an opening does not.
+        Err(error) if read_only && error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.map_err(OpenSiteError::at(&volumes_dir))?,
+    };
     let found = Retired::read(&ledger, site).map_err(OpenSiteError::at(&ledger))?;
     let (retired, whole) = match found {
         retired::Found::Whole(retired) => (retired, true),
@@ -379,7 +383,7 @@ pub(crate) fn open(
         findings: recovered.findings,
         scanned_bytes: recovered.scanned_bytes,
         torn: recovered.torn,
-        lock,
+        lock: Some(lock),
     };
     Ok((opened, current))
 }

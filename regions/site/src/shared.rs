@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     /// Damage that only the opening saw, since it was cut away or left out.
     pub(crate) opening: Vec<ScrubFinding>,
     /// Keeps other openers out for as long as anything uses the directory.
-    _lock: SiteLock,
+    _lock: Option<SiteLock>,
 }
 
 /// What recovery found, from which the shared state is made.
@@ -68,7 +68,8 @@ pub(crate) struct Opened {
     pub(crate) findings: Vec<ScrubFinding>,
     pub(crate) scanned_bytes: u64,
     pub(crate) torn: Vec<Torn>,
-    pub(crate) lock: SiteLock,
+    /// `None` only for a look at a directory that has no file to lock.
+    pub(crate) lock: Option<SiteLock>,
 }
 
 impl Shared {

@@ -149,6 +149,14 @@ impl Drop for SiteLock {
     }
 }
 
+fn take(file: File, how: FlockOperation, path: PathBuf) -> Result<SiteLock, OpenSiteError> {
+    match flock(&file, how) {
+        Ok(()) => Ok(SiteLock(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenSiteError::Locked { path }),
+        Err(error) => Err(OpenSiteError::at(&path)(error.into())),
+    }
+}
+
 /// The paths of a site's directory.
 #[derive(Clone)]
 pub(crate) struct SiteDir {
@@ -202,13 +210,25 @@ impl SiteDir {
 
     /// Takes the lock; it is held for as long as what is returned lives.
     pub(crate) fn lock(&self) -> Result<SiteLock, OpenSiteError> {
-        let path = self.root.join("LOCK");
+        let path = self.lock_file();
         let file = disk::open_lock(&path).map_err(OpenSiteError::at(&path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(SiteLock(file)),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenSiteError::Locked { path }),
-            Err(error) => Err(OpenSiteError::at(&path)(error.into())),
+        take(file, FlockOperation::NonBlockingLockExclusive, path)
+    }
+
+    /// Takes the lock as somebody who only looks: beside others who look, and
+    /// on a disk that takes no writes. `None` where there is no file to lock;
+    /// none is made.
+    pub(crate) fn lock_to_look(&self) -> Result<Option<SiteLock>, OpenSiteError> {
+        let path = self.lock_file();
+        match disk::open_file(&path, true) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(OpenSiteError::at(&path)(error)),
+            Ok(file) => take(file, FlockOperation::NonBlockingLockShared, path).map(Some),
         }
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("LOCK")
     }
 
     /// Makes the directories and, last, the `SITE` file: a directory has one

@@ -203,3 +203,150 @@ fn guarding(shared: &Shared, held: &HeldVolume) -> Result<Vec<RecordId>, SiteErr
     ids.dedup();
     Ok(ids)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use coffer_model::Execution;
+    use coffer_regions::ClearGeometry;
+
+    use super::*;
+    use crate::faults::RecordingDisk;
+    use crate::recover;
+    use crate::site_dir::SiteDir;
+    use crate::write_faults::{Zeros, description};
+    use crate::writer::Writer;
+    use crate::{Disk, SiteOptions};
+
+    const BODY_BYTES: u64 = 1000;
+    const FOREGROUND_BYTES: u64 = 40;
+    const VOLUME_BYTES: u64 = 32 << 10;
+    const RECORDS: u64 = 200;
+
+    /// A site of several volumes, each half dead, and where its records lie.
+    struct HalfDead {
+        shared: Arc<Shared>,
+        pen: Arc<Pen>,
+        lay: BTreeMap<RecordId, u32>,
+        _dir: tempfile::TempDir,
+    }
+
+    fn id(n: u64) -> RecordId {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&n.to_be_bytes());
+        RecordId::from_bytes(bytes)
+    }
+
+    impl HalfDead {
+        fn new() -> Self {
+            let temporary = tempfile::TempDir::new().unwrap();
+            let disk: Arc<dyn Disk> = Arc::new(RecordingDisk::default());
+            let (dir, site) = (SiteDir::new(temporary.path()), description().id);
+            dir.create(site, disk.as_ref()).unwrap();
+            let lock = dir.lock().unwrap();
+            let (opened, current) = recover::open(&dir, site, lock, &disk).unwrap();
+            let options = SiteOptions {
+                disk,
+                volume_bytes: Some(VOLUME_BYTES),
+                checkpoint_bytes: u64::MAX,
+                ..SiteOptions::default()
+            };
+            let shared = Arc::new(Shared::new(opened, &options));
+            let writer = Writer::new(shared.clone(), Arc::new(Zeros), current);
+            let pen = Arc::new(Pen::new(writer, Execution::Inline).unwrap());
+            let mut held = Self { shared, pen, lay: BTreeMap::new(), _dir: temporary };
+            for n in 0..RECORDS {
+                held.put(n);
+            }
+            // Of every three, two are dead.
+            let dead = (0..RECORDS).filter(|n| n % 3 != 0).map(id).collect();
+            held.shared.pulse.asked();
+            held.pen.ask_now(|reply| Request::Delete { ids: dead, fence: None, reply }).unwrap();
+            held.lay = held.places();
+            held
+        }
+
+        fn put(&self, n: u64) {
+            let body = Bytes::from(vec![1; usize::try_from(BODY_BYTES).unwrap()]);
+            let record =
+                Record::new(coffer_regions::RecordKind::Shard, id(n), ClearGeometry::default(), body);
+            self.shared.pulse.asked();
+            let records = vec![record.unwrap()];
+            self.pen.ask_now(|reply| Request::Put { records, fence: None, reply }).unwrap();
+        }
+
+        fn places(&self) -> BTreeMap<RecordId, u32> {
+            let holdings = self.shared.holdings();
+            let shards = holdings.index.of_kind(coffer_regions::RecordKind::Shard);
+            shards.map(|at| (at.entry.id, at.volume)).collect()
+        }
+
+        /// Bytes of bodies that compaction has copied.
+        fn copied(&self) -> u64 {
+            let now = self.places();
+            let moved = now.iter().filter(|(id, volume)| self.lay.get(*id) != Some(*volume));
+            BODY_BYTES * u64::try_from(moved.count()).unwrap()
+        }
+
+        /// Most that one step copies: what lives in one volume.
+        fn largest_step(&self) -> u64 {
+            let in_volume = |volume| self.lay.values().filter(|lies| *lies == volume).count();
+            BODY_BYTES * u64::try_from(self.lay.values().map(in_volume).max().unwrap()).unwrap()
+        }
+
+        /// Bytes that there are to copy: all of them, but for the volume that
+        /// is written to.
+        fn to_copy(&self) -> u64 {
+            let last = self.lay.values().max();
+            let moving = self.lay.values().filter(|volume| Some(*volume) != last);
+            BODY_BYTES * u64::try_from(moving.count()).unwrap()
+        }
+    }
+
+    #[test]
+    fn compaction_copies_one_byte_for_each_four_of_a_foreground_that_always_waits() {
+        let site = HalfDead::new();
+        let pulse = &site.shared.pulse;
+        // Somebody waits from now on.
+        pulse.asked();
+        let seen = pulse.batches();
+        std::thread::scope(|scope| {
+            let keeper = scope.spawn(|| run(&site.shared, &site.pen));
+            // The first step waits for nobody: what it costs comes after it.
+            assert!(pulse.wait_beyond(seen));
+            let (mut foreground, mut copied) = (0, site.copied());
+            // The last step has not been waited for yet.
+            let step = site.largest_step();
+            let keeps_to_its_share = |copied, foreground| 4 * copied <= foreground + 4 * step;
+            while copied < site.to_copy() && keeps_to_its_share(copied, foreground) {
+                pulse.asked();
+                // So little that whoever does not wait for it gets ahead.
+                pulse.beat(1, FOREGROUND_BYTES);
+                foreground += FOREGROUND_BYTES;
+                copied = site.copied();
+            }
+            pulse.stop();
+            keeper.join().unwrap();
+            assert!(keeps_to_its_share(copied, foreground), "{copied} beside {foreground}");
+        });
+    }
+
+    #[test]
+    fn compaction_needs_no_foreground_where_nobody_waits() {
+        let site = HalfDead::new();
+        let pulse = &site.shared.pulse;
+        std::thread::scope(|scope| {
+            let keeper = scope.spawn(|| run(&site.shared, &site.pen));
+            let mut seen = 0;
+            while site.copied() < site.to_copy() {
+                // Only its own batches wake this.
+                assert!(pulse.wait_beyond(seen));
+                seen = pulse.batches();
+            }
+            pulse.stop();
+            keeper.join().unwrap();
+        });
+    }
+}

@@ -191,6 +191,41 @@ async fn pass(site: &DirectorySite, bytes_max: u64) -> (Vec<ScrubFinding>, u64) 
 }
 
 #[tokio::test]
+async fn a_pass_verifies_what_was_written_first_first_whatever_the_steps() {
+    let dir = TempDir::new().unwrap();
+    let site = open(dir.path());
+    // Not the order of their ids, and over several volumes.
+    let numbers: Vec<u64> = (0..24).map(|n| n * 7 % 24).collect();
+    for n in &numbers {
+        site.put(vec![record(*n, 400)]).await.unwrap();
+    }
+    // What is replaced is as young as its last copy.
+    site.delete(vec![id(numbers[0])]).await.unwrap();
+    site.put(vec![record(numbers[0], 400)]).await.unwrap();
+    drop(site);
+    let written: Vec<u64> = numbers[1..].iter().chain(&numbers[..1]).copied().collect();
+    // All of it rots, so that every record is named when it is read.
+    for name in support::volumes(dir.path()) {
+        let path = dir.path().join("volumes").join(name);
+        let mut bytes = read(&path);
+        for n in &numbers {
+            let body = record(*n, 400).body().clone();
+            let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&body)).collect();
+            places.into_iter().for_each(|at| bytes[at] ^= 1);
+        }
+        write(&path, &bytes);
+    }
+    let site = open(dir.path());
+    assert!(support::volumes(dir.path()).len() > 2);
+    for bytes_max in [1, 900, u64::MAX] {
+        let (findings, records) = pass(&site, bytes_max).await;
+        let read: Vec<_> = findings.iter().map(|finding| finding.record.unwrap()).collect();
+        assert_eq!(read, written.iter().map(|n| id(*n)).collect::<Vec<_>>(), "in steps of {bytes_max}");
+        assert_eq!(records, 24);
+    }
+}
+
+#[tokio::test]
 async fn rot_in_headers_and_tables_that_a_checkpoint_covers_is_found_by_a_pass_in_steps() {
     let dir = closed().await;
     // The volume's own header, the first batch's, its table.

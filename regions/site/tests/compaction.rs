@@ -70,7 +70,7 @@ async fn volumes_that_are_mostly_dead_are_removed_and_what_lives_in_them_is_kept
         assert_eq!(site.scrub().await, Ok(Vec::new()));
     }
     let found = inspect(dir.path(), true).unwrap();
-    assert_eq!((found.records, found.findings), (30, Vec::new()));
+    assert_eq!((found.records, found.findings, found.losses), (30, Vec::new(), Vec::new()));
     let text = String::from_utf8(support::read(&dir.path().join("SITE"))).unwrap();
     assert!(text.contains("\"format\": 2"), "numbers with gaps are another format: {text}");
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use coffer_model::{RecordId, SlotId};
 use coffer_regions::{Record, RecordKind, Site, SiteError, SlotContent};
 use coffer_site::faults::{RecordingDisk, Survivors};
-use coffer_site::{DirectorySite, SiteOptions};
+use coffer_site::{DirectorySite, SiteOptions, inspect};
 use support::{inline, open_with, record};
 use tempfile::TempDir;
 
@@ -184,6 +184,8 @@ async fn check_image(dir: &Path, acknowledged: &Acknowledged, context: &str) {
         assert!(acknowledged.records.is_empty() && acknowledged.slots.is_empty(), "{context}: no site");
         return;
     }
+    let seen = inspect(dir, false).unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert_eq!(seen.losses, Vec::new(), "{context}: no crash makes the checkpoint name what is not there");
     let disk = RecordingDisk::default();
     let site = open_with(dir, options(&disk)).unwrap_or_else(|error| panic!("{context}: {error}"));
     acknowledged.check(&site, context).await;
