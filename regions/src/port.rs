@@ -52,8 +52,10 @@ pub struct ScrubFinding {
     pub place: String,
 }
 
-/// Where a scrub in steps goes on: opaque to the caller, in the order in which
-/// the site wrote, oldest first.
+/// Where a scrub in steps goes on: opaque to the caller, in an order of the
+/// site's own that stays the same from pass to pass, so that what is read next
+/// is what was verified longest ago. A volume store reads as it wrote, oldest
+/// first; a bucket by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ScrubCursor(pub [u8; 16]);
 
@@ -227,7 +229,7 @@ pub trait Site: Send + Sync {
     /// Reads every record and verifies it, without any key.
     async fn scrub(&self) -> Result<Vec<ScrubFinding>, SiteError>;
 
-    /// Reads and verifies records from `from` on (`None`: from the oldest)
+    /// Reads and verifies records from `from` on (`None`: from the first)
     /// until about `bytes_max` bytes are read, at least one record; after the
     /// last of them what holds them together, headers and tables of volumes or
     /// the lines of listings, where the site has such. A record that could not

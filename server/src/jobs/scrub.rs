@@ -1,5 +1,6 @@
-//! Scrub: every site is read from its oldest record to its newest, without a
-//! key, in passes that survive a restart, and a ledger says how far.
+//! Scrub: every site is read from its first record to its last, without a key,
+//! in passes that survive a restart, and a ledger says how far. What is read
+//! next is what was verified longest ago.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
