@@ -44,15 +44,19 @@ impl Service {
         }
     }
 
-    /// Looks at every row of the catalogues of these tenants: a tenant is shown
-    /// only its own, for the bytes of all would tell it how long each thing is
-    /// that another one stores.
-    pub(crate) async fn measured(&self, of: &[Arc<Tenant>]) -> Result<Measured, CatalogError> {
+    /// Looks at every row of the catalogues of these tenants, and tells how the
+    /// last rebuild and repair went if these are all: a tenant is shown only its
+    /// own, for what all have would tell it how long each thing is that another
+    /// one stores.
+    pub(crate) async fn measured(&self, of: &[Arc<Tenant>], all: bool) -> Result<Measured, CatalogError> {
         let (mut versions, mut bytes) = (0_u64, 0_u64);
         for tenant in of {
             let held = tenant.catalog.content().await?;
             versions = versions.saturating_add(held.versions);
             bytes = bytes.saturating_add(held.bytes);
+        }
+        if !all {
+            return Ok(Measured { versions, bytes, rebuild: None, repair: None });
         }
         let rebuild = *self.rebuilt.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Measured { versions, bytes, rebuild, repair: self.repair_timed() })

@@ -328,8 +328,10 @@ fn small(reservation: &Reservation, plain: Bytes) -> Durable {
 }
 
 /// Writes the stripes of an object. Where that fails, what was sent has arrived
-/// or failed before this returns: nothing of a version that is given up lands
-/// after its withdrawal, or at a site that a policy changed meanwhile excludes.
+/// or failed before this returns, so that it is withdrawn with the rest, and not
+/// on its way to a site that a policy changed meanwhile excludes. Of a site that
+/// did not answer in time nobody knows: what it stores all the same is found as
+/// what no layout names.
 async fn seal_and_write(
     service: &Service,
     grant: &Grant,

@@ -469,8 +469,8 @@ async fn load_tombstones(service: &Service, lost: &mut [Lost]) -> Result<Walk, R
                 lost.withdrawn.insert(tombstone.version);
                 continue;
             }
-            let (bucket, version) = (tombstone.bucket, tombstone.version);
-            if lost.held.overrules(&lost.tenant, id, version, &holders).await? {
+            let bucket = tombstone.bucket;
+            if lost.held.overrules(&lost.tenant, id, &tombstone, &holders).await? {
                 continue;
             }
             let needed = lost.needed.get(&bucket).copied();

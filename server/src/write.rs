@@ -94,21 +94,24 @@ impl<'a> StripeWriter<'a> {
         self.sealed_size += sealed.len() as u64;
         let stripe = self.codec.encode_owned(sealed)?;
         let (k, m) = self.placement.geometry().into();
-        let mut digests = Vec::with_capacity(stripe.shards.len());
-        let mut writes = JoinSet::new();
+        let (mut digests, mut records) = (Vec::with_capacity(stripe.shards.len()), Vec::new());
         for (index, (shard, site)) in (0_u8..).zip(stripe.shards.into_iter().zip(self.placement.sites())) {
             let id = shard_record_id(&self.locator, number, index);
             let record = Record::new(RecordKind::Shard, id, ClearGeometry { k, m, index }, shard)?;
             digests.push(record.digest());
             self.sampler.offer(index, &record);
             if !self.missed.contains(site) {
-                let (site, adapter, placing) = (*site, self.sites.get(*site), Arc::clone(placing));
-                writes.spawn(async move {
-                    let stored = put_verified(adapter, site, record).await;
-                    drop(placing);
-                    (site, stored)
-                });
+                records.push((*site, record));
             }
+        }
+        let mut writes = JoinSet::new();
+        for (site, record) in records {
+            let (adapter, placing) = (self.sites.get(site), Arc::clone(placing));
+            writes.spawn(async move {
+                let stored = put_verified(adapter, site, record).await;
+                drop(placing);
+                (site, stored)
+            });
         }
         self.digests.push(digests);
         self.in_flight.push_back(writes);
@@ -149,11 +152,16 @@ impl<'a> StripeWriter<'a> {
 
     async fn settle_oldest(&mut self) -> Result<(), WriteError> {
         let Some(mut writes) = self.in_flight.pop_front() else { return Ok(()) };
+        let mut stopped = None;
         while let Some(done) = writes.join_next().await {
-            let (site, stored) = done?;
-            if stored.is_err() {
-                self.missed.insert(site);
+            match done {
+                Ok((_, Ok(()))) => {}
+                Ok((site, Err(_))) => drop(self.missed.insert(site)),
+                Err(error) => stopped = Some(error),
             }
+        }
+        if let Some(error) = stopped {
+            return Err(error.into());
         }
         self.check_budget()
     }

@@ -3,13 +3,13 @@
 //! rebuild of a catalogue that never heard of it.
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffer_client::{CallError, GetError};
-use coffer_model::BucketName;
+use coffer_model::{BucketName, RecordId};
 use coffer_regions::{ClearGeometry, Receipt, Record, RecordKind, Site, SiteError};
 use coffer_tests::{
     Deployment, TenantClient, Twist, bucket_name, host, object_key, pattern, policy, twisted,
@@ -320,6 +320,46 @@ async fn a_deletion_that_comes_to_light_late_hides_nothing_that_was_put_under_a_
     // No later rebuild takes it up either.
     rebuild(&mut deployment, &mut tenant).await;
     assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300));
+}
+
+/// The manifest records at all sites.
+async fn manifests(post: &Shared) -> BTreeSet<RecordId> {
+    let sites: Vec<_> = post.lock().unwrap().sites.values().map(|site| site.upgrade().unwrap()).collect();
+    let mut all = BTreeSet::new();
+    for site in sites {
+        let listed = site.list(RecordKind::Manifest, None, usize::MAX).await.unwrap();
+        all.extend(listed.into_iter().map(|line| line.id));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_the_deletion_of_a_later_version_that_no_site_has_any_more() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let bucket = bucket_name("things");
+    tenant.client.create_bucket(&bucket, None).await.unwrap();
+    tenant.put(&bucket, "case/held", pattern(1, 300)).await;
+    let kit = deployment.service().kit().await.unwrap();
+    let before = manifests(&post).await;
+    tenant.put(&bucket, "case/held", pattern(2, 300)).await;
+    delete_in_vain(&tenant, &bucket, "case/held", &post).await;
+    deliver(&post, SLOW).await;
+    let later: Vec<_> = manifests(&post).await.difference(&before).copied().collect();
+    assert_eq!(later.len(), 1);
+    let sites: Vec<_> = post.lock().unwrap().sites.values().map(|site| site.upgrade().unwrap()).collect();
+    for site in sites {
+        site.delete(later.clone()).await.unwrap();
+    }
+    deployment.stop().await;
+    let (home, away) = (deployment.site_dir(SLOW), deployment.scratch().join("away"));
+    std::fs::rename(&home, &away).unwrap();
+    deployment.lose_all_but_sites();
+    deployment.recover(&kit).await;
+    deployment.reconnect(&mut tenant).await;
+    assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300), "more was lost than may be");
+    tenant.client.place_hold(&bucket, b"case/", false, "case 7").await.unwrap();
+    deployment.between(&mut tenant, async |_: &Deployment| std::fs::rename(&away, &home).unwrap()).await;
+    assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300), "what is held stands");
 }
 
 #[tokio::test(flavor = "multi_thread")]

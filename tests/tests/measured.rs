@@ -44,6 +44,8 @@ async fn versions_are_counted_for_whom_they_concern_and_a_rebuild_and_a_repair_a
     let repaired = measured(&deployment).await.repair.unwrap();
     assert_eq!(repaired.amount, progress.bytes);
     assert!(repaired.amount >= 5 * 50_000 && repaired.nanos > 0, "four shards read and one written");
+    let asked = deployment.connect(&tenant.credentials).await.list_sites_measured().await.unwrap().1.unwrap();
+    assert_eq!((asked.versions, asked.repair), (3, None), "nor how much was moved of others");
     deployment.service().repair(RepairRun::default(), &|_| ()).await.unwrap();
     assert_eq!(measured(&deployment).await.repair, Some(repaired), "one without work does not hide it");
 
@@ -52,6 +54,8 @@ async fn versions_are_counted_for_whom_they_concern_and_a_rebuild_and_a_repair_a
     deployment.start().await;
     let rebuilt = measured(&deployment).await;
     assert_eq!(rebuilt.rebuild.map(|timed| timed.amount), Some(rebuilt.versions));
+    let asked = deployment.connect(&tenant.credentials).await.list_sites_measured().await.unwrap().1.unwrap();
+    assert_eq!((asked.versions, asked.rebuild), (3, None), "nor how much was rebuilt of others");
     assert_eq!((rebuilt.versions, rebuilt.repair), (4, None), "a new run knows of no repair");
     deployment.stop().await;
     deployment.start().await;

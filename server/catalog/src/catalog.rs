@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use coffer_model::{
-    BucketId, BucketName, CatalogKey, Digest, Execution, ObjectKey, RecordId, SiteId, TenantId, Timestamp,
-    VersionId,
+    BucketId, BucketName, CatalogKey, Digest, Execution, ObjectId, ObjectKey, RecordId, SiteId, TenantId,
+    Timestamp, VersionId,
 };
 use rusqlite::Connection;
 use tokio::task;
@@ -330,6 +330,15 @@ impl Catalog {
     /// [`CatalogError`].
     pub async fn version(&self, version: VersionId) -> Result<Option<ManifestRow>, CatalogError> {
         self.readers.read(move |db| lookups::version(db, version)).await
+    }
+
+    /// The newest version that stands and that a tombstone of its object of
+    /// this order would hide.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn hidden_by(&self, object: ObjectId, order: u64) -> Result<Option<ManifestRow>, CatalogError> {
+        self.readers.read(move |db| lookups::hidden_by(db, object, order)).await
     }
 
     /// The latest visible versions whose keys begin with `prefix` and come

@@ -105,7 +105,7 @@ impl Sites for SitesApi {
         let measured = match wanted {
             true => {
                 let of = if operator { self.0.all_tenants() } else { vec![Arc::clone(grant.tenant())] };
-                Some(measured(self.0.measured(&of).await.map_err(status)?, operator))
+                Some(measured(self.0.measured(&of, operator).await.map_err(status)?, operator))
             }
             false => None,
         };

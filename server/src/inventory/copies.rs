@@ -67,7 +67,8 @@ fn is_versions(tenant: &Tenant, row: &ManifestRow, record: &Record) -> bool {
 /// The version that a record which no catalogue named is an older manifest of.
 /// What is nobody's (another deployment's, or left by a put that failed) is
 /// remembered, so that it is read once: only where every site that lists it
-/// was heard, and no tenant there is now can open what any of them says.
+/// was heard, and what any of them says is of no version of the tenants there
+/// are now.
 pub(super) async fn version_of(
     service: &Service,
     record: RecordId,
@@ -80,7 +81,8 @@ pub(super) async fn version_of(
             continue;
         };
         let read = adapter.get(record).await;
-        heard &= read.is_ok();
+        // What is not there any more, or rotten, says no more tomorrow.
+        heard &= matches!(read, Ok(_) | Err(SiteError::Missing | SiteError::Damaged));
         let Some(body) = read.ok().and_then(|read| ManifestBody::parse(&read).ok()) else { continue };
         for tenant in service.all_tenants() {
             let Ok(dek) = tenant.secrets.unwrap(body.version, &body.wrap) else { continue };

@@ -1,6 +1,7 @@
 //! Deletions that come to light late, of what lies under a legal hold by then.
-//! A rebuild met every deletion that was acknowledged, so that one which it
-//! did not meet was never told to anybody as done: the hold, which was, stands.
+//! A rebuild that no more sites were silent for than may be met every deletion
+//! that was acknowledged. One which it did not meet was never told to anybody
+//! as done, and the hold was: what is held stands.
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,7 @@ use coffer_model::{HoldId, Operation, Outcome, RecordId, SiteId, VersionId};
 use super::RebuildError;
 use crate::hold::{self, Hold};
 use crate::service::Service;
+use crate::stored::Tombstone;
 use crate::tenant::Tenant;
 
 /// The holds of a tenant that a rebuilt catalogue has granted since, and the
@@ -23,6 +25,7 @@ pub(super) struct Held {
 /// A tombstone that hides nothing.
 struct Overruled {
     record: RecordId,
+    /// What it would have hidden.
     version: VersionId,
     hold: HoldId,
     holders: Vec<SiteId>,
@@ -40,16 +43,19 @@ impl Held {
         &mut self,
         tenant: &Tenant,
         record: RecordId,
-        version: VersionId,
+        tombstone: &Tombstone,
         holders: &[SiteId],
     ) -> Result<bool, CatalogError> {
-        if self.holds.is_empty() || !tenant.catalog.stands(version).await? {
+        if self.holds.is_empty() {
             return Ok(false);
         }
-        let Some(row) = tenant.catalog.version(version).await? else { return Ok(false) };
-        let covers = |hold: &&Hold| hold.covers(row.manifest.bucket, row.manifest.key.as_bytes());
+        // Not only its own version: it hides all before that, too.
+        let hidden = tenant.catalog.hidden_by(tombstone.object, tombstone.order).await?;
+        let Some(manifest) = hidden.map(|row| row.manifest) else { return Ok(false) };
+        let covers = |hold: &&Hold| hold.covers(manifest.bucket, manifest.key.as_bytes());
         let Some(hold) = self.holds.iter().find(covers).map(|hold| hold.id) else { return Ok(false) };
-        self.overruled.push(Overruled { record, version, hold, holders: holders.to_vec() });
+        let holders = holders.to_vec();
+        self.overruled.push(Overruled { record, version: manifest.version, hold, holders });
         Ok(true)
     }
 

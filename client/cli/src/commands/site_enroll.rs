@@ -39,6 +39,8 @@ impl Opened {
 
 /// The certificate of an authority, beside its key and in what a service shows to pods.
 const CA: &str = "ca.pem";
+/// What a pod is given.
+const POD_FILES: [&str; 3] = [CA, "certificate.pem", "key.pem"];
 /// No certificate comes near. In bytes.
 const CA_LIMIT: u64 = 64 << 10;
 
@@ -120,6 +122,12 @@ pub(super) fn enroll(
     data_dir: &Path,
 ) -> Result<(), Failure> {
     let safe = "no pod was enrolled";
+    let taken = POD_FILES.map(|name| out.join(name));
+    if let Some(taken) = taken.iter().find(|path| path.exists()) {
+        return Err(Failure::new(format!("{} is there already", taken.display()))
+            .safe("no pod was enrolled, and keys are never overwritten")
+            .next("name a directory that does not exist yet with --out"));
+    }
     let shown = Shown::of(data_dir)?;
     let opened = Opened::at(context, authority, safe)?;
     // First, so that nobody has the keys of a pod that its service cannot open.

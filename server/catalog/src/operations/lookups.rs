@@ -1,6 +1,6 @@
 //! Versions found by name, by id and by prefix; and how much there is.
 
-use coffer_model::{BucketId, ObjectKey, Timestamp, VersionId};
+use coffer_model::{BucketId, ObjectId, ObjectKey, Timestamp, VersionId};
 use rusqlite::{Connection, Row, params};
 
 use super::{every, first, limit};
@@ -45,6 +45,22 @@ fn moment_of(moment: Timestamp) -> i64 {
 /// A version by its id, hidden or not.
 pub(crate) fn version(connection: &Connection, id: VersionId) -> Result<Option<ManifestRow>, CatalogError> {
     first(connection, &format!("{COLUMNS} WHERE v.id = ?1"), params![id.as_bytes()], read)
+}
+
+/// The newest version of an object that stands and that a tombstone of this
+/// order would hide.
+pub(crate) fn hidden_by(
+    connection: &Connection,
+    object: ObjectId,
+    order: u64,
+) -> Result<Option<ManifestRow>, CatalogError> {
+    let order = i64::try_from(order).unwrap_or(i64::MAX);
+    let sql = format!(
+        "{COLUMNS} WHERE v.object = ?1 AND v.ord <= ?2 AND NOT EXISTS (
+             SELECT 1 FROM tombstone t WHERE t.object = v.object AND t.ord >= v.ord)
+         ORDER BY v.ord DESC LIMIT 1"
+    );
+    first(connection, &sql, params![object.as_bytes(), order], read)
 }
 
 /// The latest visible versions in bytewise order of their keys.
