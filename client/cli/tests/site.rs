@@ -237,11 +237,11 @@ fn who_enrolls_a_pod_in_a_wrong_folder_reads_where_the_credentials_are_and_no_se
     assert!(shown.join("ca.pem").exists());
     // What is in the way is told before anything is made.
     let elsewhere = dir.join("elsewhere");
-    std::fs::create_dir(&elsewhere).unwrap();
+    fs::create_dir(&elsewhere).unwrap();
     let taken = ["site", "enroll", "fra9", "--country", "DE", "--out", "fra1", "--data-dir", "elsewhere"];
     let (code, said) = refused(dir, &taken);
     assert!(code == Some(1) && said.contains("is there already"), "{said}");
-    assert!(std::fs::read_dir(&elsewhere).unwrap().next().is_none(), "nothing was made there");
+    assert!(fs::read_dir(&elsewhere).unwrap().next().is_none(), "nothing was made there");
     let second = enroll("fra2");
     assert!(second.contains("the authority is in ") && !second.contains("a new authority"), "{second}");
 
