@@ -2,8 +2,9 @@
 //! in the same run; what small calls of tenants notice of it; and whether the
 //! ledger agrees, while it goes on, with a count that does not ask the service.
 //!
-//! `cargo bench -p coffer-tests --bench repair -- 512 2048` takes MiB on the
-//! lost site; the default is small enough for every day.
+//! `cargo bench -p coffer-tests --bench repair -- 512 2048 [paced] [saturating]
+//! [ledger]` takes MiB on the lost site; the default is small enough for every
+//! day.
 #![expect(clippy::unwrap_used, reason = "a benchmark stops at the first failure")]
 #![expect(clippy::print_stdout, reason = "a benchmark prints its findings")]
 #![expect(clippy::disallowed_methods, reason = "the disk's own limit is measured on plain files")]
@@ -171,11 +172,28 @@ async fn beside<T>(bench: &Bench, load: Load, work: impl Future<Output = T>) -> 
 
 /// The disk of a virtual machine has bad seconds of its own. So quiet slices and
 /// slices with repair take turns, and each pair is compared by itself as well.
-const SLICE: Duration = Duration::from_secs(6);
+struct Turns {
+    /// So many are shown; the rest of the repair has the machine for itself.
+    pairs: usize,
+    quiet: Duration,
+    repair: Duration,
+}
+
+impl Load {
+    /// A repair that was cut off looks at everything anew, and gives way while
+    /// it looks. Calls that saturate the machine leave a hundred thousand
+    /// versions to look at, and little of it for the looking.
+    const fn turns(self) -> Turns {
+        let (pairs, quiet, repair) = match self {
+            Self::Paced => (12, 6, 6),
+            Self::Saturating => (3, 10, 60),
+        };
+        Turns { pairs, quiet: Duration::from_secs(quiet), repair: Duration::from_secs(repair) }
+    }
+}
+
 /// What repair has left to the disk is not charged to a quiet slice.
 const SETTLE: Duration = Duration::from_secs(1);
-/// So many slices are shown; the rest of the repair has the machine for itself.
-const SLICES: usize = 12;
 
 #[derive(Default)]
 struct Slices {
@@ -227,10 +245,11 @@ async fn giving_way(bench: &mut Bench, load: Load) {
     bench.lose("par1").await;
     let service = Arc::clone(bench.deployment.service());
     let (mut slices, mut over) = (Slices::default(), None);
-    for _ in 0..SLICES {
+    let turns = load.turns();
+    for _ in 0..turns.pairs {
         tokio::time::sleep(SETTLE).await;
-        let (quiet, ()) = beside(bench, load, tokio::time::sleep(SLICE)).await;
-        let slice = tokio::time::timeout(SLICE, service.repair(RepairRun::default(), &|_| ()));
+        let (quiet, ()) = beside(bench, load, tokio::time::sleep(turns.quiet)).await;
+        let slice = tokio::time::timeout(turns.repair, service.repair(RepairRun::default(), &|_| ()));
         let (during, (took, done)) = beside(bench, load, elapsed(slice)).await;
         slices.add(quiet, during);
         slices.moved += service.repair_progress().bytes;
@@ -263,7 +282,7 @@ async fn watch(bench: &Bench, name: &str, going: &AtomicBool) -> (u64, u64) {
     (looks, wrong)
 }
 
-async fn one_size(mib: usize) -> f64 {
+async fn one_size(mib: usize, wants: impl Fn(&str) -> bool) -> f64 {
     let mut bench = Bench::with(mib).await;
     let disk = disk_limit(bench.deployment.scratch());
     println!("{mib} MiB on each site; the disk writes {:.0} MB/s in fsynced pieces of 1 MiB", disk / 1e6);
@@ -292,8 +311,15 @@ async fn one_size(mib: usize) -> f64 {
     drop(service);
 
     // With tenants at work.
-    giving_way(&mut bench, Load::Paced).await;
-    giving_way(&mut bench, Load::Saturating).await;
+    if wants("paced") {
+        giving_way(&mut bench, Load::Paced).await;
+    }
+    if wants("saturating") {
+        giving_way(&mut bench, Load::Saturating).await;
+    }
+    if !wants("ledger") {
+        return rate;
+    }
 
     // The ledger, sampled while a third site is filled slowly.
     bench.lose("mad1").await;
@@ -314,12 +340,15 @@ async fn one_size(mib: usize) -> f64 {
 
 fn main() {
     let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    let word = |word: &String| word.parse::<usize>().is_err() && !word.starts_with('-');
+    let chosen: Vec<String> = std::env::args().skip(1).filter(word).collect();
+    let wants = |what: &str| chosen.is_empty() || chosen.iter().any(|word| word == what);
     let sizes = if sizes.is_empty() { vec![24, 96] } else { sizes };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut rates = Vec::new();
         for mib in sizes {
-            rates.push(one_size(mib).await);
+            rates.push(one_size(mib, wants).await);
         }
         let first = rates.first().copied().unwrap_or(1.0);
         let flat: Vec<String> = rates.iter().map(|rate| format!("{:.2}", rate / first)).collect();
