@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use coffer_client::{CallError, GetError};
 use coffer_model::{BucketName, RecordId};
 use coffer_regions::{ClearGeometry, Receipt, Record, RecordKind, Site, SiteError};
+use coffer_server::RecoveryKit;
 use coffer_tests::{
     Deployment, TenantClient, Twist, bucket_name, host, object_key, pattern, policy, twisted,
 };
@@ -90,11 +92,7 @@ async fn rebuild(deployment: &mut Deployment, tenant: &mut TenantClient) {
     lose_catalogues(deployment, tenant, &kit).await;
 }
 
-async fn lose_catalogues(
-    deployment: &mut Deployment,
-    tenant: &mut TenantClient,
-    kit: &coffer_server::RecoveryKit,
-) {
+async fn lose_catalogues(deployment: &mut Deployment, tenant: &mut TenantClient, kit: &RecoveryKit) {
     deployment.stop().await;
     deployment.lose_all_but_sites();
     deployment.recover(kit).await;
@@ -251,7 +249,7 @@ async fn a_creation_that_a_lost_catalogue_forgot_does_not_come_back_after_a_late
 async fn stays_deleted(
     deployment: &mut Deployment,
     tenant: &mut TenantClient,
-    kit: &coffer_server::RecoveryKit,
+    kit: &RecoveryKit,
     bucket: &BucketName,
 ) {
     lose_catalogues(deployment, tenant, kit).await;
@@ -275,14 +273,41 @@ async fn delete_in_vain(tenant: &TenantClient, bucket: &BucketName, key: &str, p
     lose(post, &[], "");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_that_one_rebuild_has_shown_is_shown_by_the_next_whatever_another_site_says_of_it() {
-    let (mut deployment, mut tenant, post) = slow_deployment().await;
+/// A bucket with such an object, `a`, and a kit of before.
+async fn deleted_in_vain(
+    deployment: &Deployment,
+    tenant: &TenantClient,
+    post: &Shared,
+) -> (BucketName, RecoveryKit) {
     let bucket = bucket_name("things");
     tenant.client.create_bucket(&bucket, None).await.unwrap();
     tenant.put(&bucket, "a", pattern(1, 300_000)).await;
     let kit = deployment.service().kit().await.unwrap();
-    delete_in_vain(&tenant, &bucket, "a", &post).await;
+    delete_in_vain(tenant, &bucket, "a", post).await;
+    (bucket, kit)
+}
+
+fn away(deployment: &Deployment) -> PathBuf {
+    deployment.scratch().join("away")
+}
+
+/// The only site that knows is away while the catalogue is made again.
+async fn rebuild_without_slow(deployment: &mut Deployment, tenant: &mut TenantClient, kit: &RecoveryKit) {
+    deployment.stop().await;
+    std::fs::rename(deployment.site_dir(SLOW), away(deployment)).unwrap();
+    deployment.lose_all_but_sites();
+    deployment.recover(kit).await;
+    deployment.reconnect(tenant).await;
+}
+
+fn slow_returns(deployment: &Deployment) {
+    std::fs::rename(away(deployment), deployment.site_dir(SLOW)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_one_rebuild_has_shown_is_shown_by_the_next_whatever_another_site_says_of_it() {
+    let (mut deployment, mut tenant, post) = slow_deployment().await;
+    let (bucket, kit) = deleted_in_vain(&deployment, &tenant, &post).await;
     // A site that is asked before the one that knows has something else under its id.
     let liar = {
         let post = post.lock().unwrap();
@@ -310,17 +335,10 @@ async fn a_deletion_that_comes_to_light_late_hides_nothing_that_was_put_under_a_
         delete_in_vain(&tenant, &bucket, key, &post).await;
     }
     deliver(&post, SLOW).await;
-    deployment.stop().await;
-    // The only site that knows is away while the catalogue is made again.
-    let (home, away) = (deployment.site_dir(SLOW), deployment.scratch().join("away"));
-    std::fs::rename(&home, &away).unwrap();
-    deployment.lose_all_but_sites();
-    deployment.recover(&kit).await;
-    deployment.reconnect(&mut tenant).await;
+    rebuild_without_slow(&mut deployment, &mut tenant, &kit).await;
     assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300));
     let hold = tenant.client.place_hold(&bucket, b"case/", false, "case 7").await.unwrap();
-    let back = async |_: &Deployment| std::fs::rename(&away, &home).unwrap();
-    deployment.between(&mut tenant, back).await;
+    deployment.between(&mut tenant, async |stopped| slow_returns(stopped)).await;
     assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300), "what is held stands");
     let free = tenant.get(&bucket, "free").await;
     assert!(matches!(free, Err(GetError::Call(CallError::NotFound(_)))), "{free:?}");
@@ -333,11 +351,15 @@ async fn a_deletion_that_comes_to_light_late_hides_nothing_that_was_put_under_a_
     assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300));
 }
 
+/// The sites as they are open now.
+fn open_sites(post: &Shared) -> Vec<Arc<dyn Site>> {
+    post.lock().unwrap().sites.values().map(|site| site.upgrade().unwrap()).collect()
+}
+
 /// The manifest records at all sites.
 async fn manifests(post: &Shared) -> BTreeSet<RecordId> {
-    let sites: Vec<_> = post.lock().unwrap().sites.values().map(|site| site.upgrade().unwrap()).collect();
     let mut all = BTreeSet::new();
-    for site in sites {
+    for site in open_sites(post) {
         let listed = site.list(RecordKind::Manifest, None, usize::MAX).await.unwrap();
         all.extend(listed.into_iter().map(|line| line.id));
     }
@@ -357,30 +379,20 @@ async fn nor_does_the_deletion_of_a_later_version_that_no_site_has_any_more() {
     deliver(&post, SLOW).await;
     let later: Vec<_> = manifests(&post).await.difference(&before).copied().collect();
     assert_eq!(later.len(), 1);
-    let sites: Vec<_> = post.lock().unwrap().sites.values().map(|site| site.upgrade().unwrap()).collect();
-    for site in sites {
+    for site in open_sites(&post) {
         site.delete(later.clone()).await.unwrap();
     }
-    deployment.stop().await;
-    let (home, away) = (deployment.site_dir(SLOW), deployment.scratch().join("away"));
-    std::fs::rename(&home, &away).unwrap();
-    deployment.lose_all_but_sites();
-    deployment.recover(&kit).await;
-    deployment.reconnect(&mut tenant).await;
+    rebuild_without_slow(&mut deployment, &mut tenant, &kit).await;
     assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300), "more was lost than may be");
     tenant.client.place_hold(&bucket, b"case/", false, "case 7").await.unwrap();
-    deployment.between(&mut tenant, async |_: &Deployment| std::fs::rename(&away, &home).unwrap()).await;
+    deployment.between(&mut tenant, async |stopped| slow_returns(stopped)).await;
     assert_eq!(tenant.get(&bucket, "case/held").await.unwrap(), pattern(1, 300), "what is held stands");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_that_one_rebuild_has_shown_is_shown_by_the_next_whichever_site_is_lost() {
     let (mut deployment, mut tenant, post) = slow_deployment().await;
-    let bucket = bucket_name("things");
-    tenant.client.create_bucket(&bucket, None).await.unwrap();
-    tenant.put(&bucket, "a", pattern(1, 300_000)).await;
-    let kit = deployment.service().kit().await.unwrap();
-    delete_in_vain(&tenant, &bucket, "a", &post).await;
+    let (bucket, kit) = deleted_in_vain(&deployment, &tenant, &post).await;
     // One site alone knows of it, and the catalogue that did is gone.
     deliver(&post, SLOW).await;
     stays_deleted(&mut deployment, &mut tenant, &kit, &bucket).await;

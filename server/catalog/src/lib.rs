@@ -27,7 +27,7 @@ pub use error::{
 };
 pub use rows::{
     BucketRow, ChallengeCounts, ChallengeRow, Content, Counts, DrawnChallenge, FactRow, Leaf, ListRow,
-    ManifestRow, NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, Striped,
-    TombstoneRow, VersionRow,
+    ManifestRow, NewChallenges, NewReservation, RebuildBatch, ReservationRow, Reserved, TombstoneRow,
+    VersionRow,
 };
 pub use writer::Grouping;

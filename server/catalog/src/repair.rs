@@ -4,8 +4,7 @@ use coffer_model::{RecordId, VersionId};
 
 use crate::operations::repair;
 use crate::{
-    BucketError, BucketRow, Catalog, CatalogError, Content, Leaf, ManifestRow, ReplaceError, Striped,
-    VersionRow,
+    BucketError, BucketRow, Catalog, CatalogError, Content, Leaf, ManifestRow, ReplaceError, VersionRow,
 };
 
 impl Catalog {
@@ -99,7 +98,7 @@ impl Catalog {
     ///
     /// # Errors
     /// [`CatalogError`].
-    pub async fn striped(&self) -> Result<Striped, CatalogError> {
+    pub async fn striped(&self) -> Result<Content, CatalogError> {
         self.readers().read(repair::striped).await
     }
 

@@ -212,16 +212,7 @@ pub struct ChallengeCounts {
     pub unchallenged_versions: u64,
 }
 
-/// Versions that are not small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Striped {
-    /// How many, hidden ones included.
-    pub versions: u64,
-    /// Bytes of their contents.
-    pub bytes: u64,
-}
-
-/// Versions of every kind.
+/// Versions of some kind, or of every kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Content {
     /// How many, hidden ones included.

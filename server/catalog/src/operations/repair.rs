@@ -6,9 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::{buckets, change, every, first, limit, log};
 use crate::stored::{decode_manifest, encode_manifest, id, number};
-use crate::{
-    BucketError, BucketRow, CatalogError, Content, Leaf, ManifestRow, ReplaceError, Striped, VersionRow,
-};
+use crate::{BucketError, BucketRow, CatalogError, Content, Leaf, ManifestRow, ReplaceError, VersionRow};
 
 /// Bytes of manifests in one page, beyond which it ends early.
 const PAGE_BYTES: usize = 4 << 20;
@@ -125,16 +123,16 @@ pub(crate) fn version_count(connection: &Connection) -> Result<u64, CatalogError
 }
 
 /// Striped versions, and the sum of their sizes.
-pub(crate) fn striped(connection: &Connection) -> Result<Striped, CatalogError> {
-    let sql = "SELECT count(*), coalesce(sum(size), 0) FROM version WHERE inline = 0";
-    let read =
-        |row: &Row<'_>| Ok(Striped { versions: number(row, 0, "count")?, bytes: number(row, 1, "size")? });
-    first(connection, sql, [], read)?.ok_or(CatalogError::Damaged("count"))
+pub(crate) fn striped(connection: &Connection) -> Result<Content, CatalogError> {
+    sums(connection, "SELECT count(*), coalesce(sum(size), 0) FROM version WHERE inline = 0")
 }
 
 /// All versions, hidden ones included, and the sum of their sizes.
 pub(crate) fn content(connection: &Connection) -> Result<Content, CatalogError> {
-    let sql = "SELECT count(*), coalesce(sum(size), 0) FROM version";
+    sums(connection, "SELECT count(*), coalesce(sum(size), 0) FROM version")
+}
+
+fn sums(connection: &Connection, sql: &str) -> Result<Content, CatalogError> {
     let read =
         |row: &Row<'_>| Ok(Content { versions: number(row, 0, "count")?, bytes: number(row, 1, "size")? });
     first(connection, sql, [], read)?.ok_or(CatalogError::Damaged("count"))
