@@ -54,6 +54,9 @@ pub struct SiteInfo {
     /// Whether it came back older than it was, and is not believed until it
     /// has been repaired.
     pub quarantined: bool,
+    /// Whether its disk is a new one, and repair has not yet brought it what the
+    /// old one held.
+    pub refilling: bool,
 }
 
 /// Work that the service timed.
@@ -120,6 +123,7 @@ pub(crate) fn info(message: v1::SiteInfo) -> Result<SiteInfo, CallError> {
         last_seen: (message.last_seen_ns > 0).then_some(Timestamp(message.last_seen_ns)),
         written_bytes: message.written_bytes,
         quarantined: message.quarantined,
+        refilling: message.refilling,
     })
 }
 

@@ -20,6 +20,10 @@ pub struct SiteAddress {
     /// absent in what older programs wrote, and where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<TierCertificate>,
+    /// Its disk is a new one, and repair has not brought it yet what the old
+    /// one held; absent in what older programs wrote, and of all others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refilling: bool,
     /// Simulated: milliseconds added to every call.
     pub latency_ms: u32,
     /// Simulated: MiB a second; 0 for no limit.

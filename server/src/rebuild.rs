@@ -60,7 +60,7 @@ pub enum RebuildError {
     /// Of the sites of a bucket more are silent than it may lose, however many
     /// its tenant may: what was acknowledged may lie at these alone.
     #[error(
-        "the catalogue of tenant {tenant} is not rebuilt: {} of the sites of its bucket {bucket} do not answer ({}), and what is in there may lie at {losable} sites beside one that does. Bring back {} of them and start again; or, if they are gone for good, start once with --without-site for each: what they alone knew is left out then",
+        "the catalogue of tenant {tenant} is not rebuilt: {} of the sites of its bucket {bucket} do not answer with what they knew ({}), and what is in there may lie at {losable} sites beside one that does. Bring back {} of them and start again; or, if they are gone for good, start once with --without-site for each: what they alone knew is left out then",
         missing.len(),
         missing.join(", "),
         missing.len().saturating_sub(*losable)
@@ -279,16 +279,24 @@ fn enough_answered(
     if missing.len() <= policy.geometry.m() { Ok(()) } else { Err(missing) }
 }
 
-/// Names of the sites under a policy that are silent; those that were given up
-/// are not waited for.
+/// Names of the sites under a policy that are silent, or have a new disk that
+/// repair has not filled yet: what the old one knew they do not. Those that
+/// were given up are not waited for.
 fn missing_under(
     service: &Service,
     policy: &ResidencyPolicy,
     is_silent: impl Fn(SiteId) -> bool,
 ) -> Vec<String> {
-    let missing = service.sites.admitted(policy).into_iter().filter(|id| is_silent(*id));
-    let names = missing.map(|id| service.sites.name(id)).filter(|name| !service.is_given_up(name));
-    names.map(str::to_owned).collect()
+    let sites = &service.sites;
+    let admitted = sites.admitted(policy).into_iter();
+    let missing = admitted.filter(|id| !service.is_given_up(sites.name(*id))).filter_map(|id| {
+        match (is_silent(id), sites.is_refilling(id)) {
+            (true, _) => Some(sites.name(id).to_owned()),
+            (false, true) => Some(format!("{} with a new disk that is not filled yet", sites.name(id))),
+            (false, false) => None,
+        }
+    });
+    missing.collect()
 }
 
 /// Opens facts of any of these tenants; each says which of them it is of.

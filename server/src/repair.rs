@@ -25,11 +25,13 @@ mod leftover;
 mod marks;
 mod pace;
 mod rebalance;
+mod release;
 mod rounds;
 mod slots;
 mod small;
 
 use marks::Marks;
+use release::Behind;
 
 pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
 pub(crate) use leaving::{Needing, short_without};
@@ -201,6 +203,11 @@ impl Repairs {
         memory.replaced.push(site);
     }
 
+    /// Whether its disk became a new one since the latest round began.
+    pub(crate) fn was_replaced(&self, site: SiteId) -> bool {
+        self.memory().replaced.contains(&site)
+    }
+
     fn take_replaced(&self) -> Vec<SiteId> {
         std::mem::take(&mut self.memory().replaced)
     }
@@ -244,6 +251,8 @@ pub(crate) struct Survey {
     /// Sites that failed while it looked at them. It is this look's alone: a
     /// tenant's own look, which goes on beside a round, has another answer.
     silent: BTreeSet<SiteId>,
+    /// Where older versions are to be put right.
+    behind: Behind,
     /// Versions that were accepted below their promise and are whole now.
     whole_again: BTreeMap<TenantId, Vec<(VersionId, RecordId, u8)>>,
 }
@@ -274,13 +283,23 @@ impl Service {
         everywhere: bool,
         foreground: Option<Arc<Foreground>>,
     ) -> Result<Survey, RepairError> {
+        self.survey_into(Survey::default(), tenants, budget, everywhere, foreground).await
+    }
+
+    async fn survey_into(
+        &self,
+        mut survey: Survey,
+        tenants: &[Arc<Tenant>],
+        budget: RepairBudget,
+        everywhere: bool,
+        foreground: Option<Arc<Foreground>>,
+    ) -> Result<Survey, RepairError> {
         let mut census = Census::new(self).giving_way(foreground);
         let older = match everywhere {
             true => superseded(self, &mut census).await?,
             false => Superseded::new(),
         };
         let mut builder = PlanBuilder::new(budget.bytes, budget.steps);
-        let mut survey = Survey::default();
         walk(self, tenants, &mut census, &older, |census, found| {
             let plan = plan_version(&found.inventory, &SiteTable::new(&census.sites));
             if plan.steps.is_empty() && plan.troubles.is_empty() {
@@ -291,6 +310,7 @@ impl Service {
                 }
                 return;
             }
+            survey.behind.add(found.tenant.id, &found.row, &plan.steps);
             if survey.short.len() < SHORT_MAX {
                 let name = |id| self.sites.name(id).to_owned();
                 survey.short.push(Short {
@@ -326,18 +346,18 @@ impl Service {
         self.repairs.take_replaced().into_iter().for_each(|site| marks.forget(site));
         let tenants = self.all_tenants();
         // Before anything is compared: one that is quarantined later was not.
-        let guards = self.sites.guards();
-        let quarantined = guards.iter().filter(|(_, guard)| guard.is_quarantined()).map(|(id, _)| *id);
-        let mut quarantined: Vec<SiteId> = quarantined.collect();
+        let mut compared = self.not_believed();
+        let behind = marks.begun.again(&tenants).await?;
         let slots = slots::heal(self, marks).await;
         let small = small::heal(self, &tenants, marks).await?;
-        quarantined.retain(|id| !slots.lacking.contains(id) && !small.lacking.contains(id));
+        compared.retain(|id| !slots.lacking.contains(id) && !small.lacking.contains(id));
         let mut report =
             RepairReport { slots: slots.written, small: small.written, ..RepairReport::default() };
         report.fail(slots.failed);
         report.fail(small.failed);
-        let Survey { plan, whole_again, silent, .. } =
-            self.survey(&tenants, budget, true, pace.gives_way_to()).await?;
+        let survey = Survey { behind, ..Survey::default() };
+        let Survey { plan, whole_again, silent, behind, .. } =
+            self.survey_into(survey, &tenants, budget, true, pace.gives_way_to()).await?;
         self.note_whole(whole_again).await?;
         self.name_beyond_repair(&plan).await?;
         told(Told::Planned(&plan));
@@ -364,10 +384,10 @@ impl Service {
             report.add(&done);
         }
         report.plan = plan;
-        quarantined.retain(|id| !silent.contains(id));
+        compared.retain(|id| !silent.contains(id) && !behind.contains(*id));
+        self.release_repaired(&compared).await;
         if report.is_over() {
             report.fail(leftover::settle(self).await);
-            self.release_repaired(&quarantined).await;
         }
         Ok(report)
     }
@@ -411,18 +431,6 @@ impl Service {
         }
         report.fail(failures);
         done_of
-    }
-
-    /// A quarantined site of which a whole round found nothing that it lacks
-    /// is believed again. One that is silent now is not there to be.
-    async fn release_repaired(&self, quarantined: &[SiteId]) {
-        for id in quarantined {
-            let answers = self.sites.for_repair(*id).is_some_and(|site| site.answers());
-            if answers {
-                // If the log does not take it, it stays as it is for a round.
-                let _ = self.release_site(*id).await;
-            }
-        }
     }
 
     /// The count of what is missing goes to zero where nothing is missing.

@@ -450,7 +450,10 @@ impl Service {
         checkpoints.sort_by(|a, b| a.origin.cmp(&b.origin));
         let key = self.evidence.verifying_key();
         let ca_pem = self.authority.ca_pem().to_owned();
-        Ok(RecoveryKit::new(self.sites.addresses(), ca_pem, self.evidence_name.clone(), &key, checkpoints))
+        let mut sites = self.sites.addresses();
+        // A kit is kept for longer than it takes to fill a disk.
+        sites.iter_mut().for_each(|address| address.refilling = false);
+        Ok(RecoveryKit::new(sites, ca_pem, self.evidence_name.clone(), &key, checkpoints))
     }
 
     /// Makes every log durable at the sites and closes the catalogues, so that

@@ -90,7 +90,7 @@ pub enum OpenError {
     Tenant(#[from] OpenTenantError),
     /// A catalogue is gone, and so are more of its tenant's sites than its
     /// geometry can lose: a rebuild could leave out versions in silence.
-    #[error("the catalogue of tenant {tenant} is gone and {} of its sites do not answer ({}); {more} more would suffice to rebuild it. Nothing was changed: bring them back; or, if they are gone for good, start once with --without-site for each: what they alone knew is left out then", missing.len(), missing.join(", "))]
+    #[error("the catalogue of tenant {tenant} is gone and {} of its sites do not answer with what they knew ({}); {more} more would suffice to rebuild it. Nothing was changed: bring them back; or, if they are gone for good, start once with --without-site for each: what they alone knew is left out then", missing.len(), missing.join(", "))]
     TooManyLost {
         /// Whose catalogue.
         tenant: TenantId,

@@ -167,6 +167,7 @@ impl SiteEntry {
             },
             home: self.home(),
             certificate: None,
+            refilling: false,
             latency_ms: self.latency_ms,
             bandwidth_mib: self.bandwidth_mib,
         }

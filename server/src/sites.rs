@@ -271,6 +271,11 @@ impl Sites {
         self.guard(id).is_some_and(|guard| guard.is_quarantined())
     }
 
+    /// Whether a site has a new disk, on which what the old one held is not yet.
+    pub(crate) fn is_refilling(&self, id: SiteId) -> bool {
+        self.listed().iter().any(|site| site.address.site.id == id && site.address.refilling)
+    }
+
     /// The simulated site of that name, for killing and reviving.
     pub(crate) fn simulated(&self, name: &str) -> Option<(&SiteDescription, Arc<SimulatedSite>)> {
         let description = self.topology().sites.iter().find(|site| site.name == name)?;

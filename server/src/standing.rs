@@ -20,6 +20,7 @@ use crate::site_file::{SiteFile, SiteFileError};
 use crate::sites::ListedSite;
 use crate::stored::Fact;
 
+mod replaced;
 mod wishes;
 
 pub use wishes::SiteWish;
@@ -314,27 +315,6 @@ impl Service {
         Ok(id)
     }
 
-    /// A site whose disk is lost gets a new, empty one; repair fills it.
-    ///
-    /// # Errors
-    /// [`SiteChangeError::Store`] where a new store cannot be made: a directory
-    /// or a bucket that still holds the old one is not written over.
-    pub async fn replace_site(&self, name: &str) -> Result<SiteId, SiteChangeError> {
-        let _turn = self.changing_sites.write().await;
-        let (list, at) = self.find(name)?;
-        let site = list.get(at).ok_or(SiteChangeError::Encode)?;
-        let id = site.address.site.id;
-        self.sites.replace_store(&self.host, &self.data_dir, id).await?;
-        self.damage.replaced();
-        self.forget_disk(id).await;
-        crate::repair::heal_slots(self).await;
-        // Now, not in two seconds: a crash before that would hold the new
-        // disk against what the old one reached.
-        // A log that cannot be written refuses every call by itself.
-        let _ = self.note_reach().await;
-        Ok(id)
-    }
-
     fn find(&self, name: &str) -> Result<(Vec<ListedSite>, usize), SiteChangeError> {
         let list = self.sites.listed().to_vec();
         let found = list.iter().enumerate().find(|(_, site)| site.address.site.name == name);
@@ -459,7 +439,11 @@ impl Service {
         let known = realm.catalog.facts(SITES).await?;
         let Some((_, body)) = known.last() else { return Ok(false) };
         let lines: Vec<SiteLine> = postcard::from_bytes(body).map_err(|_| SiteChangeError::Encode)?;
-        let list: Vec<ListedSite> = lines.iter().map(listed).collect::<Result<_, _>>()?;
+        let mut list: Vec<ListedSite> = lines.iter().map(listed).collect::<Result<_, _>>()?;
+        // The topology file knows of a new disk before the list does.
+        for site in &mut list {
+            site.address.refilling |= self.sites.is_refilling(site.address.site.id);
+        }
         let others = list != self.sites.listed();
         if others {
             self.sites.change(&self.host, &self.data_dir, list, None).await?;

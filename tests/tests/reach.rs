@@ -1,14 +1,16 @@
 //! Sites that come back older than they were: quarantined and named, and no
 //! deleted object comes back with them. Sites that were merely away are not.
+//! And sites that come back with a new disk, which know nothing.
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use coffer_client::{CallError, GetError};
+use coffer_model::{Degraded, ResidencyPolicy};
 use coffer_server::{OpenError, RecoverError, RecoveryKit, RepairRun};
 use coffer_tests::{
-    Deployment, TenantClient, bucket_name, copy_tree, cut, object_key, pattern, replace_tree, volumes,
+    Deployment, TenantClient, bucket_name, copy_tree, cut, object_key, pattern, policy, replace_tree, volumes,
 };
 
 /// Some objects, half of which are deleted after the past of the sites was kept.
@@ -230,4 +232,83 @@ async fn a_quarantined_site_gets_nothing_until_it_is_released_and_then_again() {
     assert!(story.deployment.site("fra1").await.records > before);
     assert_eq!(story.leaves("site_release").await, 1);
     assert_eq!(story.quarantined().await, Vec::<String>::new(), "the next start knows that it was released");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_site_is_believed_again_although_tenants_never_stop_to_write_and_delete() {
+    let mut story = Story::begin().await;
+    story.rewind(&["fra1"]);
+    story.start().await;
+    let accepting = ResidencyPolicy { degraded: Degraded::Accept, ..policy(&[]) };
+    let bucket = bucket_name("busy");
+    story.tenant.client.create_bucket(&bucket, Some(&accepting)).await.unwrap();
+    let service = story.deployment.service();
+    // Whenever repair looks, something new is missing at the site: a shard, or the tombstone of one.
+    let busy = async |writer: u64| {
+        let key = format!("of-{writer}");
+        for n in 0.. {
+            story.tenant.put(&bucket, &key, pattern(n, 70_000)).await;
+            story.tenant.client.delete(&bucket, &object_key(&key)).await.unwrap();
+            let rounds = service.repair_progress().rounds;
+            if story.quarantined().await.is_empty() || rounds > 30 {
+                return rounds;
+            }
+        }
+        0
+    };
+    let run = RepairRun { bytes_per_second: None, yields: false, ..RepairRun::default() };
+    let busy = futures::future::join_all((0..4).map(busy));
+    let (repaired, rounds) = tokio::join!(service.repair(run, &|_| ()), busy);
+    assert!(rounds.iter().all(|rounds| *rounds <= 30), "it was released when they rested: {rounds:?}");
+    assert_eq!(story.quarantined().await, Vec::<String>::new());
+    let (report, _) = repaired.unwrap();
+    // With it back every byte has its place, and the run comes to an end of its own.
+    assert!(report.is_over() && report.failed == 0, "{report:?}");
+    assert_eq!(service.plan_repair(run.budget).await.unwrap().troubled, []);
+    story.all_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_disk_counts_as_lost_for_whoever_makes_a_catalogue_again_until_repair_has_filled_it() {
+    let mut story = Story::begin().await;
+    std::fs::remove_dir_all(story.deployment.site_dir("sto1")).unwrap();
+    story.start().await;
+    story.deployment.service().replace_site("sto1").await.unwrap();
+    assert!(story.deployment.site("sto1").await.refilling);
+    story.deployment.stop().await;
+    story.deployment.lose_all_but_sites();
+    let away = story.deployment.scratch().join("away");
+    std::fs::create_dir(&away).unwrap();
+    let take =
+        |story: &Story, name| std::fs::rename(story.deployment.site_dir(name), away.join(name)).unwrap();
+    let give =
+        |story: &Story, name| std::fs::rename(away.join(name), story.deployment.site_dir(name)).unwrap();
+    // As many as may be lost, beside the one that knows nothing yet. The kit is older than its disk.
+    take(&story, "ams1");
+    take(&story, "mad1");
+    match story.deployment.try_recover(&story.kit).await {
+        Err(RecoverError::Open(OpenError::TooManyLost { missing, more: 1, .. })) => {
+            assert_eq!(missing, ["ams1", "sto1 with a new disk that is not filled yet", "mad1"]);
+        }
+        other => panic!("recovered from fewer sites than were promised to be met: {other:?}"),
+    }
+    give(&story, "ams1");
+    story.deployment.recover(&story.kit).await;
+    story.deployment.reconnect(&mut story.tenant).await;
+    story.all_right().await;
+    assert!(story.deployment.site("sto1").await.refilling, "a recovery does not fill it");
+
+    story.deployment.stop().await;
+    give(&story, "mad1");
+    story.start().await;
+    assert!(story.deployment.site("sto1").await.refilling, "nor does a start");
+    story.deployment.service().repair(RepairRun::default(), &|_| ()).await.unwrap();
+    assert!(!story.deployment.site("sto1").await.refilling);
+    story.deployment.stop().await;
+    story.deployment.lose_all_but_sites();
+    take(&story, "ams1");
+    take(&story, "mad1");
+    story.deployment.recover(&story.kit).await;
+    story.deployment.reconnect(&mut story.tenant).await;
+    story.all_right().await;
 }

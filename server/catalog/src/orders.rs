@@ -2,7 +2,7 @@
 //! the sites showed, and where they begin is kept at the sites before the first
 //! of them is given.
 
-use crate::operations::rebuild;
+use crate::operations::{puts, rebuild};
 use crate::{Catalog, CatalogError};
 
 impl Catalog {
@@ -13,6 +13,14 @@ impl Catalog {
     /// [`CatalogError::TooLarge`] where there are no such orders.
     pub async fn skip_orders(&self, gap: u64) -> Result<(), CatalogError> {
         self.writer().write(move |db| rebuild::skip_orders(db, gap)).await
+    }
+
+    /// The order that is given next: whatever was reserved has a lower one.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub async fn next_order(&self) -> Result<u64, CatalogError> {
+        self.readers().read(puts::order_to_come).await
     }
 
     /// The lowest order that this catalogue gives, if it was rebuilt and

@@ -52,6 +52,7 @@ pub(super) async fn info(service: &Service, listed: &ListedSite) -> SiteInfo {
         damaged: state.damaged.max(known_damage),
         reported: service.sites.reported(site.id),
         quarantined: service.sites.is_quarantined(site.id),
+        refilling: listed.address.refilling,
         standing: listed.standing.name().to_owned(),
         dead_bytes: state.dead_bytes,
         free_bytes: state.free_bytes,

@@ -41,6 +41,7 @@ families! {
     COMMITS = "coffer_catalogue_commits_total", Counter, "Transactions of all catalogues; each is an fsync.";
     SITE_UP = "coffer_site_up", Gauge, "Whether the site answers.";
     SITE_QUARANTINED = "coffer_site_quarantined", Gauge, "Whether the site came back older than it was.";
+    SITE_REFILLING = "coffer_site_refilling", Gauge, "Whether the site has a new disk that repair has not filled yet.";
     SITE_READ_ONLY = "coffer_site_read_only", Gauge, "Whether the site takes no writes.";
     SITE_RECORDS = "coffer_site_records", Gauge, "Records at the site.";
     SITE_BYTES = "coffer_site_volume_bytes", Gauge, "Bytes of the site's volumes.";
@@ -174,6 +175,10 @@ impl Service {
         let known = |site| u64::try_from(self.damage.count(site)).unwrap_or(u64::MAX);
         let mut samples = text.family(&SITE_UP);
         all.iter().for_each(|(site, state)| samples.flag(&[("site", &site.name)], state.alive));
+        let mut samples = text.family(&SITE_REFILLING);
+        all.iter().for_each(|(site, _)| {
+            samples.flag(&[("site", &site.name)], self.sites.is_refilling(site.id));
+        });
         let mut samples = text.family(&SITE_QUARANTINED);
         all.iter().for_each(|(site, _)| {
             samples.flag(&[("site", &site.name)], self.sites.is_quarantined(site.id));

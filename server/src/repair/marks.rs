@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_model::{RecordId, SiteId, SlotId, VersionId};
 use coffer_regions::{Action, Step, Stray};
 
+use super::release::Begun;
+
 /// Something that was done at a site for a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mark {
@@ -39,11 +41,18 @@ pub(crate) struct Marks {
     /// How many more are remembered of versions: one of them may have as many
     /// shards as all others together.
     room: usize,
+    /// How far orders had come when its rounds began.
+    pub(super) begun: Begun,
 }
 
 impl Default for Marks {
     fn default() -> Self {
-        Self { versions: BTreeMap::new(), small: BTreeSet::new(), room: REMEMBERED_MAX }
+        Self {
+            versions: BTreeMap::new(),
+            small: BTreeSet::new(),
+            room: REMEMBERED_MAX,
+            begun: Begun::default(),
+        }
     }
 }
 

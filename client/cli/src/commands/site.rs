@@ -24,6 +24,7 @@ fn object(site: &SiteInfo) -> Value {
         "damaged": site.damaged,
         "reported": site.reported,
         "quarantined": site.quarantined,
+        "refilling": site.refilling,
         "standing": site.standing,
         "read_only": site.read_only,
         "dead_bytes": site.dead_bytes,

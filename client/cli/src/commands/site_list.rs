@@ -14,6 +14,9 @@ pub(super) fn state(site: &SiteInfo) -> String {
     if site.quarantined {
         words.push("quarantined");
     }
+    if site.refilling {
+        words.push("refilling");
+    }
     if site.standing != "active" && !words.contains(&site.standing.as_str()) {
         words.push(&site.standing);
     }
@@ -82,6 +85,7 @@ mod tests {
             last_seen: None,
             written_bytes: 0,
             quarantined: false,
+            refilling: false,
         }
     }
 
@@ -96,6 +100,7 @@ mod tests {
         assert_eq!(with(|one| one.alive = false), "down");
         assert_eq!(with(|one| one.read_only = true), "alive, read-only");
         assert_eq!(with(|one| one.full = true), "alive, full");
+        assert_eq!(with(|one| one.refilling = true), "alive, refilling");
         assert_eq!(with(|one| one.standing = "draining".to_owned()), "alive, draining");
         assert_eq!(with(|one| (one.alive, one.quarantined) = (false, true)), "down, quarantined");
         let drained_and_full = with(|one| (one.standing, one.full) = ("draining".to_owned(), true));

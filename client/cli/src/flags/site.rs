@@ -47,6 +47,8 @@ pub(crate) enum SiteCommand {
         name: String,
     },
     /// Give a site whose disk is lost a new, empty one; repair fills it (operator).
+    ///
+    /// Until then it is `refilling`, and counts as lost should a catalogue have to be made again.
     #[command(after_help = "Example: coffer site replace fra1 && coffer repair run")]
     Replace {
         /// Name of the site.

@@ -29,8 +29,7 @@ pub(crate) fn tombstone(
     )?;
     let (object, order, bucket) = found.ok_or(TombstoneError::Missing)?;
     // An order that was not given yet would hide versions of the future.
-    let given = first(connection, "SELECT next_order FROM catalogue", [], |row| number(row, 0, "order"))?;
-    let next = given.ok_or(CatalogError::Damaged("order"))?;
+    let next = puts::order_to_come(connection)?;
     let fields = [
         ("version", tombstone.version == version),
         ("object", tombstone.object == object),

@@ -227,6 +227,12 @@ pub(super) fn insert_name(
     Ok(connection.last_insert_rowid())
 }
 
+/// The order that is given next; it is not given by this.
+pub(crate) fn order_to_come(connection: &Connection) -> Result<u64, CatalogError> {
+    let sql = "SELECT next_order FROM catalogue";
+    first(connection, sql, [], |row| number(row, 0, "order"))?.ok_or(CatalogError::Damaged("order"))
+}
+
 /// Takes the next order. It is given once, even if its reservation ends in nothing.
 fn next_order(connection: &Connection) -> Result<u64, CatalogError> {
     let sql = "UPDATE catalogue SET next_order = next_order + 1 RETURNING next_order - 1";

@@ -100,9 +100,7 @@ const ONLY: [u8; 16] = [0; 16];
 
 /// Lets the orders go on that much higher, and remembers from where.
 pub(crate) fn skip_orders(connection: &Connection, gap: u64) -> Result<(), CatalogError> {
-    let sql = "SELECT next_order FROM catalogue";
-    let next = first(connection, sql, [], |row| number(row, 0, "order"))?;
-    let floor = next.ok_or(CatalogError::Damaged("order"))?.saturating_add(gap);
+    let floor = puts::order_to_come(connection)?.saturating_add(gap);
     change(connection, "UPDATE catalogue SET next_order = ?1", params![integer(floor, "order")?])?;
     facts::put(connection, ORDERS, ONLY, &floor.to_be_bytes())
 }

@@ -229,6 +229,8 @@ async fn orders_after_a_rebuild_go_on_far_above_and_the_catalogue_remembers_that
     assert_eq!(catalog.order_floor().await.unwrap(), Some(1041));
     let given = catalog.reserve(reservation(1, "key"), leaf("intent")).await.unwrap();
     assert_eq!(given.order, 1041);
+    assert_eq!(catalog.next_order().await.unwrap(), 1042, "it is told, and not given");
+    assert_eq!(catalog.next_order().await.unwrap(), 1042);
     catalog.order_floor_kept().await.unwrap();
     assert_eq!(catalog.order_floor().await.unwrap(), None);
     assert!(matches!(catalog.skip_orders(u64::MAX).await, Err(CatalogError::TooLarge("order"))));
