@@ -118,6 +118,11 @@ impl RepairReport {
         self.done + self.small + self.slots > 0
     }
 
+    /// Whether nothing is left: neither for another round, nor for a later one.
+    pub fn is_whole(&self) -> bool {
+        self.is_over() && self.failed == 0 && self.plan.troubled.is_empty()
+    }
+
     /// Whether another round could do more now.
     pub fn is_over(&self) -> bool {
         self.plan.steps.is_empty() && self.small + self.slots == 0
@@ -363,7 +368,7 @@ impl Service {
         told(Told::Planned(&plan));
         let mut failures = Failures::default();
         let mut steps = plan.steps.clone();
-        steps.retain(|step| match marks.undone(step) {
+        steps.retain(|step| match marks.undone(step.version, &step.action) {
             None => true,
             Some(site) => {
                 failures.add(format!("{}: {}", step.version, self.undone(site)));
@@ -419,7 +424,7 @@ impl Service {
             match outcome {
                 Ok(done) => {
                     report.done += 1;
-                    marks.done(&step);
+                    marks.done(step.version, &step.action);
                     told(Told::Done(&done, step.bytes));
                     done_of.entry(step.tenant).or_default().add(&done);
                 }

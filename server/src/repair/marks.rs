@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use coffer_model::{RecordId, SiteId, SlotId, VersionId};
-use coffer_regions::{Action, Step, Stray};
+use coffer_regions::{Action, Stray};
 
 use super::release::Begun;
 
@@ -69,20 +69,27 @@ impl Marks {
         }
     }
 
-    /// The site at which something that this step does was done before.
-    pub(crate) fn undone(&self, step: &Step) -> Option<SiteId> {
-        let done = self.versions.get(&step.version)?;
-        of(step).iter().find(|mark| done.contains(mark)).map(Mark::site)
+    /// The site at which something that this action does was done before.
+    pub(crate) fn undone(&self, version: VersionId, action: &Action) -> Option<SiteId> {
+        let done = self.versions.get(&version)?;
+        of(action).iter().find(|mark| done.contains(mark)).map(Mark::site)
     }
 
-    /// Notes that a step came to its end. Under a new manifest other records
-    /// are to lie at other places.
-    pub(crate) fn done(&mut self, step: &Step) {
-        if let Action::Manifest { .. } = step.action {
-            self.room += self.versions.remove(&step.version).map_or(0, |done| done.len());
+    /// Notes that an action came to its end. Under a new manifest other records
+    /// are to lie at other places; and what repair has undone by itself, as
+    /// where a site was drained, and not any more, and is again, may be done anew.
+    pub(crate) fn done(&mut self, version: VersionId, action: &Action) {
+        if let Action::Manifest { .. } = action {
+            self.room += self.versions.remove(&version).map_or(0, |done| done.len());
             return;
         }
-        self.note(step.version, of(step));
+        let marks = of(action);
+        if let Some(done) = self.versions.get_mut(&version) {
+            let before = done.len();
+            done.retain(|mark| !marks.iter().any(|new| new.undoes(mark)));
+            self.room += before - done.len();
+        }
+        self.note(version, marks);
     }
 
     fn note(&mut self, version: VersionId, marks: Vec<Mark>) {
@@ -112,12 +119,27 @@ impl Mark {
             Self::Removed(stray) => stray.site,
         }
     }
+
+    /// Whether this takes back what the other did.
+    fn undoes(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Removed(stray), done) | (done, Self::Removed(stray)) => match *done {
+                Self::Shard { stripe, index, site } => {
+                    stray.site == site && stray.shard == Some((stripe, index))
+                }
+                // Of an older manifest or of this one, the same record or not: it is looked at anew.
+                Self::Copy(site) => stray.site == site && stray.shard.is_none(),
+                Self::Removed(_) => false,
+            },
+            _ => false,
+        }
+    }
 }
 
-/// What a step does, and where. A new manifest is not among it: it is in the
+/// What an action does, and where. A new manifest is not among it: it is in the
 /// catalogue, whatever its sites say.
-fn of(step: &Step) -> Vec<Mark> {
-    match &step.action {
+fn of(action: &Action) -> Vec<Mark> {
+    match action {
         Action::Stripe { stripe, writes, .. } => {
             let mark =
                 |(index, site): &(u8, SiteId)| Mark::Shard { stripe: *stripe, index: *index, site: *site };
@@ -142,6 +164,34 @@ mod tests {
 
     fn count(marks: &Marks) -> usize {
         marks.versions.values().map(BTreeSet::len).sum()
+    }
+
+    #[test]
+    fn what_repair_itself_has_taken_back_may_be_done_again_and_nothing_else_may() {
+        let (version, record) = (VersionId::from_bytes([3; 16]), RecordId::from_bytes([5; 16]));
+        let write = Action::Stripe { stripe: 0, reads: Vec::new(), writes: vec![(1, THERE)] };
+        let remove = |shard, site| Action::Remove(Stray { record, site, shard });
+        let removed = remove(Some((0, 1)), THERE);
+        let mut marks = Marks { room: 10, ..Marks::default() };
+        marks.done(version, &write);
+        assert_eq!(marks.undone(version, &write), Some(THERE));
+        // Another shard, another site, a copy of the manifest.
+        for other in [remove(Some((0, 2)), THERE), remove(Some((0, 1)), HERE), remove(None, THERE)] {
+            marks.done(version, &other);
+            assert_eq!(marks.undone(version, &write), Some(THERE));
+        }
+        marks.done(version, &removed);
+        assert_eq!(marks.undone(version, &write), None);
+        assert_eq!(marks.undone(version, &removed), Some(THERE), "a site that shows it again is found out");
+        marks.done(version, &write);
+        assert_eq!(marks.undone(version, &removed), None);
+        assert_eq!(marks.undone(version, &write), Some(THERE));
+        let copy = Action::Copies { from: vec![HERE], to: vec![THERE] };
+        marks.done(version, &copy);
+        assert_eq!(marks.undone(version, &copy), Some(THERE));
+        marks.done(version, &remove(None, THERE));
+        assert_eq!(marks.undone(version, &copy), None);
+        assert_eq!(marks.room, 10 - count(&marks));
     }
 
     #[test]

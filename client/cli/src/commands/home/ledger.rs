@@ -22,8 +22,10 @@ const BELIEVED: Duration = Duration::from_secs(60);
 const BELIEVED_TIMES: u32 = 60;
 /// A look waits so long for a count at most; the next look asks again.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Between two runs of a repair.
+/// Between two runs of a repair. What a run left undone is tried again after this time, then after twice as long,
+/// and so on.
 const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// The service of this process, once it is open.
 #[derive(Clone)]
@@ -62,6 +64,33 @@ impl OwnService {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Repairs until nothing is left, or somebody has asked for another run. Nobody asks any more once the sites that
+    /// are to go are empty, and what the last moves left lies where it should not all the same.
+    async fn repair_until_whole(self, asked: Duration) {
+        let mut pause = PAUSE;
+        loop {
+            let Ok(service) = self.service() else { return };
+            if self.state().repaired != Some(asked) {
+                return;
+            }
+            let repaired = service.repair(RepairRun::default(), &|_| ()).await;
+            // It lives no longer for it.
+            drop(service);
+            let (moved, whole) = match &repaired {
+                Ok((report, progress)) => (progress.done > 0, report.is_whole()),
+                Err(_) => (false, false),
+            };
+            if moved {
+                self.state().moved = Some(self.clock.monotonic());
+            }
+            if whole {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
     }
 
     /// Counts, beside whoever looks; one at a time.
@@ -140,13 +169,6 @@ impl Keeper for OwnService {
         }
         state.repaired = Some(now);
         drop(state);
-        let keeper = self.clone();
-        // What it could not move is still there with the next look.
-        tokio::spawn(async move {
-            let repaired = service.repair(RepairRun::default(), &|_| ()).await;
-            if repaired.is_ok_and(|(_, progress)| progress.done > 0) {
-                keeper.state().moved = Some(keeper.clock.monotonic());
-            }
-        });
+        tokio::spawn(self.clone().repair_until_whole(now));
     }
 }
