@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 
 use coffer_catalog::CatalogError;
 use coffer_model::{AuditEvent, BucketId, Operation, Outcome, RecordId, SiteId, TenantId, VersionId};
-use coffer_regions::{Plan, PlanBuilder, SiteTable, Step, Trouble, plan_version};
+use coffer_regions::{Plan, PlanBuilder, SiteTable, Step, Trouble, Troubled, plan_version};
 use futures::StreamExt as _;
 use tokio::sync::{Mutex, Semaphore};
 
@@ -31,7 +31,7 @@ mod slots;
 mod small;
 
 use marks::Marks;
-use release::Behind;
+use release::Unbelieved;
 
 pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
 pub(crate) use leaving::{Needing, short_without};
@@ -118,9 +118,10 @@ impl RepairReport {
         self.done + self.small + self.slots > 0
     }
 
-    /// Whether nothing is left: neither for another round, nor for a later one.
+    /// Whether nothing is left: neither for another round, nor for a later one. What is beyond repair is not.
     pub fn is_whole(&self) -> bool {
-        self.is_over() && self.failed == 0 && self.plan.troubled.is_empty()
+        let may_end = |of: &Troubled| !matches!(of.trouble, Trouble::BeyondRepair { .. });
+        self.is_over() && self.failed == 0 && !self.plan.troubled.iter().any(may_end)
     }
 
     /// Whether another round could do more now.
@@ -152,8 +153,8 @@ struct Memory {
     verified: BTreeSet<(SiteId, RecordId)>,
     /// Shards that no version named, by site, when last everything was looked at.
     unnamed: BTreeMap<SiteId, Amount>,
-    /// Sites whose disk became a new one since the latest round began.
-    replaced: Vec<SiteId>,
+    /// How often the disk of each site became a new one.
+    replacements: BTreeMap<SiteId, u64>,
 }
 
 impl Repairs {
@@ -205,16 +206,16 @@ impl Repairs {
     pub(crate) fn forget(&self, site: SiteId) {
         let mut memory = self.memory();
         memory.verified.retain(|(verified, _)| *verified != site);
-        memory.replaced.push(site);
+        *memory.replacements.entry(site).or_default() += 1;
     }
 
-    /// Whether its disk became a new one since the latest round began.
-    pub(crate) fn was_replaced(&self, site: SiteId) -> bool {
-        self.memory().replaced.contains(&site)
+    /// How often the disk of a site became a new one.
+    pub(crate) fn replacements_of(&self, site: SiteId) -> u64 {
+        self.memory().replacements.get(&site).copied().unwrap_or(0)
     }
 
-    fn take_replaced(&self) -> Vec<SiteId> {
-        std::mem::take(&mut self.memory().replaced)
+    fn replacements(&self) -> BTreeMap<SiteId, u64> {
+        self.memory().replacements.clone()
     }
 }
 
@@ -256,8 +257,8 @@ pub(crate) struct Survey {
     /// Sites that failed while it looked at them. It is this look's alone: a
     /// tenant's own look, which goes on beside a round, has another answer.
     silent: BTreeSet<SiteId>,
-    /// Where older versions are to be put right.
-    behind: Behind,
+    /// Sites that are not believed, and what they lack.
+    unbelieved: Unbelieved,
     /// Versions that were accepted below their promise and are whole now.
     whole_again: BTreeMap<TenantId, Vec<(VersionId, RecordId, u8)>>,
 }
@@ -307,6 +308,7 @@ impl Service {
         let mut builder = PlanBuilder::new(budget.bytes, budget.steps);
         walk(self, tenants, &mut census, &older, |census, found| {
             let plan = plan_version(&found.inventory, &SiteTable::new(&census.sites));
+            survey.unbelieved.add(&found, &plan);
             if plan.steps.is_empty() && plan.troubles.is_empty() {
                 builder.whole(1);
                 if found.row.reduced > 0 {
@@ -315,7 +317,6 @@ impl Service {
                 }
                 return;
             }
-            survey.behind.add(found.tenant.id, &found.row, &plan.steps);
             if survey.short.len() < SHORT_MAX {
                 let name = |id| self.sites.name(id).to_owned();
                 survey.short.push(Short {
@@ -348,21 +349,23 @@ impl Service {
         told: &(dyn Fn(Told<'_>) + Sync),
     ) -> Result<RepairReport, RepairError> {
         let _turn = self.repairs.turn.lock().await;
-        self.repairs.take_replaced().into_iter().for_each(|site| marks.forget(site));
+        marks.forget_replaced(self.repairs.replacements());
         let tenants = self.all_tenants();
-        // Before anything is compared: one that is quarantined later was not.
-        let mut compared = self.not_believed();
-        let behind = marks.begun.again(&tenants).await?;
+        let unbelieved = Unbelieved::begin(self, &tenants, &mut marks.floors).await?;
         let slots = slots::heal(self, marks).await;
         let small = small::heal(self, &tenants, marks).await?;
-        compared.retain(|id| !slots.lacking.contains(id) && !small.lacking.contains(id));
         let mut report =
             RepairReport { slots: slots.written, small: small.written, ..RepairReport::default() };
         report.fail(slots.failed);
         report.fail(small.failed);
-        let survey = Survey { behind, ..Survey::default() };
-        let Survey { plan, whole_again, silent, behind, .. } =
+        let survey = Survey { unbelieved, ..Survey::default() };
+        let Survey { plan, whole_again, silent, mut unbelieved, .. } =
             self.survey_into(survey, &tenants, budget, true, pace.gives_way_to()).await?;
+        unbelieved.lack(&(&slots.lacking | &small.lacking));
+        let heard = &(&slots.heard & &small.heard) - &silent;
+        for site in self.believe_again(&unbelieved, &heard, &tenants).await? {
+            marks.floors.forget(site);
+        }
         self.note_whole(whole_again).await?;
         self.name_beyond_repair(&plan).await?;
         told(Told::Planned(&plan));
@@ -389,8 +392,6 @@ impl Service {
             report.add(&done);
         }
         report.plan = plan;
-        compared.retain(|id| !silent.contains(id) && !behind.contains(*id));
-        self.release_repaired(&compared).await;
         if report.is_over() {
             report.fail(leftover::settle(self).await);
         }

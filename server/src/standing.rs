@@ -434,15 +434,15 @@ impl Service {
 
     /// Takes the newest list that the realm of the service knows, where it
     /// differs from what the topology file, or the kit, said; whether it did.
-    pub(crate) async fn adopt_sites(&self) -> Result<bool, SiteChangeError> {
+    /// With `local` the topology file may know of a new disk that no list told.
+    pub(crate) async fn adopt_sites(&self, local: bool) -> Result<bool, SiteChangeError> {
         let Some(realm) = self.service_realm() else { return Ok(false) };
         let known = realm.catalog.facts(SITES).await?;
         let Some((_, body)) = known.last() else { return Ok(false) };
         let lines: Vec<SiteLine> = postcard::from_bytes(body).map_err(|_| SiteChangeError::Encode)?;
         let mut list: Vec<ListedSite> = lines.iter().map(listed).collect::<Result<_, _>>()?;
-        // The topology file knows of a new disk before the list does.
         for site in &mut list {
-            site.address.refilling |= self.sites.is_refilling(site.address.site.id);
+            site.address.refilling |= local && self.sites.is_refilling(site.address.site.id);
         }
         let others = list != self.sites.listed();
         if others {

@@ -59,7 +59,8 @@ impl Service {
         service.rebuild_lost(&opened.realm, progress, &mut report).await?;
         // It also knows which sites there are: what they hold is looked at
         // when all of them are open.
-        let others = service.adopt_sites().await?;
+        // Who takes over from another service has a topology file of before.
+        let others = service.adopt_sites(opened.realm.is_empty()).await?;
         service.refuse_unknown_given_up()?;
         if !held {
             service.hold_sites_against_the_log().await.map_err(OpenError::Catalog)?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coffer_model::{RecordId, SiteId, SlotId, VersionId};
 use coffer_regions::{Action, Stray};
 
-use super::release::Begun;
+use super::release::Floors;
 
 /// Something that was done at a site for a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +41,10 @@ pub(crate) struct Marks {
     /// How many more are remembered of versions: one of them may have as many
     /// shards as all others together.
     room: usize,
-    /// How far orders had come when its rounds began.
-    pub(super) begun: Begun,
+    /// What counts as old at sites that are not believed.
+    pub(super) floors: Floors,
+    /// How often disks had been replaced when the latest round began.
+    replaced: BTreeMap<SiteId, u64>,
 }
 
 impl Default for Marks {
@@ -51,7 +53,8 @@ impl Default for Marks {
             versions: BTreeMap::new(),
             small: BTreeSet::new(),
             room: REMEMBERED_MAX,
-            begun: Begun::default(),
+            floors: Floors::default(),
+            replaced: BTreeMap::new(),
         }
     }
 }
@@ -86,7 +89,7 @@ impl Marks {
         let marks = of(action);
         if let Some(done) = self.versions.get_mut(&version) {
             let before = done.len();
-            done.retain(|mark| !marks.iter().any(|new| new.undoes(mark)));
+            marks.iter().for_each(|new| new.undo(done));
             self.room += before - done.len();
         }
         self.note(version, marks);
@@ -100,8 +103,19 @@ impl Marks {
         }
     }
 
+    /// Forgets what was done at sites whose disks are new ones since it was last told.
+    pub(crate) fn forget_replaced(&mut self, replacements: BTreeMap<SiteId, u64>) {
+        for (site, count) in &replacements {
+            if self.replaced.get(site) != Some(count) {
+                self.forget(*site);
+            }
+        }
+        self.replaced = replacements;
+    }
+
     /// Forgets what was done at a site whose disk is a new one.
-    pub(crate) fn forget(&mut self, site: SiteId) {
+    fn forget(&mut self, site: SiteId) {
+        self.floors.forget(site);
         self.small.retain(|(_, at)| *at != site);
         for done in self.versions.values_mut() {
             let before = done.len();
@@ -120,20 +134,33 @@ impl Mark {
         }
     }
 
-    /// Whether this takes back what the other did.
-    fn undoes(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Removed(stray), done) | (done, Self::Removed(stray)) => match *done {
-                Self::Shard { stripe, index, site } => {
-                    stray.site == site && stray.shard == Some((stripe, index))
+    /// Takes out what this takes back. A copy of the manifest is not among it: where one lies is where the layout
+    /// wants it, and under another layout all is done anew.
+    fn undo(&self, done: &mut BTreeSet<Self>) {
+        match *self {
+            Self::Removed(Stray { site, shard: Some((stripe, index)), .. }) => {
+                done.remove(&Self::Shard { stripe, index, site });
+            }
+            Self::Shard { stripe, index, site } => {
+                let is_it = |stray: &Stray| stray.site == site && stray.shard == Some((stripe, index));
+                let undone = |mark: &Self| matches!(mark, Self::Removed(stray) if is_it(stray));
+                // The last in their order, and few.
+                let removed: Vec<Self> =
+                    done.range(Self::REMOVED_LEAST..).filter(|mark| undone(mark)).copied().collect();
+                for mark in &removed {
+                    done.remove(mark);
                 }
-                // Of an older manifest or of this one, the same record or not: it is looked at anew.
-                Self::Copy(site) => stray.site == site && stray.shard.is_none(),
-                Self::Removed(_) => false,
-            },
-            _ => false,
+            }
+            _ => {}
         }
     }
+
+    /// The least of what was removed.
+    const REMOVED_LEAST: Self = Self::Removed(Stray {
+        record: RecordId::from_bytes([0; 16]),
+        site: SiteId::from_bytes([0; 16]),
+        shard: None,
+    });
 }
 
 /// What an action does, and where. A new manifest is not among it: it is in the
@@ -188,9 +215,8 @@ mod tests {
         assert_eq!(marks.undone(version, &write), Some(THERE));
         let copy = Action::Copies { from: vec![HERE], to: vec![THERE] };
         marks.done(version, &copy);
-        assert_eq!(marks.undone(version, &copy), Some(THERE));
         marks.done(version, &remove(None, THERE));
-        assert_eq!(marks.undone(version, &copy), None);
+        assert_eq!(marks.undone(version, &copy), Some(THERE), "it would go on for ever");
         assert_eq!(marks.room, 10 - count(&marks));
     }
 

@@ -12,6 +12,7 @@ use crate::service::Service;
 /// Heals them.
 pub(crate) async fn heal(service: &Service, marks: &mut Marks) -> Healed {
     let mut healed = Healed::default();
+    healed.heard.extend(service.sites.alive_for_repair());
     for (slot, content, sites) in
         keystore::wanted_slots(&service.sites, &service.root, &service.deployment).await
     {
@@ -19,7 +20,10 @@ pub(crate) async fn heal(service: &Service, marks: &mut Marks) -> Healed {
             if service.sites.standing(id) != Standing::Active {
                 continue;
             }
-            let Some(site) = service.sites.for_repair(id).filter(|site| site.answers()) else { continue };
+            let Some(site) = service.sites.for_repair(id).filter(|site| site.answers()) else {
+                healed.heard.remove(&id);
+                continue;
+            };
             if site.read_slot(slot).await.is_ok_and(|own| own.generation >= content.generation) {
                 continue;
             }

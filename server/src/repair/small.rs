@@ -32,6 +32,9 @@ pub(crate) struct Healed {
     /// Sites that may still lack something: they fell silent, or did not take
     /// what was written to them.
     pub(crate) lacking: BTreeSet<SiteId>,
+    /// Sites that were asked of everything. One that did not answer at the
+    /// beginning was not, and is not among those that lack something either.
+    pub(crate) heard: BTreeSet<SiteId>,
     /// What was not put right, and why.
     pub(crate) failed: Failures,
 }
@@ -43,6 +46,7 @@ pub(super) async fn heal(
     marks: &mut Marks,
 ) -> Result<Healed, RepairError> {
     let mut healing = Healing { healed: Healed::default(), marks };
+    healing.healed.heard.extend(service.sites.alive_for_repair());
     for kind in KINDS {
         let keys = Keys::new(kind, tenants);
         let mut merge = Merge::new(service, kind).await?;
@@ -53,6 +57,7 @@ pub(super) async fn heal(
             }
             heal_one(service, &keys, id, &holders, &mut healing).await?;
         }
+        healing.healed.heard.retain(|site| merge.asks(*site));
         healing.healed.lacking.extend(merge.failed);
     }
     Ok(healing.healed)

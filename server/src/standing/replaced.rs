@@ -1,6 +1,6 @@
 //! A site whose disk is a new one: it answers, and has nothing. Until repair has brought it what the old one held it
 //! counts as silent wherever a rebuild asks how many sites may know of something that no other does. That is part of
-//! the list of the sites, which outlives the service's own disk; the topology file has it first.
+//! the list of the sites, which outlives the service's own disk.
 
 use coffer_model::SiteId;
 
@@ -21,18 +21,26 @@ impl Service {
         let site = list.get_mut(at).ok_or(SiteChangeError::Encode)?;
         let id = site.address.site.id;
         site.address.refilling = true;
-        // First: after a crash between the two nobody would know that the disk is new.
-        self.note_locally(list.clone()).await?;
+        // First: after a crash between the two nobody would know that the disk is new. Where too few sites take the
+        // list, as when more disks are lost than may be, the topology file says it until one is taken.
+        let told = self.write_sites(list.clone(), None).await.is_ok();
+        if !told {
+            self.note_locally(list.clone()).await?;
+        }
         if let Err(error) = self.sites.replace_store(&self.host, &self.data_dir, id).await {
-            self.note_locally(before).await?;
+            match told {
+                true => self.write_sites(before, None).await?,
+                false => self.note_locally(before).await?,
+            }
             return Err(error.into());
         }
         self.damage.replaced();
         self.forget_disk(id).await;
         crate::repair::heal_slots(self).await;
-        // Where too few sites take the list, as when more disks are lost than may be, the file says it, and the next
-        // list takes it along.
-        drop(self.write_sites(list, None).await);
+        if !told {
+            // The new disk may be the one that was missing; else the next list takes it along.
+            drop(self.write_sites(list, None).await);
+        }
         // Now, not in two seconds: a crash before that would hold the new
         // disk against what the old one reached.
         // A log that cannot be written refuses every call by itself.
@@ -40,21 +48,19 @@ impl Service {
         Ok(id)
     }
 
-    /// Sites with a new disk that is to be filled.
-    pub(crate) fn refilling(&self) -> Vec<SiteId> {
-        let topology = self.sites.topology().sites.iter();
-        topology.map(|site| site.id).filter(|id| self.sites.is_refilling(*id)).collect()
-    }
-
     /// Repair has found nothing that these sites lack of what their old disks held.
-    pub(crate) async fn note_refilled(&self, sites: &[SiteId]) {
+    /// With each, how often its disk had been replaced when that round began.
+    pub(crate) async fn note_refilled(&self, sites: &[(SiteId, u64)]) {
+        if sites.is_empty() {
+            return;
+        }
         let _turn = self.changing_sites.write().await;
         let mut list = self.sites.listed().to_vec();
         let mut filled = false;
         for site in &mut list {
             let id = site.address.site.id;
             // A disk that was replaced while repair looked is not the one that it has filled.
-            if site.address.refilling && sites.contains(&id) && !self.repairs.was_replaced(id) {
+            if site.address.refilling && sites.contains(&(id, self.repairs.replacements_of(id))) {
                 site.address.refilling = false;
                 filled = true;
             }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::chance::Chance;
 use super::machine::Machine;
+use super::replaced::replace_some_day;
 use super::siege::{siege, silence};
 use super::stage::{Loss, Stage};
 use super::workload::{Contents, Tenant};
@@ -197,6 +198,7 @@ fn betray(stage: &Arc<Stage>, chance: &Chance, machine: &Arc<Machine>) {
         _ => {
             stage.trace.fault("site destroyed", machine.name());
             machine.destroy(chance);
+            replace_some_day(stage, machine);
         }
     }
 }

@@ -22,6 +22,7 @@ mod merkle;
 mod plan;
 mod quorum;
 mod register;
+mod replaced;
 mod report;
 mod secrets;
 mod setting;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const KEPT: usize = 400;
 
 /// Every kind of fault, so that one that never strikes is seen.
-pub(crate) const FAULTS: [&str; 44] = [
+pub(crate) const FAULTS: [&str; 45] = [
     "acknowledged and forgotten",
     "all that may lie do nothing else",
     "answers although it does not, or the reverse",
@@ -24,6 +24,7 @@ pub(crate) const FAULTS: [&str; 44] = [
     "clock jumps",
     "comes back old",
     "custodians away",
+    "disk replaced",
     "doubled request",
     "everything lost in the end",
     "fsync fails",

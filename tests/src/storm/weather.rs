@@ -78,9 +78,13 @@ impl Weather {
         }
     }
 
+    pub(crate) fn is_calm(&self) -> bool {
+        self.calm.load(Ordering::Relaxed)
+    }
+
     /// The rates now.
     pub(crate) fn rates(&self) -> Rates {
-        let rates = if self.calm.load(Ordering::Relaxed) { Rates::default() } else { self.rates };
+        let rates = if self.is_calm() { Rates::default() } else { self.rates };
         if self.liars.load(Ordering::Relaxed) { Rates { lie: 1000, ..rates } } else { rates }
     }
 

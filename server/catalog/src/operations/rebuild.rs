@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use super::{buckets, change, deletes, facts, first, log, puts};
 use crate::file::{WAL_PAGES, WAL_PAGES_OF_LOADS, WRITER_CACHE_PAGES};
 use crate::schema::{LATE_INDICES, Late, NEWEST};
-use crate::stored::{integer, number};
+use crate::stored::integer;
 use crate::{CatalogError, ManifestRow, RebuildBatch};
 
 pub(crate) fn load(

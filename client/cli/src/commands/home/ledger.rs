@@ -75,19 +75,22 @@ impl OwnService {
             if self.state().repaired != Some(asked) {
                 return;
             }
-            let repaired = service.repair(RepairRun::default(), &|_| ()).await;
+            // What somebody else's run leaves is looked at after it.
+            if !service.is_repairing() {
+                let repaired = service.repair(RepairRun::default(), &|_| ()).await;
+                let (moved, whole) = match &repaired {
+                    Ok((report, progress)) => (progress.done > 0, report.is_whole()),
+                    Err(_) => (false, false),
+                };
+                if moved {
+                    self.state().moved = Some(self.clock.monotonic());
+                }
+                if whole {
+                    return;
+                }
+            }
             // It lives no longer for it.
             drop(service);
-            let (moved, whole) = match &repaired {
-                Ok((report, progress)) => (progress.done > 0, report.is_whole()),
-                Err(_) => (false, false),
-            };
-            if moved {
-                self.state().moved = Some(self.clock.monotonic());
-            }
-            if whole {
-                return;
-            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
