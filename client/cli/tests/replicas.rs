@@ -114,8 +114,9 @@ fn replica(dir: &Path, data: &str, config: &str, sites: &str, port: u16) -> Proc
         "kubernetes:coffer/sites",
         "--lease",
         "kubernetes:coffer/owner",
+        // Nobody loses it who is only slow.
         "--lease-lasts",
-        "5s",
+        "15s",
         "--kubeconfig",
         ".config/coffer/fleet/kubeconfig",
         "--passphrase-file",
