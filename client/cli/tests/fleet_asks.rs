@@ -72,8 +72,7 @@ impl Fleet {
         let dir = kept.path();
         let given_up = GivenUp(dir.join("data"));
         places::write(dir, &PLACES);
-        let listen = format!("127.0.0.1:{}", free_port());
-        let flags = ["--sites", places::FILE, "--spare", "1", "--listen", &listen, "--no-control"];
+        let flags = ["--sites", places::FILE, "--spare", "1", "--listen", "127.0.0.1:0", "--no-control"];
         let serve = [&["fleet", "serve", "--data-dir", "data"], &flags[..], &["--exit-with-stdin"]].concat();
         let process = Process::start(dir, &serve);
         process.until("nodes");
