@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Home;
+use super::{Home, until};
 
 /// Bytes of a stripe.
 const STRIPE: u64 = 4 << 20;
@@ -62,5 +62,14 @@ impl Home {
             lies.add((name, *size), told["shards"].as_array().unwrap(), data_shards);
         }
         lies
+    }
+
+    /// The same, once every shard and copy is heard to be where it should be: a site that is silent
+    /// for a moment says nothing of its own.
+    pub(super) fn lies_well(&self, data_shards: u64) -> Lies {
+        until("everything lies where it should", || {
+            let lies = self.lies(data_shards);
+            (lies.not_well == 0).then_some(lies)
+        })
     }
 }
