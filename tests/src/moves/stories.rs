@@ -193,16 +193,14 @@ pub fn ten_become_three(programs: &Programs, objects: usize, size: u64) -> Figur
         counts
     };
     home.patch(&json!({ "replicas": 3 }));
-    let (mut fewest, mut looks) = (u64::MAX, 0);
+    let (mut fewest, mut looks) = (usize::MAX, 0);
     until("three are left", || {
         let now = count(&home);
         is_legal(&now);
         // Of an object each time, all of them in turn: how many more losses it survives.
         let (name, _) = &home.objects[looks % home.objects.len()];
         looks += 1;
-        let stat = home.coffer(&["object", "stat", &format!("documents/{name}"), "--shards"]);
-        let told: serde_json::Value = serde_json::from_slice(&stat.stdout).unwrap();
-        fewest = fewest.min(told["survives"].as_u64().unwrap());
+        fewest = fewest.min(home.survives(name, 2));
         (now.values().sum::<u64>() == 3).then_some(())
     });
     until("seven are retired", || (home.active().len() == 3).then_some(()));
