@@ -62,8 +62,7 @@ fn signal(process: &Process, signal: Signal) {
 fn fleet(dir: &Path) -> (Process, String) {
     node_program();
     places::write(dir, &PLACES[..SITES]);
-    let listen = format!("127.0.0.1:{}", free_port());
-    let serve = ["fleet", "serve", "--data-dir", "data", "--sites", places::FILE, "--listen", &listen];
+    let serve = ["fleet", "serve", "--data-dir", "data", "--sites", places::FILE, "--listen", "127.0.0.1:0"];
     let fleet = Process::start(dir, &[&serve[..], &["--exit-with-stdin"]].concat());
     let ready = fleet.until("ready");
     (fleet, ready["sites"].as_str().unwrap().to_owned())
@@ -114,8 +113,9 @@ fn replica(dir: &Path, data: &str, config: &str, sites: &str, port: u16) -> Proc
         "kubernetes:coffer/sites",
         "--lease",
         "kubernetes:coffer/owner",
+        // Nobody loses it who is only slow.
         "--lease-lasts",
-        "5s",
+        "15s",
         "--kubeconfig",
         ".config/coffer/fleet/kubeconfig",
         "--passphrase-file",

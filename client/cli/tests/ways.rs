@@ -103,6 +103,8 @@ fn a_service_that_moves_during_a_backup_is_followed_and_who_took_its_place_is_re
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let dir = dir.path();
     let (old, new) = (free_port(), free_port());
+    // It is founded before anybody waits for a service, and only moves later.
+    drop(serve(elsewhere.path(), new));
     let first = serve(dir, old);
     furnish(dir);
     // Written once, before anything moves.

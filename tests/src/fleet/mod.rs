@@ -37,7 +37,7 @@ const DISK: u64 = 256 << 20;
 /// The port of the fleet's API.
 const API_PORT: u16 = 7421;
 /// Whoever takes longer is stuck.
-const STUCK: Duration = Duration::from_secs(120);
+const STUCK: Duration = Duration::from_secs(600);
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(50);
 

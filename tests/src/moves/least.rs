@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Home;
+use super::{Home, until};
 
 /// Bytes of a stripe.
 const STRIPE: u64 = 4 << 20;
@@ -56,11 +56,46 @@ impl Home {
     pub fn lies(&self, data_shards: u64) -> Lies {
         let mut lies = Lies::default();
         for (name, size) in &self.objects {
-            let output = self.coffer(&["object", "stat", &format!("documents/{name}"), "--shards"]);
-            let text = String::from_utf8(output.stdout).unwrap();
-            let told: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-            lies.add((name, *size), told["shards"].as_array().unwrap(), data_shards);
+            lies.add((name, *size), &self.shards(name), data_shards);
         }
         lies
+    }
+
+    /// What is heard of every shard and copy of an object.
+    fn shards(&self, name: &str) -> Vec<Value> {
+        let output = self.coffer(&["object", "stat", &format!("documents/{name}"), "--shards"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let told: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        told["shards"].as_array().unwrap().clone()
+    }
+
+    /// How many more losses an object with so many data shards survives, where no pod is stopped: one that
+    /// is there and was not heard just now is only slow, and has lost nothing.
+    pub(super) fn survives(&self, name: &str, data_shards: usize) -> usize {
+        let shards = self.shards(name);
+        // Asked afterwards: a pod that went meanwhile is not there.
+        let homes = self.homes();
+        let is_there = |site: &str| homes.get(site).is_some_and(|node| !node.is_empty());
+        let mut stripes: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+        for shard in &shards {
+            let Some(stripe) = shard["stripe"].as_u64() else { continue };
+            let had = stripes.entry(stripe).or_default();
+            let has = match shard["state"].as_str() {
+                Some("listed" | "verified") => true,
+                Some("silent") => is_there(shard["site"].as_str().unwrap()),
+                _ => false,
+            };
+            had.extend(shard["index"].as_u64().filter(|_| has));
+        }
+        stripes.values().map(|had| had.len().saturating_sub(data_shards)).min().unwrap()
+    }
+
+    /// The same, once every shard and copy is heard to be where it should be: a site that is silent
+    /// for a moment says nothing of its own.
+    pub(super) fn lies_well(&self, data_shards: u64) -> Lies {
+        until("everything lies where it should", || {
+            let lies = self.lies(data_shards);
+            (lies.not_well == 0).then_some(lies)
+        })
     }
 }

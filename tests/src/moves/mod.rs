@@ -16,7 +16,7 @@ mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -227,11 +227,11 @@ impl Home {
 
     /// Bytes of each site's volumes, as its disk has them.
     fn on_disk(&self) -> BTreeMap<String, u64> {
-        let below = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
-        let nodes = below(self.data().join("fleet/nodes"));
-        let sites = nodes.flat_map(|node| below(node.join("agent/data/site-data")));
+        let nodes = below(&self.data().join("fleet/nodes")).into_iter();
+        let sites = nodes.flat_map(|node| below(&node.join("agent/data/site-data")));
+        let volumes = |site: &Path| below(&site.join("store/volumes")).into_iter();
         let length =
-            |site: &PathBuf| below(site.join("store/volumes")).map(|one| one.metadata().unwrap().len()).sum();
+            |site: &Path| volumes(site).filter_map(|one| there(one.metadata())).map(|one| one.len()).sum();
         let named = |site: PathBuf| (site.file_name().unwrap().to_string_lossy().into_owned(), length(&site));
         sites.map(named).collect()
     }
@@ -250,19 +250,25 @@ impl Home {
                 && words.get(1) == Some(&"run")
                 && words.contains(&dir.as_str())
         };
-        let mut found = 0;
+        let mut found = BTreeMap::new();
         for process in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
             let Ok(number) = process.file_name().to_string_lossy().parse::<i32>() else { continue };
             let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).into_owned();
             let here = fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == self.dir.path());
             if here && is(&line.split('\0').collect::<Vec<_>>()) {
-                found += 1;
-                // It may have ended just now.
-                let _ = kill_process(Pid::from_raw(number).unwrap(), signal);
+                found.insert(number, parent(number));
             }
         }
-        found
+        // A child of an agent looks like it until it has become another program.
+        let is_child = |of: &Option<i32>| of.is_some_and(|of| found.contains_key(&of));
+        let agents: Vec<i32> =
+            found.iter().filter(|(_, of)| !is_child(of)).map(|(number, _)| *number).collect();
+        for number in &agents {
+            // It may have ended just now.
+            let _ = kill_process(Pid::from_raw(*number).unwrap(), signal);
+        }
+        agents.len()
     }
 
     /// Changes what is wanted of the site set.
@@ -281,6 +287,28 @@ impl Home {
         let patch = Patch::Merge(serde_json::json!({ "spec": spec }));
         self.runtime.block_on(api.patch(SET, &PatchParams::default(), &patch)).unwrap();
     }
+}
+
+/// What is in a directory.
+fn below(dir: &Path) -> Vec<PathBuf> {
+    let entries = there(fs::read_dir(dir)).into_iter().flatten();
+    entries.filter_map(there).map(|entry| entry.path()).collect()
+}
+
+/// What was found; `None`: it is not there, perhaps any more. An agent discards what a retired site has left.
+/// There is nothing below a file either.
+fn there<T>(found: io::Result<T>) -> Option<T> {
+    match found {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
+        found => Some(found.unwrap()),
+    }
+}
+
+/// Who started a process that still runs.
+fn parent(process: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // After the name, which may contain anything.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// What an object contains: different for each name.

@@ -96,7 +96,7 @@ pub fn a_reboot(programs: &Programs, objects: usize, size: u64) -> Figures {
     let gone = || home.standing("sites-6").as_deref() == Some("retired") && home.homes().len() == 6;
     until("who stood in has gone", || gone().then_some(()));
     assert_eq!(home.homes()[pod], node);
-    assert!(home.is_whole());
+    until("everything is whole", || home.is_whole().then_some(()));
     let (copied, grown) = before.since(&home);
     let objects = home.reads_back();
     let note = "; another pod stood in meanwhile".to_owned();
@@ -123,9 +123,9 @@ pub fn a_loss(programs: &Programs, objects: usize, size: u64) -> Figures {
     home.down(&node);
     until("it is given up", || (home.standing(pod).as_deref() == Some("retired")).then_some(()));
     until("everything is whole", || home.is_whole().then_some(()));
+    let after = home.lies_well(K);
     let (copied, grown) = before.since(&home);
-    let after = home.lies(K);
-    assert!(after.not_well == 0 && after.at(pod) == 0, "{after:?}");
+    assert_eq!(after.at(pod), 0, "{after:?}");
     let objects = home.reads_back();
     assert!(least > 0, "nothing lay there");
     let (note, bound) = (String::new(), Some(loss_bound(size)));
@@ -148,10 +148,10 @@ pub fn a_new_site(programs: &Programs, objects: usize, size: u64) -> Figures {
     let plan = home.good(&["site", "rebalance"]);
     assert_eq!(Before::more(&before.written, &home.written()), 0, "a plan moves nothing");
     let run = home.good(&["site", "rebalance", "--run"]);
-    let (copied, grown) = before.since(&home);
     assert_eq!(run[0]["done"], plan[0]["moves"], "{run:?}");
-    let after = home.lies(K);
-    assert!(after.not_well == 0 && home.is_whole(), "{after:?}");
+    let after = home.lies_well(K);
+    until("everything is whole", || home.is_whole().then_some(()));
+    let (copied, grown) = before.since(&home);
     let got = after.at("sites-6");
     assert!(got * 100 >= least * 90, "the new site has {got} of {least}");
     let again = home.good(&["site", "rebalance"]);
@@ -193,16 +193,14 @@ pub fn ten_become_three(programs: &Programs, objects: usize, size: u64) -> Figur
         counts
     };
     home.patch(&json!({ "replicas": 3 }));
-    let (mut fewest, mut looks) = (u64::MAX, 0);
+    let (mut fewest, mut looks) = (usize::MAX, 0);
     until("three are left", || {
         let now = count(&home);
         is_legal(&now);
         // Of an object each time, all of them in turn: how many more losses it survives.
         let (name, _) = &home.objects[looks % home.objects.len()];
         looks += 1;
-        let stat = home.coffer(&["object", "stat", &format!("documents/{name}"), "--shards"]);
-        let told: serde_json::Value = serde_json::from_slice(&stat.stdout).unwrap();
-        fewest = fewest.min(told["survives"].as_u64().unwrap());
+        fewest = fewest.min(home.survives(name, 2));
         (now.values().sum::<u64>() == 3).then_some(())
     });
     until("seven are retired", || (home.active().len() == 3).then_some(()));
@@ -211,9 +209,8 @@ pub fn ten_become_three(programs: &Programs, objects: usize, size: u64) -> Figur
     let least = least_for(&lies, &home.active(), size.div_ceil(2));
     // What the last moves left where it should not be is removed after the last site has gone.
     until("everything is whole", || home.is_whole().then_some(()));
+    home.lies_well(2);
     let (copied, grown) = before.since(&home);
-    let after = home.lies(2);
-    assert!(after.not_well == 0 && home.is_whole(), "{after:?}");
     let objects = home.reads_back();
     let way = way(&home, &homes.iter().map(|(pod, node)| (pod.as_str(), country_of[node])).collect());
     let note = format!("; by the fleet's events {way}, each object survived {fewest} more at least");

@@ -233,7 +233,7 @@ pub fn revoked(programs: &Programs, size: u64) -> Trust {
     until("the site is retired", || (home.standing("sites-3").as_deref() == Some("retired")).then_some(()));
     until("those that were stopped answer", || (home.active().len() == 6).then_some(()));
     // What they missed meanwhile.
-    home.good(&["repair", "run"]);
+    until("repair has done all", || home.coffer(&["repair", "run"]).status.success().then_some(()));
     is_over(&home, "sites-3");
     let note =
         "; and of another node while two pods did not answer: everything could be read when its pod had gone";
