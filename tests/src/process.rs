@@ -21,12 +21,12 @@ impl Process {
         Self::run(Command::new(program).arg(deployment.data()).arg(plant_root_key(deployment)))
     }
 
-    /// The same, with one site held back; nothing was noted there yet.
+    /// The same, with something held back; nothing was noted there yet.
     pub fn start_held(program: &str, deployment: &Deployment, held: &Held) -> Self {
         std::fs::create_dir(held.notes()).unwrap();
         let mut command = Command::new(program);
         command.arg(deployment.data()).arg(plant_root_key(deployment));
-        Self::run(command.arg(held.name()).arg(held.notes()))
+        Self::run(command.arg(held.what()).arg(held.notes()))
     }
 
     fn run(command: &mut Command) -> Self {

@@ -1,6 +1,6 @@
 //! A service in a process of its own, for stories that kill it: opens the
 //! deployment in DIR with the root key in FILE and prints where it listens.
-//! With NAME and NOTES one of its sites is held back.
+//! With HELD and NOTES something is held back at its sites.
 #![expect(clippy::print_stdout, reason = "the parent reads the endpoint from standard output")]
 #![expect(clippy::disallowed_methods, reason = "the root key comes from a file of the test")]
 
@@ -18,13 +18,13 @@ use zeroize::Zeroizing;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let (data, key) = arguments.next().zip(arguments.next()).ok_or("usage: DIR FILE [NAME NOTES]")?;
+    let (data, key) = arguments.next().zip(arguments.next()).ok_or("usage: DIR FILE [HELD NOTES]")?;
     let held = arguments.next().zip(arguments.next());
     let key: [u8; 32] = std::fs::read(key)?.try_into().map_err(|_| "the root key has 32 bytes")?;
     let root = RootKey::danger_from_bytes(Zeroizing::new(key));
     let mut host = Host::of_this_machine(Arc::new(SystemClock), Arc::new(OsEntropy));
-    if let Some((name, notes)) = held {
-        host.sites = Held::new(name.to_str().ok_or("a site has a name")?, &notes).before(host.sites);
+    if let Some((what, notes)) = held {
+        host.sites = Held::parse(what.to_str().ok_or("HELD is text")?, &notes).before(host.sites);
     }
     let service = Service::open(host, &data, &root).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
