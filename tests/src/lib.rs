@@ -10,6 +10,7 @@ pub mod drills;
 mod files;
 pub mod fleet;
 mod gate;
+mod held;
 mod ledger;
 mod lying;
 mod measure;
@@ -33,6 +34,7 @@ pub use deployment::{
 };
 pub use files::{Files, copy_tree, cut, flip, replace_tree, site_files, volumes, write_at};
 pub use gate::{Gate, Gated};
+pub use held::Held;
 pub use ledger::{Ledger, Lines, TenantKey, catalogue_keys, leaves};
 pub use lying::Lies;
 pub use measure::{Limits, elapsed, median, quantile, seconds};

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use coffer_client::{Client, Credentials};
 
-use crate::Deployment;
+use crate::{Deployment, Held};
 
 /// A running service that can be killed.
 pub struct Process {
@@ -18,9 +18,19 @@ impl Process {
     /// Starts `program` (`coffer-test-service`) over the data of a deployment
     /// that is stopped, and waits until it listens.
     pub fn start(program: &str, deployment: &Deployment) -> Self {
-        let root_key = plant_root_key(deployment);
+        Self::run(Command::new(program).arg(deployment.data()).arg(plant_root_key(deployment)))
+    }
+
+    /// The same, with something held back; nothing was noted there yet.
+    pub fn start_held(program: &str, deployment: &Deployment, held: &Held) -> Self {
+        std::fs::create_dir(held.notes()).unwrap();
         let mut command = Command::new(program);
-        let mut child = command.arg(deployment.data()).arg(root_key).stdout(Stdio::piped()).spawn().unwrap();
+        command.arg(deployment.data()).arg(plant_root_key(deployment));
+        Self::run(command.arg(held.what()).arg(held.notes()))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

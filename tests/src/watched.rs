@@ -21,8 +21,19 @@ pub struct Watch {
     gets: AtomicU64,
     parts: AtomicU64,
     bytes: AtomicU64,
+    under_way: AtomicU64,
     delay_ms: AtomicU64,
     lies: AtomicBool,
+}
+
+/// A read that has begun. One that is dropped, because nobody waits for it any
+/// more, is over as well.
+struct UnderWay<'a>(&'a Watch);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// What sites returned to readers.
@@ -51,6 +62,11 @@ impl Watch {
     pub fn returned(&self) -> Returned {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Returned { gets: get(&self.gets), parts: get(&self.parts), bytes: get(&self.bytes) }
+    }
+
+    fn begin(&self) -> UnderWay<'_> {
+        self.under_way.fetch_add(1, Ordering::SeqCst);
+        UnderWay(self)
     }
 
     async fn wait(&self) {
@@ -85,8 +101,20 @@ impl Watches {
         })
     }
 
+    /// Returns when no read is under way. One that was late goes on after
+    /// others gave its reader what it wanted, and would be counted among those
+    /// that come next.
+    pub async fn quiet(&self) {
+        let busy = || self.0.lock().unwrap().values().any(|watch| watch.under_way.load(Ordering::SeqCst) > 0);
+        let mut look = tokio::time::interval(Duration::from_millis(1));
+        while busy() {
+            look.tick().await;
+        }
+    }
+
     /// What `work` made the sites return.
     pub async fn during<T>(&self, work: impl Future<Output = T>) -> (T, Returned) {
+        self.quiet().await;
         let before = self.returned();
         let result = work.await;
         let after = self.returned();
@@ -120,6 +148,7 @@ impl Twist for WatchedSite {
     }
 
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
+        let _under_way = self.watch.begin();
         self.watch.wait().await;
         let record = self.inner.get(id).await?;
         self.watch.count(&self.watch.gets, record.body().len());
@@ -127,6 +156,7 @@ impl Twist for WatchedSite {
     }
 
     async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {
+        let _under_way = self.watch.begin();
         self.watch.wait().await;
         let part = self.inner.get_range(id, range).await?;
         self.watch.count(&self.watch.parts, part.0.len());

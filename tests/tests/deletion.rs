@@ -3,7 +3,6 @@
 //! sites never tell different stories.
 #![expect(clippy::unwrap_used, reason = "steps of stories: what fails here fails the test")]
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,28 +12,21 @@ use coffer_model::{BucketName, Degraded, ResidencyPolicy, SiteId};
 use coffer_proto::v1::{PutHeader, PutSmallRequest};
 use coffer_server::RepairRun;
 use coffer_tests::{
-    Deployment, Ledger, Process, TenantClient, bucket_name, catalogue_keys, object_key, pattern, policy,
-    volumes,
+    Deployment, Held, Ledger, Process, TenantClient, bucket_name, catalogue_keys, object_key, pattern, policy,
 };
+use tokio::task::JoinHandle;
 
 /// The program that [`Process`] runs.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-service");
 
-/// Milliseconds that one site takes for an answer.
-const SLOW_MS: u64 = 1500;
-
-/// Makes `name` answer slowly from the next start on.
-#[expect(clippy::disallowed_methods, reason = "the topology file of the deployment under test is changed")]
-fn slow(deployment: &Deployment, name: &str, milliseconds: u64) {
-    let path = deployment.data().join("topology.json");
-    let mut sites: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    let site = sites.as_array_mut().unwrap().iter_mut().find(|site| site["site"]["name"] == name).unwrap();
-    site["latency_ms"] = milliseconds.into();
-    std::fs::write(&path, sites.to_string()).unwrap();
-}
-
-fn held(deployment: &Deployment, name: &str) -> u64 {
-    volumes(&deployment.site_dir(name)).iter().map(|volume| volume.metadata().unwrap().len()).sum()
+/// Waits until these sites acknowledged what decides. The call that sent it
+/// cannot end meanwhile: one site never answers it.
+async fn acknowledged<T>(held: &Held, names: &[&str], call: &JoinHandle<T>) {
+    let mut look = tokio::time::interval(Duration::from_millis(2));
+    while !names.iter().all(|name| held.acknowledged(name)) {
+        assert!(!call.is_finished(), "it ended before all of {names:?} acknowledged it");
+        look.tick().await;
+    }
 }
 
 async fn is_gone(tenant: &TenantClient, key: &str) -> bool {
@@ -45,20 +37,14 @@ async fn is_gone(tenant: &TenantClient, key: &str) -> bool {
 /// Begins a deletion and kills the service when five sites have the tombstone
 /// and the sixth has not answered yet: nothing of it is committed.
 async fn die_in_the_midst(deployment: &Deployment, tenant: &TenantClient, key: &str) {
-    let fast = ["fra1", "par1", "ams1", "zrh1", "sto1"];
-    slow(deployment, "mad1", SLOW_MS);
-    let process = Process::start(PROGRAM, deployment);
+    let held = Held::new("mad1", &deployment.scratch().join("acknowledged"));
+    let process = Process::start_held(PROGRAM, deployment, &held);
     let client = process.connect(deployment, &tenant.credentials).await;
-    let before = fast.map(|name| held(deployment, name));
     let key = object_key(key);
     let deletion = tokio::spawn(async move { client.delete(&bucket_name("things"), &key).await });
-    let mut look = tokio::time::interval(Duration::from_millis(2));
-    while !fast.iter().zip(before).all(|(name, before)| held(deployment, name) > before) {
-        look.tick().await;
-    }
+    acknowledged(&held, &["fra1", "par1", "ams1", "zrh1", "sto1"], &deletion).await;
     process.kill();
     assert!(deletion.await.unwrap().is_err(), "nobody was told that it is done");
-    slow(deployment, "mad1", 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,26 +198,17 @@ async fn a_put_without_all_its_shards_that_was_cut_off_before_its_commit_is_not_
     deployment.stop().await;
     let (home, away) = (deployment.site_dir("par1"), deployment.scratch().join("away"));
     std::fs::rename(&home, &away).unwrap();
-    slow(&deployment, "mad1", SLOW_MS);
-    let process = Process::start(PROGRAM, &deployment);
+    let held = Held::new("mad1", &deployment.scratch().join("acknowledged"));
+    let process = Process::start_held(PROGRAM, &deployment, &held);
     let client = process.connect(&deployment, &tenant.credentials).await;
-    let fast = ["fra1", "ams1", "zrh1", "sto1"];
-    let mut lengths = fast.map(|name| BTreeSet::from([held(&deployment, name)]));
     let (into, name) = (bucket.clone(), key.clone());
     let put = tokio::spawn(async move {
         client.put_bytes(&into, &name, &Default::default(), pattern(5, 300_000)).await
     });
-    // A shard, and after the slow site has its own, the manifest.
-    let mut look = tokio::time::interval(Duration::from_millis(2));
-    while lengths.iter().any(|seen| seen.len() < 3) {
-        look.tick().await;
-        for (seen, name) in lengths.iter_mut().zip(fast) {
-            seen.insert(held(&deployment, name));
-        }
-    }
+    // All five have their shards, and all but one of these the manifest.
+    acknowledged(&held, &["fra1", "ams1", "zrh1", "sto1"], &put).await;
     process.kill();
     assert!(put.await.unwrap().is_err(), "nobody was told that it is done");
-    slow(&deployment, "mad1", 0);
     std::fs::rename(&away, &home).unwrap();
     deployment.start().await;
     deployment.reconnect(&mut tenant).await;

@@ -302,27 +302,43 @@ impl Six {
         Self { kept, pods, wall, small, deployment }
     }
 
-    /// The site list says that exactly these do not answer, accuses nobody who
-    /// was always there, and quarantines nobody.
+    /// The site list says, all at the same time, that exactly these do not
+    /// answer, accuses nobody who was always there, and quarantines nobody.
     async fn only_down(&self, down: &[usize]) {
-        for n in 0..6 {
-            until_seen(&self.deployment, &format!("s{n}"), !down.contains(&n)).await;
-        }
+        let mut other = String::new();
+        let settled = async {
+            while let Some(found) = self.other_than_down(down).await {
+                other = found;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let settled = tokio::time::timeout(HANG, settled).await;
+        assert!(settled.is_ok(), "not exactly {down:?} are down: {other}");
         for n in 0..6 {
             let site = self.deployment.site(&format!("s{n}")).await;
-            assert_eq!(site.alive, !down.contains(&n), "{site:?}");
             assert!(!site.quarantined && site.standing == "active", "{site:?}");
             // A reader charges the others with what they missed while they were down.
             let missed_nothing = n > 3;
             assert!(!missed_nothing || (site.damaged, site.reported) == (0, 0), "{site:?}");
         }
-        // An operator reads the same.
-        let listed = listed(&self.deployment).await;
+    }
+
+    /// What the service or the operator's list says other than that exactly
+    /// these are down.
+    async fn other_than_down(&self, down: &[usize]) -> Option<String> {
         for n in 0..6 {
+            let site = self.deployment.site(&format!("s{n}")).await;
+            if site.alive == down.contains(&n) {
+                return Some(format!("{site:?}"));
+            }
+        }
+        let listed = listed(&self.deployment).await;
+        (0..6).find_map(|n| {
             let small = n == 3 && says(&listed, n, "alive, full");
             let state = if down.contains(&n) { "down" } else { "alive" };
-            assert!(small || says(&listed, n, state), "s{n} is not {state}:\n{listed}");
-        }
+            let right = small || says(&listed, n, state);
+            (!right).then(|| format!("s{n} is not {state}:\n{listed}"))
+        })
     }
 
     /// Puts and gets go on, and amid them this happens to one pod.

@@ -1,38 +1,29 @@
 //! `kill -9` in the midst of a repair, again and again: nothing is lost, what
 //! was under way goes on, and the end is the same.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use coffer_client::{RepairOptions, SiteChange};
 use coffer_model::{Geometry, ResidencyPolicy};
 use coffer_server::RepairBudget;
-use coffer_tests::{Deployment, Process, bucket_name, object_key, pattern, policy};
-use tokio::sync::Notify;
+use coffer_tests::{Deployment, Held, Process, bucket_name, object_key, pattern, policy};
 
 /// The program that [`Process`] runs.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_coffer-test-service");
 
-/// Runs a repair and kills the process after so many steps; whether the
-/// repair came to its end before that.
-async fn repair_and_kill(deployment: &Deployment, steps: u64) -> bool {
-    let process = Process::start(PROGRAM, deployment);
+/// Runs a repair and kills the process when the sites took so many shards and
+/// manifests; whether the repair came to its end before that.
+async fn repair_and_kill(deployment: &Deployment, held: &Held) -> bool {
+    let process = Process::start_held(PROGRAM, deployment, held);
     let operator = process.connect(deployment, deployment.operator_credentials()).await;
-    let (burnt, done) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
-    let (told, seen) = (Arc::clone(&burnt), Arc::clone(&done));
     let run = tokio::spawn(async move {
         let options = RepairOptions { budget_bytes: 24 << 20, ..RepairOptions::default() };
-        let ended = operator.run_repair(options, |sums| {
-            seen.store(sums.steps_done, Ordering::Relaxed);
-            if sums.steps_done >= steps {
-                told.notify_one();
-            }
-        });
-        ended.await.is_ok_and(|(_, last)| last.failed == 0 && last.plan.versions_short == 0)
+        let ended = operator.run_repair(options, |_| ()).await;
+        ended.is_ok_and(|(_, last)| last.failed == 0 && last.plan.versions_short == 0)
     });
-    tokio::select! {
-        () = burnt.notified() => {}
-        () = async { while !run.is_finished() { tokio::task::yield_now().await } } => {}
+    let mut look = tokio::time::interval(Duration::from_millis(2));
+    while !run.is_finished() && !held.had_enough() {
+        look.tick().await;
     }
     process.kill();
     run.await.unwrap_or(false)
@@ -64,7 +55,8 @@ async fn killed_again_and_again_while_it_repairs_and_moves_it_loses_nothing_and_
     let (mut lives, mut ended) = (0_u64, false);
     while !ended {
         // Later and later, and at another place of a step each time.
-        ended = repair_and_kill(&deployment, 1 + lives * 7 % 23).await;
+        let notes = deployment.scratch().join(format!("life-{lives}"));
+        ended = repair_and_kill(&deployment, &Held::after(1 + lives * 7 % 23, &notes)).await;
         lives += 1;
         assert!(lives < 200, "it does not come to its end");
     }

@@ -1,32 +1,116 @@
 //! Group commit: one fsync covers what waited for it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 #[expect(dead_code, reason = "shared with tests that need more of it")]
 mod support;
 
-use std::sync::Arc;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
 
 use coffer_model::RecordId;
 use coffer_regions::{Record, RecordKind, Site};
+use coffer_site::{Disk, HostDisk, Room, SiteOptions};
 use proptest::prelude::*;
-use support::{open, record};
+use support::{open, open_with, record};
 use tempfile::TempDir;
+
+/// How many putters there are, and how many of them are in a put.
+#[derive(Default)]
+struct Putters {
+    counts: Mutex<(usize, usize)>,
+    changed: Condvar,
+}
+
+impl Putters {
+    fn change(&self, change: impl FnOnce(&mut (usize, usize))) {
+        change(&mut self.counts.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    fn wait_until_all_are_in_a_put(&self) {
+        let counts = self.counts.lock().unwrap();
+        drop(self.changed.wait_while(counts, |(putters, putting)| putting < putters).unwrap());
+    }
+}
+
+/// The disk of this machine, whose fsyncs last until every putter waits for one.
+struct PatientDisk(Arc<Putters>);
+
+impl Disk for PatientDisk {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        HostDisk.create(path)
+    }
+
+    fn write(&self, file: &File, parts: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
+        HostDisk.write(file, parts, offset)
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        self.0.wait_until_all_are_in_a_put();
+        HostDisk.sync_data(file)
+    }
+
+    fn sync_all(&self, file: &File) -> io::Result<()> {
+        self.0.wait_until_all_are_in_a_put();
+        HostDisk.sync_all(file)
+    }
+
+    fn cut(&self, file: &File, length: u64) -> io::Result<()> {
+        HostDisk.cut(file, length)
+    }
+
+    fn reserve(&self, file: &File, offset: u64, bytes: u64) -> io::Result<()> {
+        HostDisk.reserve(file, offset, bytes)
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        HostDisk.make_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        HostDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        HostDisk.remove(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        HostDisk.sync_dir(path)
+    }
+
+    fn forget_cached(&self, file: &File) {
+        HostDisk.forget_cached(file);
+    }
+
+    fn room(&self, path: &Path) -> io::Result<Room> {
+        HostDisk.room(path)
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_putters_need_far_fewer_fsyncs_than_puts() {
-    let dir = TempDir::new().unwrap();
-    let site = Arc::new(open(dir.path()));
-    let putters: Vec<_> = (0..64)
+    let (dir, putters) = (TempDir::new().unwrap(), Arc::<Putters>::default());
+    let disk = Arc::new(PatientDisk(Arc::clone(&putters)));
+    let site = Arc::new(open_with(dir.path(), SiteOptions { disk, ..SiteOptions::default() }).unwrap());
+    putters.change(|(all, _)| *all = 64);
+    let tasks: Vec<_> = (0..64)
         .map(|putter| {
-            let site = site.clone();
+            let (site, putters) = (site.clone(), Arc::clone(&putters));
             tokio::spawn(async move {
                 for n in 0..20 {
+                    putters.change(|(_, putting)| *putting += 1);
                     site.put(vec![record(putter * 100 + n, 200)]).await.unwrap();
+                    putters.change(|(_, putting)| *putting -= 1);
                 }
+                putters.change(|(all, _)| *all -= 1);
             })
         })
         .collect();
-    for putter in putters {
-        putter.await.unwrap();
+    for task in tasks {
+        task.await.unwrap();
     }
     assert_eq!(site.state().await.records, 64 * 20);
     assert!(site.fsyncs() < 64 * 20 / 4, "{} fsyncs", site.fsyncs());
