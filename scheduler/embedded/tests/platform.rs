@@ -13,7 +13,7 @@ use coffer_model::{Clock, Entropy, Timestamp};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -301,6 +301,31 @@ async fn an_owner_deleted_in_the_foreground_goes_last_and_one_that_orphans_leave
     until_gone(&maps, "lets-go").await;
     let left = pods.get("let-go").await.unwrap();
     assert!(left.owner_references().is_empty() && left.metadata.deletion_timestamp.is_none());
+    home.assert_no_faults();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_orphans_leaves_what_it_owns_also_to_a_control_plane_that_has_just_begun() {
+    // So many that their list is long after the one that has the owner.
+    const OWNED: usize = 1200;
+    let mut home = Home::start().await;
+    let owner = home.make::<ConfigMap>("coffer", json!({"metadata": {"name": "owner"}})).await;
+    let make = async |number: usize| {
+        let mut secret = json!({"metadata": {"name": format!("owned-{number}")}});
+        merge(&mut secret, &owned_by(&owner, true));
+        home.make::<Secret>("coffer", secret).await;
+    };
+    futures::stream::iter(0..OWNED).for_each_concurrent(16, make).await;
+    // Nobody looks after it when it is deleted.
+    home.tasks.shutdown().await;
+    home.api::<ConfigMap>("coffer").delete("owner", &DeleteParams::orphan()).await.unwrap();
+    let home = home.away_for(1).await;
+    until_gone(&home.api::<ConfigMap>("coffer"), "owner").await;
+    let left = home.api::<Secret>("coffer").list(&Default::default()).await.unwrap().items;
+    let stays = |secret: &&Secret| {
+        secret.owner_references().is_empty() && secret.metadata.deletion_timestamp.is_none()
+    };
+    assert_eq!(left.iter().filter(stays).count(), OWNED);
     home.assert_no_faults();
 }
 
