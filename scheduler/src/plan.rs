@@ -93,6 +93,8 @@ pub enum Step {
     Await(PodId),
     /// The shards that lie on a pod are to lie elsewhere: on pods of the set that stay.
     Evacuate(PodId, Why),
+    /// A pod that holds nothing goes, but after another: nothing is to come there meanwhile.
+    Queue(PodId, Why),
     /// A pod is taken down and forgotten.
     Leave(PodId, Why),
     /// A pod is taken down and started with the wanted version, on its node.
@@ -163,7 +165,7 @@ fn leaves(fleet: &Fleet<'_>, managed: &Managed, leaving: &Leaving, budget: &mut 
         let holds = fleet.held.get(&id).copied().unwrap_or(0) > 0;
         let waits = why == Why::ScaledDown && std::mem::replace(&mut chosen, true);
         if !holds {
-            steps.extend((!waits).then_some(Step::Leave(id, why)));
+            steps.push(if waits { Step::Queue(id, why) } else { Step::Leave(id, why) });
             continue;
         }
         if why == Why::NodeLost && is_awaited(fleet, &id) {

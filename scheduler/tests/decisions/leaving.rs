@@ -108,6 +108,21 @@ fn whoever_stood_in_for_a_node_that_came_back_goes_again_wherever_it_stands() {
 }
 
 #[test]
+fn one_that_is_empty_takes_nothing_while_it_goes_after_another() {
+    // Two are too many; the last goes first, and holds something still.
+    let mut world = World::new(&["DE", "DE", "DE", "DE"], 2);
+    world.held.insert(world.id(3), 3);
+    world.held.insert(world.id(2), 0);
+    let queues = Step::Queue(world.id(2), Why::ScaledDown);
+    assert_eq!(world.plan(), [Step::Evacuate(world.id(3), Why::ScaledDown), queues.clone()]);
+    world.held.insert(world.id(3), 0);
+    assert_eq!(world.plan(), [Step::Leave(world.id(3), Why::ScaledDown), queues]);
+    // Nobody is before it any more.
+    world.managed.set.pods.pop();
+    assert_eq!(world.plan(), [Step::Leave(world.id(2), Why::ScaledDown)]);
+}
+
+#[test]
 fn whoever_stands_where_it_may_not_goes_before_those_who_could_wait() {
     // Four that hold nothing: the first is drained, the second gives way, the third's node is lost.
     let mut world = World::new(&["DE", "FR", "NL", "US"], 4);

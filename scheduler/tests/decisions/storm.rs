@@ -191,10 +191,12 @@ impl World {
             if !all && self.chance.one_in(3) {
                 continue;
             }
-            if let Step::Evacuate(pod, _) = &step {
+            if let Step::Evacuate(pod, _) | Step::Queue(pod, _) = &step {
                 going.insert(pod.clone());
             }
-            done += usize::from(!matches!(step, Step::Wait(..) | Step::Await(_) | Step::Unplaceable(..)));
+            let waits =
+                matches!(step, Step::Wait(..) | Step::Await(_) | Step::Queue(..) | Step::Unplaceable(..));
+            done += usize::from(!waits);
             let before = self.counts.get("gave way").copied();
             self.step(step, when);
             done += usize::from(self.counts.get("gave way").copied() != before);
@@ -224,6 +226,7 @@ impl World {
                 self.count("restarted");
             }
             Step::Evacuate(..) => self.count("evacuated"),
+            Step::Queue(..) => self.count("queued"),
             Step::Wait(..) => self.count("waited"),
             Step::Await(_) => self.count("awaited"),
             Step::Unplaceable(..) => {
@@ -528,6 +531,7 @@ fn a_storm_never_breaks_the_loss_budget_and_ends_as_it_was_wanted() {
         "left",
         "restarted",
         "evacuated",
+        "queued",
         "waited",
         "awaited",
         "unplaceable",

@@ -39,7 +39,7 @@ impl Moving {
 /// The pod that goes by this step.
 fn leaver(step: &Step) -> Option<&PodId> {
     match step {
-        Step::Evacuate(id, _) | Step::Leave(id, _) => Some(id),
+        Step::Evacuate(id, _) | Step::Queue(id, _) | Step::Leave(id, _) => Some(id),
         _ => None,
     }
 }
@@ -167,7 +167,8 @@ impl Look<'_> {
         self.keep_budget().await?;
         let mut waits = Vec::new();
         for step in steps {
-            self.busy |= !matches!(step, Step::Wait(..) | Step::Await(_) | Step::Unplaceable(..));
+            self.busy |=
+                !matches!(step, Step::Wait(..) | Step::Await(_) | Step::Queue(..) | Step::Unplaceable(..));
             // What was planned for other pods than those that serve by now is planned anew with the next look.
             if goes_down(&step) && (!self.agrees() || sets.serving(taken, &self.name) != serving) {
                 continue;
@@ -178,6 +179,7 @@ impl Look<'_> {
                 Step::Join(..) => self.join(),
                 Step::Await(id) => moving.awaited.push(id),
                 Step::Evacuate(id, why) => self.evacuate(&id, why, &shards, &mut moving).await,
+                Step::Queue(id, why) => self.close(&id, why, &mut moving).await,
                 Step::Leave(id, why) => {
                     if self.leave(&id, why, &shards, &mut moving).await? {
                         self.note_taken(taken, &mut serving, id);
@@ -297,6 +299,17 @@ impl Look<'_> {
                 moving.stuck.insert(id.clone());
                 moving.refused.push(format!("{at_stake}; they cannot move: {error}"));
             }
+        }
+    }
+
+    /// Nothing is to come to one that holds nothing and goes after another. Told once: there is nothing to move.
+    async fn close(&mut self, id: &PodId, why: Why, moving: &mut Moving) {
+        let mut members = self.status.members.iter_mut();
+        // Who never was a site becomes none.
+        let is_open = |one: &&mut Member| one.leaves.is_none() && one.is_site != Some(false);
+        let Some(member) = members.find(|one| one.ordinal == id.ordinal).filter(is_open) else { return };
+        if moving.tried(self.sets.control.shards.evacuate(id, why == Why::OutOfPlace).await) {
+            member.leaves = Some(format!("{why:?}"));
         }
     }
 

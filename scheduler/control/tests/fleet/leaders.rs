@@ -14,8 +14,16 @@ use tokio::task::JoinHandle;
 
 use crate::world::{World, control};
 
-/// Short, so that the story is; not shorter than a second, which is what a Lease can say.
-const LEASE: Duration = Duration::from_secs(1);
+/// As short as the story allows; longer than what a busy machine may keep a process waiting.
+const LEASE: Duration = Duration::from_secs(10);
+/// How long anything may take before a test fails. Nothing takes so long when all is well.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Waits for something that comes about.
+async fn patiently<T>(what: &str, waiting: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    waited.unwrap_or_else(|_| unreachable!("within {PATIENCE:?} it did not happen: {what}"))
+}
 
 struct Planes {
     world: World,
@@ -56,22 +64,28 @@ impl Planes {
     }
 
     async fn until_led_by(&mut self, holder: &str) {
-        while self.holder().await.as_deref() != Some(holder) {
-            self.all_run().await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let waiting = async {
+            while self.holder().await.as_deref() != Some(holder) {
+                self.all_run().await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        patiently(&format!("{holder} leads"), waiting).await;
     }
 
     async fn until_pods(&mut self, count: usize) {
-        loop {
-            self.world.kubelet().await;
-            let pods = self.world.serving().await;
-            if pods.len() == count {
-                return;
+        let waiting = async {
+            loop {
+                self.world.kubelet().await;
+                let pods = self.world.serving().await;
+                if pods.len() == count {
+                    return;
+                }
+                self.all_run().await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            self.all_run().await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        };
+        patiently(&format!("{count} pods serve"), waiting).await;
     }
 }
 
@@ -114,8 +128,7 @@ impl Wants {
             namespace: world.home.namespace.clone(),
             name: "owner".to_owned(),
             holder: holder.to_owned(),
-            // Longer than what a busy machine may keep a process waiting.
-            lasts: 3 * LEASE,
+            lasts: LEASE,
         };
         let at = Some(format!("https://{holder}.example:7420"));
         let client = world.home.client.clone();
@@ -125,11 +138,18 @@ impl Wants {
         Self { tenure, keeping }
     }
 
-    async fn until(&self, what: impl Fn(&Tenure) -> bool) {
-        while !what(&self.tenure) {
-            assert!(!self.keeping.is_finished());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    async fn until(&self, what: &str, holds: impl Fn(&Tenure) -> bool) {
+        let waiting = async {
+            while !holds(&self.tenure) {
+                assert!(!self.keeping.is_finished());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        patiently(what, waiting).await;
+    }
+
+    async fn acquired_after(&self, epoch: u64) -> u64 {
+        patiently("it has the lease", self.tenure.acquired_after(epoch)).await
     }
 }
 
@@ -137,27 +157,35 @@ impl Wants {
 async fn a_lease_that_changes_hands_has_another_epoch_and_who_had_it_holds_nothing_and_knows_where_it_is() {
     let world = World::new(1).await;
     let first = Wants::start(&world, "first");
-    let began = first.tenure.acquired_after(0).await;
+    let began = first.acquired_after(0).await;
     let second = Wants::start(&world, "second");
-    second.until(|second| second.elsewhere().as_deref() == Some("https://first.example:7420")).await;
+    second
+        .until("it knows the first", |second| {
+            second.elsewhere().as_deref() == Some("https://first.example:7420")
+        })
+        .await;
     assert_eq!((second.tenure.held(), first.tenure.elsewhere()), (None, None));
     // As a process that is stopped for a while: it renews nothing, and is asked nothing.
     first.keeping.abort();
-    let next = second.tenure.acquired_after(0).await;
+    let next = second.acquired_after(0).await;
     assert!(next > began);
     assert_eq!(first.tenure.held(), None, "the other one begins only when this one has ended");
     // It wakes up, and waits for its turn.
     let first = Wants::start(&world, "first");
-    first.until(|first| first.elsewhere().as_deref() == Some("https://second.example:7420")).await;
+    first
+        .until("it knows the second", |first| {
+            first.elsewhere().as_deref() == Some("https://second.example:7420")
+        })
+        .await;
     assert_eq!(first.tenure.held(), None);
     // Who gives up is not waited for, and does not come back as who it was.
     second.keeping.abort();
     second.tenure.give_up().await.unwrap();
     assert_eq!(second.tenure.held(), None);
-    let last = first.tenure.acquired_after(0).await;
+    let last = first.acquired_after(0).await;
     assert!(last > next);
     second.tenure.give_up().await.unwrap();
-    first.until(|first| first.held() == Some(last)).await;
+    first.until("it still has it", |first| first.held() == Some(last)).await;
     first.keeping.abort();
 }
 
@@ -165,7 +193,7 @@ async fn a_lease_that_changes_hands_has_another_epoch_and_who_had_it_holds_nothi
 async fn a_lease_that_was_deleted_gives_no_epoch_again() {
     let world = World::new(1).await;
     let first = Wants::start(&world, "first");
-    let began = first.tenure.acquired_after(0).await;
+    let began = first.acquired_after(0).await;
     first.keeping.abort();
     world.api::<Lease>().delete("owner", &DeleteParams::default()).await.unwrap();
     // Seconds are the grain of what a new lease counts from.
@@ -175,6 +203,6 @@ async fn a_lease_that_was_deleted_gives_no_epoch_again() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let second = Wants::start(&world, "second");
-    assert!(second.tenure.acquired_after(0).await > began);
+    assert!(second.acquired_after(0).await > began);
     second.keeping.abort();
 }

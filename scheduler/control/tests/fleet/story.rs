@@ -149,6 +149,44 @@ async fn a_drain_moves_data_first_and_the_pod_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_emptied_first_takes_no_data_again_while_it_waits_for_its_turn_to_go() {
+    let mut world = founded(9, 9).await;
+    // The last two hold the least; of them the very last is the first to go.
+    let holders: [[u32; 6]; 6] = [
+        [0, 1, 2, 3, 4, 5],
+        [1, 2, 3, 4, 5, 6],
+        [1, 2, 3, 4, 5, 6],
+        [0, 2, 3, 4, 5, 6],
+        [0, 1, 2, 3, 4, 7],
+        [0, 1, 2, 3, 5, 8],
+    ];
+    let object = |pods: &[u32; 6]| pods.iter().map(|ordinal| (id(*ordinal), true)).collect();
+    world.objects.0.lock().unwrap().extend(holders.iter().map(object));
+    world.set(7, 1).await;
+    world.until("both are told to go", 12, async |place| leave(place, [7, 8]).await == [true, true]).await;
+    let moves = |world: &World, object: usize, from: u32, to: u32| {
+        let mut objects = world.objects.0.lock().unwrap();
+        objects[object].remove(&id(from));
+        objects[object].insert(id(to), true);
+    };
+    moves(&world, 4, 7, 5);
+    for _ in 0..5 {
+        world.turn().await;
+        assert_eq!(leave(world.place(), [7, 8]).await, [true, true]);
+    }
+    moves(&world, 5, 8, 4);
+    world.until("both have left", 12, |place| serves(place, 7)).await;
+    let left: Vec<String> = world.all_pods().await.iter().map(|pod| pod.name_any()).collect();
+    assert_eq!(left, (0..7).map(|ordinal| format!("gold-{ordinal}")).collect::<Vec<_>>());
+}
+
+/// Whether these are members that are told to go.
+async fn leave<const N: usize>(place: Place, ordinals: [u32; N]) -> [bool; N] {
+    let members = place.sets.get("gold").await.unwrap().status.unwrap().members;
+    ordinals.map(|ordinal| members.iter().any(|member| member.ordinal == ordinal && member.leaves.is_some()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_silent_node_is_replaced_after_its_grace_without_an_operator() {
     let mut world = founded(9, 6).await;
     put(&world);

@@ -350,7 +350,12 @@ impl World {
             let covered: Vec<&Pod> = pods.iter().filter(selected).copied().collect();
             let status = budgets::status(&budget, &covered, Ok(0), &now, Settings::default().granted);
             let counted = PodDisruptionBudget { status: Some(status), ..budget };
-            budgets.replace_status(&counted.name_any(), &PostParams::default(), &counted).await.unwrap();
+            match budgets.replace_status(&counted.name_any(), &PostParams::default(), &counted).await {
+                Ok(_) => {}
+                // A control plane that runs meanwhile has changed or deleted it; the next look counts it again.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                Err(error) => unreachable!("{error}"),
+            }
         }
     }
 

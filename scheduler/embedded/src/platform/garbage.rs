@@ -3,7 +3,8 @@
 //!
 //! The graph is fed by one watch of metadata for each kind. It may be behind, so that
 //! an owner that it does not know is asked for before anything is deleted, and
-//! what is deleted is named by its uid.
+//! what is deleted is named by its uid. What an owner that waits or orphans has of dependents is only asked of the graph:
+//! nobody is judged while a kind is not listed, or not known.
 
 pub mod graph;
 
@@ -68,9 +69,6 @@ pub(super) async fn run(client: &Client, settings: &Settings, told: &Told) {
     let mut retry = tokio::time::interval(settings.period);
     retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        if !kinds_known {
-            kinds_known = collector.discover().await;
-        }
         let mut next = tokio::select! {
             _ = retry.tick() => {
                 for uid in std::mem::take(&mut collector.failed) {
@@ -85,8 +83,13 @@ pub(super) async fn run(client: &Client, settings: &Settings, told: &Told) {
             collector.take(seen);
             next = sightings.try_recv().ok();
         }
-        for entry in collector.graph.take_dirty() {
-            collector.judge(entry).await;
+        if !kinds_known {
+            kinds_known = collector.discover().await;
+        }
+        if kinds_known {
+            for entry in collector.graph.take_dirty() {
+                collector.judge(entry).await;
+            }
         }
     }
 }
@@ -125,6 +128,7 @@ impl Collector {
                 let watch =
                     watch(self.client.clone(), resource.clone(), self.seen.clone(), self.told.clone());
                 self.watches.insert(name.clone(), self.tasks.spawn(watch));
+                self.graph.expect(&name.0, &name.1);
             }
         }
         self.kinds = kinds;

@@ -1,5 +1,7 @@
 //! Who owns whom: the metadata of all objects, and which of them have to be
 //! judged because something about their owners changed. Pure.
+//!
+//! Who owns nothing can only be told once all kinds were listed: until then nobody is judged.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -87,9 +89,16 @@ pub struct Graph {
     /// By uid of an owner: the uids of those that name it.
     dependents: HashMap<String, BTreeSet<String>>,
     dirty: BTreeSet<String>,
+    /// Kinds, by group and name, whose objects are not all known yet.
+    unlisted: BTreeSet<(String, String)>,
 }
 
 impl Graph {
+    /// A kind is watched from now on: nobody is judged until it was listed.
+    pub fn expect(&mut self, group: &str, kind: &str) {
+        self.unlisted.insert((group.to_owned(), kind.to_owned()));
+    }
+
     /// An object is there, as new or changed.
     pub fn apply(&mut self, entry: Entry) {
         let uid = entry.uid.clone();
@@ -128,6 +137,7 @@ impl Graph {
 
     /// Objects of a kind that were listed: whatever else is known of that kind is gone.
     pub fn retain(&mut self, group: &str, kind: &str, listed: &BTreeSet<String>) {
+        self.unlisted.remove(&(group.to_owned(), kind.to_owned()));
         let gone: Vec<String> = self
             .entries
             .values()
@@ -139,8 +149,12 @@ impl Graph {
         }
     }
 
-    /// Those that have to be judged. They are judged once; see [`Graph::again`].
+    /// Those that have to be judged; none as long as something may be owned that is not known. They are judged once; see
+    /// [`Graph::again`].
     pub fn take_dirty(&mut self) -> Vec<Entry> {
+        if !self.unlisted.is_empty() {
+            return Vec::new();
+        }
         std::mem::take(&mut self.dirty).iter().filter_map(|uid| self.entries.get(uid)).cloned().collect()
     }
 
@@ -313,6 +327,33 @@ mod tests {
         graph.apply(entry("pod", &[]));
         assert_eq!(graph.take_dirty(), [deleting("set", ORPHAN)], "who waits hears of it");
         assert_eq!(graph.judge(&deleting("set", ORPHAN), &gone), Verdict::Release(ORPHAN));
+    }
+
+    #[test]
+    fn nobody_is_judged_before_every_kind_was_listed() {
+        let mut graph = Graph::default();
+        graph.expect("", "Pod");
+        graph.expect("", "Secret");
+        graph.apply(deleting("set", ORPHAN));
+        graph.retain("", "Pod", &BTreeSet::from(["set".to_owned()]));
+        assert!(graph.take_dirty().is_empty(), "what it owns may be a secret");
+        let owned = Entry { kind: "Secret".into(), ..entry("owned", &["set"]) };
+        graph.apply(owned.clone());
+        assert!(graph.take_dirty().is_empty(), "it is one of many");
+        graph.retain("", "Secret", &BTreeSet::from(["owned".to_owned()]));
+        let dirty = graph.take_dirty();
+        let verdicts: Vec<Verdict> = dirty.iter().map(|entry| graph.judge(entry, &gone)).collect();
+        assert_eq!(dirty, [owned, deleting("set", ORPHAN)]);
+        assert_eq!(verdicts, [Verdict::Disown(vec!["set".into()]), Verdict::Keep]);
+    }
+
+    #[test]
+    fn a_kind_that_is_gone_is_not_waited_for() {
+        let mut graph = graph(&[entry("pod", &["set"])]);
+        graph.expect("fleet.coffer", "SiteSet");
+        assert!(graph.take_dirty().is_empty());
+        graph.retain("fleet.coffer", "SiteSet", &BTreeSet::new());
+        assert_eq!(graph.take_dirty().len(), 1);
     }
 
     #[test]
