@@ -110,6 +110,9 @@ pub(crate) struct Context {
     pub claims: Claims,
 }
 
+/// After how long an event that the API did not take is given up.
+const NOTE: std::time::Duration = std::time::Duration::from_secs(30);
+
 impl Context {
     /// Leaves an event at the pod. Best effort: an API that is away hears of the
     /// pod's status later, and an event is no more than a word beside it.
@@ -124,7 +127,7 @@ impl Context {
         };
         let about = record.pod.object_ref(&());
         let told = async move { teller.tell(&event, &about).await };
-        drop(tokio::spawn(tokio::time::timeout(std::time::Duration::from_secs(5), told)));
+        drop(tokio::spawn(tokio::time::timeout(NOTE, told)));
     }
 }
 

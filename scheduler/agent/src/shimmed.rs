@@ -213,7 +213,8 @@ mod tests {
     const SLOW: &str = r#"#!/bin/sh
 : > "$2/begun"
 read -r word < "$2/go"
-printf '{"code":9,"signal":null,"out_of_memory":false,"not_started":"%s","started_unix_ms":1,"finished_unix_ms":2}' "$word" > "$2/exit.json"
+printf '{"code":9,"signal":null,"out_of_memory":false,"not_started":"%s","started_unix_ms":1,"finished_unix_ms":2}' "$word" > "$2/exit.json.new"
+mv "$2/exit.json.new" "$2/exit.json"
 "#;
 
     fn ran(program: &str, args: &[&std::ffi::OsStr]) {

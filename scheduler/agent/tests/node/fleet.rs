@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use coffer_agent::{
@@ -29,6 +29,8 @@ pub(crate) struct Fleet {
     scratch: Scratch,
     embedded: Embedded,
     node: String,
+    /// Of its network: several tests run at once on one machine.
+    number: u8,
     image: String,
     away: Arc<AtomicBool>,
 }
@@ -88,7 +90,10 @@ impl Fleet {
         let embedded = Embedded::open(options).await.unwrap();
         let digest = ImageDigest::of_file(&bench::sample_program()).unwrap();
         let image = format!("coffer.local/pod@{digest}");
-        let fleet = Self { scratch, embedded, node: node.to_owned(), image, away: Arc::default() };
+        static FLEETS: AtomicU8 = AtomicU8::new(0);
+        let number = FLEETS.fetch_add(1, Ordering::SeqCst);
+        assert!(number < 240, "the rest of these networks is somebody else's");
+        let fleet = Self { scratch, embedded, node: node.to_owned(), number, image, away: Arc::default() };
         let namespace = json!({ "metadata": { "name": "coffer" } });
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(fleet.embedded.client());
         namespaces.create(&PostParams::default(), &serde_json::from_value(namespace).unwrap()).await.unwrap();
@@ -124,10 +129,8 @@ impl Fleet {
         &self.node
     }
 
-    /// Several tests run at once on one machine.
     pub(crate) fn subnet(&self) -> String {
-        let number = self.node.bytes().fold(7_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte));
-        format!("10.253.{number}.0/28")
+        format!("10.253.{}.0/28", self.number)
     }
 
     pub(crate) fn embedded(&self) -> &Embedded {

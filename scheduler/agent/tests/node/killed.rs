@@ -72,7 +72,7 @@ async fn an_agent_that_is_not_root_runs_pods_with_what_it_has_and_says_what_it_l
     // Where anybody can execute them; the build's own directory may be closed.
     let place = |from: PathBuf| {
         let to = fleet.directory().join(from.file_name().unwrap());
-        std::fs::copy(from, &to).unwrap();
+        bench::place_program(&from, &to);
         to
     };
     let (program, sample) = (place(bench::node_program()), place(bench::sample_program()));

@@ -173,7 +173,11 @@ async fn an_image_that_is_not_here_is_waited_for_and_said() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_are_told_by_tail_and_of_the_one_before() {
     let Some(fleet) = Fleet::new("logs").await else { return };
-    let agent = fleet.start();
+    // The one before stays the one before while its log is read.
+    let agent = fleet.start_with(|config| {
+        let minute = std::time::Duration::from_secs(60);
+        (config.backoff.first, config.backoff.most) = (minute, minute);
+    });
     fleet.create("talks", &["say", "one", "two", "three"], json!({})).await;
     fleet.until("talks", |pod| restarts(pod) >= 1).await;
     let access = agent.access();
@@ -222,7 +226,7 @@ async fn a_condition_of_a_node_is_as_old_as_its_last_change_also_under_the_next_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_whose_log_finds_no_room_runs_on_and_it_is_said() {
-    let Some(fleet) = Fleet::new("fulldisk").await else { return };
+    let Some(fleet) = Fleet::new("fulllog").await else { return };
     let room = SmallDisk::mount(&fleet.directory().join("agent/runtime"));
     let agent = fleet.start();
     // Some megabytes with their times, on a disk of one.

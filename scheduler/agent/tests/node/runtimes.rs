@@ -24,9 +24,9 @@ async fn a_confined_process_keeps_the_promises_of_a_runtime() {
         return;
     };
     let probe = scratch.probe();
-    let (config, had) = (config(&scratch, "conf"), probe.clone());
+    let (config, had) = (config(&scratch, "conf-process"), probe.clone());
     let open = move || Arc::new(ProcessRuntime::new(config.clone(), &had).unwrap()) as Arc<dyn Runtime>;
-    conformance(&scratch.bench(Box::new(open))).await;
+    conformance(&scratch.bench(812_345, Box::new(open))).await;
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_container_of_runc_keeps_the_promises_of_a_runtime() {
         eprintln!("NOT TESTED HERE: runc: {reason}");
         return;
     }
-    let config = config(&scratch, "conf");
+    let config = config(&scratch, "conf-runc");
     let open = move || Arc::new(RuncRuntime::new(config.clone()).unwrap()) as Arc<dyn Runtime>;
-    conformance(&scratch.bench(Box::new(open))).await;
+    conformance(&scratch.bench(812_346, Box::new(open))).await;
 }

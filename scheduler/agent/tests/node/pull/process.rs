@@ -1,7 +1,6 @@
 //! The process that talks to a registry: what it has given up, when it ends, and
 //! what the agent makes of one that lies.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use coffer_agent::{Layer, PullError, PullLimits, PullProcess, Puller, Registry, 
 use super::picture::{MANIFEST, Picture};
 use super::registry::{Served, streamed};
 use super::{Node, STUCK, had};
+use crate::bench;
 
 /// The processes that talk to this registry, by their command lines.
 fn talking_to(host: &str) -> Vec<PathBuf> {
@@ -104,11 +104,11 @@ async fn a_pull_that_nobody_waits_for_any_more_ends_and_makes_way_for_the_next()
 
 /// A program that says this in place of talking to a registry.
 fn liar(directory: &Path, says: &str) -> PathBuf {
-    let path = directory.join("liar");
+    let (text, path) = (directory.join("text"), directory.join("liar"));
     let script = format!("#!/bin/sh\nprintf '{says}' >&0\nwhile read -r line <&0; do :; done\n");
-    let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+    let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(&text);
     std::io::Write::write_all(&mut options.unwrap(), script.as_bytes()).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    bench::place_program(&text, &path);
     path
 }
 
