@@ -102,9 +102,9 @@ impl Unbelieved {
 /// Whether a site lacks its part of a version, other than what nobody can give it any more.
 fn lacks(found: &VersionInventory, plan: &VersionPlan, index: usize, site: SiteId) -> bool {
     let beyond = plan.troubles.iter().any(|trouble| matches!(trouble, Trouble::BeyondRepair { .. }));
-    let copy = !found.copies.contains(&site) && !(beyond && found.copies.is_empty());
+    let has_copy = found.copies.contains(&site) || (beyond && found.copies.is_empty());
     let at_home = |holdings: &Vec<Vec<SiteId>>| holdings.get(index).is_some_and(|at| at.contains(&site));
-    copy || (!beyond && !found.odd.values().all(at_home))
+    !has_copy || !(beyond || found.odd.values().all(at_home))
 }
 
 impl Service {
