@@ -169,6 +169,24 @@ impl World {
         assert!(self.policy.admits(&site.site), "{to} is outside");
     }
 
+    /// Whether the policy does not admit that site.
+    fn is_outside(&self, id: SiteId) -> bool {
+        let site = self.sites.iter().find(|site| site.site.id == id).unwrap();
+        !self.policy.admits(&site.site)
+    }
+
+    /// What is lacking at home is at silent sites that may come back, and no
+    /// more than may be lost.
+    fn may_be_waited_for_without_strays(&self, at_home: impl Iterator<Item = bool>) -> bool {
+        let lacking: Vec<SiteId> =
+            self.layout.iter().zip(at_home).filter(|(_, there)| !there).map(|(id, _)| *id).collect();
+        let may_return = |id: &SiteId| {
+            let site = self.sites.iter().find(|site| site.site.id == *id).unwrap();
+            !site.counts() && site.standing != Standing::Retired
+        };
+        lacking.iter().all(may_return) && self.layout.len() - lacking.len() >= self.need()
+    }
+
     fn act(&mut self, step: &Step) {
         match &step.action {
             Action::Stripe { stripe, reads, writes } => {
@@ -209,13 +227,23 @@ impl World {
             }
             Action::Remove(stray) => match stray.shard {
                 Some(shard) => {
-                    assert!(self.shards[&shard].contains(&self.layout[usize::from(shard.1)]));
+                    let there = |index| {
+                        let home = self.layout[usize::from(index)];
+                        self.counts(home) && self.shards[&(shard.0, index)].contains(&home)
+                    };
+                    let waits = self.may_be_waited_for_without_strays((0..self.width()).map(there));
+                    assert!(there(shard.1) || self.is_outside(stray.site) && waits, "not replaced");
                     assert_ne!(stray.site, self.layout[usize::from(shard.1)], "not from its home");
                     self.shards.get_mut(&shard).unwrap().remove(&stray.site);
                 }
                 None => {
                     let number = stray.record.as_bytes()[0];
                     assert!(number != self.record || !self.layout.contains(&stray.site));
+                    let holders = &self.copies[&self.record];
+                    let there = |home: &SiteId| self.counts(*home) && holders.contains(home);
+                    let waits = self.may_be_waited_for_without_strays(self.layout.iter().map(there));
+                    let all = self.layout.iter().all(there);
+                    assert!(all || self.is_outside(stray.site) && waits, "not replaced");
                     self.copies.get_mut(&number).unwrap().remove(&stray.site);
                 }
             },
@@ -255,7 +283,10 @@ impl World {
                 }
                 self.act(step);
                 let after = self.have();
-                let kept = before.iter().zip(&after).all(|(before, after)| after >= before);
+                // What must not be there may go before its home answers again.
+                let outside = matches!(step.action, Action::Remove(stray) if self.is_outside(stray.site));
+                let enough = |after: &usize| outside && *after >= self.need();
+                let kept = before.iter().zip(&after).all(|(before, after)| after >= before || enough(after));
                 assert!(kept, "{step:?} left less than there was: {before:?} {after:?}");
             }
             done.extend(plan.steps);
@@ -363,6 +394,53 @@ proptest! {
                 prop_assert!(touched.insert(stripe), "stripe {} was written twice", stripe);
             }
         }
+    }
+
+    #[test]
+    fn what_lies_outside_goes_though_as_many_sites_are_silent_as_may_be_lost_and_stays_if_more_are(
+        (k, m, stripes) in (1..4_u8, 1..3_u8, 0..4_u32),
+        strays in prop::collection::vec((0..4_u32, 0..6_u8, 0..3_usize), 0..8),
+        copies in prop::collection::vec((any::<bool>(), 0..3_usize), 0..4),
+        silent in prop::collection::btree_set(0..5_usize, 0..4),
+    ) {
+        let width = if stripes == 0 { usize::from(m) + 1 } else { usize::from(k + m) };
+        let mut sites: Vec<RepairSite> = (0..width).map(active).collect();
+        let outside: Vec<SiteId> = (width..width + 3).map(id).collect();
+        sites.extend((width..).take(3).map(|n| site(n, 3, u8::try_from(n).unwrap(), Standing::Active, true)));
+        let layout: Vec<SiteId> = (0..width).map(id).collect();
+        let mut world = World::whole(sites, policy(k, m, &["EU"]), layout, stripes);
+        world.record = 2;
+        world.copies.insert(2, world.copies[&1].clone());
+        world.copies.insert(1, BTreeSet::new());
+        for (stripe, index, at) in strays {
+            if let Some(holders) = world.shards.get_mut(&(stripe, index)) {
+                holders.insert(outside[at]);
+            }
+        }
+        for (old, at) in copies {
+            world.copies.get_mut(&if old { 1 } else { 2 }).unwrap().insert(outside[at]);
+        }
+        let silent: Vec<usize> = silent.into_iter().filter(|n| *n < width).collect();
+        silent.iter().for_each(|n| world.sites[*n].alive = false);
+        let before = world.clone();
+        let (_, plan) = world.repair();
+        let shown = |world: &World| {
+            let holders = world.shards.values().chain(world.copies.values());
+            holders.flatten().filter(|at| outside.contains(at)).count()
+        };
+        if silent.len() <= usize::from(m) {
+            prop_assert_eq!(plan.out_of_place, 0);
+            prop_assert_eq!(shown(&world), 0);
+        } else {
+            let kept = before.have().iter().zip(world.have()).all(|(before, after)| *before <= after);
+            prop_assert!(kept, "what was needed has gone");
+            prop_assert_eq!(&world.copies, &before.copies);
+        }
+        let inside = |world: &World| {
+            let holders = world.shards.values().chain(world.copies.values());
+            holders.flatten().filter(|at| !outside.contains(at)).count()
+        };
+        prop_assert_eq!(inside(&world), inside(&before));
     }
 
     #[test]

@@ -329,6 +329,42 @@ async fn another_policy_moves_what_must_move_and_no_byte_goes_outside_meanwhile(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_policy_does_not_admit_goes_before_the_sites_that_may_be_lost_answer_again() {
+    let anywhere = ResidencyPolicy { geometry: Geometry::new(3, 2).unwrap(), ..policy(&[]) };
+    let mut stored = Stored::on(Deployment::with_sites(&fast_sites_and(&[])).await, anywhere.clone()).await;
+    let kit = stored.kit().await;
+    let operator = stored.deployment.operator().await;
+    operator.set_site_alive("zrh1", false).await.unwrap();
+    let eu = ResidencyPolicy { allow: vec!["EU".parse().unwrap()], ..anywhere };
+    stored.tenant.client.set_bucket_policy(&bucket_name(THINGS), &eu).await.unwrap();
+    stored.repair().await;
+    // All has moved away from zrh1, which was silent and has its records still.
+    for dead in ["sto1", "mad1", "ams1"] {
+        operator.set_site_alive(dead, false).await.unwrap();
+    }
+    operator.set_site_alive("zrh1", true).await.unwrap();
+    let rounds = async || {
+        for _ in 0..3 {
+            stored.deployment.service().repair_once(RepairBudget::default()).await.unwrap();
+        }
+    };
+    let left = async || {
+        let plan = stored.deployment.service().plan_repair(RepairBudget::default()).await.unwrap();
+        plan.out_of_place
+    };
+    rounds().await;
+    assert!(left().await > 0, "more are silent than may be lost: nothing goes that may be needed");
+    operator.set_site_alive("ams1", true).await.unwrap();
+    rounds().await;
+    assert_eq!(left().await, 0, "two are silent, as may be");
+    stored.all_right("without two sites").await;
+    stored.deployment.stop().await;
+    for kind in [RecordKind::Shard, RecordKind::Manifest] {
+        assert_eq!(stored.listings(&kit, kind).await["zrh1"].len(), 0, "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_missed_a_deletion_gets_the_tombstone_before_anything_else_and_revives_nothing() {
     let mut stored = Stored::new().await;
     let operator = stored.deployment.operator().await;

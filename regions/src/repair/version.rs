@@ -180,7 +180,7 @@ impl Planner<'_> {
         }
     }
 
-    /// What lies elsewhere goes when what it stands for is at home.
+    /// What lies elsewhere goes when what it stands for is at home, or as good as.
     fn strays(&mut self) {
         for stray in &self.found.strays {
             if self.sites.counts(stray.site) && self.at_home(stray) {
@@ -190,19 +190,35 @@ impl Planner<'_> {
     }
 
     fn at_home(&self, stray: &Stray) -> bool {
-        match stray.shard {
+        let homes = &self.found.sites;
+        let lacking: Vec<SiteId> = match stray.shard {
             Some((stripe, index)) => {
-                let home = self.found.sites.get(usize::from(index));
-                let usual = || home.is_some_and(|home| self.sites.counts(*home));
-                let odd = self.found.odd.get(&stripe).and_then(|holdings| holdings.get(usize::from(index)));
-                odd.map_or_else(usual, |at| home.is_some_and(|home| at.contains(home)))
+                let usual = self.usual();
+                let holdings = self.found.odd.get(&stripe).unwrap_or(&usual);
+                let lacks = |(home, at): &(&SiteId, &Vec<SiteId>)| !at.contains(home);
+                let lacking: Vec<SiteId> =
+                    homes.iter().zip(holdings).filter(lacks).map(|(id, _)| *id).collect();
+                let Some(home) = homes.get(usize::from(index)) else { return false };
+                if lacking.contains(home) { lacking } else { Vec::new() }
             }
-            None => {
-                // A copy elsewhere is one more than was promised; it goes when
-                // none of the promised ones is missing.
-                self.found.sites.iter().all(|id| self.found.copies.contains(id))
-            }
-        }
+            // A copy elsewhere is one more than was promised; it goes when
+            // none of the promised ones is missing.
+            None => homes.iter().filter(|id| !self.found.copies.contains(id)).copied().collect(),
+        };
+        lacking.is_empty() || self.goes_without(stray, &lacking)
+    }
+
+    /// What the policy does not admit where it lies does not wait for homes
+    /// that do not answer, for they may never again: it goes as soon as no
+    /// more of them lack what it stands for than may be lost, and all of them
+    /// may come back with it.
+    fn goes_without(&self, stray: &Stray, lacking: &[SiteId]) -> bool {
+        let outside = self.sites.get(stray.site).is_some_and(|s| !self.found.policy.admits(&s.site));
+        let may_be_lost = match self.found.coding {
+            Coding::Whole => self.found.sites.len().saturating_sub(1),
+            Coding::Striped { geometry, .. } => geometry.m(),
+        };
+        outside && lacking.len() <= may_be_lost && lacking.iter().all(|id| self.sites.may_return(*id))
     }
 
     /// Records at sites of the layout that the policy no longer admits.

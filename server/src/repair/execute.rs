@@ -8,7 +8,7 @@ use bytes::Bytes;
 use coffer_catalog::{CatalogError, ManifestRow};
 use coffer_model::{Digest, Layout, RecordId, SiteId, TenantId, VersionId};
 use coffer_regions::{
-    Action, ClearGeometry, Codec, CodecError, Record, RecordKind, SiteError, Stray, shard_record_id,
+    Action, ClearGeometry, Codec, CodecError, Record, RecordKind, SiteError, Standing, Stray, shard_record_id,
 };
 use futures::future::join_all;
 
@@ -114,7 +114,11 @@ pub(crate) async fn act(
         Action::Stripe { stripe, reads, writes } => rebuild(service, &row, *stripe, reads, writes).await,
         Action::Copies { from, to } => copy(service, &tenant, &row, from, to).await,
         Action::Manifest { from, sites } => moves::relocate(service, &tenant, &row, from, sites).await,
-        Action::Remove(stray) => remove(service, &tenant, &row, stray).await,
+        Action::Remove(stray) => {
+            let site = service.sites.topology().site(stray.site);
+            let outside = site.is_some_and(|site| !policy.admits(site));
+            remove(service, &tenant, &row, stray, outside).await
+        }
     }
 }
 
@@ -316,15 +320,18 @@ pub(crate) async fn first_copy(
 }
 
 /// Removes what lies elsewhere, once what it stands for was read back from
-/// where it should be.
+/// where it should be. What lies `outside` the policy does not wait for sites
+/// that do not answer, as long as no more of them are silent than may be lost.
 async fn remove(
     service: &Service,
     tenant: &Arc<Tenant>,
     row: &ManifestRow,
     stray: &Stray,
+    outside: bool,
 ) -> Result<Done, StepError> {
     let mut done = Done { removed: 1, ..Done::default() };
     let sites = row.manifest.layout.sites();
+    let may_be_silent = if outside { promised(row) } else { 0 };
     match stray.shard {
         Some((stripe, index)) => {
             let shards = Shards::of(&row.manifest.layout)?.ok_or(StepError::Stale)?;
@@ -332,19 +339,25 @@ async fn remove(
             if *home == stray.site || shards.id(stripe, index) != stray.record {
                 return Err(StepError::Stale);
             }
-            let there = shards.read(service, stripe, index, *home).await;
-            there.map_err(|error| service.blamed(*home, error, StepError::NotReplaced))?;
-            done.read_back += 1;
+            let there = shards.read(service, stripe, index, *home).await.map(drop);
+            if there != Err(SiteError::Unreachable) || may_be_silent == 0 {
+                there.map_err(|error| service.blamed(*home, error, StepError::NotReplaced))?;
+                done.read_back += 1;
+            } else {
+                let reads = (0_u8..).zip(sites).map(async |(index, site)| {
+                    (*site, shards.read(service, stripe, index, *site).await.map(drop))
+                });
+                done.read_back += read_but(service, may_be_silent, join_all(reads).await)?;
+            }
         }
         None => {
             if stray.record == row.record && sites.contains(&stray.site) {
                 return Err(StepError::Stale);
             }
-            for site in sites {
-                let there = inventory::read_copy(service, tenant, row, *site).await;
-                there.map_err(|error| service.blamed(*site, error, StepError::NotReplaced))?;
-                done.read_back += 1;
-            }
+            let reads = sites
+                .iter()
+                .map(async |site| (*site, inventory::read_copy(service, tenant, row, *site).await.map(drop)));
+            done.read_back += read_but(service, may_be_silent, join_all(reads).await)?;
         }
     }
     let adapter = service.sites.for_repair(stray.site).ok_or(SiteError::Unreachable);
@@ -352,6 +365,28 @@ async fn remove(
     adapter.map_err(target)?.delete(vec![stray.record]).await.map_err(target)?;
     service.damage.mended(stray.site, stray.record);
     Ok(done)
+}
+
+/// How many of these reads succeeded, if of the others no more than
+/// `may_be_silent` sites did not answer and may yet come back.
+fn read_but(
+    service: &Service,
+    may_be_silent: usize,
+    reads: Vec<(SiteId, Result<(), SiteError>)>,
+) -> Result<u64, StepError> {
+    let (mut good, mut silent) = (0, 0);
+    for (site, read) in reads {
+        match read {
+            Ok(()) => good += 1,
+            Err(SiteError::Unreachable)
+                if silent < may_be_silent && service.sites.standing(site) != Standing::Retired =>
+            {
+                silent += 1;
+            }
+            Err(error) => return Err(service.blamed(site, error, StepError::NotReplaced)),
+        }
+    }
+    Ok(good)
 }
 
 /// Reads shards back that a step of this process did not.
