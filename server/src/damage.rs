@@ -58,6 +58,11 @@ impl DamageBook {
 
     /// A site has another disk: what was found there is not there.
     pub(crate) fn replaced(&self) {
+        self.uncounted();
+    }
+
+    /// Something that whoever counted may have counted is not there any more.
+    pub(crate) fn uncounted(&self) {
         self.news.fetch_add(1, Ordering::SeqCst);
     }
 

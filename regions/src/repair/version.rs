@@ -182,30 +182,37 @@ impl Planner<'_> {
 
     /// What lies elsewhere goes when what it stands for is at home, or as good as.
     fn strays(&mut self) {
-        for stray in &self.found.strays {
-            if self.sites.counts(stray.site) && self.at_home(stray) {
+        let found = self.found;
+        for stray in found.strays.iter().filter(|stray| self.sites.counts(stray.site)) {
+            let lacking = self.lacking_at_home(stray);
+            if lacking.is_empty() {
                 self.step(usize::MAX, 0, Action::Remove(*stray));
+            } else if self.goes_without(stray, &lacking) {
+                // The shards at all other homes are read back.
+                let one =
+                    stray.shard.map_or(found.record_bytes, |(stripe, _)| found.coding.shard_bytes(stripe));
+                let bytes = one * (found.sites.len() - lacking.len()) as u64;
+                self.step(usize::MAX, bytes, Action::Remove(*stray));
             }
         }
     }
 
-    fn at_home(&self, stray: &Stray) -> bool {
+    /// The homes that do not have what a stray is kept for; none if its own has it.
+    fn lacking_at_home(&self, stray: &Stray) -> Vec<SiteId> {
         let homes = &self.found.sites;
-        let lacking: Vec<SiteId> = match stray.shard {
-            Some((stripe, index)) => {
-                let usual = self.usual();
-                let holdings = self.found.odd.get(&stripe).unwrap_or(&usual);
-                let lacks = |(home, at): &(&SiteId, &Vec<SiteId>)| !at.contains(home);
-                let lacking: Vec<SiteId> =
-                    homes.iter().zip(holdings).filter(lacks).map(|(id, _)| *id).collect();
-                let Some(home) = homes.get(usize::from(index)) else { return false };
-                if lacking.contains(home) { lacking } else { Vec::new() }
-            }
-            // A copy elsewhere is one more than was promised; it goes when
-            // none of the promised ones is missing.
-            None => homes.iter().filter(|id| !self.found.copies.contains(id)).copied().collect(),
+        // A copy elsewhere is one more than was promised; it goes when
+        // none of the promised ones is missing.
+        let Some((stripe, index)) = stray.shard else {
+            return homes.iter().filter(|id| !self.found.copies.contains(id)).copied().collect();
         };
-        lacking.is_empty() || self.goes_without(stray, &lacking)
+        let usual = self.usual();
+        let holdings = self.found.odd.get(&stripe).unwrap_or(&usual);
+        let lacks = |(home, at): &(&SiteId, &Vec<SiteId>)| !at.contains(home);
+        let lacking: Vec<SiteId> = homes.iter().zip(holdings).filter(lacks).map(|(id, _)| *id).collect();
+        match homes.get(usize::from(index)) {
+            Some(home) if !lacking.contains(home) => Vec::new(),
+            _ => lacking,
+        }
     }
 
     /// What the policy does not admit where it lies does not wait for homes

@@ -331,62 +331,85 @@ async fn remove(
 ) -> Result<Done, StepError> {
     let mut done = Done { removed: 1, ..Done::default() };
     let sites = row.manifest.layout.sites();
-    let may_be_silent = if outside { promised(row) } else { 0 };
+    let mut silent = Silent::up_to(if outside { promised(row) } else { 0 }, service);
     match stray.shard {
         Some((stripe, index)) => {
             let shards = Shards::of(&row.manifest.layout)?.ok_or(StepError::Stale)?;
-            let home = sites.get(usize::from(index)).ok_or(StepError::Stale)?;
-            if *home == stray.site || shards.id(stripe, index) != stray.record {
+            let home = *sites.get(usize::from(index)).ok_or(StepError::Stale)?;
+            if home == stray.site || shards.id(stripe, index) != stray.record {
                 return Err(StepError::Stale);
             }
-            let there = shards.read(service, stripe, index, *home).await.map(drop);
-            if there != Err(SiteError::Unreachable) || may_be_silent == 0 {
-                there.map_err(|error| service.blamed(*home, error, StepError::NotReplaced))?;
+            // Where its home is not waited for, the others have to be enough.
+            let alone = silent.is_waited_for(home);
+            for (index, site) in (0_u8..).zip(sites).filter(|(_, site)| !alone || **site == home) {
+                if silent.passes_over(*site)? {
+                    continue;
+                }
+                let there = shards.read(service, stripe, index, *site).await;
+                there.map_err(|error| service.blamed(*site, error, StepError::NotReplaced))?;
                 done.read_back += 1;
-            } else {
-                let reads = (0_u8..).zip(sites).map(async |(index, site)| {
-                    (*site, shards.read(service, stripe, index, *site).await.map(drop))
-                });
-                done.read_back += read_but(service, may_be_silent, join_all(reads).await)?;
             }
         }
         None => {
             if stray.record == row.record && sites.contains(&stray.site) {
                 return Err(StepError::Stale);
             }
-            let reads = sites
-                .iter()
-                .map(async |site| (*site, inventory::read_copy(service, tenant, row, *site).await.map(drop)));
-            done.read_back += read_but(service, may_be_silent, join_all(reads).await)?;
+            for site in sites {
+                if silent.passes_over(*site)? {
+                    continue;
+                }
+                let there = inventory::read_copy(service, tenant, row, *site).await;
+                there.map_err(|error| service.blamed(*site, error, StepError::NotReplaced))?;
+                done.read_back += 1;
+            }
         }
     }
     let adapter = service.sites.for_repair(stray.site).ok_or(SiteError::Unreachable);
     let target = |error| service.blamed(stray.site, error, StepError::Target);
-    adapter.map_err(target)?.delete(vec![stray.record]).await.map_err(target)?;
+    let removed = adapter.map_err(target)?.delete(vec![stray.record]).await;
+    if silent.are_some() {
+        // It may have been counted in the place of one that is silent.
+        service.damage.uncounted();
+    }
+    removed.map_err(target)?;
     service.damage.mended(stray.site, stray.record);
     Ok(done)
 }
 
-/// How many of these reads succeeded, if of the others no more than
-/// `may_be_silent` sites did not answer and may yet come back.
-fn read_but(
-    service: &Service,
-    may_be_silent: usize,
-    reads: Vec<(SiteId, Result<(), SiteError>)>,
-) -> Result<u64, StepError> {
-    let (mut good, mut silent) = (0, 0);
-    for (site, read) in reads {
-        match read {
-            Ok(()) => good += 1,
-            Err(SiteError::Unreachable)
-                if silent < may_be_silent && service.sites.standing(site) != Standing::Retired =>
-            {
-                silent += 1;
-            }
-            Err(error) => return Err(service.blamed(site, error, StepError::NotReplaced)),
-        }
+/// The homes of a version that are not waited for: those that do not answer,
+/// or not as they should, and may come back.
+struct Silent<'a> {
+    service: &'a Service,
+    alive: Vec<SiteId>,
+    allowed: usize,
+    met: usize,
+}
+
+impl<'a> Silent<'a> {
+    fn up_to(allowed: usize, service: &'a Service) -> Self {
+        Self { service, alive: service.sites.alive_for_repair(), allowed, met: 0 }
     }
-    Ok(good)
+
+    fn is_waited_for(&self, site: SiteId) -> bool {
+        let retired = || self.service.sites.standing(site) == Standing::Retired;
+        self.allowed == 0 || self.alive.contains(&site) || retired()
+    }
+
+    /// Whether this one is left out; an error if it is one too many.
+    fn passes_over(&mut self, site: SiteId) -> Result<bool, StepError> {
+        if self.is_waited_for(site) {
+            return Ok(false);
+        }
+        self.met += 1;
+        if self.met > self.allowed {
+            return Err(self.service.blamed(site, SiteError::Unreachable, StepError::NotReplaced));
+        }
+        Ok(true)
+    }
+
+    fn are_some(&self) -> bool {
+        self.met > 0
+    }
 }
 
 /// Reads shards back that a step of this process did not.
