@@ -280,6 +280,16 @@ impl Fleet {
         tokio::time::timeout(STUCK, look).await.unwrap();
     }
 
+    /// Waits for something that the API does not say.
+    pub(crate) async fn until_true(&self, what: &str, holds: impl Fn() -> bool) {
+        let look = async {
+            while !holds() {
+                pause().await;
+            }
+        };
+        assert!(tokio::time::timeout(STUCK, look).await.is_ok(), "it never came: {what}");
+    }
+
     pub(crate) async fn log(&self, running: &Running, name: &str) -> String {
         let log = running.logs.log(("coffer", name, "site"), false, false, LogOptions::default());
         String::from_utf8(log.unwrap().next().await.unwrap().unwrap_or_default()).unwrap()
