@@ -6,12 +6,13 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use coffer_model::{Entropy, Execution, SiteDescription};
 use coffer_regions::Site;
 use coffer_site::faults::{RecordingDisk, Survivors};
-use coffer_site::{DirectorySite, Room, SiteOptions};
+use coffer_site::{DirectorySite, Room, SiteOptions, Upkeep};
+use futures::FutureExt as _;
 
 use super::chance::Chance;
 use super::machine::Storage;
@@ -31,6 +32,9 @@ pub(crate) struct DirectoryDisk {
     description: SiteDescription,
     base: PathBuf,
     entropy: Arc<MachineEntropy>,
+    upkeep: Chance,
+    /// Length of its volumes. Those of the small ones fill up, and are emptied.
+    volume_bytes: Option<u64>,
     life: Mutex<Life>,
 }
 
@@ -38,6 +42,8 @@ pub(crate) struct DirectoryDisk {
 struct Life {
     number: u64,
     disk: RecordingDisk,
+    /// The site that runs on it, as long as it does.
+    site: Weak<DirectorySite>,
 }
 
 impl DirectoryDisk {
@@ -45,7 +51,10 @@ impl DirectoryDisk {
         // The ids of sites come out of the seed, and so do their nonces.
         let seed = u64::from_be_bytes(*description.id.as_bytes().first_chunk().unwrap_or(&[0; 8]));
         let entropy = Arc::new(MachineEntropy(Chance::new(seed, "volumes")));
-        Self { description, base: base.to_owned(), entropy, life: Mutex::default() }
+        let upkeep = Chance::new(seed, "upkeep");
+        let volume_bytes =
+            *upkeep.pick(&[None, Some(16 << 10), Some(64 << 10), Some(256 << 10)]).unwrap_or(&None);
+        Self { description, base: base.to_owned(), entropy, upkeep, volume_bytes, life: Mutex::default() }
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -75,17 +84,39 @@ impl DirectoryDisk {
 
 impl Storage for DirectoryDisk {
     fn start(&self) -> Option<Arc<dyn Site>> {
-        let life = self.life();
+        let mut life = self.life();
         let path = self.path(&life);
+        let usual = SiteOptions::default();
         let options = SiteOptions {
             disk: Arc::new(life.disk.clone()),
             execution: Execution::Inline,
-            ..SiteOptions::default()
+            volume_bytes: self.volume_bytes,
+            checkpoint_bytes: self.volume_bytes.unwrap_or(usual.checkpoint_bytes),
+            ..usual
         };
         let entropy = Arc::clone(&self.entropy) as Arc<dyn Entropy>;
         let open = if path.is_dir() { DirectorySite::open_with } else { DirectorySite::create_with };
-        let site = open(&path, self.description.clone(), entropy, options).ok()?;
-        Some(Arc::new(site))
+        let site = Arc::new(open(&path, self.description.clone(), entropy, options).ok()?);
+        life.site = Arc::downgrade(&site);
+        Some(site)
+    }
+
+    fn tend(&self) -> Vec<&'static str> {
+        let Some(site) = self.life().site.upgrade().filter(|_| self.upkeep.permille(200)) else {
+            return Vec::new();
+        };
+        let mut did = Vec::new();
+        for _ in 0..=self.upkeep.below(6) {
+            // Without threads it is done when it is asked for.
+            did.push(match site.maintain().now_or_never() {
+                Some(Ok(Upkeep::Checkpoint(_))) => "checkpoint",
+                Some(Ok(Upkeep::Copied(_))) => "copied out of a volume",
+                Some(Ok(Upkeep::Sealed)) => "volume sealed",
+                Some(Ok(Upkeep::Reclaimed(_))) => "volume reclaimed",
+                Some(Ok(Upkeep::Nothing) | Err(_)) | None => break,
+            });
+        }
+        did
     }
 
     fn power_off(&self, chance: &Chance) {

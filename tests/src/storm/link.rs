@@ -89,21 +89,26 @@ impl Link {
     }
 
     /// Carries the request to the machine, as it is then, and its answer back.
-    async fn deliver<T>(machine: &Machine, work: &Work<T>) -> Result<T, SiteError> {
+    async fn deliver<T>(machine: &Machine, trace: &Trace, work: &Work<T>) -> Result<T, SiteError> {
         if let Some(until) = machine.stalled_until() {
             tokio::time::sleep_until(until).await;
         }
         let (site, start) = machine.reach().ok_or(SiteError::Unreachable)?;
         let answer = work(site).await;
+        for did in machine.storage.tend() {
+            trace.operation("upkeep", did);
+            trace.note(&format!("{} upkeep {did}", machine.name()), "");
+        }
         if machine.still(start) { answer } else { Err(SiteError::Unreachable) }
     }
 
     fn deliver_later<T: Send + 'static>(&self, work: &Work<T>) {
         let (machine, work) = (Arc::clone(&self.machine), Arc::clone(work));
+        let trace = Arc::clone(&self.network.trace);
         let after = self.chance.between(Duration::from_millis(1), Duration::from_secs(20));
         tokio::spawn(async move {
             sleep(after).await;
-            let _ = Self::deliver(&machine, &work).await;
+            let _ = Self::deliver(&machine, &trace, &work).await;
         });
     }
 
@@ -140,8 +145,8 @@ impl Link {
         }
         // On a task of its own: what has arrived is carried out, even if the
         // service at this end dies meanwhile.
-        let machine = Arc::clone(&self.machine);
-        let delivered = tokio::spawn(async move { Self::deliver(&machine, &work).await });
+        let (machine, trace) = (Arc::clone(&self.machine), Arc::clone(&self.network.trace));
+        let delivered = tokio::spawn(async move { Self::deliver(&machine, &trace, &work).await });
         let answer = delivered.await.unwrap_or(Err(SiteError::Unreachable));
         sleep(self.chance.up_to(Duration::from_millis(3))).await;
         self.alive()?;

@@ -13,6 +13,8 @@ use super::chance::Chance;
 pub(crate) trait Storage: Send + Sync {
     /// Starts the site on what lies on the disk now; `None` where that fails.
     fn start(&self) -> Option<Arc<dyn Site>>;
+    /// Some of the upkeep that a site does beside its calls; what it did, by name.
+    fn tend(&self) -> Vec<&'static str>;
     /// The power goes: what was not fsynced may be lost, in part or whole.
     /// The site that was started is gone.
     fn power_off(&self, chance: &Chance);

@@ -99,6 +99,11 @@ impl Storage for MemoryDisk {
         Some(Arc::new(MemorySite { description, disk: Arc::clone(&self.disk), power_cycles }))
     }
 
+    fn tend(&self) -> Vec<&'static str> {
+        // Nothing in memory has to be compacted.
+        Vec::new()
+    }
+
     fn power_off(&self, chance: &Chance) {
         let mut disk = self.disk();
         disk.power_cycles += 1;
