@@ -43,7 +43,8 @@ impl Client {
             name: name.to_string(),
             policy: policy.map(policy_message),
         };
-        let answer = once(self, self.buckets().create_bucket(request)).await?.into_inner();
+        let answer =
+            once(self, || async { self.buckets().create_bucket(request.clone()).await }).await?.into_inner();
         info(answer.bucket.ok_or_else(|| bad_answer("no bucket"))?)
     }
 
@@ -65,6 +66,6 @@ impl Client {
     /// [`CallError::Precondition`] if it is not empty.
     pub async fn remove_bucket(&self, name: &BucketName) -> Result<(), CallError> {
         let request = v1::RemoveBucketRequest { tenant: Vec::new().into(), name: name.to_string() };
-        once(self, self.buckets().remove_bucket(request)).await.map(|_| ())
+        once(self, || async { self.buckets().remove_bucket(request.clone()).await }).await.map(|_| ())
     }
 }

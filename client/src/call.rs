@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::connect::Client;
+use crate::ways::never_left;
 
 /// Why a call failed, split by whose move is next. The text is the service's
 /// own, for people.
@@ -125,14 +126,29 @@ impl Patience {
     }
 }
 
-/// One call, not repeated: for what must not happen twice. It begins when the
-/// service is reached, for until then it cannot have happened at all.
-pub(crate) async fn once<T>(
+/// One call, for what must not happen twice. It begins when the service is
+/// reached, and again where it certainly did not arrive: until then it cannot
+/// have happened at all.
+pub(crate) async fn once<T, F: Future<Output = Result<T, Status>>>(
     client: &Client,
-    call: impl Future<Output = Result<T, Status>>,
+    mut call: impl FnMut() -> F,
 ) -> Result<T, CallError> {
-    client.reached().await?;
-    at_once(&client.patience, call).await
+    let mut until = None;
+    let mut attempt = 0;
+    loop {
+        client.reached().await?;
+        let status = match tokio::time::timeout(client.patience.deadline, call()).await {
+            Ok(Err(status)) if never_left(&status) => status,
+            Ok(answer) => return answer.map_err(|status| CallError::from_status(&status)),
+            Err(_) => return Err(CallError::TimedOut(client.patience.deadline)),
+        };
+        let again = Instant::now() + client.patience.pause(attempt, client.entropy.as_ref());
+        if again > *until.get_or_insert(again + client.patience.deadline) {
+            return Err(CallError::from_status(&status));
+        }
+        tokio::time::sleep_until(again).await;
+        attempt += 1;
+    }
 }
 
 /// One call within its deadline that begins now.

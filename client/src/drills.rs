@@ -47,7 +47,9 @@ impl Client {
     ) -> Result<SignedDrill, SignDrillError> {
         let statement = to_canonical(statement)?;
         let request = v1::SignRecordRequest { tenant: Bytes::new(), statement: statement.into() };
-        let answer = once(self, self.drill_calls().sign_record(request)).await?.into_inner();
+        let answer = once(self, || async { self.drill_calls().sign_record(request.clone()).await })
+            .await?
+            .into_inner();
         Ok(SignedDrill { envelope: answer.envelope.to_vec(), audit_seq: answer.audit_seq })
     }
 
@@ -77,15 +79,19 @@ impl Client {
         let checkpoint = v1::GetCheckpointRequest { tenant: id(), since_size: 0, cosigned: false };
         let leaf = v1::GetLeafRequest { tenant: id(), index: 0, size: 1 };
         let answers = [
-            once(self, self.buckets().list_buckets(list)).await.map(|_| ()),
-            once(self, self.objects().get_object(get)).await.map(|_| ()),
-            once(self, self.objects().stat_object(stat)).await.map(|_| ()),
-            once(self, self.objects().list_objects(objects)).await.map(|_| ()),
-            once(self, self.evidence_calls().get_facts(facts)).await.map(|_| ()),
-            once(self, self.evidence_calls().list_residency(residency)).await.map(|_| ()),
-            once(self, self.hold_calls().list_holds(holds)).await.map(|_| ()),
-            once(self, self.log_calls().get_checkpoint(checkpoint)).await.map(|_| ()),
-            once(self, self.log_calls().get_leaf(leaf)).await.map(|_| ()),
+            once(self, || async { self.buckets().list_buckets(list.clone()).await }).await.map(|_| ()),
+            once(self, || async { self.objects().get_object(get.clone()).await }).await.map(|_| ()),
+            once(self, || async { self.objects().stat_object(stat.clone()).await }).await.map(|_| ()),
+            once(self, || async { self.objects().list_objects(objects.clone()).await }).await.map(|_| ()),
+            once(self, || async { self.evidence_calls().get_facts(facts.clone()).await }).await.map(|_| ()),
+            once(self, || async { self.evidence_calls().list_residency(residency.clone()).await })
+                .await
+                .map(|_| ()),
+            once(self, || async { self.hold_calls().list_holds(holds.clone()).await }).await.map(|_| ()),
+            once(self, || async { self.log_calls().get_checkpoint(checkpoint.clone()).await })
+                .await
+                .map(|_| ()),
+            once(self, || async { self.log_calls().get_leaf(leaf.clone()).await }).await.map(|_| ()),
         ];
         let mut possible = 0;
         let tried = u64::try_from(answers.len()).unwrap_or(u64::MAX);

@@ -50,7 +50,9 @@ impl Client {
     /// [`CallError`].
     pub async fn signed_facts(&self) -> Result<SignedFacts, CallError> {
         let request = v1::GetFactsRequest { tenant: Bytes::new() };
-        let answer = once(self, self.evidence_calls().get_facts(request)).await?.into_inner();
+        let answer = once(self, || async { self.evidence_calls().get_facts(request.clone()).await })
+            .await?
+            .into_inner();
         let v1::GetFactsResponse { envelope, audit_seq, ca_pem } = answer;
         Ok(SignedFacts { envelope: envelope.to_vec(), audit_seq, ca_pem })
     }
@@ -87,7 +89,9 @@ impl Client {
     /// [`CallError`].
     pub async fn sign_statement(&self, statement: Vec<u8>) -> Result<SignedStatement, CallError> {
         let request = v1::SignStatementRequest { tenant: Bytes::new(), statement: statement.into() };
-        let answer = once(self, self.evidence_calls().sign_statement(request)).await?.into_inner();
+        let answer = once(self, || async { self.evidence_calls().sign_statement(request.clone()).await })
+            .await?
+            .into_inner();
         Ok(SignedStatement { envelope: answer.envelope.to_vec(), audit_seq: answer.audit_seq })
     }
 }

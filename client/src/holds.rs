@@ -68,7 +68,7 @@ impl Client {
             exact,
             reason: reason.to_owned(),
         };
-        let answer = once(self, self.hold_calls().place_hold(request)).await?;
+        let answer = once(self, || async { self.hold_calls().place_hold(request.clone()).await }).await?;
         info(answer.into_inner().hold)
     }
 
@@ -79,7 +79,7 @@ impl Client {
     pub async fn release_hold(&self, hold: HoldId) -> Result<HoldInfo, CallError> {
         let hold = Bytes::copy_from_slice(hold.as_bytes());
         let request = v1::ReleaseHoldRequest { tenant: Bytes::new(), hold };
-        let answer = once(self, self.hold_calls().release_hold(request)).await?;
+        let answer = once(self, || async { self.hold_calls().release_hold(request.clone()).await }).await?;
         info(answer.into_inner().hold)
     }
 
@@ -106,7 +106,8 @@ impl Client {
             hold: Bytes::copy_from_slice(hold.as_bytes()),
             statement: Bytes::copy_from_slice(statement),
         };
-        let answer = once(self, self.hold_calls().sign_case(request)).await?.into_inner();
+        let answer =
+            once(self, || async { self.hold_calls().sign_case(request.clone()).await }).await?.into_inner();
         Ok((answer.envelope.to_vec(), answer.audit_seq))
     }
 }

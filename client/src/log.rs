@@ -289,7 +289,7 @@ impl Client {
             label: label.to_owned(),
             digest: Bytes::copy_from_slice(&digest.0),
         };
-        let answer = once(self, self.log_calls().note_digest(request)).await?;
+        let answer = once(self, || async { self.log_calls().note_digest(request.clone()).await }).await?;
         Ok(answer.into_inner().audit_seq)
     }
 }

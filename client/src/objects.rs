@@ -398,7 +398,8 @@ impl Client {
             bucket: bucket.to_string(),
             key: Bytes::copy_from_slice(key.as_bytes()),
         };
-        let answer = once(self, self.objects().delete_object(request)).await?.into_inner();
+        let answer =
+            once(self, || async { self.objects().delete_object(request.clone()).await }).await?.into_inner();
         let version = coffer_proto::id("version", &answer.version).map_err(bad_answer)?;
         Ok(Removed { version, audit_seq: answer.audit_seq })
     }

@@ -283,7 +283,8 @@ impl Client {
     pub async fn add_site(&self, site_file: &str, name: Option<&str>) -> Result<SiteInfo, CallError> {
         let name = name.unwrap_or_default().to_owned();
         let request = v1::AddSiteRequest { site_file: site_file.to_owned(), name };
-        let answer = once(self, self.repair_calls().add_site(request)).await?.into_inner();
+        let answer =
+            once(self, || async { self.repair_calls().add_site(request.clone()).await }).await?.into_inner();
         sites::info(answer.site.ok_or_else(|| bad_answer("no site"))?)
     }
 
@@ -307,7 +308,9 @@ impl Client {
     }
 
     pub(crate) async fn send_change(&self, request: v1::ChangeSiteRequest) -> Result<SiteInfo, CallError> {
-        let answer = once(self, self.repair_calls().change_site(request)).await?.into_inner();
+        let answer = once(self, || async { self.repair_calls().change_site(request.clone()).await })
+            .await?
+            .into_inner();
         sites::info(answer.site.ok_or_else(|| bad_answer("no site"))?)
     }
 
@@ -358,7 +361,9 @@ impl Client {
     ) -> Result<(RepairSums, RepairRound), CallError> {
         let RepairOptions { budget_bytes, bytes_per_second, full_speed } = options;
         let request = v1::RunRepairRequest { budget_bytes, bytes_per_second, full_speed };
-        let mut stream = once(self, self.repair_calls().run_repair(request)).await?.into_inner();
+        let mut stream = once(self, || async { self.repair_calls().run_repair(request.clone()).await })
+            .await?
+            .into_inner();
         let mut last = None;
         while let Some(message) = stream.message().await.map_err(|status| CallError::from_status(&status))? {
             let so_far = sums(message.sums.unwrap_or_default());
@@ -496,7 +501,9 @@ impl Client {
             name: name.to_string(),
             policy: Some(policy_message(policy)),
         };
-        let answer = once(self, self.repair_calls().set_bucket_policy(request)).await?.into_inner();
+        let answer = once(self, || async { self.repair_calls().set_bucket_policy(request.clone()).await })
+            .await?
+            .into_inner();
         buckets::info(answer.bucket.ok_or_else(|| bad_answer("no bucket"))?)
     }
 }

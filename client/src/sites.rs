@@ -161,7 +161,9 @@ impl Client {
     /// [`CallError`]; [`CallError::Precondition`] if the site is a real one.
     pub async fn set_site_alive(&self, name: &str, alive: bool) -> Result<SiteInfo, CallError> {
         let request = v1::SetSiteAliveRequest { name: name.to_owned(), alive };
-        let answer = once(self, self.site_calls().set_site_alive(request)).await?.into_inner();
+        let answer = once(self, || async { self.site_calls().set_site_alive(request.clone()).await })
+            .await?
+            .into_inner();
         info(answer.site.ok_or_else(|| bad_answer("no site"))?)
     }
 }

@@ -62,7 +62,8 @@ impl Client {
             policy: Some(policy_message(&new.policy)),
             certificate_request: request.csr_der.into(),
         };
-        let answer = once(self, self.tenants().create_tenant(message)).await?.into_inner();
+        let answer =
+            once(self, || async { self.tenants().create_tenant(message.clone()).await }).await?.into_inner();
         let log_key = coffer_proto::digest("log_key", &answer.log_key).map_err(bad_answer)?;
         Ok(TenantGrant {
             tenant: coffer_proto::id("tenant", &answer.tenant).map_err(bad_answer)?,

@@ -101,8 +101,9 @@ impl LogWatch {
     /// # Errors
     /// [`LogError::Call`].
     pub async fn follow(&self, client: &Client, wanted: RangeRequest) -> Result<FollowedLog, LogError> {
-        let mut calls = client.audit_calls();
-        let stream = once(client, calls.read_leaves(self.request(wanted, true))).await?;
+        let request = self.request(wanted, true);
+        let stream =
+            once(client, || async { client.audit_calls().read_leaves(request.clone()).await }).await?;
         Ok(FollowedLog { stream: stream.into_inner() })
     }
 

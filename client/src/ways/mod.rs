@@ -47,6 +47,8 @@ const STAGGER: Duration = Duration::from_millis(250);
 const QUICK_LOOKUP: Duration = Duration::from_secs(1);
 /// As many sockets are tried at most in one round.
 const TARGETS_MAX: usize = 32;
+/// So many connections may end under one request before any of it leaves.
+const LINES_MAX: usize = 8;
 /// A request goes to at most so many services that are not the owner.
 const HOPS_MAX: usize = 3;
 /// Where there is one way, a slow line is waited for.
@@ -73,6 +75,25 @@ impl std::fmt::Display for NoWay {
         }
         f.write_str(&text)
     }
+}
+
+/// The cause in the status of a request that went to nobody.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing was asked")]
+struct NeverLeft;
+
+impl NeverLeft {
+    fn status(text: String) -> Status {
+        let mut status = Status::unavailable(text);
+        status.set_source(Arc::new(Self));
+        status
+    }
+}
+
+/// Whether a request that was answered so went to nobody, so that it cannot
+/// have happened.
+pub(crate) fn never_left(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|cause| cause.is::<NeverLeft>())
 }
 
 /// An open connection.
@@ -224,19 +245,35 @@ impl Finder {
         }
     }
 
+    /// Hands a request to an open connection. One that gives it back, for it
+    /// ended before any of it left, is followed by the next.
+    async fn hand_over(&self, mut request: Request<Kept>) -> Result<(Line, Response<Body>), Status> {
+        let mut why = String::new();
+        for _ in 0..LINES_MAX {
+            let mut line = self.line().await.map_err(|none| NeverLeft::status(none.to_string()))?;
+            let mut failure = match line.sender.try_send_request(request).await {
+                Ok(answer) => return Ok((line, answer.map(Body::new))),
+                Err(failure) => failure,
+            };
+            why = with_causes(failure.error());
+            // Whatever broke the connection, nobody answered; perhaps the next one does.
+            let Some(back) = failure.take_message() else { return Err(Status::unavailable(why)) };
+            self.leave(&line).await;
+            request = back;
+        }
+        Err(NeverLeft::status(why))
+    }
+
     async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let (mut parts, body) = request.into_parts();
         parts.uri = absolute(&parts.uri)?;
         let (mut body, mut memory): (Kept, Memory) = Kept::new(body);
         for hop in 0.. {
-            let mut line = self.line().await.map_err(|none| Status::unavailable(none.to_string()))?;
             let mut request = Request::new(body);
             *request.method_mut() = parts.method.clone();
             *request.uri_mut() = parts.uri.clone();
             *request.headers_mut() = parts.headers.clone();
-            let answer = line.sender.send_request(request).await;
-            // Whatever broke the connection, nobody answered; perhaps the next one does.
-            let answer = answer.map_err(|error| Status::unavailable(with_causes(&error)))?.map(Body::new);
+            let (line, answer) = self.hand_over(request).await?;
             let Some(owner) = refused_as_no_owner(&answer) else { return Ok(answer) };
             locked(&self.book).is_not_owner(line.target.socket, owner, Instant::now());
             self.leave(&line).await;

@@ -142,24 +142,32 @@ async fn a_name_is_looked_up_again_whenever_the_service_is_looked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_must_not_happen_twice_waits_for_a_service_that_is_away_and_happens_once() {
+    const CALLS: u64 = 32;
     let authority = Authority::new();
-    let first = Double::of(&authority, Fault::None, anywhere()).await;
-    let at = first.address();
-    let client = Client::connect(&authority.credentials(&first.endpoint), options()).await.unwrap();
+    let mut service = Double::of(&authority, Fault::None, anywhere()).await;
+    let at = service.address();
+    let client = Client::connect(&authority.credentials(&service.endpoint), options()).await.unwrap();
     assert_eq!(note(&client).await, Ok(0));
-    first.stop().await;
-    let waits = tokio::spawn(async move {
-        loop {
-            match note(&client).await {
-                // It was handed to the connection while that one ended, and never left it.
-                Err(CallError::Unavailable(why)) if why.contains("operation was canceled") => {}
-                answer => return answer,
-            }
+    // Some are handed to the connection in the moment in which it ends.
+    for round in 0..10 {
+        service.stop().await;
+        let calls = (0..CALLS).map(|turns| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                note(&client).await
+            })
+        });
+        let calls: Vec<_> = calls.collect();
+        service = Double::of(&authority, Fault::None, at).await;
+        let mut noted = BTreeSet::new();
+        for call in calls {
+            noted.insert(call.await.unwrap().unwrap_or_else(|error| panic!("round {round}: {error}")));
         }
-    });
-    let second = Double::of(&authority, Fault::None, at).await;
-    assert_eq!(waits.await.unwrap(), Ok(0));
-    assert_eq!(second.state.notes.load(Ordering::SeqCst), 1);
+        assert_eq!(noted, (0..CALLS).collect(), "round {round}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
