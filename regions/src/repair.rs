@@ -105,6 +105,14 @@ impl Coding {
         }
     }
 
+    /// Losses of sites that a version with so many homes was promised to survive.
+    pub fn losses(&self, homes: usize) -> usize {
+        match self {
+            Self::Whole => homes.saturating_sub(1),
+            Self::Striped { geometry, .. } => geometry.m(),
+        }
+    }
+
     /// Bytes of each shard of one stripe.
     pub fn shard_bytes(&self, stripe: u32) -> u64 {
         match self {
@@ -159,6 +167,13 @@ pub struct VersionInventory {
     pub record_bytes: u64,
     /// Records of it that lie where they should not.
     pub strays: Vec<Stray>,
+}
+
+impl VersionInventory {
+    /// Losses of sites that it was promised to survive.
+    pub fn promised(&self) -> usize {
+        self.coding.losses(self.sites.len())
+    }
 }
 
 /// What is to be done for one version.

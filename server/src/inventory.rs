@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use coffer_catalog::ManifestRow;
-use coffer_model::{Layout, RecordId, SiteId, VersionId};
+use coffer_model::{Layout, Manifest, RecordId, SiteId, VersionId};
 use coffer_regions::{
     Coding, Holdings, ListedRecord, RecordKind, RepairSite, SiteError, Standing, Stray, VersionInventory,
     shard_record_id,
@@ -296,10 +296,11 @@ async fn unnamed(
 }
 
 /// How the bytes of a manifest's version lie.
-pub(crate) fn coding_of(layout: &Layout, sealed_size: u64) -> Coding {
-    match layout {
+pub(crate) fn coding_of(manifest: &Manifest) -> Coding {
+    match &manifest.layout {
         Layout::Inline { .. } => Coding::Whole,
         Layout::Striped { geometry, stripe_bytes, .. } => {
+            let sealed_size = manifest.sealed_size;
             Coding::Striped { geometry: *geometry, stripe_bytes: *stripe_bytes, sealed_size }
         }
     }

@@ -134,7 +134,7 @@ async fn look(
     let all: Vec<SiteId> = service.sites.topology().sites.iter().map(|site| site.id).collect();
     let mut lines = copies(service, tenant, &row, verify, &all).await;
     let homes = row.manifest.layout.sites();
-    let stripes = inventory::coding_of(&row.manifest.layout, row.manifest.sealed_size).stripes();
+    let stripes = inventory::coding_of(&row.manifest).stripes();
     let last = first_stripe.saturating_add(STRIPES_MAX).min(stripes);
     if let Some(shards) = Shards::of(&row.manifest.layout)? {
         let width = u8::try_from(homes.len()).unwrap_or(u8::MAX);

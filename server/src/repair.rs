@@ -33,7 +33,7 @@ mod small;
 use marks::Marks;
 use release::Unbelieved;
 
-pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, promised, put_and_read_back};
+pub(crate) use execute::{Done, Shards, StepError, confirm_shard, first_copy, put_and_read_back};
 pub(crate) use leaving::{Needing, short_without};
 pub(crate) use pace::{Foreground, InFlight};
 pub use rebalance::{Rebalance, SiteShare};
@@ -323,7 +323,7 @@ impl Service {
                     tenant: found.tenant.id,
                     version: found.row.manifest.version,
                     redundancy: plan.redundancy,
-                    promised: promised(&found.row),
+                    promised: found.inventory.promised(),
                     why: plan.troubles.iter().map(|trouble| trouble.describe(&name)).collect(),
                 });
             }

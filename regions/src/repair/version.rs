@@ -205,14 +205,17 @@ impl Planner<'_> {
         let Some((stripe, index)) = stray.shard else {
             return homes.iter().filter(|id| !self.found.copies.contains(id)).copied().collect();
         };
-        let usual = self.usual();
-        let holdings = self.found.odd.get(&stripe).unwrap_or(&usual);
-        let lacks = |(home, at): &(&SiteId, &Vec<SiteId>)| !at.contains(home);
-        let lacking: Vec<SiteId> = homes.iter().zip(holdings).filter(lacks).map(|(id, _)| *id).collect();
-        match homes.get(usize::from(index)) {
-            Some(home) if !lacking.contains(home) => Vec::new(),
-            _ => lacking,
+        let odd = self.found.odd.get(&stripe);
+        // As usual: each shard at its own site, where that one counts.
+        let has = |index: usize, home: &SiteId| match odd {
+            Some(holdings) => holdings.get(index).is_some_and(|at| at.contains(home)),
+            None => self.sites.counts(*home),
+        };
+        let own = usize::from(index);
+        if homes.get(own).is_some_and(|home| has(own, home)) {
+            return Vec::new();
         }
+        homes.iter().enumerate().filter(|(index, home)| !has(*index, home)).map(|(_, id)| *id).collect()
     }
 
     /// What the policy does not admit where it lies does not wait for homes
@@ -221,11 +224,8 @@ impl Planner<'_> {
     /// may come back with it.
     fn goes_without(&self, stray: &Stray, lacking: &[SiteId]) -> bool {
         let outside = self.sites.get(stray.site).is_some_and(|s| !self.found.policy.admits(&s.site));
-        let may_be_lost = match self.found.coding {
-            Coding::Whole => self.found.sites.len().saturating_sub(1),
-            Coding::Striped { geometry, .. } => geometry.m(),
-        };
-        outside && lacking.len() <= may_be_lost && lacking.iter().all(|id| self.sites.may_return(*id))
+        let few = lacking.len() <= self.found.promised();
+        outside && few && lacking.iter().all(|id| self.sites.may_return(*id))
     }
 
     /// Records at sites of the layout that the policy no longer admits.

@@ -55,7 +55,7 @@ pub(super) async fn look(service: &Service, tenant: &Arc<Tenant>) -> Result<(Val
     let topology = service.sites.topology();
     walk(service, &[Arc::clone(tenant)], &mut census, &older, |census, found| {
         let plan = plan_version(&found.inventory, &SiteTable::new(&census.sites));
-        let short = !plan.troubles.is_empty() || plan.redundancy < promised(&found);
+        let short = !plan.troubles.is_empty() || plan.redundancy < found.inventory.promised();
         let places = places(&found.inventory);
         let bucket = by_bucket.entry(found.row.manifest.bucket).or_default();
         for sums in [bucket, &mut versions.all] {
@@ -69,11 +69,6 @@ pub(super) async fn look(service: &Service, tenant: &Arc<Tenant>) -> Result<(Val
     .await?;
     let rows = buckets.iter().map(|bucket| line(tenant, bucket, by_bucket.get(&bucket.id)));
     Ok((rows.collect(), versions))
-}
-
-/// Losses that a version was promised to survive.
-fn promised(found: &Found) -> usize {
-    crate::repair::promised(&found.row)
 }
 
 /// Every site where something of the version lies, or may lie: those of its

@@ -224,7 +224,7 @@ async fn conclude(
     let sites = manifest.layout.sites().to_vec();
     let mut strays = superseded.get(&manifest.version).cloned().unwrap_or_default();
     let (mut odd, usual) = (BTreeMap::new(), usual(&sites, counting));
-    let coding = coding_of(&manifest.layout, manifest.sealed_size);
+    let coding = coding_of(&manifest);
     let mut holdings: BTreeMap<u32, Holdings> = BTreeMap::new();
     if coding.stripes() > 0 {
         let nothing = vec![Vec::new(); sites.len()];

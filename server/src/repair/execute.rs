@@ -75,14 +75,6 @@ impl fmt::Display for Done {
     }
 }
 
-/// Losses that a version was promised to survive.
-pub(crate) fn promised(row: &ManifestRow) -> usize {
-    match &row.manifest.layout {
-        Layout::Inline { sites } => sites.len().saturating_sub(1),
-        Layout::Striped { geometry, .. } => geometry.m(),
-    }
-}
-
 /// Carries out one step for one version.
 pub(crate) async fn act(
     service: &Service,
@@ -331,7 +323,8 @@ async fn remove(
 ) -> Result<Done, StepError> {
     let mut done = Done { removed: 1, ..Done::default() };
     let sites = row.manifest.layout.sites();
-    let mut silent = Silent::up_to(if outside { promised(row) } else { 0 }, service);
+    let losses = inventory::coding_of(&row.manifest).losses(sites.len());
+    let mut silent = Silent::up_to(if outside { losses } else { 0 }, service);
     match stray.shard {
         Some((stripe, index)) => {
             let shards = Shards::of(&row.manifest.layout)?.ok_or(StepError::Stale)?;
