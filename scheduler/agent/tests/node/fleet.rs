@@ -76,6 +76,16 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
+/// Waits for something that the API does not say.
+pub(crate) async fn until_true(what: &str, holds: impl Fn() -> bool) {
+    let look = async {
+        while !holds() {
+            pause().await;
+        }
+    };
+    assert!(tokio::time::timeout(STUCK, look).await.is_ok(), "it never came: {what}");
+}
+
 impl Fleet {
     pub(crate) async fn new(node: &str) -> Option<Self> {
         let scratch = Scratch::as_root(node)?;
@@ -278,16 +288,6 @@ impl Fleet {
             }
         };
         tokio::time::timeout(STUCK, look).await.unwrap();
-    }
-
-    /// Waits for something that the API does not say.
-    pub(crate) async fn until_true(&self, what: &str, holds: impl Fn() -> bool) {
-        let look = async {
-            while !holds() {
-                pause().await;
-            }
-        };
-        assert!(tokio::time::timeout(STUCK, look).await.is_ok(), "it never came: {what}");
     }
 
     pub(crate) async fn log(&self, running: &Running, name: &str) -> String {

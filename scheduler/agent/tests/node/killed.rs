@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::bench;
-use crate::fleet::{Fleet, container, phase, ready, restarts};
+use crate::fleet::{Fleet, container, phase, ready, restarts, until_true};
 
 /// Serves the fleet's API without TLS: to this machine, in this test.
 async fn plain(fleet: &Fleet) -> SocketAddr {
@@ -110,7 +110,7 @@ async fn an_agent_that_is_not_root_runs_pods_with_what_it_has_and_says_what_it_l
     }
     // What was over already went from the API at once, and from the node a moment later.
     let place = directory.join("pods");
-    fleet.until_true("no pod has a place", || std::fs::read_dir(&place).unwrap().next().is_none()).await;
+    until_true("no pod has a place", || std::fs::read_dir(&place).unwrap().next().is_none()).await;
     drop(agent);
 }
 

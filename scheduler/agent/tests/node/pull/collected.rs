@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::STUCK;
 use super::picture::{Picture, archive, sample};
 use super::registry::Served;
-use crate::fleet::{Fleet, ready, restarts};
+use crate::fleet::{Fleet, ready, restarts, until_true};
 
 /// Nothing unused is kept, on any disk.
 fn hasty(config: &mut AgentConfig, registry: &Served) {
@@ -45,21 +45,12 @@ fn places(fleet: &Fleet, picture: &Picture, other: &Picture) -> Vec<PathBuf> {
     own.map(|digest| blobs.join(digest.hex())).chain([root]).collect()
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let look = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    assert!(tokio::time::timeout(STUCK, look).await.is_ok(), "it never came: {what}");
-}
-
 /// Waits until a round has begun and ended after now.
 async fn a_round(fleet: &Fleet) {
     for number in 0..2_u8 {
         let stray = images(fleet).join(format!("exe-{}", ImageDigest::of(&[number]).hex()));
         std::fs::File::create_new(&stray).unwrap();
-        until("what nobody uses is gone", || !stray.exists()).await;
+        until_true("what nobody uses is gone", || !stray.exists()).await;
     }
 }
 
@@ -83,7 +74,7 @@ async fn an_image_goes_with_its_last_pod_and_stays_with_one_that_runs_or_starts_
     assert!(all_there(&of_kept) && all_there(&of_gone));
     fleet.delete("goes").await;
     fleet.until_gone("goes").await;
-    until("its image is gone", || of_gone.iter().all(|path| !path.exists())).await;
+    until_true("its image is gone", || of_gone.iter().all(|path| !path.exists())).await;
     assert!(all_there(&of_kept));
     // While it waits to be started again no process has the image.
     fleet.kill_container(&pod, 0);

@@ -8,8 +8,9 @@ use coffer_agent::{Layer, PullError, PullLimits, PullProcess, Puller, Registry, 
 
 use super::picture::{MANIFEST, Picture};
 use super::registry::{Served, streamed};
-use super::{Node, STUCK, had};
+use super::{Node, had};
 use crate::bench;
+use crate::fleet::until_true;
 
 /// The processes that talk to this registry, by their command lines.
 fn talking_to(host: &str) -> Vec<PathBuf> {
@@ -25,15 +26,6 @@ fn talking_to(host: &str) -> Vec<PathBuf> {
 fn text(path: &Path) -> String {
     // One that has ended meanwhile has nothing to say.
     std::fs::read_to_string(path).unwrap_or_default()
-}
-
-async fn until(holds: impl Fn() -> bool) {
-    let look = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(STUCK, look).await.unwrap();
 }
 
 /// A registry that begins to answer and goes no further.
@@ -54,7 +46,7 @@ async fn a_process_that_pulls_has_no_user_of_anybody_no_capability_and_no_file_t
     let pulling = node.puller.pull(&reference, None, false);
     let looking = async {
         // It asks only after it has given up everything.
-        until(|| !registry.seen().is_empty()).await;
+        until_true("it asks", || !registry.seen().is_empty()).await;
         let process = talking_to(&host).pop().unwrap();
         (text(&process.join("status")), text(&process.join("limits")))
     };
@@ -83,7 +75,7 @@ async fn a_process_that_pulls_has_no_user_of_anybody_no_capability_and_no_file_t
     }
     let file_size = limits.lines().find(|line| line.starts_with("Max file size")).unwrap();
     assert_eq!(file_size.split_whitespace().nth(3), Some("0"), "{file_size}");
-    until(|| talking_to(&host).is_empty()).await;
+    until_true("nobody asks any more", || talking_to(&host).is_empty()).await;
 }
 
 #[tokio::test]
@@ -96,10 +88,10 @@ async fn a_pull_that_nobody_waits_for_any_more_ends_and_makes_way_for_the_next()
         let pulling = node.puller.pull(&reference, None, false);
         tokio::select! {
             pulled = pulling => panic!("{pulled:?}"),
-            () = until(|| registry.seen().len() == round) => {}
+            () = until_true("it asks again", || registry.seen().len() == round) => {}
         }
     }
-    until(|| talking_to(&host).is_empty()).await;
+    until_true("nobody asks any more", || talking_to(&host).is_empty()).await;
 }
 
 /// A program that says this in place of talking to a registry.
