@@ -233,6 +233,20 @@ fn takes_workspace_lints(manifest: &str) -> bool {
 }
 
 #[test]
+fn the_profile_of_development_optimises_no_crate_of_ours() {
+    let manifest = Tree::read().text("Cargo.toml");
+    let spared =
+        |name: &str| manifest.lines().any(|line| line.starts_with(&format!("{name} = {{ opt-level = 0,")));
+    let members = Crates::direct();
+    let wrong: Vec<String> =
+        members.iter().map(|krate| krate.name.clone()).filter(|name| !spared(name)).collect();
+    none(
+        &wrong,
+        "add it to [profile.dev.package] in the root Cargo.toml, or each change of it is slow to build",
+    );
+}
+
+#[test]
 fn there_is_one_clippy_toml_and_it_is_at_the_root() {
     let tree = Tree::read();
     let named = |path: &&str| matches!(file_name(path), "clippy.toml" | ".clippy.toml");
