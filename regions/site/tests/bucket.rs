@@ -6,9 +6,13 @@
 #[expect(dead_code, reason = "shared with tests that need more of it")]
 mod support;
 
+#[path = "bucket/cut.rs"]
+mod cut;
 #[expect(unreachable_pub, reason = "the stories of the workspace share it")]
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "bucket/versions.rs"]
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -313,4 +317,23 @@ async fn an_upload_of_which_nobody_waits_for_the_end_is_given_up() {
     while server.aborts() == 0 {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_unlisted_is_counted_when_it_is_put_or_deleted_again() {
+    let (dir, server) = server().await;
+    let site = BucketSite::create(options(&server, "a", 1)).await.unwrap();
+    let (kept, half) = (record(1, 100), record(2, 100));
+    site.put(vec![kept.clone(), half.clone()]).await.unwrap();
+    std::fs::remove_file(objects(dir.path(), "/kinds/").remove(1)).unwrap();
+    let site = BucketSite::open(options(&server, "a", 1)).await.unwrap();
+    assert_eq!(site.state().await.records, 1);
+    site.put(vec![half.clone()]).await.unwrap();
+    assert_eq!(site.state().await.records, 2, "put again");
+
+    std::fs::remove_file(objects(dir.path(), "/kinds/").remove(1)).unwrap();
+    let site = BucketSite::open(options(&server, "a", 1)).await.unwrap();
+    assert_eq!(site.state().await.records, 1);
+    site.delete(vec![half.id()]).await.unwrap();
+    assert_eq!(site.state().await.records, 1, "deleted");
 }

@@ -182,6 +182,8 @@ impl BucketSite {
         // Written twice, so that a bucket that keeps versions says so.
         let versions = shared.objects.overwrite(&path, object.into()).await;
         if versions.map_err(BucketError::Unreachable)? {
+            // Left there, it would be opened as a site.
+            shared.objects.remove(&path).await.map_err(BucketError::Unreachable)?;
             return Err(BucketError::Versioned);
         }
         shared.objects.confirm();

@@ -118,14 +118,19 @@ impl Shared {
         let object = || PutPayload::from_iter([head.encode(), body.clone()]);
         let path = self.names.record(record.id());
         let created = self.objects.create(&path, object()).await?;
-        if let Created::Existed = created {
-            self.agree(&record, &head, &body).await?;
-        }
-        // Only what is listed is acknowledged: a rebuild finds by listing.
         let line = self.names.line(record.kind(), &line_of(&head));
+        let new = match created {
+            Created::New => true,
+            Created::Existed => {
+                self.agree(&record, &head, &body).await?;
+                // A crash may have come between claim and line: then it was not counted.
+                self.objects.size(&line).await == Err(SiteError::Missing)
+            }
+        };
+        // Only what is listed is acknowledged: a rebuild finds by listing.
         self.objects.overwrite(&line, Bytes::new()).await?;
         self.note_mended(record.id());
-        if let Created::New = created {
+        if new {
             self.counted(|counts| counts.add(head.body_bytes));
         }
         Ok(())
@@ -164,8 +169,13 @@ impl Shared {
             Some(head) => vec![line_of(head)],
             None => self.lines_of(id).await?,
         };
+        let mut listed = Vec::new();
         for line in &lines {
-            self.objects.remove(&self.names.line(line.kind, line)).await?;
+            let name = self.names.line(line.kind, line);
+            if self.objects.size(&name).await != Err(SiteError::Missing) {
+                listed.push(line.body_bytes);
+            }
+            self.objects.remove(&name).await?;
         }
         if there {
             self.objects.remove(&self.names.record(id)).await?;
@@ -174,7 +184,7 @@ impl Shared {
             self.objects.remove(&self.names.body(id, head.digest)).await?;
         }
         self.note_mended(id);
-        self.counted(|counts| lines.iter().for_each(|line| counts.take(line.body_bytes)));
+        self.counted(|counts| listed.into_iter().for_each(|bytes| counts.take(bytes)));
         Ok(there || !lines.is_empty())
     }
 

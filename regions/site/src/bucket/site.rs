@@ -43,11 +43,11 @@ impl Shared {
         let path = self.names.slot(slot);
         for _ in 0..SLOT_RACES_MAX {
             let version = match self.stored_slot(slot).await {
-                Ok((Some(stored), _)) if stored == *content => return Ok(()),
-                Ok((Some(stored), _)) if stored.generation >= content.generation => {
+                Ok((Some(stored), _)) if stored.generation >= content.generation && stored != *content => {
                     return Err(SiteError::Conflict);
                 }
-                // What is damaged is written anew.
+                // What is damaged is written anew, and the same content once more: only the answer to
+                // a write says whether versions are kept, and an earlier one may have been refused for it.
                 Ok((_, version)) => Some(version),
                 Err(SiteError::Missing) => None,
                 Err(error) => return Err(error),

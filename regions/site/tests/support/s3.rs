@@ -1,12 +1,14 @@
 //! A real S3 server on a loopback address, over files of a directory. What
 //! it lacks of S3 is added here: its conditional puts look first and write
 //! then, so that two of them could both succeed; here one waits for the other.
+//! It writes an object in several steps; here a request that has arrived is
+//! carried out to its end, whether or not anybody waits for the answer.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use hyper::body::Incoming;
 use hyper::{Method, Request};
@@ -46,7 +48,22 @@ struct Faults {
     refuse_parts: AtomicBool,
     /// Parts are not answered from now on.
     hold_parts: AtomicBool,
+    /// Where whoever asks is cut off for good.
+    cut: OnceLock<Cut>,
+    /// Whether what is overwritten is kept.
+    versions: AtomicBool,
+    /// Every request that is under way listens.
+    under_way: watch::Sender<()>,
     conditional: Mutex<()>,
+}
+
+/// The last request that the server hears of, or the first that it does not.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// Its number, from zero.
+    at: u64,
+    /// Whether it arrives.
+    arrives: bool,
 }
 
 impl S3Server {
@@ -116,18 +133,39 @@ impl S3Server {
         self.faults.hold_parts.store(true, Ordering::SeqCst);
     }
 
+    /// As if whoever asks died with the request of this number, from zero: it
+    /// gets no answer, and nothing behind it arrives. `arrives`: whether it
+    /// is carried out.
+    pub fn cut_at(&self, at: u64, arrives: bool) {
+        assert!(self.faults.cut.set(Cut { at, arrives }).is_ok(), "one dies once");
+    }
+
+    /// Waits until no request is under way any more.
+    pub async fn settled(&self) {
+        self.faults.under_way.closed().await;
+    }
+
+    /// From now on what is written gets a version of its own, and says so, as
+    /// in a bucket with versioning.
+    pub fn keep_versions(&self) {
+        self.faults.versions.store(true, Ordering::SeqCst);
+    }
+
     /// `http://ADDRESS`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 }
 
-async fn answer(
-    service: S3Service,
-    faults: Arc<Faults>,
-    request: Request<Incoming>,
-) -> Result<hyper::Response<s3s::Body>, s3s::HttpError> {
-    faults.requests.fetch_add(1, Ordering::SeqCst);
+type Answer = Result<hyper::Response<s3s::Body>, s3s::HttpError>;
+
+async fn answer(service: S3Service, faults: Arc<Faults>, request: Request<Incoming>) -> Answer {
+    let under_way = faults.under_way.subscribe();
+    let number = faults.requests.fetch_add(1, Ordering::SeqCst);
+    let cut = faults.cut.get().copied();
+    if cut.is_some_and(|cut| number > cut.at || number == cut.at && !cut.arrives) {
+        return Err(no_answer());
+    }
     if request.uri().query().is_some_and(|query| query.contains("partNumber=")) {
         faults.parts.fetch_add(1, Ordering::SeqCst);
         if faults.refuse_parts.load(Ordering::SeqCst) {
@@ -146,9 +184,28 @@ async fn answer(
         let response = hyper::Response::builder().status(503).body(s3s::Body::empty());
         return Ok(response.unwrap());
     }
+    let done = tokio::spawn(async move {
+        let _under_way = under_way;
+        carry_out(service, &faults, number, request).await
+    });
+    let done = done.await.unwrap();
+    if cut.is_some_and(|cut| number == cut.at) { Err(no_answer()) } else { done }
+}
+
+async fn carry_out(service: S3Service, faults: &Faults, number: u64, request: Request<Incoming>) -> Answer {
     let headers = request.headers();
     let conditional = request.method() == Method::PUT
         && (headers.contains_key("if-none-match") || headers.contains_key("if-match"));
     let _alone = if conditional { Some(faults.conditional.lock().await) } else { None };
-    service.call(request.map(s3s::Body::from)).await
+    let written = request.method() == Method::PUT;
+    let mut answer = service.call(request.map(s3s::Body::from)).await?;
+    if written && answer.status().is_success() && faults.versions.load(Ordering::SeqCst) {
+        answer.headers_mut().insert("x-amz-version-id", number.into());
+    }
+    Ok(answer)
+}
+
+/// The connection ends without an answer.
+fn no_answer() -> s3s::HttpError {
+    s3s::HttpError::new("cut off".into())
 }
