@@ -104,7 +104,7 @@ impl Client {
         mut told: impl FnMut(&Rebalance),
     ) -> Result<Rebalance, CallError> {
         let mut stream =
-            once(self, || async { self.repair_calls().rebalance(request.clone()).await }).await?.into_inner();
+            once(self, || async { self.repair_calls().rebalance(request).await }).await?.into_inner();
         while let Some(message) = stream.message().await.map_err(|status| CallError::from_status(&status))? {
             let ended = message.ended;
             let so_far = read(message);

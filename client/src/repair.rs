@@ -361,9 +361,8 @@ impl Client {
     ) -> Result<(RepairSums, RepairRound), CallError> {
         let RepairOptions { budget_bytes, bytes_per_second, full_speed } = options;
         let request = v1::RunRepairRequest { budget_bytes, bytes_per_second, full_speed };
-        let mut stream = once(self, || async { self.repair_calls().run_repair(request.clone()).await })
-            .await?
-            .into_inner();
+        let mut stream =
+            once(self, || async { self.repair_calls().run_repair(request).await }).await?.into_inner();
         let mut last = None;
         while let Some(message) = stream.message().await.map_err(|status| CallError::from_status(&status))? {
             let so_far = sums(message.sums.unwrap_or_default());
