@@ -16,10 +16,10 @@ use coffer_proto::site::v1::{
 };
 use coffer_proto::{DATA_BYTES_MAX, InvalidMessage, id};
 use coffer_regions::{Challenge, Change, Changed, Fence, Receipt, Record, Site, SlotContent};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::pieces::Pieces;
 use super::refused::Refused;
 use super::tenure::Tenure;
 use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
@@ -32,7 +32,7 @@ use crate::wire;
 const PUT_ROOM_KIB: usize = 256 << 10;
 /// Bodies of reads that are in memory at the same time, at most 16 MiB each.
 const READS_MAX: usize = 32;
-/// How long a reader may leave a piece of its answer untaken.
+/// How long a put may bring nothing.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// The store over gRPC.
@@ -97,6 +97,12 @@ fn announced(header: Option<PutHeader>) -> Result<Announced, InvalidMessage> {
     Ok(Announced { nonce, fence, records, body_bytes: header.body_bytes })
 }
 
+/// The next message of a put, unless nothing comes for too long.
+async fn next(stream: &mut Streaming<PutRequest>) -> Result<Option<PutRequest>, Status> {
+    let message = tokio::time::timeout(STALL_MAX, stream.message()).await;
+    message.unwrap_or_else(|_| Err(Status::deadline_exceeded("nothing more of this put came for too long")))
+}
+
 impl StoreApi {
     pub(super) fn new(
         site: Arc<dyn Site>,
@@ -129,7 +135,7 @@ impl StoreApi {
     }
 
     async fn room(&self, body_bytes: u64) -> Result<OwnedSemaphorePermit, Status> {
-        let kib = u32::try_from(body_bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let kib = u32::try_from(body_bytes.div_ceil(1024)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.put_room).acquire_many_owned(kib).await;
         room.map_err(|_| Status::unavailable("the pod is stopping"))
     }
@@ -141,12 +147,12 @@ impl StoreApi {
 
     /// A whole put.
     async fn receive(&self, stream: &mut Streaming<PutRequest>) -> Result<Received, Status> {
-        let first = stream.message().await?.ok_or_else(|| invalid(InvalidMessage::Missing("header")))?;
+        let first = next(stream).await?.ok_or_else(|| invalid(InvalidMessage::Missing("header")))?;
         let announced = announced(first.header).map_err(invalid)?;
         let room = self.room(announced.body_bytes).await?;
         let mut assembly = Assembly::of(announced.records, announced.body_bytes);
         first.parts.into_iter().try_for_each(|part| assembly.take(part)).map_err(parts_refused)?;
-        while let Some(message) = stream.message().await? {
+        while let Some(message) = next(stream).await? {
             if message.header.is_some() {
                 return Err(over("header"));
             }
@@ -173,28 +179,10 @@ impl StoreApi {
     }
 }
 
-/// Sends messages one by one; a reader that takes none for too long is left,
-/// and its place goes to another.
-fn send_all<T: Send + 'static>(
-    messages: impl Iterator<Item = T> + Send + 'static,
-    place: OwnedSemaphorePermit,
-) -> ReceiverStream<Result<T, Status>> {
-    let (sender, receiver) = mpsc::channel(2);
-    tokio::spawn(async move {
-        for message in messages {
-            if !matches!(tokio::time::timeout(STALL_MAX, sender.send(Ok(message))).await, Ok(Ok(()))) {
-                break;
-            }
-        }
-        drop(place);
-    });
-    ReceiverStream::new(receiver)
-}
-
 #[tonic::async_trait]
 impl Store for StoreApi {
-    type GetStream = ReceiverStream<Result<GetResponse, Status>>;
-    type GetRangeStream = ReceiverStream<Result<GetRangeResponse, Status>>;
+    type GetStream = Pieces<GetResponse>;
+    type GetRangeStream = Pieces<GetRangeResponse>;
 
     async fn put(&self, request: Request<Streaming<PutRequest>>) -> Answer<PutResponse> {
         let mut stream = request.into_inner();
@@ -208,7 +196,7 @@ impl Store for StoreApi {
         let place = self.reading().await?;
         let record = self.site.get(id).await.map_err(store)?;
         let messages = Parts::of(vec![record]).flatten().map(|part| GetResponse { part: Some(part) });
-        Ok(Response::new(send_all(messages, place)))
+        Ok(Response::new(Pieces::offer(messages, place)))
     }
 
     async fn get_range(&self, request: Request<GetRangeRequest>) -> Answer<Self::GetRangeStream> {
@@ -224,7 +212,7 @@ impl Store for StoreApi {
             .map(|start| part.0.slice(start..part.0.len().min(start + DATA_BYTES_MAX)))
             .collect();
         let messages = pieces.into_iter().map(|data| GetRangeResponse { data });
-        Ok(Response::new(send_all(messages, place)))
+        Ok(Response::new(Pieces::offer(messages, place)))
     }
 
     async fn answer(&self, request: Request<AnswerRequest>) -> Answer<AnswerResponse> {
@@ -263,6 +251,7 @@ impl Store for StoreApi {
         if asked.bytes_max > wire::SCRUB_BYTES_MAX {
             return Err(over("bytes_max"));
         }
+        let _place = self.reading().await?;
         let step = self.site.scrub_step(from, asked.bytes_max).await.map_err(store)?;
         Ok(Response::new(wire::scrub_step_message(step)))
     }

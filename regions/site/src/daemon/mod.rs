@@ -5,6 +5,7 @@
 mod api;
 mod callers;
 mod connections;
+mod pieces;
 mod refused;
 mod tenure;
 

@@ -1,5 +1,5 @@
-//! A store whose reads are held back and counted, and serve one record that
-//! lies in memory: what is tested with it is the daemon before it.
+//! A store whose reads are held back and counted, and serve records that
+//! lie in memory: what is tested with it is the daemon before it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,17 +13,26 @@ use coffer_regions::{
 use coffer_site::DirectorySite;
 use tokio::sync::watch;
 
-/// Every record that was not put into `inner` is `record`.
+/// Every record that was not put into `inner` is made by `record`.
 pub(crate) struct HeldSite {
     inner: DirectorySite,
-    record: Record,
+    record: Box<dyn Fn(RecordId) -> Record + Send + Sync>,
     open: watch::Sender<bool>,
     /// Reads that are here, and the most that ever were.
     here: watch::Sender<(usize, usize)>,
 }
 
 impl HeldSite {
+    /// Every record is this one.
     pub(crate) fn new(inner: DirectorySite, record: Record) -> Arc<Self> {
+        Self::making(inner, Box::new(move |_| record.clone()))
+    }
+
+    /// The same where each record is made when it is read.
+    pub(crate) fn making(
+        inner: DirectorySite,
+        record: Box<dyn Fn(RecordId) -> Record + Send + Sync>,
+    ) -> Arc<Self> {
         let (open, here) = (watch::Sender::new(true), watch::Sender::new((0, 0)));
         Arc::new(Self { inner, record, open, here })
     }
@@ -69,7 +78,7 @@ impl Site for HeldSite {
     async fn get(&self, id: RecordId) -> Result<Record, SiteError> {
         self.pass().await;
         let found = self.inner.get(id).await;
-        if found == Err(SiteError::Missing) { Ok(self.record.clone()) } else { found }
+        if found == Err(SiteError::Missing) { Ok((self.record)(id)) } else { found }
     }
     async fn get_range(&self, id: RecordId, range: Range<u32>) -> Result<UnverifiedBytes, SiteError> {
         self.pass().await;
@@ -94,6 +103,7 @@ impl Site for HeldSite {
         self.inner.scrub().await
     }
     async fn scrub_step(&self, from: Option<ScrubCursor>, bytes_max: u64) -> Result<ScrubStep, SiteError> {
+        self.pass().await;
         self.inner.scrub_step(from, bytes_max).await
     }
     async fn reaches(&self, reach: Reach) -> Result<bool, SiteError> {
