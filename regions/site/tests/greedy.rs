@@ -5,6 +5,8 @@
 #[expect(dead_code, reason = "shared with tests that need more of it")]
 mod support;
 
+#[path = "support/caller.rs"]
+mod caller;
 #[path = "support/frames.rs"]
 mod frames;
 #[path = "support/held.rs"]
@@ -19,6 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use caller::header;
 use coffer_model::RecordId;
 use coffer_proto::site::v1::{self, GetRequest, GetResponse, PutRequest, StateRequest};
 use coffer_regions::{ClearGeometry, Record, RecordKind, Site, SiteError};
@@ -26,7 +29,7 @@ use coffer_site::daemon::{DaemonError, Notice, serve};
 use frames::{FrameCaller, Heard, REFUSED_STREAM};
 use held::HeldSite;
 use pods::Fleet;
-use scene::{Scene, header, skip, stalled, within};
+use scene::{Scene, skip, stalled, within};
 use support::{id, record};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -5,6 +5,8 @@
 #[expect(dead_code, reason = "shared with tests that need more of it")]
 mod support;
 
+#[path = "support/caller.rs"]
+mod caller;
 #[path = "support/liar.rs"]
 mod liar;
 #[expect(dead_code, reason = "shared with tests that need more of it")]
@@ -13,11 +15,11 @@ mod pods;
 
 use std::sync::Arc;
 
+use caller::{header, part};
 use coffer_model::{SiteDescription, SiteId};
 use coffer_proto::SITE_SERVER_NAME;
-use coffer_proto::site::v1::store_client::StoreClient;
 use coffer_proto::site::v1::{self, PutHeader, PutRequest, RecordHeader, RecordPart};
-use coffer_regions::{Record, Site, SiteError};
+use coffer_regions::{Site, SiteError};
 use coffer_site::daemon::{DaemonError, Notice, serve};
 use coffer_site::{DirectorySite, PodRefusal, SiteIdentity};
 use liar::{Lie, LyingSite, LyingStore};
@@ -26,7 +28,6 @@ use support::record;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 fn store() -> (TempDir, Arc<DirectorySite>) {
     let dir = TempDir::new().unwrap();
@@ -135,33 +136,6 @@ async fn another_record_served_in_place_and_listings_out_of_order_are_refused_by
     assert_eq!(names, vec!["wrong-record", "malformed-answer", "malformed-answer", "malformed-answer"]);
 }
 
-/// A listed caller that uses the generated client as it likes.
-async fn raw(fleet: &Fleet, address: std::net::SocketAddr) -> StoreClient<Channel> {
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(&fleet.authority.ca_pem))
-        .identity(Identity::from_pem(fleet.caller.certificate.pem(), &fleet.caller.key_pem))
-        .domain_name(SITE_SERVER_NAME);
-    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
-    StoreClient::new(endpoint.connect().await.unwrap()).max_encoding_message_size(usize::MAX)
-}
-
-fn header(records: u32, body_bytes: u64) -> PutHeader {
-    PutHeader { nonce: vec![1; 32].into(), records, body_bytes, fence: None }
-}
-
-fn part(record: &Record) -> RecordPart {
-    let header = RecordHeader {
-        id: record.id().as_bytes().to_vec().into(),
-        kind: 1,
-        k: 4,
-        m: 2,
-        index: 0,
-        digest: record.digest().0.to_vec().into(),
-        body_bytes: u32::try_from(record.body().len()).unwrap(),
-    };
-    RecordPart { header: Some(header), data: record.body().clone() }
-}
-
 /// Puts that no adapter makes.
 fn malformed_puts() -> Vec<Vec<PutRequest>> {
     let good = part(&record(1, 10));
@@ -201,7 +175,7 @@ async fn oversized_and_malformed_requests_are_refused_store_nothing_and_cost_nob
     let fleet = Fleet::new();
     let (_dir, store) = store();
     let running = fleet.serve(store.clone()).await;
-    let mut raw = raw(&fleet, running.address).await;
+    let mut raw = caller::connect(caller::endpoint(&fleet, running.address)).await;
     for (n, messages) in malformed_puts().into_iter().enumerate() {
         let refused = raw.put(tokio_stream::iter(messages)).await;
         assert!(refused.is_err(), "put {n}");

@@ -1,7 +1,6 @@
 //! The calls of `coffer.site.v1.Store`, each bounded before it costs anything.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use coffer_model::{RecordId, ScopeId, SlotId};
@@ -19,7 +18,7 @@ use coffer_regions::{Challenge, Change, Changed, Fence, Receipt, Record, Site, S
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::pieces::Pieces;
+use super::pieces::{Pieces, STALL_MAX};
 use super::refused::Refused;
 use super::tenure::Tenure;
 use crate::group::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
@@ -32,8 +31,6 @@ use crate::wire;
 const PUT_ROOM_KIB: usize = 256 << 10;
 /// Bodies of reads that are in memory at the same time, at most 16 MiB each.
 const READS_MAX: usize = 32;
-/// How long a put may bring nothing.
-const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// The store over gRPC.
 pub(super) struct StoreApi {

@@ -11,8 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::Stream;
 use tonic::Status;
 
-/// How long a reader may leave a piece of its answer untaken.
-const STALL_MAX: Duration = Duration::from_secs(10);
+/// How long a reader may leave a piece of its answer untaken, and a put may
+/// bring nothing.
+pub(super) const STALL_MAX: Duration = Duration::from_secs(10);
 /// Pieces that wait to be taken.
 const QUEUED: usize = 2;
 

@@ -8,17 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use coffer_model::SlotId;
-use coffer_proto::SITE_SERVER_NAME;
 use coffer_proto::site::v1::store_client::StoreClient;
-use coffer_proto::site::v1::{self, PutHeader, PutRequest, PutResponse, RecordHeader, RecordPart};
+use coffer_proto::site::v1::{self, PutRequest, PutResponse};
 use coffer_regions::{Record, RecordKind, Site, SiteError, SlotContent};
 use coffer_site::{DirectorySite, PodSite, SiteOptions};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use crate::caller::{self, header, part};
 use crate::pods::{Fleet, RunningPod};
 use crate::support::{self, id, record};
 
@@ -36,25 +36,6 @@ pub(crate) async fn skip(seconds: u64) {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(seconds)).await;
     tokio::time::resume();
-}
-
-/// What a put announces.
-pub(crate) fn header(records: u32, body_bytes: u64) -> PutHeader {
-    PutHeader { nonce: vec![1; 32].into(), records, body_bytes, fence: None }
-}
-
-/// A record in one part.
-pub(crate) fn part(record: &Record) -> RecordPart {
-    let header = RecordHeader {
-        id: record.id().as_bytes().to_vec().into(),
-        kind: 1,
-        k: 4,
-        m: 2,
-        index: 0,
-        digest: record.digest().0.to_vec().into(),
-        body_bytes: u32::try_from(record.body().len()).unwrap(),
-    };
-    RecordPart { header: Some(header), data: record.body().clone() }
 }
 
 /// A put of one record in one message.
@@ -107,19 +88,8 @@ impl Scene {
     /// A client that says what it likes, and leaves so many bytes of an
     /// answer unread before the pod has to wait for it.
     pub(crate) async fn client(&self, window: u32) -> StoreClient<Channel> {
-        self.connect(window).await.unwrap()
-    }
-
-    pub(crate) async fn connect(&self, window: u32) -> Result<StoreClient<Channel>, tonic::transport::Error> {
-        let (authority, caller) = (&self.fleet.authority, &self.fleet.caller);
-        let tls = ClientTlsConfig::new()
-            .ca_certificate(Certificate::from_pem(&authority.ca_pem))
-            .identity(Identity::from_pem(caller.certificate.pem(), &caller.key_pem))
-            .domain_name(SITE_SERVER_NAME);
-        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        let endpoint = endpoint.tls_config(tls).unwrap().initial_stream_window_size(window);
-        let channel = endpoint.initial_connection_window_size(16 << 20).connect().await?;
-        Ok(StoreClient::new(channel).max_encoding_message_size(usize::MAX))
+        let endpoint = caller::endpoint(&self.fleet, self.address).initial_stream_window_size(window);
+        caller::connect(endpoint.initial_connection_window_size(16 << 20)).await
     }
 
     /// A number that no record has yet.
