@@ -190,6 +190,9 @@ fn connect(path: &Path, key: &CatalogKey, mode: OpenFlags) -> Result<Connection,
     connection.pragma_update(None, "trusted_schema", false)?;
     // Sorting must not spill pages in clear into a temporary file.
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Its bound values would make the library plan a statement anew for each use,
+    // wherever an index has a condition that they might fulfil.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

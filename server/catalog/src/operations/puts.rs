@@ -163,18 +163,17 @@ pub(super) fn enter_version(
     Ok(())
 }
 
-/// Computes the latest visible version of a name again: the highest order
-/// above every tombstone of its own object.
+/// The latest visible version of a name: the highest order above every
+/// tombstone of its own object.
+const REFRESH_LATEST: &str = "UPDATE name SET latest = (
+    SELECT v.id FROM version v WHERE v.name = ?1 AND NOT EXISTS (
+        SELECT 1 FROM tombstone t WHERE t.object = v.object AND t.ord >= v.ord)
+    ORDER BY v.ord DESC, v.id DESC LIMIT 1)
+WHERE id = ?1";
+
+/// Computes the latest visible version of a name again.
 pub(super) fn refresh_latest(connection: &Connection, name: i64) -> Result<(), CatalogError> {
-    change(
-        connection,
-        "UPDATE name SET latest = (
-             SELECT v.id FROM version v WHERE v.name = ?1 AND NOT EXISTS (
-                 SELECT 1 FROM tombstone t WHERE t.object = v.object AND t.ord >= v.ord)
-             ORDER BY v.ord DESC, v.id DESC LIMIT 1)
-         WHERE id = ?1",
-        params![name],
-    )?;
+    change(connection, REFRESH_LATEST, params![name])?;
     Ok(())
 }
 
@@ -274,4 +273,29 @@ fn contradiction(reserved: &ReservationRow, row: &ManifestRow, tenant: TenantId)
     ]
     .into_iter()
     .find_map(|(field, same)| (!same).then_some(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use coffer_model::{CatalogKey, Execution};
+    use rusqlite::StatementStatus;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::file;
+
+    #[test]
+    fn what_a_name_shows_is_planned_once_and_not_for_each_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalogue");
+        let (key, tenant) = (CatalogKey::new(Zeroizing::new([7; 32])), TenantId::from_bytes([1; 16]));
+        file::create(&path, &key, tenant).unwrap();
+        let connection = file::open(&path, &key, tenant, Execution::Threads).unwrap().writer;
+        for name in 1..=4 {
+            refresh_latest(&connection, name).unwrap();
+        }
+        let statement = connection.prepare_cached(REFRESH_LATEST).unwrap();
+        assert_eq!(statement.get_status(StatementStatus::Run), 4, "another statement than was run");
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+    }
 }
