@@ -10,6 +10,7 @@ use coffer_client::{BucketInfo, CallError};
 use coffer_model::{BucketName, ResidencyPolicy, VersionId};
 use tokio::time::timeout;
 
+use super::lawful::is_lawful;
 use super::plan::Plan;
 use super::register::{Register, Value};
 use super::stage::Stage;
@@ -225,7 +226,7 @@ impl Worker {
     pub(crate) fn check_places(&self) {
         let Some(policy) = self.tenant.estate.as_ref().and_then(Estate::certain) else { return };
         let mut illegal = self.stage.machines();
-        illegal.retain(|machine| !machine.is_destroyed() && !policy.admits(&machine.description));
+        illegal.retain(|machine| !machine.is_destroyed() && !is_lawful(policy, &machine.description));
         let standing: Vec<VersionId> = self
             .tenant
             .registers()

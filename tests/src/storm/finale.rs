@@ -11,6 +11,7 @@ use coffer_model::ObjectKey;
 use tokio::time::sleep;
 
 use super::director::{come_back, restart};
+use super::lawful::is_lawful;
 use super::merkle::{leaf_hash, tree_hash};
 use super::register::{Register, Value};
 use super::siege::silence;
@@ -195,7 +196,7 @@ fn compare(
 async fn relieve(stage: &Stage, worker: &Worker) {
     let policy = &worker.tenant.policy;
     let mut left = stage.machines();
-    left.retain(|machine| !machine.is_destroyed() && policy.admits(&machine.description));
+    left.retain(|machine| !machine.is_destroyed() && is_lawful(policy, &machine.description));
     let (left, needed) = (left.len(), policy.geometry.m() + 1);
     if left >= needed {
         return;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use coffer_model::{Digest, RecordId, ResidencyPolicy, SiteDescription, SiteId, SlotId, VersionId};
 use coffer_regions::{Record, RecordKind};
 
+use super::lawful::is_lawful;
 use super::secrets::Patterns;
 use super::trace::Trace;
 
@@ -93,7 +94,8 @@ impl Ledger {
         let mut inner = self.inner();
         inner.learning = Some(owner);
         inner.policies.insert(owner, policy.clone());
-        inner.admitted.insert(owner, sites.filter(|site| policy.admits(site)).map(|site| site.id).collect());
+        let lawful = sites.filter(|site| is_lawful(policy, site)).map(|site| site.id);
+        inner.admitted.insert(owner, lawful.collect());
         inner.geometries.insert(geometry, owner);
     }
 
@@ -101,7 +103,7 @@ impl Ledger {
     pub(crate) fn joins(&self, site: &SiteDescription) {
         let mut inner = self.inner();
         let Inner { policies, admitted, .. } = &mut *inner;
-        for (owner, _) in policies.iter().filter(|(_, policy)| policy.admits(site)) {
+        for (owner, _) in policies.iter().filter(|(_, policy)| is_lawful(policy, site)) {
             admitted.entry(*owner).or_default().insert(site.id);
         }
     }

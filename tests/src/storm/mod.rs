@@ -14,6 +14,7 @@ mod estate;
 mod finale;
 mod growth;
 mod keeper;
+mod lawful;
 mod ledger;
 mod link;
 mod machine;

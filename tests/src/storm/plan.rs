@@ -8,6 +8,7 @@ use coffer_model::{
 };
 
 use super::chance::Chance;
+use super::lawful::is_lawful;
 use super::weather::Rates;
 
 /// Name and country of each site. The last one is outside of every tenant.
@@ -136,11 +137,11 @@ impl Plan {
     pub(crate) fn policies(policy: &ResidencyPolicy, denied: usize) -> Vec<ResidencyPolicy> {
         let sites = described();
         let mut all = vec![policy.clone()];
-        let admitted: Vec<&SiteDescription> = sites.iter().filter(|site| policy.admits(site)).collect();
+        let admitted: Vec<&SiteDescription> = sites.iter().filter(|site| is_lawful(policy, site)).collect();
         let place = admitted.get(denied.checked_rem(admitted.len()).unwrap_or(0));
         if let Some(place) = place.and_then(|site| site.country.to_string().parse().ok()) {
             let narrow = ResidencyPolicy { deny: vec![place], ..policy.clone() };
-            if sites.iter().filter(|site| narrow.admits(site)).count() >= policy.geometry.n() {
+            if sites.iter().filter(|site| is_lawful(&narrow, site)).count() >= policy.geometry.n() {
                 all.push(narrow);
             }
         }
@@ -160,7 +161,7 @@ impl Plan {
             }
             let with = chosen.iter().copied().chain([site]);
             let survives = |policy: &ResidencyPolicy| {
-                with.clone().filter(|site| policy.admits(site)).count() <= policy.geometry.m()
+                with.clone().filter(|site| is_lawful(policy, site)).count() <= policy.geometry.m()
             };
             if self.tenants.iter().all(|tenant| survives(&tenant.policy)) {
                 chosen.push(site);

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::chance::Chance;
 use super::director::service_crash;
+use super::lawful::is_lawful;
 use super::machine::Machine;
 use super::stage::{Loss, Stage};
 use super::workload::{Contents, Tenant, Worker};
@@ -35,7 +36,7 @@ pub(crate) async fn siege(
     worker.put_content(key.clone(), length).await;
     let geometry = tenant.policy.geometry;
     let spared = geometry.m() + chance.index(3);
-    let besieged = all_but(stage, chance, spared, |machine| tenant.policy.admits(&machine.description));
+    let besieged = all_but(stage, chance, spared, |machine| is_lawful(&tenant.policy, &machine.description));
     stage.trace.fault("siege", &format!("of tenant {}, {spared} sites spared", tenant.owner));
     besieged.iter().for_each(|machine| machine.cut_off(true));
     worker.delete_key(key.clone()).await;

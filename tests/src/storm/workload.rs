@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::chance::Chance;
 use super::estate::Estate;
+use super::lawful::is_lawful;
 use super::ledger::Owner;
 use super::quorum::holders_needed;
 use super::register::{Register, Value};
@@ -372,7 +373,7 @@ impl Worker {
         let Some(sent) = ledger.manifest_sent_to(version) else { return };
         let mut places = sent.clone();
         for machine in self.stage.machines() {
-            if !policy.admits(&machine.description) {
+            if !is_lawful(&policy, &machine.description) {
                 places.remove(&machine.description.id);
             }
         }
